@@ -1,0 +1,5 @@
+"""MeToM: merge what the codec says is redundant, before the encoder, before and inside the language model."""
+
+from compress.metom.rpm import RPM
+
+__all__ = ["RPM"]

@@ -1,0 +1,217 @@
+"""What a method is: one or more stages that each turn signals into a plan.
+
+A method is pure tensor code that never sees a model. It implements any of
+
+    plan_frames(meta)            per-frame budgets, from metadata alone, before anything is encoded
+    before_encoder(density)      merge patches before the vision encoder
+    before_llm(tokens, signals)  merge visual tokens before the language model
+    inside_llm(scores, hidden)   merge visual tokens between two decoder layers
+
+and the last three return a `Compression`: the plan, and what is worth knowing about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from compress.errors import ShapeError
+from compress.plan import MergePlan
+
+Positions = Literal["original", "contiguous"]
+"""Position ids of the tokens that leave: those of their anchors, or renumbered without gaps."""
+
+GopKind = Literal["mean", "total", "packet", "interval"]
+"""What stands for a frame's complexity: its GoP's mean packet, its GoP's bytes, its own packet, or the bytes
+since the previous sampled frame."""
+
+
+class VideoSignals(Protocol):
+    """The part of ``codecmeta.VideoMeta`` that methods read."""
+
+    def gop_packet_size(self, kind: GopKind = "mean") -> NDArray[np.float64]:
+        """Complexity c_t of each sampled frame, float64 (T,)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Signals:
+    """What a method may know about the video beside its tokens; T frames of N tokens each.
+
+    Attributes:
+        packet_size: (T,), complexity c_t of each frame, from ``meta.gop_packet_size()``.
+        density: (T, N), S_t on the token grid in [0, 1], from ``meta.density(grid)``.
+        saliency: (T, N), attention that each token receives (only its order and spread within a frame
+            matter).
+        frame_features: (T, Dg), one global feature per frame.
+        grid: rows and columns of the tokens of a frame, N = rows * cols.
+        text: (Q, D), text tokens of the prompt in the space of the visual tokens.
+        saliency_source: where the saliency comes from, repeated in the result.
+    """
+
+    packet_size: ArrayLike | None = None
+    density: Tensor | NDArray[np.float32] | None = None
+    saliency: Tensor | None = None
+    frame_features: Tensor | None = None
+    grid: tuple[int, int] | None = None
+    text: Tensor | None = None
+    saliency_source: str = "given"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A run of frames that a method treats as one; its shares of the budget.
+
+    Attributes:
+        start: first frame.
+        frames: number of frames.
+        salient: tokens kept one by one.
+        context: tokens that others were merged into.
+    """
+
+    start: int
+    frames: int
+    salient: int
+    context: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Compression:
+    """A plan with its account: what was asked for, what came of it, and why.
+
+    Attributes:
+        method: name of the method.
+        plan: V input tokens (frame-major, raster order) -> V' output tokens.
+        frames: T; V is a multiple of it, 0 where tokens belong to no frame.
+        nominal: tokens that the retention asks for.
+        kind: uint8 (V',), index into ``kinds``; None where all tokens are of one kind.
+        kinds: names of the kinds of token, e.g. ("salient", "substituted", "context").
+        frame_budgets: int64 (T,), tokens granted to each frame where the method has such budgets.
+        segments: the segments of the method, in order.
+        positions: how position ids of the tokens that leave are to be made.
+        sources: signal -> where it came from, above all when a fall-back was used.
+        diagnostics: named arrays and numbers, on the CPU.
+    """
+
+    method: str
+    plan: MergePlan
+    frames: int
+    nominal: int
+    kind: Tensor | None = None
+    kinds: tuple[str, ...] = ()
+    frame_budgets: NDArray[np.int64] | None = None
+    segments: tuple[Segment, ...] = ()
+    positions: Positions = "original"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    diagnostics: Mapping[str, NDArray[np.generic] | float] = field(default_factory=dict)
+
+    @property
+    def achieved(self) -> int:
+        """Tokens that leave."""
+        return self.plan.count_out
+
+    @property
+    def frame_counts(self) -> NDArray[np.int64]:
+        """int64 (T,), tokens that leave, by the frame of their anchor."""
+        per_frame = self.plan.count_in // max(self.frames, 1)
+        frame = self.plan.keep.cpu().numpy() // max(per_frame, 1)
+        return np.bincount(frame, minlength=self.frames).astype(np.int64)
+
+    def position_ids(self, original: Tensor, *, dim: int = -1) -> Tensor:
+        """Position ids of the tokens that leave.
+
+        Args:
+            original: ids of the V input tokens along ``dim``, e.g. (V,) or (3, V) for M-RoPE.
+            dim: the dimension of the tokens.
+
+        Returns:
+            The anchors' ids, or, for ``positions == "contiguous"``, the first V' ids.
+        """
+        if self.positions == "original":
+            return self.plan.take(original, dim=dim)
+        return original.narrow(dim, 0, self.achieved)
+
+
+@runtime_checkable
+class PlansFrames(Protocol):
+    """A method that shares the budget among frames before anything is encoded."""
+
+    def plan_frames(self, meta: VideoSignals, *, tokens_per_frame: int) -> NDArray[np.int64]:
+        """Tokens of each frame, int64 (T,)."""
+        ...
+
+
+@runtime_checkable
+class BeforeEncoder(Protocol):
+    """A method that merges patches before the vision encoder."""
+
+    def before_encoder(self, density: Tensor | NDArray[np.float32]) -> Compression:
+        """Plan over all T * rows * cols patches of density (T, rows, cols)."""
+        ...
+
+
+@runtime_checkable
+class BeforeLLM(Protocol):
+    """A method that merges visual tokens before the language model."""
+
+    def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
+        """Plan over the T * N tokens of (T, N, D)."""
+        ...
+
+
+@runtime_checkable
+class InsideLLM(Protocol):
+    """A method that merges visual tokens between two decoder layers."""
+
+    def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:
+        """Plan over n visual tokens, from scores (layers, n) and the residual stream (n, D)."""
+        ...
+
+
+def check_tokens(tokens: Tensor) -> tuple[int, int, int]:
+    """The sizes T, N, D of a video's tokens.
+
+    Raises:
+        ShapeError: not a floating-point tensor of three dimensions, or an empty one.
+    """
+    if tokens.dim() != 3 or not tokens.is_floating_point() or not tokens.numel():
+        raise ShapeError(
+            f"tokens have shape {tuple(tokens.shape)} and dtype {tokens.dtype}; "
+            f"allowed is floating point (T, N, D), not empty"
+        )
+    frames, per_frame, width = tokens.shape
+    return frames, per_frame, width
+
+
+def check_signal(name: str, signal: ArrayLike | Tensor, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """A signal on the host in float64, checked; costs a synchronisation if it lies on an accelerator.
+
+    Raises:
+        ShapeError: the shape differs, or a value is not finite.
+    """
+    host = (
+        signal.detach().cpu().double().numpy()
+        if isinstance(signal, Tensor)
+        else np.asarray(signal, np.float64)
+    )
+    if host.shape != shape:
+        raise ShapeError(f"{name} has shape {host.shape}; these tokens take {shape}")
+    if not np.isfinite(host).all():
+        raise ShapeError(f"{name} holds NaN or infinity; all values must be finite")
+    return host
+
+
+def concatenated(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The parts in one array, also for no parts."""
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """A host array as a tensor on ``device``, without waiting for it."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
