@@ -1,0 +1,136 @@
+"""What a decoder says about a picture: its samples, motion vectors and quantisers.
+
+The readers copy what they need, so nothing returned keeps a decoder buffer alive. Read vectors and quantisers only
+from decoders without frame threading: FFmpeg fills the side data when a frame is put out, and another thread may still
+be writing it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, TypeAlias
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.errors import UsageError
+
+Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+Planes: TypeAlias = tuple[Samples, Samples, Samples]
+"""Y, Cb, Cr of one picture, C-contiguous; Cb and Cr are (0, 0) for monochrome."""
+
+_PLANAR = {
+    **{name: 8 for name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")},
+    **{f"{name}{bits}le": bits for name in ("yuv420p", "yuv422p", "yuv444p", "gray") for bits in (9, 10, 12, 14, 16)},
+}
+"""Pixel formats that `planes` reads, with their bit depth."""
+
+
+def bit_depth(frame: av.VideoFrame) -> int:
+    """Bits per sample of a decoded picture.
+
+    Raises:
+        UsageError: the pixel format has no separate Y, Cb and Cr planes.
+    """
+    depth = _PLANAR.get(frame.format.name)
+    if depth is None:
+        raise UsageError(
+            f"pixel format {frame.format.name!r} has no planar Y, Cb, Cr samples; allowed: {', '.join(_PLANAR)}"
+        )
+    return depth
+
+
+def planes(frame: av.VideoFrame) -> Planes:
+    """Samples of a decoded picture.
+
+    Returns:
+        Y (H, W), Cb, Cr: uint8 for 8 bit, else uint16; contiguous copies without the decoder's line padding, so
+        that references may be kept while the decoder reuses its buffers.
+
+    Raises:
+        UsageError: the pixel format is not planar YCbCr or gray.
+    """
+    depth = bit_depth(frame)
+    dtype = np.dtype(np.uint8) if depth == 8 else np.dtype("<u2")
+    read = []
+    for plane in frame.planes[:3]:
+        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        read.append(lines[:, : plane.width * dtype.itemsize].copy().view(dtype))
+    while len(read) < 3:
+        read.append(np.empty((0, 0), dtype))
+    return read[0], read[1], read[2]
+
+
+def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:
+    """Motion vectors of a decoded picture, in decoder order (macroblock raster, list 0 before list 1).
+
+    Returns:
+        (n, 7) int16: x, y of the block's top-left luma sample in coded orientation, its w and h, dx and dy in
+        quarter samples (the prediction lies at x + dx/4, y + dy/4), direction -1 for list 0 and +1 for list 1.
+        A bi-predicted block has two rows, an intra block none. None when the decoder attached no vectors. A
+        vector beyond int16 is clipped to it.
+
+    FFmpeg gives block centres and a scale of 2, 4 or 8 steps per sample (libavutil/motion_vector.h). It exports
+    H.264 partitions below 8x8 as one 8x8 block, no reference index, and, where a picture's 8x8, 16x8 or
+    8x16 partitions use different lists, a zero vector for the list that a partition does not use.
+    """
+    data: Any = frame.side_data.get("MOTION_VECTORS")
+    if data is None:
+        return None
+    exported = data.to_ndarray()
+    if len(exported) == 0:
+        return None
+    table = np.empty((len(exported), 7), np.int16)
+    table[:, 2] = exported["w"]
+    table[:, 3] = exported["h"]
+    table[:, 0] = exported["dst_x"] - (exported["w"] >> 1)
+    table[:, 1] = exported["dst_y"] - (exported["h"] >> 1)
+    scale = np.maximum(exported["motion_scale"].astype(np.int32), 1)
+    for column, name in ((4, "motion_x"), (5, "motion_y")):
+        quarter = exported[name] * 4 // scale
+        table[:, column] = np.clip(quarter, -(2**15), 2**15 - 1)
+    table[:, 6] = np.where(exported["source"] < 0, -1, 1)
+    return table
+
+
+_PARAMETERS = struct.Struct("<IxxxxQQiiii")  # nb_blocks, blocks_offset, block_size, type, qp, delta_qp[0][0..1]
+
+
+def quantisers(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.int8] | None:
+    """Luma quantiser of each macroblock (QP of H.264, quantiser_scale of the MPEG family).
+
+    Args:
+        frame: decoded picture.
+        width: luma samples per row of the map wanted.
+        height: luma rows of the map wanted.
+
+    Returns:
+        (⌈height/16⌉, ⌈width/16⌉) int8; None when the decoder gave no block table, or one that does not cover
+        the picture in 16x16 blocks (VP9). Rows that MBAFF adds are dropped.
+    """
+    data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")
+    if data is None:
+        return None
+    buffer = np.frombuffer(data, np.uint8)
+    return parse_quantisers(buffer, width=width, height=height)
+
+
+def parse_quantisers(buffer: NDArray[np.uint8], *, width: int, height: int) -> NDArray[np.int8] | None:
+    """`quantisers` on the bytes of an AVVideoEncParams (libavutil/video_enc_params.h, 64-bit layout)."""
+    if len(buffer) < _PARAMETERS.size:
+        return None
+    count, offset, size, _, base, *_ = _PARAMETERS.unpack_from(buffer)
+    rows, cols = -(-height // 16), -(-width // 16)
+    if count < rows * cols or size < 20 or offset + count * size > len(buffer) or offset % 4 or size % 4:
+        return None
+    # AVVideoBlockParams: int src_x, src_y, w, h, delta_qp
+    blocks = buffer[offset : offset + count * size].view(np.int32).reshape(count, size // 4)[:, :5]
+    x, y, w, h, delta = blocks.T
+    whole = (w == 16) & (h == 16) & (x >= 0) & (y >= 0) & (x % 16 == 0) & (y % 16 == 0)
+    inside = whole & (x < cols * 16) & (y < rows * 16)
+    table = np.full((rows, cols), np.iinfo(np.int32).min, np.int64)
+    table[y[inside] // 16, x[inside] // 16] = np.int64(base) + delta[inside]
+    if table.min() < -128 or table.max() > 127:
+        return None
+    return table.astype(np.int8)
