@@ -1,0 +1,69 @@
+"""Read what a video codec already computed: packets, GoPs, motion vectors, quantisers and exact residuals.
+
+import codecmeta
+
+meta = codecmeta.extract("clip.mp4")
+meta.save("clip.npz")
+codecmeta.load("clip.npz").gop_packet_size()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from codecmeta.errors import (
+        BitstreamError,
+        CodecMetaError,
+        MetaFormatError,
+        SamplingError,
+        SourceError,
+        UsageError,
+    )
+    from codecmeta.extraction import extract
+    from codecmeta.gop import Gop
+    from codecmeta.meta import VideoMeta, load
+
+__version__ = "0.1.0"
+
+# Names are loaded on first use: `codecmeta --help` must not wait for NumPy, libav and numba.
+_HOME = {
+    "BitstreamError": "codecmeta.errors",
+    "CodecMetaError": "codecmeta.errors",
+    "Gop": "codecmeta.gop",
+    "MetaFormatError": "codecmeta.errors",
+    "SamplingError": "codecmeta.errors",
+    "SourceError": "codecmeta.errors",
+    "UsageError": "codecmeta.errors",
+    "VideoMeta": "codecmeta.meta",
+    "extract": "codecmeta.extraction",
+    "load": "codecmeta.meta",
+}
+
+__all__ = [
+    "BitstreamError",
+    "CodecMetaError",
+    "Gop",
+    "MetaFormatError",
+    "SamplingError",
+    "SourceError",
+    "UsageError",
+    "VideoMeta",
+    "extract",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'codecmeta' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,313 @@
+"""Open a video; its packets from the container's index, or by demuxing. Never decodes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from codecmeta import mp4
+from codecmeta.completeness import judge_file
+from codecmeta.errors import SourceError
+from codecmeta.meta import MISSING
+
+MAX_PIXELS = 36_000_000
+"""Largest picture that is opened: 8192x4320 and a little."""
+
+MAX_PACKETS = 1 << 26
+
+# Only demuxers that read the one file they are given. Playlists and concat scripts would open others.
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,ivf,h264,hevc,vvc,obu,av1,h263,h261,"
+    "wav,mp3,flac,aac"  # to say "no video stream" of them
+)
+_VP8_SHOW_FRAME = 0x10
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacketTable:
+    """The packets of a video stream in decode order, P of them.
+
+    Attributes:
+        pts: int64 (P,), MISSING where there is none.
+        dts: int64 (P,), likewise.
+        size: uint32 (P,), bytes.
+        key: bool (P,), starts a GoP.
+        shown: bool (P,), False for packets that an edit list discards or that carry no displayed picture.
+        corrupt: number of packets that the demuxer marked as corrupt.
+        end: largest byte position where a packet ends, 0 where the container does not say.
+        origin: where the table comes from.
+    """
+
+    pts: NDArray[np.int64]
+    dts: NDArray[np.int64]
+    size: NDArray[np.uint32]
+    key: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
+    corrupt: int
+    end: int
+    origin: Literal["index", "demux"]
+
+
+@dataclass(kw_only=True)
+class Video:
+    """An opened video and its chosen stream. Both are replaced where going back means opening the file again.
+
+    Attributes:
+        path: the file.
+        size: its length in bytes.
+        container: libav's demuxer.
+        stream: the video stream.
+        track: the MP4/MOV track of the stream, if there is one.
+    """
+
+    path: Path
+    size: int
+    container: InputContainer
+    stream: VideoStream
+    track: mp4.Track | None = field(repr=False)
+
+    @property
+    def codec(self) -> str:
+        """libav's name of the codec, such as h264."""
+        return str(self.stream.codec_context.codec.canonical_name)
+
+    @property
+    def width(self) -> int:
+        """Display width in luma samples, coded orientation."""
+        return self.stream.codec_context.width
+
+    @property
+    def height(self) -> int:
+        """Display height, likewise."""
+        return self.stream.codec_context.height
+
+    @property
+    def fps(self) -> float | None:
+        """Average frame rate as the container tells it."""
+        rate = self.stream.average_rate or self.stream.base_rate
+        return float(rate) if rate else None
+
+    def rewind(self) -> None:
+        """Go back to the first packet."""
+        try:
+            # a transport stream sought at its own start time may begin a few packets late
+            self.container.seek(-(10**12), backward=True)
+        except av.FFmpegError:
+            # raw streams cannot be sought by time
+            index = self.stream.index
+            self.container.close()
+            self.container = _open(self.path)
+            self.stream = next(s for s in self.container.streams.video if s.index == index)
+
+
+@contextmanager
+def open_video(source: str | os.PathLike[str]) -> Iterator[Video]:
+    """Open a video file and choose its video stream.
+
+    Args:
+        source: path of a regular file. Only the demuxers in `DEMUXERS` are tried, and no second file is opened.
+
+    Yields:
+        The opened video; it is closed on exit.
+
+    Raises:
+        SourceError: the file cannot be read as a video; `code` says why.
+    """
+    path = Path(source)
+    size = _check_file(path)
+    container = _open(path)
+    try:
+        stream = _choose_stream(container)
+        video = Video(path=path, size=size, container=container, stream=stream, track=_read_track(path, size, stream))
+    except BaseException:
+        container.close()
+        raise
+    try:
+        yield video
+    finally:
+        video.container.close()
+
+
+def _check_file(path: Path) -> int:
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise SourceError("not_a_file", "no such file") from error
+    except PermissionError as error:
+        raise SourceError("permission_denied", "permission denied") from error
+    except (OSError, ValueError) as error:
+        raise SourceError("not_a_file", f"cannot be found ({error})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError("not_a_file", "not a regular file")
+    if status.st_size == 0:
+        raise SourceError("unreadable", "the file is empty")
+    return status.st_size
+
+
+def _open(path: Path) -> InputContainer:
+    try:
+        return _open_container(path)
+    except Exception as error:  # libav's errors come as many types
+        raise _refusal(path, error) from error
+
+
+def _open_container(path: Path) -> InputContainer:
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    # without the prefix a name such as `clip:01.mp4` is taken for a protocol
+    name = "file:" + os.fspath(path)
+    if int(av.__version__.split(".")[0]) < 19:
+        return av.open(name, options=options, metadata_errors="replace")
+    return av.open(name, options=options)
+
+
+def _refusal(path: Path, error: Exception) -> SourceError:
+    if isinstance(error, PermissionError):
+        return SourceError("permission_denied", "permission denied")
+    with path.open("rb") as file:
+        head = file.read(16)
+    state, evidence = judge_file(path, path.stat().st_size)
+    if state == "truncated":
+        return SourceError("truncated", f"the file is cut short: {evidence}")
+    text = str(error).split(";")[0].split(": '")[0].strip()
+    if head.startswith((b"ffconcat", b"#EXTM3U")) or "whitelist" in str(error).lower():
+        return SourceError("format_refused", "a playlist or script that names other files is not opened")
+    return SourceError(
+        "unreadable", f"not a video that can be read ({text or type(error).__name__}; begins with {head!r})"
+    )
+
+
+def _choose_stream(container: InputContainer) -> VideoStream:
+    candidates = [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+    if not candidates:
+        kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
+        raise SourceError("no_video_stream", f"no video stream ({kinds} only; cover art does not count)")
+    best = container.streams.best("video")
+    stream = next((s for s in candidates if best is not None and s.index == best.index), candidates[0])
+    context = stream.codec_context
+    if context is None or context.codec is None:
+        raise SourceError("decoder_missing", "this build of libav has no decoder for the video stream")
+    width, height = context.width, context.height
+    if width < 1 or height < 1:
+        raise SourceError("unreadable", f"the header gives no picture size ({width}x{height})")
+    if width * height > MAX_PIXELS:
+        raise SourceError("too_large", f"pictures of {width}x{height}, at most {MAX_PIXELS} pixels are opened")
+    return stream
+
+
+_ATTACHED_PICTURE = 0x400
+
+
+def _read_track(path: Path, size: int, stream: VideoStream) -> mp4.Track | None:
+    if "mp4" not in stream.container.format.name:
+        return None
+    with path.open("rb") as file:
+        return mp4.read_track(file, size, stream.id)
+
+
+def read_packets(video: Video) -> PacketTable:
+    """The packet table of the stream: from the MP4/MOV index where it is complete, else by demuxing once.
+
+    Raises:
+        SourceError: there are no packets, no key packet, or more than can be a video.
+    """
+    table = _from_index(video) or _from_demuxing(video)
+    if table.size.size == 0:
+        raise SourceError("no_frames", "the video stream has no packets")
+    if not table.key.any():
+        raise SourceError("no_key_frame", f"none of the {table.size.size} packets is a key frame")
+    return table
+
+
+def _from_index(video: Video) -> PacketTable | None:
+    track = video.track
+    entries = video.stream.index_entries
+    count = len(entries)
+    offsets = None if track is None else track.composition_offset
+    if offsets is None or count == 0 or count != offsets.size:
+        return None
+    rows = np.array([(e.timestamp, e.size, e.is_keyframe, e.is_discard, e.pos) for e in entries], np.int64)
+    dts, size, key, discard, position = rows.T
+    pts = dts + offsets
+    shift = _check_index(video, pts, dts, size)
+    if shift is None or (np.unique(pts[discard == 0]).size != np.count_nonzero(discard == 0)):
+        return None
+    return PacketTable(
+        pts=pts + shift,
+        dts=dts.copy(),
+        size=size.astype(np.uint32),
+        key=key.astype(np.bool_),
+        shown=discard == 0,
+        corrupt=0,
+        end=int((position + size).max()),
+        origin="index",
+    )
+
+
+def _check_index(
+    video: Video, pts: NDArray[np.int64], dts: NDArray[np.int64], size: NDArray[np.int64], *, probe: int = 4
+) -> int | None:
+    """The constant between index and packets' pts, None where the first packets do not bear the index out."""
+    shift: int | None = None
+    for number, packet in enumerate(_demux(video)):
+        if number == min(probe, pts.size) or packet.pts is None:
+            break
+        found = packet.pts - int(pts[number])
+        shift = found if shift is None else shift
+        if found != shift or packet.dts != dts[number] or packet.size != size[number]:
+            return None
+    video.rewind()
+    return shift
+
+
+def _demux(video: Video) -> Iterator[av.Packet[Any]]:
+    for packet in video.container.demux(video.stream):
+        if packet.size:
+            yield packet
+
+
+def _from_demuxing(video: Video) -> PacketTable:
+    rows: list[tuple[int, int, int, bool, bool, int]] = []
+    corrupt = 0
+    hides = video.codec == "vp8"
+    try:
+        for packet in _demux(video):
+            shown = not packet.is_discard
+            if hides:
+                shown = shown and bool(memoryview(packet)[0] & _VP8_SHOW_FRAME)
+            rows.append(
+                (
+                    MISSING if packet.pts is None else packet.pts,
+                    MISSING if packet.dts is None else packet.dts,
+                    packet.size,
+                    packet.is_keyframe,
+                    shown,
+                    (packet.pos or 0) + packet.size,
+                )
+            )
+            corrupt += packet.is_corrupt
+            if len(rows) > MAX_PACKETS:
+                raise SourceError("too_large", f"more than {MAX_PACKETS} packets")
+    except (av.FFmpegError, ValueError) as error:
+        raise SourceError("damaged", f"demuxing stops after {len(rows)} packets ({error})") from error
+    table = np.array(rows, np.int64).reshape(-1, 6)
+    return PacketTable(
+        pts=table[:, 0].copy(),
+        dts=table[:, 1].copy(),
+        size=table[:, 2].astype(np.uint32),
+        key=table[:, 3].astype(np.bool_),
+        shown=table[:, 4].astype(np.bool_),
+        corrupt=corrupt,
+        end=int(table[:, 5].max(initial=0)),
+        origin="demux",
+    )

@@ -1,0 +1,84 @@
+"""Block energies -> density S_t on any patch grid of any crop (MeToM, RPM).
+
+Min-max normalisation and patch means are affine in E, so S_t follows from stored block means by area-weighted
+averaging: exactly where patch edges fall on block edges, else with E taken as constant within a block.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FLAT = 1e-12
+"""A map whose E spans no more than this says nothing about where the information is."""
+
+Box = tuple[float, float, float, float]
+
+
+def overlap_weights(*, size: int, block: int, begin: float, end: float, cells: int) -> NDArray[np.float64]:
+    """Share of each block in each of `cells` equal intervals of [begin, end), float64 (cells, ⌈size/block⌉).
+
+    The last block covers only what lies inside the picture. Rows sum to 1.
+    """
+    blocks = -(-size // block)
+    edges = np.minimum(np.arange(blocks + 1) * block, size).astype(np.float64)
+    bounds = np.linspace(begin, end, cells + 1)
+    overlap = np.minimum(bounds[1:, None], edges[None, 1:]) - np.maximum(bounds[:-1, None], edges[None, :-1])
+    overlap = np.maximum(overlap, 0.0)
+    shares: NDArray[np.float64] = overlap / overlap.sum(axis=1, keepdims=True)
+    return shares
+
+
+def patch_density(
+    energy: NDArray[np.float32],
+    extent: NDArray[np.float32],
+    *,
+    width: int,
+    height: int,
+    block: int,
+    rotation: int,
+    grid: tuple[int, int],
+    box: Box | None,
+) -> NDArray[np.float32]:
+    """Mean of the min-max normalised energy over every patch.
+
+    Args:
+        energy: block means of E, float32 (T, ⌈height/block⌉, ⌈width/block⌉), coded orientation.
+        extent: smallest and largest E of each frame, float32 (T, 2).
+        width: picture width in luma samples, coded orientation.
+        height: picture height, likewise.
+        block: block size in luma samples.
+        rotation: degrees counter-clockwise by which the picture is turned for display, a multiple of 90.
+        grid: rows and columns of patches on the displayed picture.
+        box: left, top, right, bottom of the region that the grid covers, in displayed pixels; None is the whole picture.
+
+    Returns:
+        float32 (T, rows, cols) in [0, 1]; all ones for a frame whose map is flat, which merges nothing.
+
+    Raises:
+        ValueError: the grid is empty or the box lies outside the picture.
+    """
+    rows, cols = grid
+    quarter = rotation // 90 % 4
+    shown_w, shown_h = (height, width) if quarter % 2 else (width, height)
+    left, top, right, bottom = (0.0, 0.0, float(shown_w), float(shown_h)) if box is None else box
+    if rows < 1 or cols < 1:
+        raise ValueError(f"grid is {grid}; it needs at least one row and one column")
+    if not (0 <= left < right <= shown_w and 0 <= top < bottom <= shown_h):
+        raise ValueError(f"box {box} must lie inside the displayed picture of {shown_w}x{shown_h} and not be empty")
+    if quarter == 1:
+        rows, cols = cols, rows
+        left, top, right, bottom = width - bottom, left, width - top, right
+    elif quarter == 2:
+        left, top, right, bottom = width - right, height - bottom, width - left, height - top
+    elif quarter == 3:
+        rows, cols = cols, rows
+        left, top, right, bottom = top, height - right, bottom, height - left
+    down = overlap_weights(size=height, block=block, begin=top, end=bottom, cells=rows)
+    across = overlap_weights(size=width, block=block, begin=left, end=right, cells=cols)
+    means = down @ energy.astype(np.float64) @ across.T
+    low = extent[:, 0].astype(np.float64)[:, None, None]
+    span = extent[:, 1].astype(np.float64)[:, None, None] - low
+    flat = span <= FLAT
+    density = np.where(flat, 1.0, np.clip((means - low) / np.where(flat, 1.0, span), 0.0, 1.0))
+    return np.ascontiguousarray(np.rot90(density, quarter, axes=(1, 2)).astype(np.float32))

@@ -1,0 +1,102 @@
+"""The errors of codecmeta.
+
+CodecMetaError
+├── UsageError          an argument is wrong                            (also a ValueError)
+│   └── SamplingError   a frame specification is wrong or selects nothing
+├── SourceError         a video cannot be read; carries a stable `code`
+│   └── BitstreamError  the entropy-coded data of a picture is corrupt or uses an unsupported tool
+└── MetaFormatError     an .npz is not a valid VideoMeta; carries the file and the field
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+SourceCode = Literal[
+    "unreadable",
+    "not_a_file",
+    "permission_denied",
+    "format_refused",
+    "no_video_stream",
+    "decoder_missing",
+    "too_large",
+    "no_key_frame",
+    "no_frames",
+    "varying_geometry",
+    "truncated",
+    "damaged",
+    "bitstream",
+    "timeout",
+    "crashed",
+    "out_of_memory",
+    "changed_while_reading",
+    "output",
+    "internal",
+]
+
+
+class CodecMetaError(Exception):
+    """Base of every error that codecmeta raises on purpose."""
+
+
+class UsageError(CodecMetaError, ValueError):
+    """An argument is not allowed; the message says what was given and what is."""
+
+
+class SamplingError(UsageError):
+    """A frame specification cannot be understood or selects no frame of this video."""
+
+
+class SourceError(CodecMetaError):
+    """A video cannot be read.
+
+    Attributes:
+        code: stable word for machines, one of `SourceCode`.
+    """
+
+    def __init__(self, code: SourceCode, message: str) -> None:
+        super().__init__(message)
+        self.code: SourceCode = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.code, str(self)))
+
+
+class BitstreamError(SourceError):
+    """Entropy-coded data of a picture is corrupt, cut short, or uses a tool that is not supported.
+
+    Attributes:
+        slice_index: slice within the picture, -1 before the first slice.
+        macroblock: macroblock address where reading failed, -1 outside slice data.
+        unsupported: name of the coding tool when the stream is valid but not supported, else None.
+    """
+
+    def __init__(
+        self, message: str, *, slice_index: int = -1, macroblock: int = -1, unsupported: str | None = None
+    ) -> None:
+        super().__init__("bitstream", message)
+        self.slice_index = slice_index
+        self.macroblock = macroblock
+        self.unsupported = unsupported
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (str(self),), self.__dict__)
+
+
+class MetaFormatError(CodecMetaError):
+    """An .npz file is not a valid VideoMeta.
+
+    Attributes:
+        path: the file, as given.
+        field: name of the offending array, or None when the file as a whole is wrong.
+    """
+
+    def __init__(self, path: str, field: str | None, message: str) -> None:
+        where = f"{path}: {field}" if field else path
+        super().__init__(f"{where}: {message}")
+        self.path = path
+        self.field = field
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.path, self.field, self.message))

@@ -1,0 +1,74 @@
+"""The frames of a video in presentation order, joined to their packets by time stamp, never by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.container import PacketTable
+from codecmeta.errors import SourceError
+from codecmeta.meta import MISSING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """F frames in presentation order.
+
+    Attributes:
+        packet: int64 (F,), packet of each frame.
+        pts: int64 (F,), strictly increasing.
+        synthetic: the stream has no usable time stamps; pts count frames at the nominal rate, and the order is the
+            decoder's.
+        leading: pictures before or led by the first key packet, which no decoder can show.
+    """
+
+    packet: NDArray[np.int64]
+    pts: NDArray[np.int64]
+    synthetic: bool
+    leading: int
+
+
+def has_usable_pts(packets: PacketTable) -> bool:
+    """Whether every shown packet has a time stamp of its own."""
+    pts = packets.pts[packets.shown]
+    return bool((pts != MISSING).all()) and np.unique(pts).size == pts.size
+
+
+def from_pts(packets: PacketTable) -> Timeline:
+    """Order the shown packets by pts.
+
+    Packets before the first key packet, and pictures that follow it in the stream but are shown before it, refer to
+    what is not in the file.
+
+    Raises:
+        SourceError: no packet is shown.
+    """
+    first = int(np.flatnonzero(packets.key)[0])
+    decodable = packets.shown.copy()
+    decodable[:first] = False
+    leading = (packets.pts < packets.pts[first]) & packets.shown
+    leading[first] = False
+    # before the next key packet only: later ones can be shown early too, but refer to what came after `first`
+    later = np.flatnonzero(packets.key)[1:2]
+    leading[int(later[0]) if later.size else leading.size :] = False
+    leading[:first] = packets.shown[:first]
+    decodable &= ~leading
+    shown = np.flatnonzero(decodable)
+    if shown.size == 0:
+        raise SourceError("no_frames", "no packet of the video stream is shown")
+    order = shown[np.argsort(packets.pts[shown], kind="stable")]
+    return Timeline(packet=order, pts=packets.pts[order], synthetic=False, leading=int(np.count_nonzero(leading)))
+
+
+def from_decoder(order: NDArray[np.int64], *, ticks: int) -> Timeline:
+    """Take the order in which the decoder put the frames out.
+
+    Args:
+        order: packet of each frame as decoded, int64 (F,).
+        ticks: length of a frame in units of the time base.
+    """
+    if order.size == 0:
+        raise SourceError("no_frames", "the decoder puts out no frame")
+    return Timeline(packet=order, pts=np.arange(order.size, dtype=np.int64) * max(ticks, 1), synthetic=True, leading=0)
