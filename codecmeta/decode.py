@@ -158,10 +158,8 @@ class Decoder:
             if frame.opaque is None:
                 continue
             if (frame.width, frame.height) != (self._video.width, self._video.height):
-                raise SourceError(
-                    "varying_geometry",
-                    f"a picture of {frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}",
-                )
+                sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
+                raise SourceError("varying_geometry", f"a picture of {sizes}")
             self.corrupt += frame.is_corrupt
             yield Picture(packet=int(cast(int, frame.opaque)), frame=frame)
 

@@ -50,7 +50,7 @@ def patch_density(
         block: block size in luma samples.
         rotation: degrees counter-clockwise by which the picture is turned for display, a multiple of 90.
         grid: rows and columns of patches on the displayed picture.
-        box: left, top, right, bottom of the region that the grid covers, in displayed pixels; None is the whole picture.
+        box: left, top, right, bottom of the region that the grid covers, in displayed pixels; None is the picture.
 
     Returns:
         float32 (T, rows, cols) in [0, 1]; all ones for a frame whose map is flat, which merges nothing.

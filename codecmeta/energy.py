@@ -112,8 +112,8 @@ def _block_moments(plane, block_h, block_w, power, mean):  # type: ignore[no-unt
         y0, y1 = row * block_h, min(row * block_h + block_h, height)
         for col in range(power.shape[1]):
             x0, x1 = col * block_w, min(col * block_w + block_w, width)
-            s = 0
-            q = 0
+            s = np.int64(0)
+            q = np.int64(0)
             for y in range(y0, y1):
                 for x in range(x0, x1):
                     r = np.int64(plane[y, x])
