@@ -59,13 +59,9 @@ class MergePlan:
             if array.device != self.keep.device:
                 raise ShapeError(f"{name} is on {array.device}, keep on {self.keep.device}; use one device")
         if self.crow.numel() != self.keep.numel() + 1:
-            raise ShapeError(
-                f"crow has {self.crow.numel()} entries; {self.keep.numel()} output tokens take one more"
-            )
+            raise ShapeError(f"crow has {self.crow.numel()} entries; {self.keep.numel()} output tokens take one more")
         if self.col.numel() != self.weight.numel():
-            raise ShapeError(
-                f"col has {self.col.numel()} entries and weight {self.weight.numel()}; they must agree"
-            )
+            raise ShapeError(f"col has {self.col.numel()} entries and weight {self.weight.numel()}; they must agree")
         if self.keep.device.type == "cpu":
             self.check()
 
@@ -77,21 +73,15 @@ class MergePlan:
         """
         keep, crow, col, weight = (array.cpu() for array in (self.keep, self.crow, self.col, self.weight))
         if keep.numel() and not (int(keep[0]) >= 0 and int(keep[-1]) < self.count_in):
-            raise ShapeError(
-                f"keep lies in [{int(keep[0])}, {int(keep[-1])}]; allowed is [0, {self.count_in})"
-            )
+            raise ShapeError(f"keep lies in [{int(keep[0])}, {int(keep[-1])}]; allowed is [0, {self.count_in})")
         if bool((keep.diff() <= 0).any()):
             raise ShapeError("keep must be sorted and unique")
         if int(crow[0]) != 0 or int(crow[-1]) != col.numel() or bool((crow.diff() < 1).any()):
-            raise ShapeError(
-                f"crow must rise from 0 to {col.numel()} by at least 1 per output token; no row is empty"
-            )
+            raise ShapeError(f"crow must rise from 0 to {col.numel()} by at least 1 per output token; no row is empty")
         if not col.numel():
             return
         if int(col.min()) < 0 or int(col.max()) >= self.count_in:
-            raise ShapeError(
-                f"col lies in [{int(col.min())}, {int(col.max())}]; allowed is [0, {self.count_in})"
-            )
+            raise ShapeError(f"col lies in [{int(col.min())}, {int(col.max())}]; allowed is [0, {self.count_in})")
         inside_row = torch.ones(col.numel() - 1, dtype=torch.bool)
         inside_row[crow[1:-1] - 1] = False
         if bool(((col.diff() < 0) & inside_row).any()):
@@ -153,9 +143,7 @@ class MergePlan:
         order = torch.sort(row * count_in + col, stable=True).indices
         size = torch.zeros(keep.numel() + 1, dtype=torch.int64, device=keep.device)
         crow = size.index_add_(0, row + 1, torch.ones_like(row)).cumsum(0)
-        return MergePlan(
-            keep=keep, crow=crow, col=col[order], weight=weight[order].float(), count_in=count_in
-        )
+        return MergePlan(keep=keep, crow=crow, col=col[order], weight=weight[order].float(), count_in=count_in)
 
     @property
     def count_out(self) -> int:
@@ -256,9 +244,7 @@ class MergePlan:
             ShapeError: ``first`` does not put out as many tokens as this plan takes in.
         """
         if first.count_out != self.count_in:
-            raise ShapeError(
-                f"the first plan puts out {first.count_out} tokens, the second takes {self.count_in}"
-            )
+            raise ShapeError(f"the first plan puts out {first.count_out} tokens, the second takes {self.count_in}")
         length = first.sizes[self.col]
         entry = torch.repeat_interleave(torch.arange(self.col.numel(), device=self.col.device), length)
         start = length.cumsum(0) - length
@@ -296,6 +282,4 @@ class MergePlan:
     @staticmethod
     def _check_length(values: Tensor, count: int, *, dim: int = 0) -> None:
         if values.dim() == 0 or values.shape[dim] != count:
-            raise ShapeError(
-                f"got shape {tuple(values.shape)}; the plan takes {count} tokens along dimension {dim}"
-            )
+            raise ShapeError(f"got shape {tuple(values.shape)}; the plan takes {count} tokens along dimension {dim}")

@@ -123,6 +123,12 @@ class Compression:
         frame = self.plan.keep.cpu().numpy() // max(per_frame, 1)
         return np.bincount(frame, minlength=self.frames).astype(np.int64)
 
+    def apply(self, tokens: Tensor) -> Tensor:
+        """Shorten tokens (T, N, ...) or (V, ...) to (V', ...), see `MergePlan.apply`."""
+        if self.frames and tokens.dim() > 2 and tokens.shape[0] * tokens.shape[1] == self.plan.count_in:
+            tokens = tokens.flatten(0, 1)
+        return self.plan.apply(tokens)
+
     def position_ids(self, original: Tensor, *, dim: int = -1) -> Tensor:
         """Position ids of the tokens that leave.
 
@@ -195,11 +201,7 @@ def check_signal(name: str, signal: ArrayLike | Tensor, shape: tuple[int, ...]) 
     Raises:
         ShapeError: the shape differs, or a value is not finite.
     """
-    host = (
-        signal.detach().cpu().double().numpy()
-        if isinstance(signal, Tensor)
-        else np.asarray(signal, np.float64)
-    )
+    host = signal.detach().cpu().double().numpy() if isinstance(signal, Tensor) else np.asarray(signal, np.float64)
     if host.shape != shape:
         raise ShapeError(f"{name} has shape {host.shape}; these tokens take {shape}")
     if not np.isfinite(host).all():

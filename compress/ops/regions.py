@@ -11,9 +11,7 @@ from scipy import ndimage
 Connectivity = Literal[4, 8]
 
 
-def label_regions(
-    mask: NDArray[np.bool_], *, connectivity: Connectivity = 4
-) -> tuple[NDArray[np.int32], int]:
+def label_regions(mask: NDArray[np.bool_], *, connectivity: Connectivity = 4) -> tuple[NDArray[np.int32], int]:
     """Number the connected regions of a stack of masks; regions never reach across frames.
 
     Args:

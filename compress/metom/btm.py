@@ -1,0 +1,259 @@
+"""BTM: share the token budget among frames by packet size, pair what repeats, fold the rest (MeToM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from compress.budget import allocate, check_retention, count_tokens
+from compress.errors import ConfigError, ShapeError, SignalError
+from compress.ops.matching import match_across_frames
+from compress.ops.similarity import check_finite, unit
+from compress.plan import MergePlan
+from compress.stage import (
+    Compression,
+    GopKind,
+    Positions,
+    Signals,
+    VideoSignals,
+    check_signal,
+    check_tokens,
+    on_device,
+)
+
+M_MIN_SHARE = 0.25
+"""Share of the mean frame budget that every frame gets by default."""
+
+FOLD_TILE = 2**23
+"""Elements of padded core tokens held at a time while folding: 32 MB in float32."""
+
+Fold = Literal["mean", "size", "core"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BTM:
+    """Budgeted temporal merging before the language model.
+
+    Frame t gets ``m_t = m_min + (M_v - T m_min) sqrt(c_t) / sum_k sqrt(c_k)`` tokens, rounded exactly, where c_t is the
+    mean packet size of its GoP. Its m_t densest tokens are its coreset. Core tokens of different frames whose cosine
+    exceeds ``tau_tem`` merge in pairs, most similar first, into the earlier one. Every other token joins the
+    most similar core token of its own frame. The budget M_v is an upper bound: each pair saves one token
+    unless ``refill`` is set.
+
+    Attributes:
+        retention: M_v as a fraction of all tokens, in (0, 1].
+        m_min: tokens that every frame gets; None for a quarter of the mean frame budget. Never more than
+            floor(M_v / T).
+        tau_tem: pairs have a cosine strictly above it, in [0, 1]; 1 turns pairing off.
+        window: largest distance in frames of a pair; None for any. 1 makes the cost linear in the number of frames.
+        rounds: passes of pairing; beyond the first, merged tokens can meet again.
+        fold: a core token and what it takes in become their plain ``mean``, a mean in which a merged pair counts by its
+            ``size``, or ``mu`` times the ``core`` and the rest from the mean of the others.
+        mu: weight of the core token for ``fold="core"``, in [0, 1].
+        refill: give slots that pairs freed to the next densest tokens of the frames that lost one.
+        gop: what stands for c_t in `plan_frames`.
+        positions: position ids of the tokens that leave.
+
+    Raises:
+        ConfigError: a field is outside its range.
+    """
+
+    retention: float = 0.3
+    m_min: int | None = None
+    tau_tem: float = 0.9
+    window: int | None = None
+    rounds: int = 1
+    fold: Fold = "mean"
+    mu: float = 0.6
+    refill: bool = False
+    gop: GopKind = "mean"
+    positions: Positions = "contiguous"
+
+    def __post_init__(self) -> None:
+        check_retention(self.retention)
+        if self.m_min is not None and self.m_min < 0:
+            raise ConfigError(f"m_min is {self.m_min}; it must be at least 0")
+        if not 0 <= self.tau_tem <= 1:
+            raise ConfigError(f"tau_tem is {self.tau_tem}; the threshold of the cosine lies in [0, 1]")
+        if self.window is not None and self.window < 1:
+            raise ConfigError(f"window is {self.window}; it must be at least 1 frame, or None for all")
+        if self.rounds < 1:
+            raise ConfigError(f"rounds is {self.rounds}; it must be at least 1 (tau_tem=1 turns pairing off)")
+        if self.fold not in ("mean", "size", "core"):
+            raise ConfigError(f"fold is {self.fold!r}; allowed are 'mean', 'size' and 'core'")
+        if not 0 <= self.mu <= 1:
+            raise ConfigError(f"mu is {self.mu}; allowed is [0, 1]")
+        if self.positions not in ("original", "contiguous"):
+            raise ConfigError(f"positions is {self.positions!r}; allowed are 'original' and 'contiguous'")
+
+    def plan_frames(self, meta: VideoSignals, *, tokens_per_frame: int) -> NDArray[np.int64]:
+        """Tokens of each frame, from metadata alone.
+
+        Args:
+            meta: the video's metadata.
+            tokens_per_frame: N.
+
+        Returns:
+            m_t, int64 (T,).
+        """
+        return self.frame_budgets(meta.gop_packet_size(kind=self.gop), tokens_per_frame=tokens_per_frame)
+
+    def frame_budgets(self, packet_size: ArrayLike, *, tokens_per_frame: int) -> NDArray[np.int64]:
+        """m_t from c_t: exact, within [0, N], and never fewer for the more complex frame.
+
+        Args:
+            packet_size: c_t, (T,), at least 0.
+            tokens_per_frame: N.
+
+        Returns:
+            int64 (T,), summing to M_v.
+        """
+        cost = np.asarray(packet_size, dtype=np.float64)
+        if cost.ndim != 1 or not cost.size or tokens_per_frame < 1:
+            raise ShapeError(
+                f"packet_size has shape {cost.shape} for {tokens_per_frame} tokens per frame; "
+                "allowed is one number per frame, and at least one of each"
+            )
+        if not (np.isfinite(cost).all() and (cost >= 0).all()):
+            raise ConfigError("packet_size must be finite and at least 0")
+        total = count_tokens(self.retention, cost.size * tokens_per_frame)
+        # A floor beyond the budget would turn the formula upside down: the remainder it shares becomes negative.
+        floor = int(M_MIN_SHARE * total / cost.size) if self.m_min is None else self.m_min
+        base = min(floor, total // cost.size, tokens_per_frame)
+        return base + allocate(np.sqrt(cost), total - base * cost.size, upper=tokens_per_frame - base)
+
+    def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
+        """Shorten the tokens of a video.
+
+        Args:
+            tokens: (T, N, D), any float dtype.
+            signals: ``density`` (T, N) is needed; without ``packet_size`` (T,) every frame counts the same.
+
+        Returns:
+            The plan, at most M_v tokens, in (frame, raster) order.
+
+        Raises:
+            ShapeError: sizes do not match, or tokens or signals are not finite.
+            SignalError: there is no density.
+        """
+        frames, per_frame, _ = check_tokens(tokens)
+        if signals.density is None:
+            raise SignalError("BTM ranks tokens by density; pass density=meta.density(grid) reshaped to (T, N)")
+        density = check_signal("density", signals.density, (frames, per_frame))
+        uniform = signals.packet_size is None
+        packet_size = np.ones(frames) if uniform else np.asarray(signals.packet_size, np.float64)
+        if packet_size.shape != (frames,):
+            raise ShapeError(f"packet_size has shape {packet_size.shape}; {frames} frames take one number each")
+        check_finite(tokens)
+        budgets = self.frame_budgets(packet_size, tokens_per_frame=per_frame)
+
+        rank = np.empty((frames, per_frame), np.int64)
+        np.put_along_axis(rank, np.argsort(-density, axis=1, kind="stable"), np.arange(per_frame)[None], axis=1)
+        is_core = rank < budgets[:, None]
+        core = np.flatnonzero(is_core)
+        flat = tokens.reshape(frames * per_frame, -1)
+        coreset = MergePlan.selection(torch.from_numpy(core), count_in=len(flat))
+        paired = self._pair(flat, coreset, per_frame)
+        pairs = coreset.count_out - paired.count_out
+        if self.refill and pairs:
+            lost = np.setdiff1d(core, paired.keep.numpy()) // per_frame
+            granted = allocate(np.bincount(lost, minlength=frames), pairs, upper=per_frame - budgets)
+            is_core = rank < (budgets + granted)[:, None]
+            paired = _with_selected(paired, np.setdiff1d(np.flatnonzero(is_core), core))
+        plan = self._fold(tokens, paired, is_core)
+        merged = paired.sizes > 1
+        return Compression(
+            method="btm",
+            plan=plan,
+            frames=frames,
+            nominal=int(budgets.sum()),
+            kind=merged.to(torch.uint8).to(tokens.device),
+            kinds=("core", "pair"),
+            frame_budgets=budgets,
+            positions=self.positions,
+            sources={
+                "packet_size": "uniform (none given)" if uniform else "given",
+                "density": "given",
+            },
+            diagnostics={
+                "pairs": float(pairs),
+                "dropped": float(int((~is_core).all(axis=1).sum()) * per_frame),
+            },
+        )
+
+    def _pair(self, flat: Tensor, coreset: MergePlan, per_frame: int) -> MergePlan:
+        """Merge core tokens of different frames in pairs; a plan on the CPU from all tokens to what is left."""
+        paired = coreset
+        if self.tau_tem == 1:
+            return paired
+        core = flat.index_select(0, coreset.keep.to(flat.device)).float()
+        for _ in range(self.rounds):
+            frame = paired.keep.numpy() // per_frame
+            pairs = match_across_frames(unit(core), frame, threshold=self.tau_tem, window=self.window)
+            if not len(pairs.first):
+                break
+            groups = np.zeros(paired.count_out, np.int64)
+            groups[pairs.second] = -1
+            groups = np.where(groups == 0, np.cumsum(groups == 0) - 1, 0)
+            groups[pairs.second] = groups[pairs.first]
+            keep = np.delete(np.arange(paired.count_out), pairs.second)
+            step = MergePlan.from_groups(torch.from_numpy(groups), keep=torch.from_numpy(keep))
+            paired, core = step @ paired, step.to(core.device).apply(core)
+        return paired
+
+    def _fold(self, tokens: Tensor, paired: MergePlan, is_core: NDArray[np.bool_]) -> MergePlan:
+        """Let every other token join the most similar core token of its own frame."""
+        frames, per_frame, _ = tokens.shape
+        device = tokens.device
+        counts = is_core.sum(axis=1)
+        slots = np.zeros((frames, int(counts.max())), np.int64)
+        empty = np.arange(slots.shape[1])[None] >= counts[:, None]
+        slots[~empty] = paired.assign.numpy()[is_core.ravel()]
+        slot_row, slot_empty = on_device(slots, device), on_device(empty, device)
+        paired = paired.to(device)
+        direction = unit(paired.apply(tokens.reshape(frames * per_frame, -1).float()))
+
+        nearest = torch.empty((frames, per_frame), dtype=torch.int64, device=device)
+        step = max(1, FOLD_TILE // max(1, slots.shape[1] * tokens.shape[2]))
+        for start in range(0, frames, step):
+            part = slice(start, start + step)
+            cosine = tokens[part].float() @ direction[slot_row[part]].mT
+            choice = cosine.masked_fill_(slot_empty[part, None], -torch.inf).argmax(dim=2)
+            nearest[part] = slot_row[part].gather(1, choice)
+
+        folded = on_device(np.flatnonzero((~is_core) & (counts > 0)[:, None]), device)
+        row = nearest.reshape(-1)[folded]
+        taken = torch.zeros(paired.count_out, device=device).index_add_(
+            0, row, torch.ones_like(row, dtype=torch.float32)
+        )
+        if self.fold == "core":
+            core_weight = torch.where(taken > 0, self.mu, 1.0)
+            other_weight = (1 - self.mu) / taken.clamp_min(1)
+        else:
+            size = paired.sizes.float() if self.fold == "size" else torch.ones_like(taken)
+            core_weight, other_weight = size / (size + taken), 1 / (size + taken)
+        return MergePlan.from_entries(
+            torch.cat((paired.row, row)),
+            torch.cat((paired.col, folded)),
+            torch.cat((paired.weight * core_weight[paired.row], other_weight[row])),
+            keep=paired.keep,
+            count_in=paired.count_in,
+        )
+
+
+def _with_selected(plan: MergePlan, extra: NDArray[np.int64]) -> MergePlan:
+    """The plan with further tokens kept one by one."""
+    keep = np.union1d(plan.keep.numpy(), extra)
+    moved = torch.from_numpy(np.searchsorted(keep, plan.keep.numpy()))
+    return MergePlan.from_entries(
+        torch.cat((moved[plan.row], torch.from_numpy(np.searchsorted(keep, extra)))),
+        torch.cat((plan.col, torch.from_numpy(extra))),
+        torch.cat((plan.weight, torch.ones(len(extra)))),
+        keep=torch.from_numpy(keep),
+        count_in=plan.count_in,
+    )

@@ -1,0 +1,151 @@
+"""Greedy one-to-one matching of similar tokens of different frames.
+
+Taking pairs from the most similar downwards equals matching locally dominant pairs, those that are each other's best
+(Preis 1999; any strict order of the pairs). That needs each token's best few partners only, so the similarity matrix
+is formed in tiles and never held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compress.stage import concatenated, on_device
+
+TILE = 2**21
+"""Similarities computed at a time: 8 MB in float32, 16 MB as sorting keys."""
+
+FIRST_PARTNERS = 16
+"""Partners listed per token in the first pass; doubled in each further one, which only the tokens that ran out see."""
+
+MOST_LISTED = 2**22
+"""Entries of all lists together."""
+
+RESOLUTION = 2**20
+"""Similarities are compared in steps of 2^-20: equal tokens tie, however a GEMM rounds their products."""
+
+INDEX_BITS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Matched tokens, ``first[i] < second[i]``, strongest pairs of a round first found.
+
+    Attributes:
+        first: int64 (n,), the lower index.
+        second: int64 (n,), the higher index.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+
+
+def match_across_frames(
+    directions: Tensor, frame: NDArray[np.int64], *, threshold: float, window: int | None = None
+) -> Pairs:
+    """Pair tokens of different frames, each at most once, from the most similar pair downwards.
+
+    Equal similarities go by (lower index, higher index).
+
+    Args:
+        directions: float32 (M, D), unit rows; a zero row is never matched.
+        frame: (M,), the frame of each token, ascending.
+        threshold: pairs have a cosine strictly above it, at least 0, so that zero rows never match.
+        window: largest distance in frames of a pair; None for any.
+
+    Returns:
+        The pairs; one synchronisation unless many tokens compete for the same partners.
+    """
+    partner = np.full(len(frame), -1)
+    firsts: list[NDArray[np.int64]] = []
+    seconds: list[NDArray[np.int64]] = []
+    active = np.arange(len(frame))
+    listed = FIRST_PARTNERS
+    while active.size > 1:
+        index, score = _list_partners(
+            directions if active.size == len(frame) else directions[on_device(active, directions.device)],
+            frame[active],
+            threshold=threshold,
+            window=window,
+            count=min(listed, max(FIRST_PARTNERS, MOST_LISTED // active.size)),
+        )
+        index = np.where(score >= 0, active[index], -1)
+        open_rows, first, second = _match_lists(active, index, score, partner)
+        firsts.append(first)
+        seconds.append(second)
+        active = active[open_rows]
+        listed *= 2
+    first, second = concatenated(firsts), concatenated(seconds)
+    return Pairs(first=np.minimum(first, second), second=np.maximum(first, second))
+
+
+def _list_partners(
+    directions: Tensor, frame: NDArray[np.int64], *, threshold: float, window: int | None, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The best partners of each token, most similar first (ties: lower index), and their scores (-1 for none)."""
+    size = len(frame)
+    reach = size if window is None else window
+    begin = np.searchsorted(frame, frame - reach, side="left")
+    end = np.searchsorted(frame, frame + reach, side="right")
+    of_frame = on_device(frame, directions.device)
+    last = 2**INDEX_BITS - 1
+    lists: list[Tensor] = []
+    row = 0
+    while row < size:
+        # Columns at most double those of the first row, so that a window's tiles stay on the diagonal.
+        width = end[row:] - begin[row]
+        area = np.where(width <= 2 * width[0], width * np.arange(1, width.size + 1), TILE + 1)
+        stop = row + max(1, int(np.searchsorted(area, TILE, side="right")))
+        low, high = int(begin[row]), int(end[stop - 1])
+        cosine = directions[row:stop] @ directions[low:high].T
+        distance = (of_frame[row:stop, None] - of_frame[None, low:high]).abs()
+        allowed = (cosine > threshold) & (distance > 0) & (distance <= reach)
+        step = (cosine.clamp(-1, 1) + 1).mul_(RESOLUTION).round_().long()
+        key = (step << INDEX_BITS) | (last - torch.arange(low, high, device=step.device))
+        key = torch.where(allowed, key, -1)
+        best = key.topk(min(count, high - low), dim=1).values
+        lists.append(torch.nn.functional.pad(best, (0, count - best.shape[1]), value=-1))
+        row = stop
+    key_host = torch.cat(lists).cpu().numpy()
+    found = key_host >= 0
+    return np.where(found, last - (key_host & last), 0), np.where(found, key_host >> INDEX_BITS, -1)
+
+
+def _match_lists(
+    active: NDArray[np.int64], index: NDArray[np.int64], score: NDArray[np.int64], partner: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Match mutual bests until none is left, writing ``partner``.
+
+    Returns:
+        Rows that a further pass has to see (their list ran out, or waits for such a token), and the pairs.
+    """
+    firsts: list[NDArray[np.int64]] = []
+    seconds: list[NDArray[np.int64]] = []
+    best = np.full(len(partner), -1)
+    rows = np.arange(len(active))
+    fresh = True
+    while rows.size:
+        free = (index[rows] >= 0) & (partner[index[rows]] < 0)
+        choice = free.argmax(axis=1)
+        has = free[np.arange(rows.size), choice]
+        best[active[rows]] = np.where(has, index[rows, choice], -1)
+        mine, theirs = active[rows[has]], best[active[rows[has]]]
+        mutual = (best[theirs] == mine) & (mine < theirs)
+        if fresh and has.any() and not mutual.any():
+            # Rounding can make cos(i, j) and cos(j, i) differ by a step, so that preferences run in a circle.
+            mutual[score[rows[has], choice[has]].argmax()] = True
+        fresh = False
+        if not mutual.any():
+            break
+        first, second = mine[mutual], theirs[mutual]
+        partner[first], partner[second] = second, first
+        firsts.append(first)
+        seconds.append(second)
+        rows = rows[partner[active[rows]] < 0]
+    ran_out = index[rows, -1] >= 0
+    waiting = best[active[rows]] >= 0
+    return rows[ran_out | waiting], concatenated(firsts), concatenated(seconds)

@@ -1,0 +1,34 @@
+"""Cosine similarity in float32, whatever the dtype of the tokens."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from compress.errors import ShapeError
+
+NORM_FLOOR = 1e-12
+"""A token of smaller norm has no direction: its similarity to everything is 0."""
+
+
+def unit(tokens: Tensor) -> Tensor:
+    """Rows of length one in float32; a row of norm below `NORM_FLOOR` becomes 0.
+
+    Args:
+        tokens: (..., D), any float dtype.
+    """
+    wide = tokens.float()
+    norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return wide * torch.where(norm < NORM_FLOOR, 0, 1 / norm.clamp_min(NORM_FLOOR))
+
+
+def check_finite(tokens: Tensor) -> None:
+    """Refuse tokens with NaN or infinity before they spread (one pass, one synchronisation).
+
+    Raises:
+        ShapeError: some token is not finite; the message says in which frames.
+    """
+    finite = torch.isfinite(tokens.sum(dim=-1, dtype=torch.float32))
+    if not bool(finite.all()):
+        frames = (~finite).reshape(tokens.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
+        raise ShapeError(f"tokens of frames {frames} hold NaN or infinity, or overflow float32; nothing was merged")
