@@ -411,9 +411,7 @@ def _subtract_chroma(  # type: ignore[no-untyped-def]
         target = predictions[1] if side == 1 and slot0 >= 0 else kept
         if code == H264 and shifts[0] == 0 and shifts[1] == 0:
             # chroma of 4:4:4 is interpolated like luma (8.4.2.2)
-            predict_luma(
-                slots[slot], y, x, h, w, vector[0] >> 1, vector[1] >> 1, code, rounding, top, target, work
-            )
+            predict_luma(slots[slot], y, x, h, w, vector[0] >> 1, vector[1] >> 1, code, rounding, top, target, work)
         else:
             predict_chroma(slots[slot], y, x, h, w, vector[0], vector[1], code, rounding, target, work)
     if slot0 >= 0 and slot1 >= 0:
