@@ -1,0 +1,303 @@
+"""What `compress run` does: every .npz under a folder -> token files, reports and pictures.
+
+The output mirrors the input: `meta/a/clip.mp4.npz` becomes `tokens/a/clip.mp4.safetensors` with its report
+`tokens/a/clip.mp4.json` and, if asked for, its picture `tokens/a/clip.mp4.png`. The report is written last and
+records the options and a digest of the .npz: a later run with the same of both leaves the video as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from codecmeta import CodecMetaError, __version__, load
+from compress.encoders import SpectralEncoder
+from compress.encoders.spectral import TOKEN_GRID
+from compress.errors import CompressError, ConfigError
+from compress.stage import BeforeLLM, Compression
+from compress.token_file import write_tokens, write_whole
+from compress.video import CompressedVideo, MapChoice, Stopwatch, compress_video
+
+REPORT_FORMAT = 1
+MAX_REPORT_BYTES = 16 << 20
+LONGEST_NAME = 255
+"""Bytes of a file name that any common file system takes."""
+SUFFIXES = {"tokens": ".safetensors", "report": ".json", "picture": ".png"}
+
+Status = Literal["done", "kept", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run over many videos.
+
+    Attributes:
+        method: what shortens the tokens; must merge before the language model.
+        name: of the method, for reports.
+        retention: nominal retained fraction, for reports.
+        encoder: the embedded encoder.
+        map: where the density of patches comes from.
+        device: where to compute.
+        plot: draw a picture per video.
+        overwrite: do everything again.
+
+    Raises:
+        ConfigError: the method does not merge before the language model, or pictures cannot be drawn here.
+    """
+
+    method: object
+    name: str
+    retention: float
+    encoder: SpectralEncoder = field(default_factory=SpectralEncoder)
+    map: MapChoice = "auto"
+    device: str = "cpu"
+    plot: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, BeforeLLM):
+            raise ConfigError(
+                f"{self.name} works inside the language model, and `compress run` has none; "
+                "choose a method with a stage before_llm (see: compress methods)"
+            )
+        if self.plot:
+            from compress.picture import require_matplotlib
+
+            require_matplotlib()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything that decides what comes out, as it is recorded and compared."""
+        fields = dataclasses.asdict(self.method) if dataclasses.is_dataclass(self.method) else {}  # type: ignore[arg-type]
+        options = {
+            "format": REPORT_FORMAT,
+            "version": __version__,
+            "method": self.name,
+            "fields": fields,
+            "encoder": dataclasses.asdict(self.encoder),
+            "map": self.map,
+            "device": self.device,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(options, default=str))
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoReport:
+    """What became of one video; `to_json` is a line of `compress run --json`.
+
+    Attributes:
+        video: path of the .npz below the input folder, without its suffix.
+        status: done, kept (nothing to do) or failed.
+        message: why it failed, and what was done otherwise than asked for.
+        method: name of the method.
+        retention: nominal retained fraction.
+        frames: T.
+        tokens_in: V.
+        tokens_out: V'.
+        budgets: tokens that leave per frame, by the frame of their anchor.
+        granted: tokens granted per frame before pairs were merged; empty without such budgets.
+        seconds: per stage.
+        out: the token file.
+        merges: patches before and after RPM, tokens per output token (mean, largest), the method's own figures.
+        sources: signal -> where it came from.
+    """
+
+    video: str
+    status: Status
+    message: str
+    method: str
+    retention: float
+    frames: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    budgets: tuple[int, ...] = ()
+    granted: tuple[int, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    out: str | None = None
+    merges: Mapping[str, float] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    picture: str | None = None
+
+    def to_json(self) -> str:
+        """One line of ASCII, whatever the file names hold."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+
+def find_metas(meta: str | os.PathLike[str]) -> list[tuple[str, Path]]:
+    """All .npz files below a folder, sorted, or the one that is given; links to folders are not followed.
+
+    Returns:
+        (name, file): the name is the path below the folder without `.npz`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    root = Path(meta)
+    if root.is_file():
+        return [(root.name.removesuffix(".npz"), root)]
+    found = [
+        Path(folder, name)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if name.endswith(".npz") and not name.startswith(".")
+    ]
+    if not found:
+        kind = "there is no .npz in it" if root.is_dir() else "it does not exist"
+        raise ConfigError(f"nothing to do in {root}: {kind}; run: codecmeta extract VIDEOS --out {root}")
+    named = [(path.relative_to(root).as_posix().removesuffix(".npz"), path) for path in found]
+    return sorted(named, key=lambda pair: os.fsencode(pair[0]))
+
+
+def output_paths(out: str | os.PathLike[str], name: str) -> dict[str, Path]:
+    """Token file, report and picture of a video; a name too long for a file is replaced by its digest."""
+    relative = Path(name)
+    stem = relative.name
+    if len(os.fsencode(stem)) + max(map(len, SUFFIXES.values())) > LONGEST_NAME:
+        stem = hashlib.sha256(os.fsencode(stem)).hexdigest()
+    return {kind: Path(out, relative.parent, stem + suffix) for kind, suffix in SUFFIXES.items()}
+
+
+def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> Iterator[VideoReport]:
+    """Compress every video, one after the other; one that fails never stops the others.
+
+    Args:
+        meta: a folder of .npz files, or one of them.
+        out: the output folder; made where missing.
+        job: what to do.
+
+    Yields:
+        A report per video, in the order of their names.
+
+    Raises:
+        ConfigError: there is no .npz.
+    """
+    for name, path in find_metas(meta):
+        yield run_video(name, path, output_paths(out, name), job)
+
+
+def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> VideoReport:
+    """Compress one video, or find that this has been done."""
+    try:
+        digest = _digest(path)
+        kept = None if job.overwrite else _kept(outputs, job, digest)
+        if kept is not None:
+            return dataclasses.replace(kept, video=name, status="kept", out=str(outputs["tokens"]))
+        return _compress(name, path, outputs, job, digest)
+    except (CodecMetaError, CompressError, OSError, MemoryError) as error:
+        message = str(error) or type(error).__name__
+    except Exception as error:  # a fault of ours must not stop the other videos
+        message = f"internal error, please report it: {type(error).__name__}: {error}"
+    return VideoReport(video=name, status="failed", message=message, method=job.name, retention=job.retention)
+
+
+def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport:
+    watch = Stopwatch()
+    with watch.stage("load"):
+        meta = load(path)
+    video = compress_video(meta, job.method, encoder=job.encoder, map=job.map, device=job.device, stopwatch=watch)
+    outputs["tokens"].parent.mkdir(parents=True, exist_ok=True)
+    with watch.stage("save"):
+        size = write_tokens(outputs["tokens"], video, grid=TOKEN_GRID, frame_seconds=meta.frame_seconds)
+    if job.plot and meta.frames is not None:
+        from compress.picture import draw_video
+
+        with watch.stage("plot"):
+            write_whole(outputs["picture"], draw_video(meta.frames, video, title=name, grid=TOKEN_GRID))
+    compression = video.compression
+    report = VideoReport(
+        video=name,
+        status="done",
+        message="; ".join(video.notes),
+        method=job.name,
+        retention=job.retention,
+        frames=compression.frames,
+        tokens_in=compression.plan.count_in,
+        tokens_out=compression.achieved,
+        budgets=tuple(compression.frame_counts.tolist()),
+        granted=tuple(() if compression.frame_budgets is None else compression.frame_budgets.tolist()),
+        seconds={stage: round(seconds, 6) for stage, seconds in watch.seconds.items()},
+        out=str(outputs["tokens"]),
+        merges=merge_statistics(video),
+        sources=dict(video.sources),
+        picture=str(outputs["picture"]) if job.plot else None,
+    )
+    record = {
+        "options": job.options,
+        "input": digest,
+        "token_bytes": size,
+        "report": dataclasses.asdict(report),
+    }
+    write_whole(outputs["report"], (json.dumps(record, indent=1, allow_nan=False) + "\n").encode("ascii"))
+    return report
+
+
+def merge_statistics(video: CompressedVideo) -> dict[str, float]:
+    """Figures of what was merged: patches before and after RPM, tokens per output token, the method's own."""
+    sizes = video.compression.plan.sizes.double()
+    figures = {
+        "tokens_per_output": round(float(sizes.mean()), 3),
+        "largest_output": int(sizes.max()),
+        "nominal": video.compression.nominal,
+        **_figures(video.compression),
+    }
+    if video.patches is not None:
+        figures |= {"patches_in": video.patches.plan.count_in, "patches_encoded": video.patches.achieved}
+        figures |= _figures(video.patches)
+    return figures
+
+
+def _figures(compression: Compression) -> dict[str, float]:
+    """The plain numbers among the diagnostics; arrays go by their lengths only where they list frames."""
+    return {
+        name: round(float(value), 6)
+        for name, value in compression.diagnostics.items()
+        if not isinstance(value, np.ndarray) and np.isfinite(float(value))
+    }
+
+
+def _check_figures(report: VideoReport) -> None:
+    """Raise TypeError unless a report that was read back can be shown."""
+    numbers = (report.frames, report.tokens_in, report.tokens_out, *report.budgets, *report.granted)
+    timings = (*report.seconds.values(), *report.merges.values())
+    texts = (report.message, report.method, *report.sources.values())
+    if not (
+        all(type(number) is int for number in numbers)
+        and all(type(number) in (int, float) for number in timings)
+        and all(type(text) is str for text in texts)
+        and len(report.budgets) == report.frames
+    ):
+        raise TypeError("not the figures of a video")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _kept(outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport | None:
+    """The report of an earlier run that leaves nothing to do, or None."""
+    try:
+        if outputs["report"].stat().st_size > MAX_REPORT_BYTES:
+            return None
+        record = json.loads(outputs["report"].read_bytes())
+        fresh = (
+            record["options"] == job.options
+            and record["input"] == digest
+            and record["token_bytes"] == outputs["tokens"].stat().st_size
+            and (outputs["picture"].is_file() or not job.plot)
+        )
+        report = VideoReport(**record["report"])
+        _check_figures(report)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    picture = str(outputs["picture"]) if outputs["picture"].is_file() else None
+    return dataclasses.replace(report, picture=picture) if fresh else None

@@ -1,0 +1,162 @@
+"""The file that holds a video's shortened tokens, and writing files whole or not at all.
+
+A token file is a safetensors file; T frames, V = T N input tokens, V' output tokens:
+
+    tokens          float32 (V', D)
+    positions       int64 (V',)       position ids
+    frame           int64 (V',)       frame of each token's anchor, index into frame_seconds
+    kind            uint8 (V',)       index into `kinds` of the metadata; absent where all are of one kind
+    plan.keep, plan.crow, plan.col, plan.weight     V -> V', see `MergePlan`
+    patches.keep, patches.crow, patches.col, patches.weight     patches merged before the encoder, if any
+    budgets         int64 (T,)        tokens granted to each frame, where the method has such budgets
+    frame_seconds   float64 (T,)      presentation time of each frame
+
+The metadata's one entry `compress` is JSON: format, method, grid, count_in, patches_in, kinds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compress.errors import CompressError, ShapeError
+from compress.plan import MergePlan
+from compress.video import CompressedVideo
+
+FORMAT = "compress.tokens/1"
+_PLAN = ("keep", "crow", "col", "weight")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TokenFile:
+    """The content of a token file, see the module."""
+
+    method: str
+    grid: tuple[int, int]
+    tokens: Tensor
+    positions: Tensor
+    frame: Tensor
+    plan: MergePlan
+    patches: MergePlan | None
+    frame_seconds: Tensor
+    budgets: Tensor | None
+    kind: Tensor | None
+    kinds: tuple[str, ...]
+
+
+def write_tokens(
+    path: str | os.PathLike[str],
+    video: CompressedVideo,
+    *,
+    grid: tuple[int, int],
+    frame_seconds: NDArray[np.float64],
+) -> int:
+    """Write a token file, whole or not at all.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    compression = video.compression
+    plan = compression.plan.to("cpu")
+    arrays = {
+        "tokens": video.tokens,
+        "positions": compression.position_ids(torch.arange(plan.count_in, device=compression.plan.keep.device)),
+        "frame": plan.keep // (grid[0] * grid[1]),
+        "frame_seconds": torch.from_numpy(frame_seconds),
+        **{f"plan.{name}": getattr(plan, name) for name in _PLAN},
+    }
+    if video.patches is not None:
+        arrays |= {f"patches.{name}": getattr(video.patches.plan, name) for name in _PLAN}
+    if compression.frame_budgets is not None:
+        arrays["budgets"] = torch.from_numpy(compression.frame_budgets)
+    if compression.kind is not None:
+        arrays["kind"] = compression.kind
+    about = {
+        "format": FORMAT,
+        "method": compression.method,
+        "grid": grid,
+        "count_in": plan.count_in,
+        "patches_in": video.patches.plan.count_in if video.patches is not None else 0,
+        "kinds": compression.kinds,
+    }
+    # One entry, because safetensors writes several in an order that changes from run to run.
+    metadata = {"compress": json.dumps(about)}
+    content = safetensors.torch.save({name: a.cpu().contiguous() for name, a in arrays.items()}, metadata)
+    write_whole(path, content)
+    return len(content)
+
+
+def read_tokens(path: str | os.PathLike[str]) -> TokenFile:
+    """Read a token file.
+
+    Raises:
+        CompressError: it is not one.
+        OSError: it cannot be opened.
+    """
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {})["compress"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if about["format"] != FORMAT:
+            raise CompressError(f"{path} is not a token file: format is {about['format']!r}, not {FORMAT!r}")
+        rows, cols = about["grid"]
+        merged = "patches.keep" in arrays
+        return TokenFile(
+            method=str(about["method"]),
+            grid=(int(rows), int(cols)),
+            tokens=arrays["tokens"],
+            positions=arrays["positions"],
+            frame=arrays["frame"],
+            plan=_plan(arrays, "plan", int(about["count_in"])),
+            patches=_plan(arrays, "patches", int(about["patches_in"])) if merged else None,
+            frame_seconds=arrays["frame_seconds"],
+            budgets=arrays.get("budgets"),
+            kind=arrays.get("kind"),
+            kinds=tuple(map(str, about["kinds"])),
+        )
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, ShapeError) as error:
+        raise CompressError(f"{path} is not a token file: {error}") from error
+
+
+def _plan(arrays: dict[str, Tensor], prefix: str, count_in: int) -> MergePlan:
+    keep, crow, col, weight = (arrays[f"{prefix}.{name}"] for name in _PLAN)
+    return MergePlan(keep=keep, crow=crow, col=col, weight=weight, count_in=count_in)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all: beside the target, flushed to disk, then renamed over it.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

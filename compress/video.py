@@ -1,0 +1,212 @@
+"""One video in memory: its metadata and cached frames -> shortened tokens, with the embedded encoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compress.encoders import SpectralEncoder
+from compress.encoders.spectral import COVERED, GRID, TOKEN_GRID
+from compress.errors import ConfigError, SignalError
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, Signals
+
+if TYPE_CHECKING:
+    from codecmeta.meta import MapName, VideoMeta
+
+MapChoice = Literal["auto", "carried", "texture", "innovation", "none"]
+"""Where the density of patches comes from; `auto` is carried, else texture, and none without residuals."""
+
+Stage = Literal["load", "density", "encode", "compress", "save", "plot"]
+
+TEXTURE_BLOCK = 4
+"""Pixels per side of the blocks on which texture is measured, the size of the blocks it is predicted on."""
+
+_RESIDUAL_MAPS: tuple[MapName, ...] = ("carried", "innovation")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CompressedVideo:
+    """What came out of a video: T frames of 729 patches, pooled to 196 tokens each.
+
+    Attributes:
+        tokens: float32 (V', D), on the CPU.
+        patches: what was merged before the encoder; None where nothing was.
+        compression: what was merged of the 196 T tokens.
+        density: float32 (T, 27, 27), the density that ranked them.
+        packet_size: float64 (T,), mean packet size of each frame's GoP in bytes.
+        sources: signal -> where it came from.
+        notes: what was done otherwise than asked for, one sentence each.
+    """
+
+    tokens: Tensor
+    patches: Compression | None
+    compression: Compression
+    density: NDArray[np.float32]
+    packet_size: NDArray[np.float64]
+    sources: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+class Stopwatch:
+    """Seconds spent per stage; on an accelerator a stage ends when its work has."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = {}
+
+    @contextmanager
+    def stage(self, name: Stage, device: torch.device | None = None) -> Iterator[None]:
+        """Add the time of a block to a stage, also when it fails."""
+        start = time.perf_counter()
+        try:
+            yield
+            if device is not None and device.type == "cuda":
+                torch.cuda.synchronize(device)
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def compress_video(
+    meta: VideoMeta,
+    method: object,
+    *,
+    encoder: SpectralEncoder,
+    map: MapChoice = "auto",
+    device: torch.device | str = "cpu",
+    stopwatch: Stopwatch | None = None,
+) -> CompressedVideo:
+    """Encode the cached frames of a video and shorten its tokens.
+
+    The density of patches is that of ``map``. A method that merges before the encoder (RPM) does so only with it;
+    one that ranks tokens by density (BTM) falls back on texture. Both are said in the result.
+
+    Args:
+        meta: the video; its frames must have been cached.
+        method: merges before the language model, and perhaps before the encoder too.
+        encoder: the embedded encoder.
+        map: where the density comes from.
+        device: where to compute.
+        stopwatch: gets the time of the stages density, encode and compress.
+
+    Raises:
+        ConfigError: the method does not merge before the language model.
+        SignalError: frames, or the map that was asked for, are not in the metadata.
+        CompressError: the method refuses this video.
+    """
+    if not isinstance(method, BeforeLLM):
+        raise ConfigError(
+            f"{type(method).__name__} does not merge tokens before the language model, and there is no model here"
+        )
+    if meta.frames is None:
+        source = meta.info["source"]["name"]
+        raise SignalError(
+            f"there are no cached frames to encode; run: codecmeta extract {source} --pixels 384 --overwrite"
+        )
+    watch, place = stopwatch or Stopwatch(), torch.device(device)
+    sources: dict[str, str] = {"packet_size": "mean packet of the frame's GoP"}
+    notes: list[str] = []
+    with watch.stage("density"):
+        chosen = choose_map(meta, map)
+        density = measure_density(meta, chosen or "texture")
+        sources["density"] = chosen or "texture"
+    patches: Compression | None = None
+    with watch.stage("encode", place):
+        if isinstance(method, BeforeEncoder):
+            if chosen is None:
+                why = "map is none" if map == "none" else "the .npz holds no residuals"
+                sources["rpm"] = "skipped"
+                notes.append(f"RPM skipped: {why}; tokens are ranked by texture")
+            else:
+                sources["rpm"] = chosen
+                patches = method.before_encoder(density)
+        features = encoder.encode(meta.frames, device=place)
+        if patches is not None:
+            features = merge_patches(features, patches)
+        tokens = encoder.pool(features)
+    with watch.stage("compress", place):
+        packet_size = meta.gop_packet_size()
+        signals = Signals(
+            packet_size=packet_size,
+            density=encoder.pool(torch.from_numpy(density).reshape(len(density), -1, 1)).squeeze(2),
+            saliency=encoder.saliency(tokens),
+            frame_features=encoder.frame_features(tokens),
+            grid=TOKEN_GRID,
+            saliency_source="distance to the frame's mean token",
+        )
+        compression = method.before_llm(tokens, signals)
+        short = compression.plan.apply(tokens.flatten(0, 1)).float().cpu()
+    return CompressedVideo(
+        tokens=short,
+        patches=patches,
+        compression=compression,
+        density=density,
+        packet_size=packet_size,
+        sources={**compression.sources, **sources},
+        notes=tuple(notes),
+    )
+
+
+def choose_map(meta: VideoMeta, choice: MapChoice) -> Literal["carried", "texture", "innovation"] | None:
+    """The map that RPM merges by.
+
+    Returns:
+        For ``auto``: carried where it was extracted, texture where another residual map was, and None for a video
+        without residuals. Otherwise the choice, None standing for none.
+
+    Raises:
+        SignalError: a residual map was asked for that was not extracted.
+    """
+    present = [name for name in _RESIDUAL_MAPS if getattr(meta, f"energy_{name}") is not None]
+    if choice == "auto":
+        return "carried" if "carried" in present else "texture" if present else None
+    if choice in ("carried", "innovation") and choice not in present:
+        source = meta.info["source"]["name"]
+        raise SignalError(
+            f"there is no map {choice!r}, only {', '.join(present) or 'none'}; "
+            f"run: codecmeta extract {source} --maps {choice} --overwrite, or choose --map texture"
+        )
+    return None if choice == "none" else choice
+
+
+def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovation"]) -> NDArray[np.float32]:
+    """Density S_t of the encoder's patches, float32 (T, 27, 27) in [0, 1]; all ones for a flat frame."""
+    if map != "texture":
+        width, height = (meta.height, meta.width) if meta.rotation % 180 else (meta.width, meta.height)
+        return meta.density(GRID, (0.0, 0.0, width * COVERED, height * COVERED), map=map)
+    from codecmeta.density import patch_density
+    from codecmeta.texture import texture_energy
+
+    assert meta.frames is not None  # compress_video has asked for them
+    texture = texture_energy(meta.frames, block=TEXTURE_BLOCK)
+    height, width = meta.frames.shape[1:3]
+    return patch_density(
+        texture.energy,
+        texture.range,
+        width=width,
+        height=height,
+        block=TEXTURE_BLOCK,
+        rotation=0,
+        grid=GRID,
+        box=(0.0, 0.0, width * COVERED, height * COVERED),
+    )
+
+
+def merge_patches(features: Tensor, patches: Compression) -> Tensor:
+    """Give every patch the mean feature of its region.
+
+    Args:
+        features: float (T, 729, D).
+        patches: a plan over T * 729 patches that drops none.
+
+    Returns:
+        (T, 729, D): merged, and broadcast back to the full grid, which pooling needs.
+    """
+    plan = patches.plan.to(features.device)
+    return plan.broadcast(plan.apply(features.flatten(0, 1))).reshape(features.shape)
