@@ -16,7 +16,7 @@ from compress.video import CompressedVideo
 SHOWN = 6
 """Frames in a picture."""
 INK, FAINT, RULE = "#1d2433", "#6b7385", "#d9dde5"
-GRANTED, BAR, BAR_SHOWN, PACKETS, OUTLINE = "#e6eaf1", "#9dbbe8", "#2f6bcb", "#d0662b", "#8a93a6"
+GRANTED, BAR, BAR_SHOWN, PACKETS, OUTLINE = "#e6eaf1", "#9dbbe8", "#2f6bcb", "#d0662b", "#aab2c2"
 WASH = 0.78
 """How far merged patches fade towards the light ground."""
 _COLUMN, _GAP, _MARGIN, _HEADER, _LABELS = 2.35, 0.14, 0.55, 2.72, 0.62

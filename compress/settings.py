@@ -1,0 +1,140 @@
+"""The fields of a method as text: listed with types and values, and set from `name=value`.
+
+A method is a frozen dataclass whose fields are plain values, or stages that are such dataclasses themselves; the
+name of a field inside a stage is `stage.field`, for example `btm.tau_tem`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from compress.errors import ConfigError
+
+Method = TypeVar("Method")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A field of a method that text can set.
+
+    Attributes:
+        name: with the stage in front of it, if any.
+        kind: what it takes, in words.
+        value: what it is now, as text that would set it.
+    """
+
+    name: str
+    kind: str
+    value: str
+
+
+def list_settings(method: object) -> list[Setting]:
+    """All fields of a method and of its stages, in order of declaration."""
+    return [
+        Setting(name=name, kind=_describe(annotation), value=_render(value))
+        for name, annotation, value in _walk(method, "")
+    ]
+
+
+def configure(method: Method, settings: Mapping[str, str]) -> Method:
+    """The same method with some fields changed; all of them at once, so that they are checked together.
+
+    Raises:
+        ConfigError: a field does not exist, its text cannot be understood, or the method refuses the values.
+    """
+    known = {name: annotation for name, annotation, _ in _walk(method, "")}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"{type(method).__name__} has no field {name!r}; its fields are {', '.join(known)}")
+    return _replace(method, {name: _parse(name, known[name], text) for name, text in settings.items()})
+
+
+def _walk(method: object, prefix: str) -> list[tuple[str, Any, object]]:
+    """(name, annotation, value) of every field that is not a stage, stages unfolded."""
+    if not dataclasses.is_dataclass(method) or isinstance(method, type):
+        raise ConfigError(f"{type(method).__name__} is no dataclass and has no fields to set")
+    hints = get_type_hints(type(method))
+    found: list[tuple[str, Any, object]] = []
+    for field in dataclasses.fields(method):
+        value = getattr(method, field.name)
+        if dataclasses.is_dataclass(value):
+            found += _walk(value, f"{prefix}{field.name}.")
+        elif field.init:
+            found.append((prefix + field.name, hints[field.name], value))
+    return found
+
+
+def _replace(method: Method, values: Mapping[str, object]) -> Method:
+    changes: dict[str, object] = {}
+    inner: dict[str, dict[str, object]] = {}
+    for name, value in values.items():
+        stage, dot, rest = name.partition(".")
+        if dot:
+            inner.setdefault(stage, {})[rest] = value
+        else:
+            changes[name] = value
+    for stage, part in inner.items():
+        changes[stage] = _replace(getattr(method, stage), part)
+    return dataclasses.replace(method, **changes) if changes else method  # type: ignore[type-var]
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union, or the type alone."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _describe(annotation: Any) -> str:
+    words = []
+    for option in _options(annotation):
+        if get_origin(option) is Literal:
+            words += [str(value) for value in get_args(option)]
+        elif get_origin(option) is tuple:
+            words.append(f"{_describe(get_args(option)[0])},...")
+        else:
+            words.append("none" if option is type(None) else "yes|no" if option is bool else option.__name__)
+    return "|".join(words)
+
+
+def _render(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ",".join(_render(item) for item in value)
+    return str(value)
+
+
+_WORDS = {"yes": True, "true": True, "on": True, "1": True, "no": False, "false": False, "off": False, "0": False}
+
+
+def _parse(name: str, annotation: Any, text: str) -> object:
+    for option in _options(annotation):
+        try:
+            return _parse_one(name, option, text)
+        except ValueError:
+            continue
+    raise ConfigError(f"{name}={text!r}; allowed is {_describe(annotation)}")
+
+
+def _parse_one(name: str, option: Any, text: str) -> object:
+    """The text as one type; ValueError if it is not of that type."""
+    if get_origin(option) is Literal:
+        for value in get_args(option):
+            if str(value) == text:
+                return value
+    elif get_origin(option) is tuple:
+        return tuple(_parse_one(name, get_args(option)[0], part) for part in text.split(",") if part)
+    elif option is type(None):
+        if text.lower() == "none":
+            return None
+    elif option is bool:
+        if text.lower() in _WORDS:
+            return _WORDS[text.lower()]
+    elif option in (int, float, str):
+        return option(text)
+    raise ValueError

@@ -1,0 +1,170 @@
+"""Pictures and the HTML page."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from compress.errors import ConfigError
+from compress.metom.rpm import RPM
+from compress.picture import choose_frames, draw_video, printable, require_matplotlib
+from compress.plan import MergePlan
+from compress.report import render_page
+from compress.runner import VideoReport
+from compress.stage import Compression
+from compress.video import CompressedVideo
+
+matplotlib_image = pytest.importorskip("matplotlib.image")
+GRID = (14, 14)
+
+
+def make_video(*, frames: int = 4, kept: int = 20, rpm: bool = True) -> CompressedVideo:
+    """The first `kept` tokens of every frame stay and take in the rest of it."""
+    keep = np.concatenate([196 * t + np.arange(kept) for t in range(frames)])
+    groups = np.arange(196 * frames) % 196 % kept + kept * (np.arange(196 * frames) // 196)
+    density = np.ones((frames, 27, 27), np.float32)
+    density[:, 5:20, 5:20] = 0
+    return CompressedVideo(
+        tokens=torch.zeros(len(keep), 8),
+        patches=RPM(tau=0.5).before_encoder(density) if rpm else None,
+        compression=Compression(
+            method="test",
+            plan=MergePlan.from_groups(torch.from_numpy(groups), keep=torch.from_numpy(keep)),
+            frames=frames,
+            nominal=len(keep),
+        ),
+        density=density,
+        packet_size=np.linspace(100, 400, frames),
+        sources={"rpm": "carried" if rpm else "skipped"},
+        notes=() if rpm else ("RPM skipped: no residuals",),
+    )
+
+
+def pixels(png: bytes) -> NDArray[np.float32]:
+    image: NDArray[np.float32] = matplotlib_image.imread(io.BytesIO(png))
+    return image
+
+
+def coloured(image: NDArray[np.float32]) -> int:
+    """Pixels of a strong green, which nothing but the frames contains."""
+    return int(((image[..., 1] > 0.6) & (image[..., 0] < 0.3) & (image[..., 2] < 0.3)).sum())
+
+
+def test_picture_shows_more_of_the_frames_where_more_is_kept() -> None:
+    frames = np.zeros((4, 48, 64, 3), np.uint8)
+    frames[..., 1] = 200
+    few, many = (
+        coloured(pixels(draw_video(frames, make_video(kept=kept, rpm=False), title="x", grid=GRID)))
+        for kept in (20, 160)
+    )
+    share = (27 * 14 / 384) ** 2 / 196
+    unused = 1 - 196 * share  # the rim that patches do not cover has the look of the outermost ones
+    assert few > 0
+    assert many / few == pytest.approx(160 / 20, rel=0.1 + unused)
+
+
+def test_picture_repeats_and_survives_any_shape_and_title() -> None:
+    rng = np.random.default_rng(0)
+    for shape, count in (((90, 30), 4), ((20, 200), 1), ((1, 1), 2)):
+        frames = rng.integers(0, 256, (count, *shape, 3), np.uint8)
+        video = make_video(frames=count, rpm=count > 1)
+        title = "$x_1$ \ud800 \n <b>" + "y" * 300
+        first = draw_video(frames, video, title=title, grid=GRID)
+        assert first == draw_video(frames, video, title=title, grid=GRID)
+        assert first.startswith(b"\x89PNG")
+        assert pixels(first).shape[1] > 1000
+
+
+def test_frames_shown_are_spread_and_hold_the_richest() -> None:
+    counts = np.full(32, 5)
+    counts[14] = 90
+    shown = choose_frames(counts, shown=6)
+    assert shown == sorted(shown)
+    assert 14 in shown
+    assert len(shown) == 6
+    assert max(np.diff(shown)) <= 8
+    assert choose_frames(np.array([3]), shown=6) == [0]
+
+
+def test_names_are_made_fit_to_be_shown() -> None:
+    assert printable("a\nb\ud800c", longest=20) == "a\ufffdb\ufffdc"
+    assert len(printable("x" * 500, longest=91)) == 91
+    assert printable("clip.mp4", longest=20) == "clip.mp4"
+
+
+def test_missing_matplotlib_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(ConfigError, match="pip install"):
+        require_matplotlib()
+
+
+DONE = VideoReport(
+    video="a/<script>alert(1)</script>.mp4",
+    status="done",
+    message="",
+    method="metom",
+    retention=0.3,
+    frames=3,
+    tokens_in=588,
+    tokens_out=120,
+    budgets=(40, 60, 20),
+    granted=(50, 76, 50),
+    seconds={"load": 0.25, "encode": 0.5},
+    out="tokens/a.safetensors",
+    merges={"pairs": 7.0},
+    sources={"rpm": "carried"},
+)
+FAILED = VideoReport(video="b\ud800", status="failed", message="no <frames>", method="metom", retention=0.3)
+
+
+class Page(HTMLParser):
+    """Tags and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_is_self_contained_and_holds_the_figures() -> None:
+    text = render_page([DONE, FAILED], title="compress run")
+    page = Page(text)
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    references = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href")]
+    assert references
+    assert all(value and value.startswith("#") for value in references)
+    for expected in ("<script>alert(1)</script>.mp4", "588", "20.4 %", "20 to 60", "0.75", "no <frames>", "1 failed"):
+        assert expected in page.text
+    bars = [attrs for tag, attrs in page.tags if tag == "rect"]
+    assert len(bars) == 6
+    heights = [float(attrs["height"] or 0) for attrs in bars if "class" not in attrs]
+    assert heights[1] / heights[0] == pytest.approx(60 / 40, abs=0.01)
+    text.encode("utf-8")
+
+
+def test_page_embeds_the_picture(tmp_path: Path) -> None:
+    picture = tmp_path / "x.png"
+    picture.write_bytes(b"\x89PNG not really")
+    page = Page(render_page([replace(DONE, picture=str(picture))], title="t"))
+    (image,) = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert (image["src"] or "").startswith("data:image/png;base64,iVBORyBub3QgcmVhbGx5")
+    assert not [tag for tag, _ in page.tags if tag == "rect"]
+
+
+def test_page_of_failures_only() -> None:
+    page = Page(render_page([FAILED], title="t"))
+    assert "0 videos" in page.text
