@@ -1,0 +1,153 @@
+"""Reading bits: parameter sets and headers in Python, slice data in compiled code (Rec. ITU-T H.264, 7.2, 9.1)."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import faults
+
+PADDING = 16
+"""Zero bytes that follow every RBSP handed to compiled code, so that a 64-bit load is always inside."""
+
+
+class BitReader:
+    """Reads syntax elements of a parameter set or slice header from an RBSP.
+
+    Attributes:
+        position: next bit, counted from the first bit of the RBSP.
+    """
+
+    def __init__(self, rbsp: bytes, what: str) -> None:
+        self._rbsp = rbsp
+        self._what = what
+        self._end = len(rbsp) * 8
+        self.position = 0
+
+    def u(self, count: int) -> int:
+        """Read an unsigned integer of `count` bits, at most 32."""
+        start = self.position >> 3
+        unused = 40 - (self.position & 7) - count
+        self.position += count
+        if self.position > self._end:
+            raise self._cut_short()
+        word = int.from_bytes(self._rbsp[start : start + 5].ljust(5, b"\0"), "big")
+        return (word >> unused) & ((1 << count) - 1)
+
+    def flag(self) -> bool:
+        """Read one bit."""
+        position = self.position
+        if position >= self._end:
+            raise self._cut_short()
+        self.position = position + 1
+        return bool(self._rbsp[position >> 3] >> (7 - (position & 7)) & 1)
+
+    def ue(self, limit: int = 0xFFFFFFFE, name: str = "") -> int:
+        """Read an Exp-Golomb coded integer (9.1) of at most `limit`.
+
+        Raises:
+            BitstreamError: the value is above `limit`, or the data end first.
+        """
+        start = self.position >> 3
+        window = int.from_bytes(self._rbsp[start : start + 9].ljust(9, b"\0"), "big")
+        window = (window << (self.position & 7)) & ((1 << 72) - 1)
+        zeros = 72 - window.bit_length()
+        if zeros > 31:
+            raise BitstreamError(f"{self._what}: an Exp-Golomb code of more than 31 leading zeros")
+        self.position += 2 * zeros + 1
+        if self.position > self._end:
+            raise self._cut_short()
+        value = (window >> (71 - 2 * zeros)) - 1
+        if value > limit:
+            raise BitstreamError(f"{self._what}: {name or 'a value'} is {value}, at most {limit} is allowed")
+        return value
+
+    def se(self) -> int:
+        """Read a signed Exp-Golomb coded integer (9.1.1)."""
+        code = self.ue()
+        return (code + 1) >> 1 if code & 1 else -(code >> 1)
+
+    def more_rbsp_data(self) -> bool:
+        """Whether syntax elements precede the trailing bits (7.2)."""
+        return self.position < stop_bit(self._rbsp)
+
+    def _cut_short(self) -> BitstreamError:
+        return BitstreamError(f"{self._what} is cut short after {len(self._rbsp)} bytes")
+
+
+def stop_bit(rbsp: bytes) -> int:
+    """Position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
+    body = rbsp.rstrip(b"\0")
+    if not body:
+        return -1
+    last = body[-1]
+    return len(body) * 8 - (last & -last).bit_length()
+
+
+@intrinsic
+def load_be64(typingctx, data, byte):  # type: ignore[no-untyped-def]
+    """Eight bytes of `data` from `byte` on, the first in the most significant place."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        array = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=args[0])
+        address = builder.gep(array.data, [args[1]])
+        word = builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
+        return builder.bswap(word)
+
+    return types.uint64(data, types.int64), codegen
+
+
+@intrinsic
+def leading_zeros(typingctx, word):  # type: ignore[no-untyped-def]
+    """Number of 0 bits above the most significant 1 of a uint64, 64 for 0."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), codegen
+
+
+@nb.njit(forceinline=True)
+def peek(s, data):  # type: ignore[no-untyped-def]
+    """The bits from the current position on, first bit topmost; 57 or more of the 64 are valid."""
+    byte = min(s.bit >> 3, s.end + 8)
+    return load_be64(data, byte) << np.uint64(s.bit & 7)
+
+
+@nb.njit
+def read_bits(s, data, count):  # type: ignore[no-untyped-def]
+    """u(count), 1 <= count <= 32."""
+    value = np.int64(peek(s, data) >> np.uint64(64 - count))
+    s.bit += count
+    return value
+
+
+@nb.njit
+def read_ue(s, data):  # type: ignore[no-untyped-def]
+    """ue(v) of up to 28 leading zeros (9.1); longer codes set the fault and return 0."""
+    window = peek(s, data)
+    zeros = np.int64(leading_zeros(window))
+    if zeros > 28:
+        s.fault = faults.EXP_GOLOMB
+        return 0
+    s.bit += 2 * zeros + 1
+    return np.int64(window >> np.uint64(63 - 2 * zeros)) - 1
+
+
+@nb.njit
+def read_se(s, data):  # type: ignore[no-untyped-def]
+    """se(v) (9.1.1)."""
+    code = read_ue(s, data)
+    return (code + 1) >> 1 if code & 1 else -(code >> 1)
+
+
+@nb.njit
+def read_te(s, data, largest):  # type: ignore[no-untyped-def]
+    """te(v) for values of 0 to `largest` (9.1)."""
+    if largest > 1:
+        return read_ue(s, data)
+    return 1 - read_bits(s, data, 1)

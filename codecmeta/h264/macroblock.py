@@ -1,0 +1,231 @@
+"""The macroblock layer (Rec. ITU-T H.264, 7.3.5, 7.3.5.1)."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from codecmeta.h264 import cabac_syntax, faults
+from codecmeta.h264.bits import read_bits, read_se, read_ue
+from codecmeta.h264.cabac import position, start_engine
+from codecmeta.h264.motion_syntax import read_motion, read_sub_types
+from codecmeta.h264.neighbours import gather_intra_modes, store_motion
+from codecmeta.h264.records import (
+    B_8X8,
+    B_8X16,
+    B_16X8,
+    B_16X16,
+    B_DIRECT,
+    I_4X4,
+    I_8X8,
+    I_16X16,
+    I_PCM,
+    P_8X8,
+    P_16X16,
+)
+from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_residual
+from codecmeta.h264.slice_header import B, I
+
+
+@nb.njit
+def read_macroblock(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+    """macroblock_layer (7.3.5) of macroblock `s.mb`, whose neighbours are located."""
+    m = mbs[s.mb]
+    _read_type(s, mbs, data, t)
+    s.cbp = 0
+    s.transform8x8 = 0
+    s.chroma_mode = 0
+    m.kind = s.kind
+    m.dc = 0
+    m.coded[0] = m.coded[1] = m.coded[2] = 0
+    if s.fault:
+        return
+    if s.kind == I_PCM:
+        _read_pcm(s, mbs, data, residual)
+        return
+    if s.intra:
+        _read_intra(s, mbs, data, t)
+        m.kind = s.kind
+    else:
+        _read_inter(s, mbs, data, t)
+    m.chroma_mode = s.chroma_mode
+    m.transform8x8 = s.transform8x8
+    m.cbp = s.cbp
+    if s.cbp == 0 and s.kind != I_16X16:
+        s.qp_changed = 0
+    else:
+        _read_qp_delta(s, data, t)
+        if not s.fault:
+            read_residual(s, mbs, data, t, residual)
+    m.qp = s.qp
+
+
+@nb.njit
+def _read_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
+    """mb_type: sets kind, and what it says of partitions or of Intra_16x16."""
+    value = cabac_syntax.mb_type(s, mbs, data, t) if s.cabac else read_ue(s, data)
+    intra = value
+    if s.slice_type != I:
+        intra = value - (23 if s.slice_type == B else 5)
+    s.intra = np.int64(intra >= 0)
+    if s.intra:
+        if intra > 25:
+            s.fault = faults.MB_TYPE
+        s.intra16_mode = intra
+        s.kind = I_PCM if intra == 25 else I_16X16 if intra else I_4X4
+        return
+    for part in range(4):
+        s.part_lists[part] = 1
+    s.first_only = 0
+    if s.slice_type != B:
+        s.kind = P_16X16 + min(value, 3)
+        s.first_only = np.int64(value == 4)
+    elif value == 0:
+        s.kind = B_DIRECT
+    elif value < 4:
+        s.kind = B_16X16
+        s.part_lists[0] = value
+    elif value < 22:
+        s.kind = B_8X16 if value & 1 else B_16X8
+        s.part_lists[0] = t.b_partitions[(value - 4) >> 1, 0]
+        s.part_lists[1] = t.b_partitions[(value - 4) >> 1, 1]
+    else:
+        s.kind = B_8X8
+
+
+@nb.njit
+def _read_pcm(s, mbs, data, residual):  # type: ignore[no-untyped-def]
+    """pcm_sample_luma and pcm_sample_chroma: the residual is the sample's distance from mid-grey."""
+    if s.cabac:
+        s.bit = position(s)
+    s.bit = (s.bit + 7) & ~7
+    m = mbs[s.mb]
+    size = chroma_samples(s.chroma)
+    if s.bit + 256 * s.depth_luma + 2 * size * s.depth_chroma > s.stop:
+        s.fault = faults.CUT_SHORT
+        return
+    base = s.mb * (LUMA_SAMPLES + 2 * size)
+    columns = 4 if s.chroma == 3 else 2
+    for plane in range(3 if s.chroma else 1):
+        across = 16 if plane == 0 else columns * 4
+        depth = s.depth_chroma if plane else s.depth_luma
+        count = size if plane else LUMA_SAMPLES
+        for i in range(count):
+            y, x = i // across, i % across
+            place = ((y >> 2) * (across >> 2) + (x >> 2)) * 16 + (y & 3) * 4 + (x & 3)
+            residual[base + place] = read_bits(s, data, depth) - (1 << (depth - 1))
+        base += count
+        m.coded[plane] = (1 << (count >> 4)) - 1
+        for block in range(16):
+            m.total_coeff[plane, block] = 16
+    m.cbp = 0x2F
+    m.dc = 7
+    m.chroma_mode = 0
+    m.transform8x8 = 0
+    m.qp = -s.qp_offset[0]
+    s.qp_changed = 0
+    if s.cabac:
+        start_engine(s, data, s.bit >> 3)
+
+
+@nb.njit
+def _read_intra(s, mbs, data, t):  # type: ignore[no-untyped-def]
+    """Prediction modes and coded_block_pattern of an intra macroblock other than I_PCM."""
+    if s.kind == I_16X16:
+        value = s.intra16_mode - 1
+        s.intra16_mode = value & 3
+        s.cbp = ((value >> 2) % 3) * 16 + (15 if value >= 12 else 0)
+    else:
+        if s.transform8x8_mode:
+            s.transform8x8 = _transform_flag(s, mbs, data, t)
+        if s.transform8x8:
+            s.kind = I_8X8
+        if s.lossless:
+            gather_intra_modes(s, mbs)
+        for block in range(0, 16, 4 if s.transform8x8 else 1):
+            if s.cabac:
+                mode = cabac_syntax.intra_pred_mode(s, data, t)
+            else:
+                mode = -1 if read_bits(s, data, 1) else read_bits(s, data, 3)
+            if s.lossless:
+                _set_intra_mode(s, mbs, block, mode)
+    if s.chroma == 1 or s.chroma == 2:
+        if s.cabac:
+            s.chroma_mode = cabac_syntax.intra_chroma_pred_mode(s, mbs, data, t)
+        else:
+            s.chroma_mode = read_ue(s, data)
+            if s.chroma_mode > 3:
+                s.fault = faults.INTRA_MODE
+    if s.kind != I_16X16:
+        _read_coded_block_pattern(s, mbs, data, t)
+
+
+@nb.njit
+def _set_intra_mode(s, mbs, block, mode):  # type: ignore[no-untyped-def]
+    """Intra4x4PredMode or Intra8x8PredMode (8-41, 8-72) from the coded mode, -1 for the predicted one."""
+    x = (block & 1) + ((block >> 1) & 2)
+    y = ((block >> 1) & 1) + ((block >> 2) & 2)
+    cell = 6 + 5 * y + x
+    above = s.intra_mode[cell - 5]
+    beside = s.intra_mode[cell - 1]
+    predicted = 2 if above < 0 or beside < 0 else min(above, beside)
+    if mode < 0:
+        mode = predicted
+    elif mode >= predicted:
+        mode += 1
+    size = 2 if s.transform8x8 else 1
+    for dy in range(size):
+        for dx in range(size):
+            s.intra_mode[cell + 5 * dy + dx] = mode
+            mbs[s.mb].intra_mode[(y + dy) * 4 + x + dx] = mode
+
+
+@nb.njit
+def _read_inter(s, mbs, data, t):  # type: ignore[no-untyped-def]
+    """Partitions, motion and coded_block_pattern of an inter macroblock."""
+    small = False
+    if s.kind == P_8X8 or s.kind == B_8X8:
+        small = read_sub_types(s, data, t)
+    if s.kind == B_DIRECT:
+        small = not s.direct8x8
+    elif not s.fault:
+        read_motion(s, mbs, data, t)
+        if s.cabac:
+            store_motion(s, mbs)
+    if s.fault:
+        return
+    _read_coded_block_pattern(s, mbs, data, t)
+    if s.cbp & 15 and s.transform8x8_mode and not small:
+        s.transform8x8 = _transform_flag(s, mbs, data, t)
+
+
+@nb.njit
+def _transform_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
+    return cabac_syntax.transform_size_8x8_flag(s, mbs, data, t) if s.cabac else read_bits(s, data, 1)
+
+
+@nb.njit
+def _read_coded_block_pattern(s, mbs, data, t):  # type: ignore[no-untyped-def]
+    """coded_block_pattern, in variable-length code by me(v) (9.1.2)."""
+    if s.cabac:
+        s.cbp = cabac_syntax.coded_block_pattern(s, mbs, data, t)
+        return
+    code = read_ue(s, data)
+    grey = s.chroma == 0 or s.chroma == 3
+    if code > (15 if grey else 47):
+        s.fault = faults.CODED_BLOCK_PATTERN
+        return
+    s.cbp = t.coded_block_pattern[np.int64(grey), 1 - s.intra, code]
+
+
+@nb.njit
+def _read_qp_delta(s, data, t):  # type: ignore[no-untyped-def]
+    """mb_qp_delta and the QPY it leads to (7-37); lossless where QP'Y is 0 and the stream says so."""
+    delta = cabac_syntax.mb_qp_delta(s, data, t) if s.cabac else read_se(s, data)
+    offset = s.qp_offset[0]
+    if delta < -(26 + offset // 2) or delta > 25 + offset // 2:
+        s.fault = faults.MB_QP_DELTA
+        return
+    s.qp_changed = np.int64(delta != 0)
+    s.qp = (s.qp + delta + 52 + 2 * offset) % (52 + offset) - offset
+    s.bypass = np.int64(s.lossless != 0 and s.qp + offset == 0)

@@ -1,0 +1,118 @@
+"""Partitions, reference indices and motion vector differences (Rec. ITU-T H.264, 7.3.5.1, 7.3.5.2).
+
+Vectors are of no use to the residual; their differences are read because contexts depend on them.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+
+from codecmeta.h264 import cabac_syntax, faults
+from codecmeta.h264.bits import read_se, read_te, read_ue
+from codecmeta.h264.neighbours import gather_motion
+from codecmeta.h264.records import B_8X8, B_8X16, B_16X8, P_8X8, P_8X16, P_16X8
+from codecmeta.h264.slice_header import B
+
+
+@nb.njit
+def read_sub_types(s, data, t):  # type: ignore[no-untyped-def]
+    """sub_mb_type of the four 8x8 blocks; returns whether any is split too finely for an 8x8 transform."""
+    small = False
+    largest = 12 if s.slice_type == B else 3
+    for part in range(4):
+        value = cabac_syntax.sub_mb_type(s, data, t) if s.cabac else read_ue(s, data)
+        if value > largest:
+            s.fault = faults.SUB_MB_TYPE
+            return False
+        if s.slice_type == B:
+            s.part_lists[part] = t.b_sub[value, 0]
+            s.part_shape[part] = t.b_sub[value, 1]
+        else:
+            s.part_shape[part] = value
+        if s.part_lists[part]:
+            small |= s.part_shape[part] != 0
+        else:
+            small |= s.direct8x8 == 0
+    return small
+
+
+@nb.njit
+def read_motion(s, mbs, data, t):  # type: ignore[no-untyped-def]
+    """ref_idx and mvd of all partitions (mb_pred and sub_mb_pred)."""
+    parts, across, down = 1, 4, 4
+    if s.kind == P_16X8 or s.kind == B_16X8:
+        parts, down = 2, 2
+    elif s.kind == P_8X16 or s.kind == B_8X16:
+        parts, across = 2, 2
+    elif s.kind == P_8X8 or s.kind == B_8X8:
+        parts, across, down = 4, 2, 2
+    if s.cabac:
+        gather_motion(s, mbs)
+    for motion_list in range(2):
+        largest = s.references[motion_list] - 1
+        if s.mbaff and s.field:
+            largest = 2 * s.references[motion_list] - 1
+        if s.first_only:
+            largest = 0
+        for part in range(parts):
+            if largest > 0 and (s.part_lists[part] >> motion_list) & 1:
+                x, y = _corner(part, across, down)
+                _read_ref(s, data, t, motion_list, largest, x >> 1, y >> 1, across >> 1, down >> 1)
+                if s.fault:
+                    return
+    for motion_list in range(2):
+        for part in range(parts):
+            if (s.part_lists[part] >> motion_list) & 1:
+                x, y = _corner(part, across, down)
+                if parts < 4:
+                    _read_mvd(s, data, t, motion_list, x, y, across, down)
+                else:
+                    _read_sub_mvd(s, data, t, motion_list, x, y, s.part_shape[part])
+                if s.fault:
+                    return
+
+
+@nb.njit(forceinline=True)
+def _corner(part, across, down):  # type: ignore[no-untyped-def]
+    """Upper left 4x4 block of a partition."""
+    if across == 2 and down == 2:
+        return (part & 1) * 2, (part >> 1) * 2
+    return (part * 2, 0) if across == 2 else (0, part * 2)
+
+
+@nb.njit
+def _read_ref(s, data, t, motion_list, largest, x, y, across, down):  # type: ignore[no-untyped-def]
+    if not s.cabac:
+        value = read_te(s, data, largest)
+    else:
+        value = cabac_syntax.ref_idx(s, data, t, motion_list, 4 + 3 * y + x)
+        for dy in range(down):
+            for dx in range(across):
+                s.ref[motion_list, 4 + 3 * (y + dy) + x + dx] = min(value, 2)
+    if value > largest:
+        s.fault = faults.REF_IDX
+
+
+@nb.njit
+def _read_sub_mvd(s, data, t, motion_list, x, y, shape):  # type: ignore[no-untyped-def]
+    """The one, two or four vector differences of an 8x8 block."""
+    across = 2 if shape < 2 else 1
+    down = 1 if shape & 1 else 2
+    for dy in range(0, 2, down):
+        for dx in range(0, 2, across):
+            _read_mvd(s, data, t, motion_list, x + dx, y + dy, across, down)
+
+
+@nb.njit
+def _read_mvd(s, data, t, motion_list, x, y, across, down):  # type: ignore[no-untyped-def]
+    if not s.cabac:
+        read_se(s, data)
+        read_se(s, data)
+        return
+    cell = 6 + 5 * y + x
+    horizontal = cabac_syntax.mvd(s, data, t, motion_list, cell, 0)
+    vertical = cabac_syntax.mvd(s, data, t, motion_list, cell, 1)
+    for dy in range(down):
+        for dx in range(across):
+            s.mvd[motion_list, cell + 5 * dy + dx, 0] = horizontal
+            s.mvd[motion_list, cell + 5 * dy + dx, 1] = vertical

@@ -1,0 +1,234 @@
+"""Neighbouring macroblocks and the values taken over from them (Rec. ITU-T H.264, 6.4.9 to 6.4.13).
+
+In non-MBAFF pictures a macroblock address is its raster position; in MBAFF frames it is twice the raster position of
+its pair, plus 1 for the bottom macroblock.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from codecmeta.h264.records import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_PCM, P_SKIP
+
+UNAVAILABLE = 64
+"""Stands for the total_coeff of a block that is not available; counts are at most 64, those of variable-length
+coded blocks at most 16."""
+
+
+@nb.njit
+def locate(s, mbs):  # type: ignore[no-untyped-def]
+    """Find the neighbours A and B of the current macroblock (6.4.9, 6.4.12)."""
+    if s.mbaff:
+        _locate_in_pairs(s, mbs)
+        return
+    left = s.mb - 1
+    if s.column == 0 or mbs[left].slice != s.number:
+        left = -1
+    top = s.mb - s.width
+    if top < 0 or mbs[top].slice != s.number:
+        top = -1
+    s.top = top
+    for row in range(4):
+        s.left[row] = left
+        s.left_row[row] = row
+
+
+@nb.njit(forceinline=True)
+def pair_left(s, mbs):  # type: ignore[no-untyped-def]
+    """Top macroblock of the pair to the left (mbAddrA of 6.4.10), -1 if not available."""
+    pair = (s.mb & ~1) - 2
+    return pair if s.column > 0 and mbs[pair].slice == s.number else -1
+
+
+@nb.njit(forceinline=True)
+def pair_above(s, mbs):  # type: ignore[no-untyped-def]
+    """Top macroblock of the pair above (mbAddrB of 6.4.10), -1 if not available."""
+    pair = (s.mb & ~1) - 2 * s.width
+    return pair if pair >= 0 and mbs[pair].slice == s.number else -1
+
+
+@nb.njit
+def _locate_in_pairs(s, mbs):  # type: ignore[no-untyped-def]
+    """Table 6-4, for the luma locations (-1, 4 * row) and (0, -1)."""
+    bottom = s.mb & 1
+    above = pair_above(s, mbs)
+    if not s.field:
+        if bottom:
+            s.top = s.mb - 1
+        else:
+            s.top = above + 1 if above >= 0 else -1
+    elif above < 0:
+        s.top = -1
+    else:
+        s.top = above + 1 if bottom or not mbs[above].field else above
+    left = pair_left(s, mbs)
+    for row in range(4):
+        s.left_row[row] = row
+        if left < 0:
+            s.left[row] = -1
+        elif mbs[left].field == s.field:
+            s.left[row] = left + bottom
+        elif s.field:
+            # a field macroblock beside a frame pair: its upper half lies beside the pair's top macroblock
+            s.left[row] = left + (row >> 1)
+            s.left_row[row] = (row & 1) * 2
+        else:
+            # a frame macroblock beside a field pair: the first line of each of its 4x4 rows is even, in the top field
+            s.left[row] = left
+            s.left_row[row] = (row >> 1) + 2 * bottom
+
+
+@nb.njit
+def inferred_field(s, mbs):  # type: ignore[no-untyped-def]
+    """mb_field_decoding_flag of a pair that does not code it (7.4.4)."""
+    pair = pair_left(s, mbs)
+    if pair < 0:
+        pair = pair_above(s, mbs)
+    return np.int64(mbs[pair].field) if pair >= 0 else 0
+
+
+@nb.njit(forceinline=True)
+def is_skip(kind):  # type: ignore[no-untyped-def]
+    """P_Skip or B_Skip."""
+    return kind in (P_SKIP, B_SKIP)
+
+
+@nb.njit
+def gather_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
+    """Fill the borders of `s.total_coeff` (6.4.11.4 to 6.4.11.6, 9.2.1, 9.3.3.1.1.9) and clear its inside."""
+    missing = UNAVAILABLE if s.intra or not s.cabac else 0
+    for plane in range(3):
+        for cell in range(25):
+            s.total_coeff[plane, cell] = 0
+    columns = 2 if s.chroma == 1 or s.chroma == 2 else 4
+    rows = 2 if s.chroma == 1 else 4
+    planes = 3 if s.chroma else 1
+    top_counts = s.top >= 0 and _has_counts(s, mbs, s.top)
+    for plane in range(planes):
+        across, down = (4, 4) if plane == 0 else (columns, rows)
+        for x in range(across):
+            value = missing
+            if s.top >= 0:
+                value = np.int64(mbs[s.top].total_coeff[plane, (down - 1) * across + x]) if top_counts else 0
+            s.total_coeff[plane, 1 + x] = value
+        for y in range(down):
+            # the rows of 4:2:0 chroma are half as high as those of luma
+            luma_row = y * 2 if down == 2 else y
+            left = s.left[luma_row]
+            value = missing
+            if left >= 0:
+                value = 0
+                if _has_counts(s, mbs, left):
+                    row = s.left_row[luma_row] >> 1 if down == 2 else s.left_row[luma_row]
+                    value = np.int64(mbs[left].total_coeff[plane, row * across + across - 1])
+            s.total_coeff[plane, 5 + 5 * y] = value
+
+
+@nb.njit(forceinline=True)
+def _has_counts(s, mbs, mb):  # type: ignore[no-untyped-def]
+    # With arithmetic coding and 4:4:4, the neighbour of an 8x8 block is an 8x8 block or none (9.3.3.1.1.9).
+    if mbs[mb].cbp == 0:
+        return False
+    eight = s.chroma == 3 and s.cabac != 0 and s.transform8x8 != 0
+    return not eight or mbs[mb].transform8x8 != 0 or mbs[mb].kind == I_PCM
+
+
+@nb.njit
+def store_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
+    """Keep the counts of the current macroblock for its neighbours to come."""
+    columns = 2 if s.chroma == 1 or s.chroma == 2 else 4
+    rows = 2 if s.chroma == 1 else 4
+    for plane in range(3 if s.chroma else 1):
+        across, down = (4, 4) if plane == 0 else (columns, rows)
+        for y in range(down):
+            for x in range(across):
+                mbs[s.mb].total_coeff[plane, y * across + x] = s.total_coeff[plane, 6 + 5 * y + x]
+
+
+@nb.njit
+def gather_motion(s, mbs):  # type: ignore[no-untyped-def]
+    """Fill the borders of `s.ref` and `s.mvd` (6.4.11.7, 9.3.3.1.1.6, 9.3.3.1.1.7) and clear their inside."""
+    for motion_list in range(2):
+        for cell in range(9):
+            s.ref[motion_list, cell] = 0
+        for cell in range(25):
+            s.mvd[motion_list, cell, 0] = 0
+            s.mvd[motion_list, cell, 1] = 0
+    if s.top >= 0 and _has_motion(mbs[s.top].kind):
+        above = mbs[s.top]
+        for motion_list in range(2):
+            for x in range(2):
+                s.ref[motion_list, 1 + x] = _refers_beyond_first(s, above, above.ref[motion_list, 2 + x])
+            for x in range(4):
+                s.mvd[motion_list, 1 + x, 0] = above.mvd_bottom[motion_list, x, 0]
+                s.mvd[motion_list, 1 + x, 1] = _vertical(s, above, above.mvd_bottom[motion_list, x, 1])
+    for y in range(4):
+        left = s.left[y]
+        if left < 0 or not _has_motion(mbs[left].kind):
+            continue
+        beside = mbs[left]
+        row = s.left_row[y]
+        for motion_list in range(2):
+            if y & 1 == 0:
+                block = (row >> 1) * 2 + 1
+                s.ref[motion_list, 3 + 3 * (y >> 1)] = _refers_beyond_first(s, beside, beside.ref[motion_list, block])
+            s.mvd[motion_list, 5 + 5 * y, 0] = beside.mvd_right[motion_list, row, 0]
+            s.mvd[motion_list, 5 + 5 * y, 1] = _vertical(s, beside, beside.mvd_right[motion_list, row, 1])
+
+
+@nb.njit(forceinline=True)
+def _has_motion(kind):  # type: ignore[no-untyped-def]
+    return kind > I_PCM and kind != B_DIRECT and kind != P_SKIP and kind != B_SKIP
+
+
+@nb.njit(forceinline=True)
+def _refers_beyond_first(s, neighbour, ref):  # type: ignore[no-untyped-def]
+    # refIdxZeroFlagN (9.3.3.1.1.6): a field macroblock's 0 and 1 are the fields of a frame macroblock's 0
+    return ref > 1 if s.mbaff and not s.field and neighbour.field else ref > 0
+
+
+@nb.njit(forceinline=True)
+def _vertical(s, neighbour, mvd):  # type: ignore[no-untyped-def]
+    # compIdx = 1 of 9.3.3.1.1.7: field vectors count half as many lines
+    value = np.int64(mvd)
+    if s.mbaff and s.field != neighbour.field:
+        value = value >> 1 if s.field else value << 1
+    return value
+
+
+@nb.njit
+def store_motion(s, mbs):  # type: ignore[no-untyped-def]
+    """Keep the reference indices and vector differences along the edges for the neighbours to come."""
+    m = mbs[s.mb]
+    for motion_list in range(2):
+        for block in range(4):
+            m.ref[motion_list, block] = s.ref[motion_list, 4 + 3 * (block >> 1) + (block & 1)]
+        for i in range(4):
+            for component in range(2):
+                m.mvd_right[motion_list, i, component] = min(s.mvd[motion_list, 9 + 5 * i, component], 255)
+                m.mvd_bottom[motion_list, i, component] = min(s.mvd[motion_list, 21 + i, component], 255)
+
+
+@nb.njit
+def gather_intra_modes(s, mbs):  # type: ignore[no-untyped-def]
+    """Fill the borders of `s.intra_mode` with the prediction modes beside and above (8.3.1.1, 8.3.2.1).
+
+    An 8x8 block beside 4x4 blocks takes over the mode of the upper one, n = 1, save in a frame macroblock beside a
+    field pair, where `left_row` of the third 8x8 block is the lower one, n = 3.
+    """
+    for x in range(4):
+        s.intra_mode[1 + x] = _intra_mode(s, mbs, s.top, 12 + x)
+    for y in range(4):
+        s.intra_mode[5 + 5 * y] = _intra_mode(s, mbs, s.left[y], s.left_row[y] * 4 + 3)
+
+
+@nb.njit(forceinline=True)
+def _intra_mode(s, mbs, mb, block):  # type: ignore[no-untyped-def]
+    # -1 makes the prediction DC whatever the other neighbour says (dcPredModePredictedFlag)
+    if mb < 0:
+        return -1
+    kind = mbs[mb].kind
+    if kind in (I_4X4, I_8X8):
+        return np.int64(mbs[mb].intra_mode[block])
+    return -1 if s.constrained_intra and kind > I_PCM else 2

@@ -1,0 +1,205 @@
+"""One picture: its buffers while slices are read, and the planes and macroblock maps made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.energy import BlockEnergy
+from codecmeta.h264.parameter_sets import SequenceParameters
+from codecmeta.h264.records import I_4X4, I_PCM, MACROBLOCK
+from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
+
+MB_TYPE_NAMES = (
+    "not coded",
+    "I_4x4",
+    "I_8x8",
+    "I_16x16",
+    "I_PCM",
+    "P_16x16",
+    "P_16x8",
+    "P_8x16",
+    "P_8x8",
+    "P_Skip",
+    "B_Direct_16x16",
+    "B_16x16",
+    "B_16x8",
+    "B_8x16",
+    "B_8x8",
+    "B_Skip",
+)
+"""Name of each value of `mb_type`: Tables 7-11, 7-13 and 7-14 without lists and prediction modes."""
+
+Structure = Literal["frame", "field", "mbaff"]
+Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+
+
+def is_intra(mb_type: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which macroblocks are predicted within the picture, or not at all (I_PCM)."""
+    return (mb_type >= I_4X4) & (mb_type <= I_PCM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFacts:
+    """What the headers and macroblocks of a picture say; shapes are (⌈H/16⌉, ⌈W/16⌉) of the display size (H, W).
+
+    A cell describes the macroblock that holds its upper left sample; in field pictures and field macroblock pairs,
+    even rows describe the top field, odd rows the bottom field.
+
+    Attributes:
+        slice_types: types of the picture's slices in order of first appearance, of "I", "P", "B".
+        bit_depth: bits per luma and chroma sample.
+        chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
+        structure: "frame", "field" (two field pictures) or "mbaff" (frame of frame and field macroblock pairs).
+        ref_idc: nal_ref_idc, 0 where no other picture refers to this one.
+        mb_type: uint8, see `MB_TYPE_NAMES`.
+        qp: int8, QPY of each macroblock: -6 * (bit depth - 8) to 51; the lowest value for I_PCM.
+        cbp: uint16, CodedBlockPatternLuma + 16 * CodedBlockPatternChroma; 47 for I_PCM.
+        mb_bits: uint16, bits of slice data that the macroblock took, 65535 for any more.
+    """
+
+    slice_types: tuple[str, ...]
+    bit_depth: tuple[int, int]
+    chroma_format: int
+    structure: Structure
+    ref_idc: int
+    mb_type: NDArray[np.uint8]
+    qp: NDArray[np.int8]
+    cbp: NDArray[np.uint16]
+    mb_bits: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureResidual(PictureFacts):
+    """Residual samples of one picture.
+
+    Attributes:
+        y: int16 (H, W), inverse-transformed residual, before prediction is added (8.5). The samples of I_PCM
+            macroblocks, which have no prediction, minus mid-grey.
+        cb: int16 (⌈H/v⌉, ⌈W/u⌉) for chroma subsampling v, u; (0, 0) for monochrome.
+        cr: like `cb`.
+    """
+
+    y: NDArray[np.int16]
+    cb: NDArray[np.int16]
+    cr: NDArray[np.int16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureMoments(PictureFacts):
+    """Block means of one picture's residual.
+
+    Attributes:
+        energy: what `codecmeta.energy.measure_energy` returns for the residual planes.
+    """
+
+    energy: BlockEnergy
+
+
+class Buffers:
+    """Macroblock records and samples of one colour plane set of a frame or field; reused for every picture."""
+
+    def __init__(self, sequence: SequenceParameters, field: bool) -> None:
+        self.count = sequence.width_mbs * sequence.height_mbs >> field
+        chroma = sequence.chroma_array_type
+        self.macroblocks = np.zeros(self.count, MACROBLOCK)
+        self.samples = np.empty(self.count * (LUMA_SAMPLES + 2 * chroma_samples.py_func(chroma)), np.int16)
+
+
+def macroblock_order(sequence: SequenceParameters, structure: Structure) -> NDArray[np.int32]:
+    """Where the macroblock of each display cell is: int32 (⌈H/16⌉, ⌈W/16⌉) addresses.
+
+    In field pictures the macroblocks of the bottom field are counted after those of the top field.
+    """
+    left, _, top, _ = sequence.crop
+    height, width = sequence.display_size
+    rows = (top + 16 * np.arange(-(-height // 16))) // 16
+    columns = (left + 16 * np.arange(-(-width // 16))) // 16
+    if structure == "frame":
+        address = rows[:, None] * sequence.width_mbs + columns
+    else:
+        pair = (rows[:, None] >> 1) * sequence.width_mbs + columns
+        bottom = rows[:, None] & 1
+        if structure == "mbaff":
+            address = pair * 2 + bottom
+        else:
+            address = pair + bottom * (sequence.width_mbs * sequence.height_mbs // 2)
+    return address.astype(np.int32)
+
+
+@nb.njit(cache=True, nogil=True)
+def first_uncovered(mbs, first_number):  # type: ignore[no-untyped-def]
+    """Address of the first macroblock that no slice of the picture coded, -1 if all are."""
+    for mb in range(mbs.size):
+        if mbs[mb].slice < first_number:
+            return mb
+    return -1
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_maps(mbs, order, mb_type, qp, cbp, bits):  # type: ignore[no-untyped-def]
+    """Lay out what the macroblocks say, raster order."""
+    for i in range(order.size):
+        m = mbs[order[i]]
+        mb_type[i] = m.kind
+        qp[i] = m.qp
+        cbp[i] = m.cbp
+        bits[i] = min(max(m.bits, 0), 65535)
+
+
+@nb.njit(cache=True, nogil=True)
+def fill_plane(plane, mbs, samples, source, place, across, down, size, width_mbs, mbaff, parity, top, left):  # type: ignore[no-untyped-def]
+    """Copy the coded blocks of a colour plane to where they are shown; `plane` is zero elsewhere.
+
+    Args:
+        source: which of `coded` tells the blocks.
+        place: first sample of the plane in a macroblock's samples.
+        across, down: 4x4 blocks per row and column of a macroblock.
+        size: samples per macroblock.
+        parity: -1 for frames; 0 or 1 to fill the lines of the top or bottom field.
+        top, left: samples of the plane that are cropped away.
+    """
+    height, width = plane.shape
+    for mb in range(mbs.size):
+        coded = np.int64(mbs[mb].coded[source])
+        if coded == 0:
+            continue
+        step = 1
+        if mbaff:
+            pair = mb >> 1
+            column = pair % width_mbs
+            y0 = (pair // width_mbs) * 8 * down
+            if mbs[mb].field:
+                y0 += mb & 1
+                step = 2
+            else:
+                y0 += (mb & 1) * 4 * down
+        else:
+            column = mb % width_mbs
+            y0 = (mb // width_mbs) * 4 * down
+            if parity >= 0:
+                y0 = 2 * y0 + parity
+                step = 2
+        for block in range(across * down):
+            if not (coded >> block) & 1:
+                continue
+            x = column * 4 * across + (block % across) * 4 - left
+            y = y0 + (block // across) * 4 * step - top
+            base = mb * size + place + block * 16
+            for dy in range(4):
+                row = y + dy * step
+                if row < 0 or row >= height:
+                    continue
+                for dx in range(4):
+                    if 0 <= x + dx < width:
+                        plane[row, x + dx] = samples[base + dy * 4 + dx]
+
+
+def subsampled(display_size: tuple[int, int], subsampling: tuple[int, int]) -> tuple[int, int]:
+    """Shape of a chroma plane."""
+    (height, width), (v, u) = display_size, subsampling
+    return -(-height // v), -(-width // u)

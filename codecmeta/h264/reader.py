@@ -1,0 +1,279 @@
+"""The residual of single pictures, straight from their packets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.energy import measure_energy
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import faults, nal
+from codecmeta.h264.bits import PADDING, stop_bit
+from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters, SequenceParameters
+from codecmeta.h264.picture import (
+    Buffers,
+    PictureMoments,
+    PictureResidual,
+    Planes,
+    Structure,
+    fill_maps,
+    fill_plane,
+    first_uncovered,
+    macroblock_order,
+    subsampled,
+)
+from codecmeta.h264.records import SLICE
+from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
+from codecmeta.h264.scaling import level_scale
+from codecmeta.h264.slice_data import read_slice
+from codecmeta.h264.slice_header import SliceHeader, read_slice_header
+from codecmeta.h264.tables import tables
+
+
+@dataclass(kw_only=True)
+class _Picture:
+    """A picture while its slices are read; `parts` holds the buffers by (bottom field, colour plane)."""
+
+    header: SliceHeader
+    structure: Structure
+    first_number: int
+    slice_types: list[str] = field(default_factory=list)
+    parts: dict[tuple[bool, int], Buffers] = field(default_factory=dict)
+
+    @property
+    def sequence(self) -> SequenceParameters:
+        return self.header.parameters.sequence
+
+
+class ResidualReader:
+    """Reads the residual that an H.264 encoder wrote, one picture at a time, from that picture's packet alone.
+
+    No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend on nothing but
+    its own slices and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
+
+    Args:
+        extradata: the container's codec private data: an AVC configuration record, parameter sets with start
+            codes, or nothing if the packets carry parameter sets.
+
+    Raises:
+        BitstreamError: `extradata` is corrupt.
+    """
+
+    def __init__(self, extradata: bytes = b"") -> None:
+        self._sets = ParameterSets()
+        self._length_size, units = nal.read_extradata(extradata)
+        self._slice = np.zeros(1, SLICE)
+        self._number = 0
+        self._buffers: dict[tuple[bool, int], Buffers] = {}
+        self._geometry: tuple[int, int, int, bool] | None = None
+        self._scaled: PictureParameters | None = None
+        self._orders: dict[Structure, NDArray[np.int32]] = {}
+        self._store(units)
+
+    def observe(self, packet: bytes) -> None:
+        """Take in the parameter sets of a packet whose picture is not read.
+
+        Raises:
+            BitstreamError: the packet is corrupt.
+        """
+        self._store(nal.split(packet, self._length_size))
+
+    def read(self, packet: bytes | Sequence[bytes]) -> PictureResidual:
+        """Read a picture's residual planes.
+
+        Args:
+            packet: the picture's packet, or the two packets of its two fields.
+
+        Raises:
+            BitstreamError: the data are corrupt, cut short, do not cover the picture, or use a tool that is not
+                supported.
+        """
+        picture = self._decode(packet)
+        y, cb, cr = self._planes(picture)
+        return PictureResidual(y=y, cb=cb, cr=cr, **self._facts(picture))
+
+    def measure(self, packet: bytes | Sequence[bytes], *, block: Literal[4, 8]) -> PictureMoments:
+        """Read a picture and reduce its residual to block means.
+
+        Args:
+            packet: as for `read`.
+            block: luma samples per block side.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        picture = self._decode(packet)
+        return PictureMoments(energy=measure_energy(self._planes(picture), block=block), **self._facts(picture))
+
+    def _store(self, units: Any) -> None:
+        for unit in units:
+            if unit.kind == nal.SPS:
+                self._sets.store_sequence(unit.rbsp())
+            elif unit.kind == nal.PPS:
+                self._sets.store_picture(unit.rbsp())
+
+    def _decode(self, packet: bytes | Sequence[bytes]) -> _Picture:
+        picture: _Picture | None = None
+        index = 0
+        for part in (packet,) if isinstance(packet, bytes | bytearray | memoryview) else packet:
+            for unit in nal.split(bytes(part), self._length_size):
+                if unit.kind in (nal.SLICE, nal.IDR_SLICE):
+                    picture = self._decode_slice(unit, picture, index)
+                    index += 1
+                elif nal.PARTITION_A <= unit.kind <= nal.PARTITION_C:
+                    raise BitstreamError("data partitioning is not supported", unsupported="data partitioning")
+                else:
+                    self._store([unit])
+        if picture is None:
+            raise BitstreamError("the packet holds no slice of a picture")
+        self._check_cover(picture)
+        return picture
+
+    def _decode_slice(self, unit: nal.NalUnit, picture: _Picture | None, index: int) -> _Picture:
+        rbsp = unit.rbsp()
+        header = read_slice_header(rbsp, unit.kind, unit.ref_idc, self._sets)
+        if header.redundant_pic_cnt:
+            if picture is None:
+                raise BitstreamError("a redundant coded picture comes without its primary picture", slice_index=index)
+            return picture
+        self._number += 1
+        if picture is None:
+            picture = self._begin(header)
+        self._check_same_picture(header, picture, index)
+        name = "PBI"[header.slice_type]
+        if name not in picture.slice_types:
+            picture.slice_types.append(name)
+        key = (header.structure == "bottom", header.colour_plane)
+        if key not in self._buffers:
+            self._buffers[key] = Buffers(picture.sequence, picture.structure == "field")
+        buffers = picture.parts[key] = self._buffers[key]
+        first_mb = header.first_mb << header.mbaff
+        if first_mb >= buffers.count:
+            raise BitstreamError(
+                f"slice {index} starts at macroblock {first_mb}, the picture has {buffers.count}", slice_index=index
+            )
+        self._fill_slice(header, picture, buffers, rbsp)
+        state = self._slice[0]
+        data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
+        table = 0 if header.slice_type > 1 else 1 + header.cabac_init_idc
+        read_slice(state, buffers.macroblocks, data, tables(), buffers.samples, first_mb, table, header.slice_qp)
+        if fault := int(state["fault"]):
+            raise BitstreamError(
+                f"slice {index}, macroblock {state['mb']}: {faults.MESSAGES[fault]}",
+                slice_index=index,
+                macroblock=int(state["mb"]),
+            )
+        return picture
+
+    def _begin(self, header: SliceHeader) -> _Picture:
+        sequence = header.parameters.sequence
+        structure: Structure = "mbaff" if header.mbaff else "frame" if header.structure == "frame" else "field"
+        geometry = (sequence.width_mbs, sequence.height_mbs, sequence.chroma_array_type, structure == "field")
+        if geometry != self._geometry:
+            self._buffers.clear()
+            self._geometry = geometry
+        return _Picture(header=header, structure=structure, first_number=self._number)
+
+    def _check_same_picture(self, header: SliceHeader, picture: _Picture, index: int) -> None:
+        first = picture.header
+        if header.parameters.sequence is not first.parameters.sequence:
+            raise BitstreamError(f"slice {index} names another sequence parameter set than slice 0", slice_index=index)
+        if (header.structure == "frame") != (first.structure == "frame") or header.frame_num != first.frame_num:
+            raise BitstreamError(f"slice {index} is of another picture than slice 0", slice_index=index)
+
+    def _fill_slice(self, header: SliceHeader, picture: _Picture, buffers: Buffers, rbsp: bytes) -> None:
+        state = self._slice[0]
+        pps, sps = header.parameters, picture.sequence
+        if self._scaled is not pps:
+            state["scale4"], state["scale8"] = level_scale(pps.scaling)
+            self._scaled = pps
+        state["bit"] = header.data_position
+        state["end"] = len(rbsp)
+        state["stop"] = stop_bit(rbsp)
+        state["number"] = self._number
+        state["first_number"] = picture.first_number
+        state["slice_type"] = header.slice_type
+        state["cabac"] = pps.entropy_coding_mode
+        state["mbaff"] = header.mbaff
+        state["field_picture"] = picture.structure == "field"
+        state["chroma"] = sps.chroma_array_type
+        state["width"] = sps.width_mbs
+        state["count"] = buffers.count
+        state["references"] = header.num_ref_idx_active
+        state["transform8x8_mode"] = pps.transform_8x8_mode
+        state["direct8x8"] = sps.direct_8x8_inference
+        state["constrained_intra"] = pps.constrained_intra_pred
+        state["lossless"] = sps.transform_bypass
+        state["depth_luma"] = sps.bit_depth_luma
+        state["depth_chroma"] = sps.bit_depth_chroma
+        state["qp_offset"] = (6 * (sps.bit_depth_luma - 8), *pps.chroma_qp_index_offset)
+        state["scale_list"] = header.colour_plane
+
+    def _check_cover(self, picture: _Picture) -> None:
+        fields = (False, True) if picture.structure == "field" else (False,)
+        for bottom in fields:
+            for plane in range(3 if picture.sequence.separate_colour_plane else 1):
+                buffers = picture.parts.get((bottom, plane))
+                missing = 0 if buffers is None else first_uncovered(buffers.macroblocks, picture.first_number)
+                if missing >= 0:
+                    which = ("bottom field, " if bottom else "top field, ") if len(fields) == 2 else ""
+                    raise BitstreamError(
+                        f"the slices of the packet do not cover the picture: {which}macroblock {missing} is missing",
+                        macroblock=missing,
+                    )
+
+    def _planes(self, picture: _Picture) -> Planes:
+        sequence = picture.sequence
+        chroma_shape = subsampled(sequence.display_size, sequence.subsampling)
+        if sequence.chroma_format_idc == 0:
+            chroma_shape = (0, 0)
+        planes = (
+            np.zeros(sequence.display_size, np.int16),
+            np.zeros(chroma_shape, np.int16),
+            np.zeros(chroma_shape, np.int16),
+        )
+        chroma = chroma_samples.py_func(sequence.chroma_array_type)
+        for (bottom, colour_plane), buffers in picture.parts.items():
+            for plane in range(3 if chroma else 1):
+                v, u = sequence.subsampling if plane else (1, 1)
+                fill_plane(
+                    planes[plane or colour_plane],
+                    buffers.macroblocks,
+                    buffers.samples,
+                    plane,
+                    0 if plane == 0 else LUMA_SAMPLES + (plane - 1) * chroma,
+                    4 // u,
+                    4 // v,
+                    LUMA_SAMPLES + 2 * chroma,
+                    sequence.width_mbs,
+                    picture.structure == "mbaff",
+                    int(bottom) if picture.structure == "field" else -1,
+                    sequence.crop[2] // v,
+                    sequence.crop[0] // u,
+                )
+        return planes
+
+    def _facts(self, picture: _Picture) -> dict[str, Any]:
+        sequence = picture.sequence
+        order = macroblock_order(sequence, picture.structure)
+        mbs = picture.parts[False, 0].macroblocks
+        if picture.structure == "field":
+            mbs = np.concatenate([mbs, picture.parts[True, 0].macroblocks])
+        maps = [np.empty(order.shape, dtype) for dtype in (np.uint8, np.int8, np.uint16, np.uint16)]
+        fill_maps(mbs, order.reshape(-1), *(one.reshape(-1) for one in maps))
+        mb_type, qp, cbp, bits = maps
+        return {
+            "slice_types": tuple(picture.slice_types),
+            "bit_depth": (sequence.bit_depth_luma, sequence.bit_depth_chroma),
+            "chroma_format": sequence.chroma_format_idc,
+            "structure": picture.structure,
+            "ref_idc": picture.header.ref_idc,
+            "mb_type": mb_type,
+            "qp": qp,
+            "cbp": cbp,
+            "mb_bits": bits,
+        }

@@ -1,0 +1,122 @@
+"""The two records that compiled code works on: the slice being read, and what is kept of every macroblock."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# What a macroblock is (Tables 7-11, 7-13, 7-14), without its lists and prediction modes.
+NOT_CODED = 0
+I_4X4, I_8X8, I_16X16, I_PCM = 1, 2, 3, 4
+P_16X16, P_16X8, P_8X16, P_8X8, P_SKIP = 5, 6, 7, 8, 9
+B_DIRECT, B_16X16, B_16X8, B_8X16, B_8X8, B_SKIP = 10, 11, 12, 13, 14, 15
+
+MACROBLOCK = np.dtype(
+    [
+        ("slice", "i4"),
+        ("bits", "i4"),
+        ("kind", "u1"),
+        ("field", "u1"),
+        ("qp", "i1"),
+        ("cbp", "u1"),
+        ("transform8x8", "u1"),
+        ("chroma_mode", "u1"),
+        ("dc", "u1"),
+        ("coded", "u2", (3,)),
+        ("total_coeff", "u1", (3, 16)),
+        ("ref", "u1", (2, 4)),
+        ("mvd_right", "u1", (2, 4, 2)),
+        ("mvd_bottom", "u1", (2, 4, 2)),
+        ("intra_mode", "i1", (16,)),
+    ],
+    align=True,
+)
+"""One macroblock, at its macroblock address.
+
+slice: number of the slice it belongs to, unique within a reader; anything older is not of this picture.
+bits: bits of the slice data it took.  kind: one of the constants above.  field: it is a field macroblock.
+cbp: CodedBlockPatternLuma + 16 * CodedBlockPatternChroma.  dc: coded_block_flag of the Y, Cb, Cr DC blocks.
+coded: bit b of plane p is set if 4x4 block b (raster order within the macroblock) has a residual.
+total_coeff: by plane and 4x4 block in raster order, rows of four (rows of two for subsampled chroma); only
+valid where cbp is not 0.  ref: min(ref_idx, 2) by list and 8x8 block.  mvd_right, mvd_bottom: |mvd|, at most 255,
+of the 4x4 blocks along the right and bottom edge, by list and component.  intra_mode: Intra4x4PredMode of every
+4x4 block in raster order, kept for streams with lossless macroblocks only.
+"""
+
+SLICE = np.dtype(
+    [
+        # why reading stopped (faults.py)
+        ("fault", "i8"),
+        # arithmetic decoding engine: codIRange, codIOffset with `ahead` more bits, next byte
+        ("range", "i8"),
+        ("offset", "i8"),
+        ("ahead", "i8"),
+        ("byte", "i8"),
+        # bit reader; size of the RBSP in bytes, position of its stop bit
+        ("bit", "i8"),
+        ("end", "i8"),
+        ("stop", "i8"),
+        # from the headers
+        ("number", "i8"),
+        ("first_number", "i8"),
+        ("slice_type", "i8"),
+        ("cabac", "i8"),
+        ("mbaff", "i8"),
+        ("field_picture", "i8"),
+        ("chroma", "i8"),
+        ("width", "i8"),
+        ("count", "i8"),
+        ("references", "i8", (2,)),
+        ("transform8x8_mode", "i8"),
+        ("direct8x8", "i8"),
+        ("constrained_intra", "i8"),
+        ("lossless", "i8"),
+        ("depth_luma", "i8"),
+        ("depth_chroma", "i8"),
+        ("qp_offset", "i8", (3,)),
+        ("scale_list", "i8"),
+        # the macroblock being read
+        ("mb", "i8"),
+        ("column", "i8"),
+        ("field", "i8"),
+        ("kind", "i8"),
+        ("intra", "i8"),
+        ("intra16_mode", "i8"),
+        ("cbp", "i8"),
+        ("transform8x8", "i8"),
+        ("chroma_mode", "i8"),
+        ("qp", "i8"),
+        ("qp_changed", "i8"),
+        ("bypass", "i8"),
+        ("top", "i8"),
+        ("left", "i8", (4,)),
+        ("left_row", "i8", (4,)),
+        ("first_only", "i8"),
+        ("part_lists", "i8", (4,)),
+        ("part_shape", "i8", (4,)),
+        # neighbours' values around the macroblock's own, rows of 5 (4x4 blocks) or 3 (8x8 blocks)
+        ("total_coeff", "u1", (3, 25)),
+        ("mvd", "i4", (2, 25, 2)),
+        ("ref", "u1", (2, 9)),
+        ("intra_mode", "i8", (25,)),
+        # the block being read
+        ("place", "u1", (64,)),
+        ("level", "i4", (64,)),
+        ("coefficient", "i4", (64,)),
+        ("dc", "i4", (16,)),
+        # tables of this slice
+        ("context", "u1", (1024,)),
+        ("scale4", "i4", (6, 6, 16)),
+        ("scale8", "i4", (6, 6, 64)),
+    ],
+    align=True,
+)
+"""The slice being read. One record serves a reader for all its slices.
+
+number: see MACROBLOCK.slice; first_number: number of the picture's first slice.  chroma: ChromaArrayType.
+width: PicWidthInMbs; count: PicSizeInMbs.  qp_offset: QpBdOffsetY, then chroma_qp_index_offset of Cb and Cr.
+top, left: addresses of the neighbours above and left of each 4x4 row, -1 if not available; left_row: the 4x4 row there.
+first_only: all ref_idx are 0, as mb_type P_8x8ref0 says.
+part_lists, part_shape: of each (sub-)macroblock partition, as in tables.TABLES["b_sub"].
+place, level: scan index and transform coefficient level of the block's coefficients.
+scale_list: first of the scaling lists (0, 1, 2) for a colour plane that is coded on its own.
+"""

@@ -1,0 +1,285 @@
+"""Residual data of a macroblock: which blocks are coded, and their samples (Rec. ITU-T H.264, 7.3.5.3, 8.5)."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from codecmeta.h264 import cabac, cavlc
+from codecmeta.h264.cabac_syntax import coded_block_flag, dc_coded_block_flag
+from codecmeta.h264.neighbours import UNAVAILABLE, gather_total_coeff, store_total_coeff
+from codecmeta.h264.records import I_16X16
+from codecmeta.h264.transform import (
+    accumulate,
+    flat_block,
+    inverse_4x4,
+    inverse_8x8,
+    inverse_chroma_dc,
+    inverse_luma_dc,
+    saturate,
+    scatter_4x4,
+    scatter_8x8,
+    store_8x8,
+)
+
+LUMA_SAMPLES = 256
+
+
+@nb.njit(forceinline=True)
+def chroma_samples(chroma):  # type: ignore[no-untyped-def]
+    """Samples of one chroma plane in a macroblock, by ChromaArrayType."""
+    return 32 << chroma if chroma else 0
+
+
+@nb.njit
+def read_residual(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+    """residual (7.3.5.3) and the transforms; stores the samples and which blocks have any."""
+    gather_total_coeff(s, mbs)
+    m = mbs[s.mb]
+    base = s.mb * (LUMA_SAMPLES + 2 * chroma_samples(s.chroma))
+    m.coded[0] = _luma(s, mbs, data, t, residual, base, 0, s.qp + s.qp_offset[0])
+    if s.chroma == 3:
+        for plane in range(1, 3):
+            m.coded[plane] = _luma(
+                s, mbs, data, t, residual, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane)
+            )
+    elif s.chroma:
+        _chroma(s, mbs, data, t, residual, base + LUMA_SAMPLES)
+    if s.cbp:
+        store_total_coeff(s, mbs)
+
+
+@nb.njit
+def chroma_qp(s, t, plane):  # type: ignore[no-untyped-def]
+    """QP'C of the Cb (1) or Cr (2) plane (8.5.8)."""
+    range_offset = 6 * (s.depth_chroma - 8)
+    index = min(max(s.qp + s.qp_offset[plane], -range_offset), 51)
+    return (np.int64(t.chroma_qp[index]) if index >= 0 else index) + range_offset
+
+
+@nb.njit(forceinline=True)
+def _block(s, data, t, category, cell, plane, count):  # type: ignore[no-untyped-def]
+    """One residual block whose neighbours are counted in `s.total_coeff`; returns and notes its count."""
+    left = np.int64(s.total_coeff[plane, cell - 1])
+    top = np.int64(s.total_coeff[plane, cell - 5])
+    if s.cabac:
+        if not coded_block_flag(s, data, t, category, left, top):
+            return 0
+        n = cabac.residual_block(s, data, t, category, count)
+    else:
+        n = cavlc.residual_block(s, data, t, _token_table(left, top), count)
+    s.total_coeff[plane, cell] = n
+    return n
+
+
+@nb.njit(forceinline=True)
+def _token_table(left, top):  # type: ignore[no-untyped-def]
+    """coeff_token table from the neighbours' counts, by way of nC (9.2.1)."""
+    total = left + top
+    if total < UNAVAILABLE:
+        total = (total + 1) >> 1
+    total &= UNAVAILABLE - 1
+    return 0 if total < 2 else 1 if total < 4 else 2 if total < 8 else 3
+
+
+@nb.njit
+def _luma(s, mbs, data, t, residual, base, plane, qp):  # type: ignore[no-untyped-def]
+    """residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; returns the mask of blocks with samples."""
+    category = (0, 6, 10)[plane]
+    scale = (plane if s.chroma == 3 else s.scale_list) + (0 if s.intra else 3)
+    if s.kind == I_16X16:
+        return _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp)
+    coded = 0
+    for block8 in range(4):
+        if not (s.cbp >> block8) & 1:
+            continue
+        x8, y8 = (block8 & 1) * 2, (block8 >> 1) * 2
+        if s.transform8x8:
+            if _luma_8x8(s, data, t, residual, base, plane, x8, y8, scale, qp):
+                coded |= 0x33 << (x8 + 4 * y8)
+            continue
+        for block4 in range(4):
+            x, y = x8 + (block4 & 1), y8 + (block4 >> 1)
+            cell = 6 + 5 * y + x
+            n = _block(s, data, t, category + 2, cell, plane, 16)
+            if n:
+                coded |= 1 << (x + 4 * y)
+                at = base + (x + 4 * y) * 16
+                if s.bypass:
+                    _bypass_4x4(s, t, n, residual, at, _direction(s, cell))
+                else:
+                    scatter_4x4(s, t, n, scale, qp)
+                    if n == 1 and s.place[0] == 0:
+                        flat_block(residual, at, s.coefficient[0])
+                        s.coefficient[0] = 0
+                    else:
+                        inverse_4x4(s, residual, at)
+    return coded
+
+
+@nb.njit
+def _luma_8x8(s, data, t, residual, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-def]
+    """An 8x8 block, in variable-length code four interleaved 4x4 blocks; returns its count."""
+    cell = 6 + 5 * y + x
+    n = 0
+    if s.cabac:
+        category = (5, 9, 13)[plane]
+        if s.chroma != 3:
+            n = cabac.residual_block(s, data, t, category, 64)
+            s.total_coeff[plane, cell] = n
+        else:
+            n = _block(s, data, t, category, cell, plane, 64)
+        count = s.total_coeff[plane, cell]
+        s.total_coeff[plane, cell + 1] = count
+        s.total_coeff[plane, cell + 5] = count
+        s.total_coeff[plane, cell + 6] = count
+        if n:
+            _scatter(s, t, n, scale, qp)
+    else:
+        for part in range(4):
+            found = _block(s, data, t, 0, cell + (part & 1) + 5 * (part >> 1), plane, 16)
+            for i in range(found):
+                s.place[i] = 4 * s.place[i] + part
+            _scatter(s, t, found, scale, qp)
+            n += found
+    if n:
+        at = base + (x + 4 * y) * 16
+        if s.bypass:
+            store_8x8(s.coefficient, residual, at, 0)
+            direction = _direction(s, cell)
+            if direction >= 0:
+                accumulate(residual, at, 8, 8, 4, direction)
+        else:
+            inverse_8x8(s, residual, at)
+    return n
+
+
+@nb.njit
+def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
+    if s.bypass:
+        for i in range(n):
+            s.coefficient[t.scan8[s.field, s.place[i]]] = s.level[i]
+    else:
+        scatter_8x8(s, t, n, scale, qp)
+
+
+@nb.njit
+def _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp):  # type: ignore[no-untyped-def]
+    """An Intra_16x16 plane (8.5.2); returns the mask of blocks with samples."""
+    for i in range(16):
+        s.dc[i] = 0
+    n = 0
+    if s.cabac:
+        if dc_coded_block_flag(s, mbs, data, t, category, plane):
+            n = cabac.residual_block(s, data, t, category, 16)
+            mbs[s.mb].dc |= 1 << plane
+    else:
+        table = _token_table(np.int64(s.total_coeff[plane, 5]), np.int64(s.total_coeff[plane, 1]))
+        n = cavlc.residual_block(s, data, t, table, 16)
+    for i in range(n):
+        s.dc[t.scan4[s.field, s.place[i]]] = s.level[i]
+    if n and not s.bypass:
+        inverse_luma_dc(s, scale, qp)
+    coded = 0
+    for block in range(16):
+        x = (block & 1) + ((block >> 1) & 2)
+        y = ((block >> 1) & 1) + ((block >> 2) & 2)
+        n = _block(s, data, t, category + 1, 6 + 5 * y + x, plane, 15) if s.cbp & 15 else 0
+        if _with_dc(s, t, n, residual, base + (x + 4 * y) * 16, s.dc[x + 4 * y], scale, qp):
+            coded |= 1 << (x + 4 * y)
+    if s.bypass and s.intra16_mode < 2:
+        _fill_and_accumulate(residual, base, coded, 4, 4, s.intra16_mode)
+        coded = 0xFFFF
+    return coded
+
+
+@nb.njit
+def _with_dc(s, t, n, residual, at, dc, scale, qp):  # type: ignore[no-untyped-def]
+    """A 4x4 block of `n` AC levels and a DC that is scaled already; returns whether it has samples."""
+    if n == 0:
+        if dc == 0:
+            return False
+        if not s.bypass:
+            flat_block(residual, at, dc)
+            return True
+    if s.bypass:
+        s.place[n] = 0
+        s.level[n] = dc
+        _bypass_4x4(s, t, n + 1, residual, at, -1)
+    else:
+        scatter_4x4(s, t, n, scale, qp)
+        s.coefficient[0] = dc
+        inverse_4x4(s, residual, at)
+    return True
+
+
+@nb.njit
+def _chroma(s, mbs, data, t, residual, base):  # type: ignore[no-untyped-def]
+    """The Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
+    blocks = 4 * s.chroma
+    m = mbs[s.mb]
+    for i in range(16):
+        s.dc[i] = 0
+    for plane in range(1, 3):
+        if not s.cbp & 0x30:
+            break
+        n = 0
+        if not s.cabac:
+            n = cavlc.residual_block(s, data, t, 3 + s.chroma, blocks)
+        elif dc_coded_block_flag(s, mbs, data, t, 3, plane):
+            n = cabac.residual_block(s, data, t, 3, blocks)
+            m.dc |= 1 << plane
+        first = 8 * (plane - 1)
+        for i in range(n):
+            s.dc[first + _chroma_dc_cell(s, s.place[i])] = s.level[i]
+        if n and not s.bypass:
+            inverse_chroma_dc(s, first, plane + (0 if s.intra else 3), chroma_qp(s, t, plane))
+    for plane in range(1, 3):
+        at = base + (plane - 1) * 16 * blocks
+        scale = plane + (0 if s.intra else 3)
+        qp = chroma_qp(s, t, plane)
+        coded = 0
+        for block in range(blocks):
+            n = 0
+            if s.cbp & 0x20:
+                n = _block(s, data, t, 4, 6 + 5 * (block >> 1) + (block & 1), plane, 15)
+            if _with_dc(s, t, n, residual, at + block * 16, s.dc[8 * (plane - 1) + block], scale, qp):
+                coded |= 1 << block
+        if s.bypass and s.intra and (s.chroma_mode == 1 or s.chroma_mode == 2):
+            _fill_and_accumulate(residual, at, coded, 2, blocks >> 1, 2 - s.chroma_mode)
+            coded = (1 << blocks) - 1
+        m.coded[plane] = coded
+
+
+@nb.njit(forceinline=True)
+def _chroma_dc_cell(s, index):  # type: ignore[no-untyped-def]
+    # (8-329) and the raster order of (8-328a): place in the DC matrix, rows of two, of chroma DC coefficient `index`
+    if s.chroma == 1:
+        return np.int64(index)
+    return (0, 2, 1, 4, 6, 3, 5, 7)[index]
+
+
+@nb.njit(forceinline=True)
+def _direction(s, cell):  # type: ignore[no-untyped-def]
+    # horPredFlag of 8.5.15 from Intra4x4PredMode or Intra8x8PredMode (0 vertical, 1 horizontal), -1 for all others
+    mode = s.intra_mode[cell]
+    return mode if s.intra and (mode == 0 or mode == 1) else -1
+
+
+@nb.njit
+def _bypass_4x4(s, t, n, residual, at, direction):  # type: ignore[no-untyped-def]
+    for i in range(16):
+        residual[at + i] = 0
+    for i in range(n):
+        residual[at + t.scan4[s.field, s.place[i]]] = saturate(np.int64(s.level[i]))
+    if direction >= 0:
+        accumulate(residual, at, 4, 4, 1, direction)
+
+
+@nb.njit
+def _fill_and_accumulate(residual, base, coded, columns, rows, horizontal):  # type: ignore[no-untyped-def]
+    for block in range(columns * rows):
+        if not (coded >> block) & 1:
+            for i in range(16):
+                residual[base + block * 16 + i] = 0
+    accumulate(residual, base, 4 * columns, 4 * rows, columns, horizontal)

@@ -1,0 +1,168 @@
+"""Slice data: the macroblocks of a slice in order (Rec. ITU-T H.264, 7.3.4)."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from codecmeta.h264 import cabac_syntax, faults
+from codecmeta.h264.bits import read_bits, read_ue
+from codecmeta.h264.cabac import position, start_contexts, start_engine, terminate
+from codecmeta.h264.macroblock import read_macroblock
+from codecmeta.h264.neighbours import inferred_field, locate
+from codecmeta.h264.records import B_SKIP, P_SKIP
+from codecmeta.h264.slice_header import B, I
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def read_slice(s, mbs, data, t, residual, first_mb, init_table, slice_qp):  # type: ignore[no-untyped-def]
+    """slice_data (7.3.4): read all macroblocks of a slice.
+
+    Args:
+        s: record of type `SLICE` with the header's values set and `bit` at the slice data.
+        mbs: array of `MACROBLOCK`, one per address.
+        data: the RBSP with `PADDING` zero bytes after it.
+        t: record of type `TABLES`.
+        residual: int16, samples by macroblock address, plane and 4x4 block.
+        first_mb: address of the first macroblock.
+        init_table: which of `t.context_init` to start contexts from.
+        slice_qp: SliceQPY.
+
+    `s.fault` tells whether, `s.mb` where reading stopped early.
+    """
+    s.fault = faults.NONE
+    s.mb = first_mb
+    s.qp = slice_qp
+    s.qp_changed = 0
+    s.bypass = 0
+    s.field = s.field_picture
+    s.column = (first_mb >> 1 if s.mbaff else first_mb) % s.width
+    if s.cabac:
+        s.bit = (s.bit + 7) & ~7
+        start_contexts(s, t, init_table, slice_qp)
+        start_engine(s, data, s.bit >> 3)
+        _read_arithmetic(s, mbs, data, t, residual)
+        # The last bit read is rbsp_stop_one_bit. The rest of its byte is not looked at: x264 may set the last bit.
+        end = position(s) - 1
+        at_end = end >> 3 == s.stop >> 3 and (data[end >> 3] >> (7 - (end & 7))) & 1 == 1
+    else:
+        _read_variable_length(s, mbs, data, t, residual)
+        at_end = s.bit == s.stop
+    if not s.fault and not at_end:
+        s.fault = faults.NOT_AT_END
+
+
+@nb.njit
+def _read_arithmetic(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+    skipped = False
+    while not s.fault:
+        if not _enter(s, mbs):
+            return
+        start = position(s)
+        bottom = s.mbaff and s.mb & 1
+        if s.mbaff and not bottom:
+            s.field = inferred_field(s, mbs)
+        locate(s, mbs)
+        was_skipped = skipped
+        skipped = s.slice_type != I and cabac_syntax.skip_flag(s, mbs, data, t) != 0
+        if skipped:
+            _skip(s, mbs)
+        else:
+            if s.mbaff and (not bottom or was_skipped):
+                s.field = cabac_syntax.field_flag(s, mbs, data, t)
+                _set_pair_field(s, mbs)
+                locate(s, mbs)
+            mbs[s.mb].field = s.field
+            read_macroblock(s, mbs, data, t, residual)
+        last = False
+        if not s.mbaff or bottom:
+            last = terminate(s, data) != 0
+        mbs[s.mb].bits = position(s) - start
+        if not s.fault and position(s) > s.stop + 1:
+            s.fault = faults.CUT_SHORT
+        if s.fault or last:
+            return
+        _advance(s)
+
+
+@nb.njit
+def _read_variable_length(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+    run = np.int64(-1)
+    skipped = False
+    while not s.fault and (s.bit < s.stop or run > 0):
+        if not _enter(s, mbs):
+            return
+        start = s.bit
+        bottom = s.mbaff and s.mb & 1
+        if s.mbaff and not bottom:
+            s.field = inferred_field(s, mbs)
+        if s.slice_type != I and run < 0:
+            run = read_ue(s, data)
+            if run > s.count - s.mb:
+                s.fault = faults.SKIP_RUN
+                return
+        was_skipped = skipped
+        skipped = run > 0
+        if skipped:
+            _skip(s, mbs)
+            run -= 1
+            mbs[s.mb].bits = s.bit - start
+            if run == 0 and s.bit >= s.stop:
+                return
+        else:
+            run = -1
+            if s.mbaff and (not bottom or was_skipped):
+                s.field = read_bits(s, data, 1)
+                _set_pair_field(s, mbs)
+            mbs[s.mb].field = s.field
+            locate(s, mbs)
+            read_macroblock(s, mbs, data, t, residual)
+            mbs[s.mb].bits = s.bit - start
+            if not s.fault and s.bit > s.stop:
+                s.fault = faults.CUT_SHORT
+            if s.fault or s.bit == s.stop:
+                return
+        _advance(s)
+
+
+@nb.njit(forceinline=True)
+def _enter(s, mbs):  # type: ignore[no-untyped-def]
+    """Claim the current macroblock for the slice, unless the picture ends or another slice has it."""
+    if s.mb >= s.count:
+        s.fault = faults.BEYOND_PICTURE
+        return False
+    if mbs[s.mb].slice >= s.first_number:
+        s.fault = faults.CODED_TWICE
+        return False
+    mbs[s.mb].slice = s.number
+    return True
+
+
+@nb.njit(forceinline=True)
+def _advance(s):  # type: ignore[no-untyped-def]
+    s.mb += 1
+    if not s.mbaff or s.mb & 1 == 0:
+        s.column += 1
+        if s.column == s.width:
+            s.column = 0
+
+
+@nb.njit(forceinline=True)
+def _skip(s, mbs):  # type: ignore[no-untyped-def]
+    """P_Skip or B_Skip: no residual."""
+    m = mbs[s.mb]
+    m.kind = B_SKIP if s.slice_type == B else P_SKIP
+    m.field = s.field
+    m.qp = s.qp
+    m.cbp = 0
+    m.dc = 0
+    m.transform8x8 = 0
+    m.chroma_mode = 0
+    m.coded[0] = m.coded[1] = m.coded[2] = 0
+    s.qp_changed = 0
+
+
+@nb.njit(forceinline=True)
+def _set_pair_field(s, mbs):  # type: ignore[no-untyped-def]
+    # a skipped top macroblock shares the flag that its pair's bottom macroblock codes (7.4.4)
+    mbs[s.mb & ~1].field = s.field

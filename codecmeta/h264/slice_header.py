@@ -1,0 +1,178 @@
+"""Slice headers (Rec. ITU-T H.264, 7.3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codecmeta.errors import BitstreamError
+from codecmeta.h264.bits import BitReader
+from codecmeta.h264.nal import IDR_SLICE
+from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters
+
+P, B, I = 0, 1, 2  # noqa: E741  (the standard's own names)
+"""Slice types (Table 7-6), reduced modulo 5."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceHeader:
+    """What the residual needs of a slice header; names as in 7.4.3.
+
+    Attributes:
+        slice_type: `P`, `B` or `I`.
+        structure: "frame", "top" or "bottom".
+        num_ref_idx_active: length of reference lists 0 and 1; 0 where the slice has none.
+        slice_qp: SliceQPY.
+        data_position: first bit of slice_data() in the RBSP.
+    """
+
+    parameters: PictureParameters
+    ref_idc: int
+    first_mb: int
+    slice_type: int
+    colour_plane: int
+    frame_num: int
+    structure: str
+    mbaff: bool
+    redundant_pic_cnt: int
+    num_ref_idx_active: tuple[int, int]
+    cabac_init_idc: int
+    slice_qp: int
+    data_position: int
+
+
+def read_slice_header(rbsp: bytes, kind: int, ref_idc: int, sets: ParameterSets) -> SliceHeader:
+    """Parse slice_header (7.3.3).
+
+    Args:
+        rbsp: the slice's RBSP.
+        kind: nal_unit_type, 1 or 5.
+        ref_idc: nal_ref_idc.
+        sets: parameter sets seen so far.
+
+    Raises:
+        BitstreamError: a value is out of range, the data end first, a parameter set is missing, or the slice uses
+            a tool that is not supported.
+    """
+    reader = BitReader(rbsp, "slice header")
+    first_mb = reader.ue(1 << 20, "first_mb_in_slice")
+    slice_type = reader.ue(9, "slice_type") % 5
+    if slice_type > I:
+        raise BitstreamError("switching slices (SP, SI) are not supported", unsupported="SP and SI slices")
+    pps = sets.picture(reader.ue(255, "pic_parameter_set_id"))
+    sps = pps.sequence
+    colour_plane = reader.u(2) if sps.separate_colour_plane else 0
+    if colour_plane > 2:
+        raise BitstreamError("slice header: colour_plane_id is 3, at most 2 is allowed")
+    frame_num = reader.u(sps.log2_max_frame_num)
+    structure = "frame"
+    if not sps.frame_mbs_only and reader.flag():
+        structure = "bottom" if reader.flag() else "top"
+    if kind == IDR_SLICE:
+        reader.ue(65535, "idr_pic_id")
+    _skip_picture_order_count(reader, pps, structure)
+    redundant = reader.ue(127, "redundant_pic_cnt") if pps.redundant_pic_cnt_present else 0
+    if slice_type == B:
+        reader.flag()
+    active = _read_active_references(reader, pps, slice_type, structure)
+    for count in active:
+        if count:
+            _skip_list_modification(reader)
+    if (pps.weighted_pred and slice_type == P) or (pps.weighted_bipred_idc == 1 and slice_type == B):
+        _skip_weight_table(reader, active, sps.chroma_array_type != 0)
+    if ref_idc:
+        _skip_reference_marking(reader, idr=kind == IDR_SLICE)
+    cabac_init_idc = reader.ue(2, "cabac_init_idc") if pps.entropy_coding_mode and slice_type != I else 0
+    slice_qp = pps.pic_init_qp + reader.se()
+    lowest = -6 * (sps.bit_depth_luma - 8)
+    if not lowest <= slice_qp <= 51:
+        raise BitstreamError(f"slice header: the slice QP {slice_qp} is outside {lowest}..51")
+    if pps.deblocking_filter_control_present and reader.ue(2, "disable_deblocking_filter_idc") != 1:
+        reader.se()
+        reader.se()
+    return SliceHeader(
+        parameters=pps,
+        ref_idc=ref_idc,
+        first_mb=first_mb,
+        slice_type=slice_type,
+        colour_plane=colour_plane,
+        frame_num=frame_num,
+        structure=structure,
+        mbaff=sps.mb_adaptive_frame_field and structure == "frame",
+        redundant_pic_cnt=redundant,
+        num_ref_idx_active=active,
+        cabac_init_idc=cabac_init_idc,
+        slice_qp=slice_qp,
+        data_position=reader.position,
+    )
+
+
+def _skip_picture_order_count(reader: BitReader, pps: PictureParameters, structure: str) -> None:
+    sps = pps.sequence
+    both = pps.bottom_field_pic_order_in_frame_present and structure == "frame"
+    if sps.pic_order_cnt_type == 0:
+        reader.u(sps.log2_max_pic_order_cnt_lsb)
+        if both:
+            reader.se()
+    elif sps.pic_order_cnt_type == 1 and not sps.delta_pic_order_always_zero:
+        reader.se()
+        if both:
+            reader.se()
+
+
+def _read_active_references(
+    reader: BitReader, pps: PictureParameters, slice_type: int, structure: str
+) -> tuple[int, int]:
+    if slice_type == I:
+        return 0, 0
+    first, second = pps.num_ref_idx_default
+    if reader.flag():
+        first = 1 + reader.ue(31, "num_ref_idx_l0_active_minus1")
+        if slice_type == B:
+            second = 1 + reader.ue(31, "num_ref_idx_l1_active_minus1")
+    if structure == "frame" and max(first, second if slice_type == B else 0) > 16:
+        raise BitstreamError(f"slice header: {max(first, second)} active references, a frame has at most 16")
+    return first, second if slice_type == B else 0
+
+
+def _skip_list_modification(reader: BitReader) -> None:
+    """ref_pic_list_modification for one list (7.3.3.1)."""
+    if not reader.flag():
+        return
+    for _ in range(67):
+        if reader.ue(3, "modification_of_pic_nums_idc") == 3:
+            return
+        reader.ue()
+    raise BitstreamError("slice header: the reference list modification does not end")
+
+
+def _skip_weight_table(reader: BitReader, active: tuple[int, int], chroma: bool) -> None:
+    """pred_weight_table (7.3.3.2)."""
+    reader.ue(7, "luma_log2_weight_denom")
+    if chroma:
+        reader.ue(7, "chroma_log2_weight_denom")
+    for count in active:
+        for _ in range(count):
+            if reader.flag():
+                reader.se()
+                reader.se()
+            if chroma and reader.flag():
+                for _ in range(4):
+                    reader.se()
+
+
+def _skip_reference_marking(reader: BitReader, *, idr: bool) -> None:
+    """dec_ref_pic_marking (7.3.3.3)."""
+    if idr:
+        reader.u(2)
+        return
+    if not reader.flag():
+        return
+    for _ in range(67):
+        operation = reader.ue(6, "memory_management_control_operation")
+        if operation == 0:
+            return
+        if operation != 5:
+            reader.ue()
+        if operation == 3:
+            reader.ue()
+    raise BitstreamError("slice header: the reference marking does not end")

@@ -1,0 +1,199 @@
+"""Scaling and inverse transforms of transform coefficients (Rec. ITU-T H.264, 8.5.6 to 8.5.15).
+
+Residual samples are kept 4x4 block by 4x4 block: a macroblock's Y, Cb and Cr blocks follow each other in raster order,
+16 samples each. Samples beyond int16, which no conforming stream of any bit depth needs, saturate.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+
+@nb.njit(forceinline=True)
+def saturate(value):  # type: ignore[no-untyped-def]
+    """Clip to int16."""
+    return np.int16(min(max(value, -32768), 32767))
+
+
+@nb.njit
+def scatter_4x4(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
+    """Scale `n` levels into `s.coefficient` (8.5.6, 8.5.12.1: 8-336, 8-337)."""
+    scan = t.scan4[s.field]
+    factors = s.scale4[scale, qp % 6]
+    shift = qp // 6 + 2
+    for i in range(n):
+        place = np.int64(scan[s.place[i]])
+        s.coefficient[place] = (np.int64(s.level[i]) * (np.int64(factors[place]) << shift) + 32) >> 6
+
+
+@nb.njit
+def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
+    """Scale `n` levels into `s.coefficient` (8.5.7, 8.5.13: 8-356, 8-357)."""
+    scan = t.scan8[s.field]
+    factors = s.scale8[scale, qp % 6]
+    shift = qp // 6
+    for i in range(n):
+        place = np.int64(scan[s.place[i]])
+        s.coefficient[place] = (np.int64(s.level[i]) * (np.int64(factors[place]) << shift) + 32) >> 6
+
+
+@nb.njit
+def flat_block(residual, base, dc):  # type: ignore[no-untyped-def]
+    """The inverse 4x4 transform of a block with no coefficient but DC."""
+    value = saturate((dc + 32) >> 6)
+    for i in range(16):
+        residual[base + i] = value
+
+
+@nb.njit
+def inverse_4x4(s, residual, base):  # type: ignore[no-untyped-def]
+    """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
+    d = s.coefficient
+    for i in range(0, 16, 4):
+        e = d[i] + d[i + 2]
+        f = d[i] - d[i + 2]
+        g = (d[i + 1] >> 1) - d[i + 3]
+        h = d[i + 1] + (d[i + 3] >> 1)
+        d[i] = e + h
+        d[i + 1] = f + g
+        d[i + 2] = f - g
+        d[i + 3] = e - h
+    for i in range(4):
+        e = d[i] + d[i + 8] + 32
+        f = d[i] - d[i + 8] + 32
+        g = (d[i + 4] >> 1) - d[i + 12]
+        h = d[i + 4] + (d[i + 12] >> 1)
+        residual[base + i] = saturate((e + h) >> 6)
+        residual[base + i + 4] = saturate((f + g) >> 6)
+        residual[base + i + 8] = saturate((f - g) >> 6)
+        residual[base + i + 12] = saturate((e - h) >> 6)
+    for i in range(16):
+        d[i] = 0
+
+
+@nb.njit(forceinline=True)
+def _butterfly_8(d, at, step):  # type: ignore[no-untyped-def]
+    # one row or column of 8.5.13.2
+    d0, d1, d2, d3 = d[at], d[at + step], d[at + 2 * step], d[at + 3 * step]
+    d4, d5, d6, d7 = d[at + 4 * step], d[at + 5 * step], d[at + 6 * step], d[at + 7 * step]
+    e0 = d0 + d4
+    e1 = d5 - d3 - d7 - (d7 >> 1)
+    e2 = d0 - d4
+    e3 = d1 + d7 - d3 - (d3 >> 1)
+    e4 = (d2 >> 1) - d6
+    e5 = d7 - d1 + d5 + (d5 >> 1)
+    e6 = d2 + (d6 >> 1)
+    e7 = d3 + d5 + d1 + (d1 >> 1)
+    f0 = e0 + e6
+    f1 = e1 + (e7 >> 2)
+    f2 = e2 + e4
+    f3 = e3 + (e5 >> 2)
+    f4 = e2 - e4
+    f5 = (e3 >> 2) - e5
+    f6 = e0 - e6
+    f7 = e7 - (e1 >> 2)
+    d[at] = f0 + f7
+    d[at + step] = f2 + f5
+    d[at + 2 * step] = f4 + f3
+    d[at + 3 * step] = f6 + f1
+    d[at + 4 * step] = f6 - f1
+    d[at + 5 * step] = f4 - f3
+    d[at + 6 * step] = f2 - f5
+    d[at + 7 * step] = f0 - f7
+
+
+@nb.njit
+def inverse_8x8(s, residual, base):  # type: ignore[no-untyped-def]
+    """Transform `s.coefficient` (8.5.13.2), round, store as four 4x4 blocks, and clear it.
+
+    Args:
+        base: place of the first sample of the upper left 4x4 block; the lower blocks follow 64 places later.
+    """
+    d = s.coefficient
+    for i in range(0, 64, 8):
+        _butterfly_8(d, i, 1)
+    for i in range(8):
+        _butterfly_8(d, i, 8)
+    store_8x8(d, residual, base, 6)
+
+
+@nb.njit
+def store_8x8(d, residual, base, shift):  # type: ignore[no-untyped-def]
+    """Store 64 values as four 4x4 blocks, divided by 2**shift and rounded, and clear them."""
+    half = (1 << shift) >> 1
+    for y in range(8):
+        at = base + (y >> 2) * 64 + (y & 3) * 4
+        for x in range(4):
+            residual[at + x] = saturate((d[y * 8 + x] + half) >> shift)
+            residual[at + 16 + x] = saturate((d[y * 8 + 4 + x] + half) >> shift)
+    for i in range(64):
+        d[i] = 0
+
+
+@nb.njit
+def inverse_luma_dc(s, scale, qp):  # type: ignore[no-untyped-def]
+    """Transform and scale the 4x4 DC matrix of an Intra_16x16 macroblock in `s.dc`, raster order (8.5.10)."""
+    _hadamard_4(s.dc, 4, 1)
+    _hadamard_4(s.dc, 1, 4)
+    factor = np.int64(s.scale4[scale, qp % 6, 0]) << (qp // 6)
+    for i in range(16):
+        s.dc[i] = (s.dc[i] * factor + 32) >> 6
+
+
+@nb.njit(forceinline=True)
+def _hadamard_4(c, line, step):  # type: ignore[no-untyped-def]
+    # (8-328): the four vectors that start at multiples of `line`, elements `step` apart
+    for i in range(4):
+        at = i * line
+        a, b = c[at] + c[at + step], c[at] - c[at + step]
+        e, f = c[at + 2 * step] + c[at + 3 * step], c[at + 2 * step] - c[at + 3 * step]
+        c[at], c[at + step], c[at + 2 * step], c[at + 3 * step] = a + e, a - e, b - f, b + f
+
+
+@nb.njit
+def inverse_chroma_dc(s, first, scale, qp):  # type: ignore[no-untyped-def]
+    """Transform and scale the chroma DC matrix at `first` of `s.dc`, rows of two (8.5.11.1, 8.5.11.2)."""
+    c = s.dc[first : first + 8]
+    if s.chroma == 1:
+        a, b = c[0] + c[1], c[0] - c[1]
+        e, f = c[2] + c[3], c[2] - c[3]
+        factor = np.int64(s.scale4[scale, qp % 6, 0]) << (qp // 6)
+        c[0] = ((a + e) * factor) >> 5
+        c[1] = ((b + f) * factor) >> 5
+        c[2] = ((a - e) * factor) >> 5
+        c[3] = ((b - f) * factor) >> 5
+        return
+    for row in range(4):
+        c[2 * row], c[2 * row + 1] = c[2 * row] + c[2 * row + 1], c[2 * row] - c[2 * row + 1]
+    for column in range(2):
+        a, b = c[column] + c[2 + column], c[column] - c[2 + column]
+        e, f = c[4 + column] + c[6 + column], c[4 + column] - c[6 + column]
+        c[column], c[2 + column], c[4 + column], c[6 + column] = a + e, a - e, b - f, b + f
+    # QP'c,dc = QP'c + 3 (8-330)
+    factor = np.int64(s.scale4[scale, (qp + 3) % 6, 0]) << ((qp + 3) // 6)
+    for i in range(8):
+        c[i] = (c[i] * factor + 32) >> 6
+
+
+@nb.njit
+def accumulate(residual, base, across, down, columns, horizontal):  # type: ignore[no-untyped-def]
+    """Bypass with horizontal or vertical intra prediction (8.5.15): each sample adds up those before it.
+
+    Args:
+        base: place of the first sample of the upper left 4x4 block.
+        across, down: size of the area in samples.
+        columns: 4x4 blocks per row of the macroblock's plane.
+    """
+    for y in range(down):
+        for x in range(across):
+            if (x if horizontal else y) == 0:
+                continue
+            before = _sample(base, x - 1, y, columns) if horizontal else _sample(base, x, y - 1, columns)
+            here = _sample(base, x, y, columns)
+            residual[here] = saturate(np.int64(residual[here]) + residual[before])
+
+
+@nb.njit(forceinline=True)
+def _sample(base, x, y, columns):  # type: ignore[no-untyped-def]
+    return base + ((y >> 2) * columns + (x >> 2)) * 16 + (y & 3) * 4 + (x & 3)
