@@ -141,7 +141,8 @@ def _summary(video: CompressedVideo) -> str:
         parts.append(f"{int(pairs)} pairs merged across frames")
     if video.patches is not None:
         patches = video.patches.plan
-        parts.append(f"rpm on {video.sources['rpm']}: {patches.count_in} → {patches.count_out} patches")
+        share = f"({100 * patches.retention:.1f} %)"
+        parts.append(f"rpm on {video.sources['rpm']}: {patches.count_in} → {patches.count_out} patches {share}")
     return "   ·   ".join([*parts, *video.notes])
 
 

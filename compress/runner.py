@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from codecmeta import CodecMetaError, __version__, load
 from compress.encoders import SpectralEncoder
@@ -50,7 +51,8 @@ class Job:
         overwrite: do everything again.
 
     Raises:
-        ConfigError: the method does not merge before the language model, or pictures cannot be drawn here.
+        ConfigError: the method does not merge before the language model, the device cannot be used, or pictures
+            cannot be drawn here.
     """
 
     method: object
@@ -68,6 +70,11 @@ class Job:
                 f"{self.name} works inside the language model, and `compress run` has none; "
                 "choose a method with a stage before_llm (see: compress methods)"
             )
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"device {self.device!r} cannot be used here: {reason}") from error
         if self.plot:
             from compress.picture import require_matplotlib
 

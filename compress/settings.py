@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -138,3 +138,20 @@ def _parse_one(name: str, option: Any, text: str) -> object:
     elif option in (int, float, str):
         return option(text)
     raise ValueError
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
+    """`name=value` texts as a mapping.
+
+    Raises:
+        ConfigError: one is not of that form, or names a field again.
+    """
+    settings: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.strip() and equals):
+            raise ConfigError(f"{text!r} sets nothing; write FIELD=VALUE, for example btm.tau_tem=0.85")
+        if name.strip() in settings:
+            raise ConfigError(f"{name.strip()} is set twice: {settings[name.strip()]!r} and {value!r}")
+        settings[name.strip()] = value.strip()
+    return settings

@@ -9,7 +9,7 @@ import pytest
 
 from compress.errors import ConfigError
 from compress.metom.btm import BTM
-from compress.settings import configure, list_settings
+from compress.settings import configure, list_settings, parse_assignments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +88,10 @@ def test_values_are_checked_together() -> None:
         configure(Outer(), {name: both[name]})
     with pytest.raises(ConfigError, match="do not go together"):
         configure(Outer(), both)
+
+
+def test_assignments() -> None:
+    assert parse_assignments(["a.b=1", "c = x=y "]) == {"a.b": "1", "c": "x=y"}
+    for texts in (["a"], ["=1"], ["a=1", "a=2"]):
+        with pytest.raises(ConfigError):
+            parse_assignments(texts)
