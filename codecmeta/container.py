@@ -45,8 +45,8 @@ class PacketTable:
         key: bool (P,), starts a GoP.
         shown: bool (P,), False for packets that an edit list discards or that carry no displayed picture.
         corrupt: number of packets that the demuxer marked as corrupt.
-        end: largest byte position where a packet ends, 0 where the container does not say.
-        origin: where the table comes from.
+        position: int64 (P,), where each packet's bytes begin in the file; None where the container's index does not
+            tell.
     """
 
     pts: NDArray[np.int64]
@@ -55,8 +55,12 @@ class PacketTable:
     key: NDArray[np.bool_]
     shown: NDArray[np.bool_]
     corrupt: int
-    end: int
-    origin: Literal["index", "demux"]
+    position: NDArray[np.int64] | None
+
+    @property
+    def origin(self) -> Literal["index", "demux"]:
+        """Whether the table was read from the container's index or by demuxing the file."""
+        return "demux" if self.position is None else "index"
 
 
 @dataclass(kw_only=True)
@@ -91,6 +95,14 @@ class Video:
     def height(self) -> int:
         """Display height, likewise."""
         return self.stream.codec_context.height
+
+    @property
+    def chroma_size(self) -> tuple[int, int]:
+        """Height and width of the chroma planes, (0, 0) for monochrome."""
+        pixels = self.stream.codec_context.format
+        if pixels is None or len(pixels.components) < 3:
+            return 0, 0
+        return pixels.chroma_height(self.height), pixels.chroma_width(self.width)
 
     @property
     def fps(self) -> float | None:
@@ -249,8 +261,7 @@ def _from_index(video: Video) -> PacketTable | None:
         key=key.astype(np.bool_),
         shown=discard == 0,
         corrupt=0,
-        end=int((position + size).max()),
-        origin="index",
+        position=position.copy(),
     )
 
 
@@ -277,7 +288,7 @@ def _demux(video: Video) -> Iterator[av.Packet[Any]]:
 
 
 def _from_demuxing(video: Video) -> PacketTable:
-    rows: list[tuple[int, int, int, bool, bool, int]] = []
+    rows: list[tuple[int, int, int, bool, bool]] = []
     corrupt = 0
     hides = video.codec == "vp8"
     try:
@@ -292,7 +303,6 @@ def _from_demuxing(video: Video) -> PacketTable:
                     packet.size,
                     packet.is_keyframe,
                     shown,
-                    (packet.pos or 0) + packet.size,
                 )
             )
             corrupt += packet.is_corrupt
@@ -300,7 +310,7 @@ def _from_demuxing(video: Video) -> PacketTable:
                 raise SourceError("too_large", f"more than {MAX_PACKETS} packets")
     except (av.FFmpegError, ValueError) as error:
         raise SourceError("damaged", f"demuxing stops after {len(rows)} packets ({error})") from error
-    table = np.array(rows, np.int64).reshape(-1, 6)
+    table = np.array(rows, np.int64).reshape(-1, 5)
     return PacketTable(
         pts=table[:, 0].copy(),
         dts=table[:, 1].copy(),
@@ -308,6 +318,5 @@ def _from_demuxing(video: Video) -> PacketTable:
         key=table[:, 3].astype(np.bool_),
         shown=table[:, 4].astype(np.bool_),
         corrupt=corrupt,
-        end=int(table[:, 5].max(initial=0)),
-        origin="demux",
+        position=None,
     )

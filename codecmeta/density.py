@@ -15,18 +15,25 @@ FLAT = 1e-12
 Box = tuple[float, float, float, float]
 
 
-def overlap_weights(*, size: int, block: int, begin: float, end: float, cells: int) -> NDArray[np.float64]:
-    """Share of each block in each of `cells` equal intervals of [begin, end), float64 (cells, ⌈size/block⌉).
+def overlap_shares(bounds: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much of each interval falls to each block.
 
-    The last block covers only what lies inside the picture. Rows sum to 1.
+    Args:
+        bounds: rising limits of n intervals, float64 (n + 1,).
+        edges: rising limits of m blocks that cover the intervals, float64 (m + 1,).
+
+    Returns:
+        float64 (n, m), rows sum to 1.
     """
-    blocks = -(-size // block)
-    edges = np.minimum(np.arange(blocks + 1) * block, size).astype(np.float64)
-    bounds = np.linspace(begin, end, cells + 1)
     overlap = np.minimum(bounds[1:, None], edges[None, 1:]) - np.maximum(bounds[:-1, None], edges[None, :-1])
     overlap = np.maximum(overlap, 0.0)
     shares: NDArray[np.float64] = overlap / overlap.sum(axis=1, keepdims=True)
     return shares
+
+
+def _block_edges(size: int, block: int) -> NDArray[np.float64]:
+    """Limits of blocks; the last one covers only what lies inside the picture."""
+    return np.minimum(np.arange(-(-size // block) + 1) * block, size).astype(np.float64)
 
 
 def patch_density(
@@ -74,8 +81,8 @@ def patch_density(
     elif quarter == 3:
         rows, cols = cols, rows
         left, top, right, bottom = top, height - right, bottom, height - left
-    down = overlap_weights(size=height, block=block, begin=top, end=bottom, cells=rows)
-    across = overlap_weights(size=width, block=block, begin=left, end=right, cells=cols)
+    down = overlap_shares(np.linspace(top, bottom, rows + 1), _block_edges(height, block))
+    across = overlap_shares(np.linspace(left, right, cols + 1), _block_edges(width, block))
     means = down @ energy.astype(np.float64) @ across.T
     low = extent[:, 0].astype(np.float64)[:, None, None]
     span = extent[:, 1].astype(np.float64)[:, None, None] - low

@@ -22,6 +22,7 @@ SourceCode = Literal[
     "too_large",
     "no_key_frame",
     "no_frames",
+    "no_signal",
     "varying_geometry",
     "truncated",
     "damaged",

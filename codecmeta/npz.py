@@ -171,6 +171,24 @@ def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[dict[str, Any
             raise MetaFormatError(name, None, f"not a readable .npz ({error})") from error
 
 
+def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read `info` alone, to see what a file was made of.
+
+    Raises:
+        MetaFormatError: the file is not a VideoMeta of this schema.
+        OSError: it cannot be opened.
+    """
+    name = os.fspath(path)
+    with Path(path).open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _read_info(name, archive, archive.getinfo("info.npy"))
+        except MetaFormatError:
+            raise
+        except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise MetaFormatError(name, "info", f"cannot be read ({error})") from error
+
+
 def _read_archive(
     path: str, archive: zipfile.ZipFile, file_size: int, max_bytes: int
 ) -> tuple[dict[str, Any], dict[str, Array]]:

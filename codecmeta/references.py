@@ -1,75 +1,68 @@
-"""Which pictures a picture may be predicted from, as far as packets and display order tell."""
+"""Decoded pictures that later ones may refer to, and pictures in decode order."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-from codecmeta.compensation import FUTURE, PAST
+from codecmeta import motion
+from codecmeta.carried import CarriedState
+from codecmeta.decode import Picture
+from codecmeta.selection import FUTURE, PAST
+
+MAX_REORDER = 16
+"""Most pictures that a decoder holds back to put them in presentation order (Rec. ITU-T H.264, A.3.1)."""
+
+KEPT = 8
+"""Reference pictures that are remembered, the last ones in decode order."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """Display positions of the candidate references of one picture, nearest first."""
+@dataclass(kw_only=True)
+class Decoded:
+    """A decoded picture.
 
-    past: tuple[int, ...]
-    future: tuple[int, ...]
-
-
-def candidates(
-    decode_index: Sequence[int],
-    is_reference: Sequence[bool],
-    current: int,
-    *,
-    past: int = PAST,
-    future: int = FUTURE,
-) -> Candidates:
-    """Reference pictures nearest to ``current`` in display order that were decoded before it.
-
-    Args:
-        decode_index: per picture in display order, its place in decode order.
-        is_reference: likewise, whether other pictures may refer to it.
-        current: display position of the picture to predict.
-        past: most candidates shown before it.
-        future: most candidates shown after it.
+    Attributes:
+        picture: the picture itself.
+        rank: its place in presentation order.
+        state: what it carries, if that is followed.
     """
-    sides: tuple[list[int], list[int]] = ([], [])
-    for found, positions, most in (
-        (sides[0], range(current - 1, -1, -1), past),
-        (sides[1], range(current + 1, len(decode_index)), future),
-    ):
-        for position in positions:
-            if len(found) == most:
-                break
-            if is_reference[position] and decode_index[position] < decode_index[current]:
-                found.append(position)
-    return Candidates(past=tuple(sides[0]), future=tuple(sides[1]))
+
+    picture: Picture
+    rank: int
+    state: CarriedState | None = None
+
+    @cached_property
+    def planes(self) -> motion.Planes:
+        """Its Y, Cb, Cr samples."""
+        return motion.planes(self.picture.frame)
 
 
-def h264_is_reference(packet: bytes, extradata: bytes | None) -> bool | None:
-    """Whether nal_ref_idc of the first coded slice is above 0 (Rec. ITU-T H.264, 7.4.1).
+class ReferenceStore:
+    """The last reference pictures of a run."""
 
-    Args:
-        packet: bytes of one packet, length-prefixed or Annex B.
-        extradata: the decoder's; a first byte of 1 means length-prefixed (ISO/IEC 14496-15, avcC).
+    def __init__(self) -> None:
+        self._pictures: list[Decoded] = []
 
-    Returns:
-        None when no coded slice is found.
-    """
-    prefixed = extradata is not None and len(extradata) >= 7 and extradata[0] == 1
-    at = 0
-    if prefixed and extradata is not None:
-        size = (extradata[4] & 3) + 1
-        while at + size < len(packet):
-            length = int.from_bytes(packet[at : at + size], "big")
-            header = packet[at + size]
-            if header & 31 in (1, 2, 5):
-                return header >> 5 & 3 > 0
-            at += size + max(length, 1)
-        return None
-    while (at := packet.find(b"\0\0\1", at)) >= 0 and at + 3 < len(packet):
-        header = packet[at + 3]
-        if header & 31 in (1, 2, 5):
-            return header >> 5 & 3 > 0
-        at += 3
-    return None
+    def add(self, picture: Decoded) -> None:
+        """Remember a picture, and forget the one decoded longest ago."""
+        self._pictures = [*self._pictures, picture][-KEPT:]
+
+    def around(self, rank: int) -> tuple[list[Decoded], list[Decoded]]:
+        """Pictures shown before and after a place, nearest first, at most PAST and FUTURE."""
+        past = sorted((p for p in self._pictures if p.rank < rank), key=lambda p: -p.rank)
+        future = sorted((p for p in self._pictures if p.rank > rank), key=lambda p: p.rank)
+        return past[:PAST], future[:FUTURE]
+
+
+def in_decode_order(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """Put pictures from presentation order back into the order of their packets."""
+    waiting: list[tuple[int, int, Picture]] = []
+    for number, picture in enumerate(pictures):
+        # one packet can hold two pictures (MPEG-4 packed B-frames): those stay in the order they came in
+        heapq.heappush(waiting, (picture.packet, number, picture))
+        if len(waiting) > MAX_REORDER:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]

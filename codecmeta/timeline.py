@@ -19,6 +19,7 @@ class Timeline:
     Attributes:
         packet: int64 (F,), packet of each frame.
         pts: int64 (F,), strictly increasing.
+        rank: int64 (P,), place of every packet's picture in presentation order, shown or not; -1 where unknown.
         synthetic: the stream has no usable time stamps; pts count frames at the nominal rate, and the order is the
             decoder's.
         leading: pictures before or led by the first key packet, which no decoder can show.
@@ -26,6 +27,7 @@ class Timeline:
 
     packet: NDArray[np.int64]
     pts: NDArray[np.int64]
+    rank: NDArray[np.int64]
     synthetic: bool
     leading: int
 
@@ -59,16 +61,33 @@ def from_pts(packets: PacketTable) -> Timeline:
     if shown.size == 0:
         raise SourceError("no_frames", "no packet of the video stream is shown")
     order = shown[np.argsort(packets.pts[shown], kind="stable")]
-    return Timeline(packet=order, pts=packets.pts[order], synthetic=False, leading=int(np.count_nonzero(leading)))
+    return Timeline(
+        packet=order,
+        pts=packets.pts[order],
+        rank=_ranks(np.argsort(packets.pts, kind="stable"), packets.pts.size),
+        synthetic=False,
+        leading=int(np.count_nonzero(leading)),
+    )
 
 
-def from_decoder(order: NDArray[np.int64], *, ticks: int) -> Timeline:
+def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timeline:
     """Take the order in which the decoder put the frames out.
 
     Args:
         order: packet of each frame as decoded, int64 (F,).
+        packets: number of packets.
         ticks: length of a frame in units of the time base.
+
+    Raises:
+        SourceError: there is no frame.
     """
     if order.size == 0:
         raise SourceError("no_frames", "the decoder puts out no frame")
-    return Timeline(packet=order, pts=np.arange(order.size, dtype=np.int64) * max(ticks, 1), synthetic=True, leading=0)
+    pts = np.arange(order.size, dtype=np.int64) * max(ticks, 1)
+    return Timeline(packet=order, pts=pts, rank=_ranks(order, packets), synthetic=True, leading=0)
+
+
+def _ranks(order: NDArray[np.int64], packets: int) -> NDArray[np.int64]:
+    rank = np.full(packets, -1, np.int64)
+    rank[order] = np.arange(order.size)
+    return rank

@@ -1,0 +1,308 @@
+"""One video file -> VideoMeta."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta import __version__
+from codecmeta.completeness import State, judge_file
+from codecmeta.container import PacketTable, Video, open_video, read_packets
+from codecmeta.decode import presentation_order
+from codecmeta.errors import BitstreamError, SourceError, UsageError
+from codecmeta.feed import read_payloads
+from codecmeta.h264.reader import ResidualReader
+from codecmeta.harvest import FrameRecord, Harvest, Harvester
+from codecmeta.meta import MISSING, VideoMeta
+from codecmeta.options import MAPS, MapChoice, Options, ResidualChoice
+from codecmeta.residual import STANDARDS
+from codecmeta.sampling import choose_frames
+from codecmeta.timeline import Timeline, from_decoder, from_pts, has_usable_pts
+
+_SMALL_PICTURE = 288
+_DIGEST_BYTES = 1 << 20
+_UNKNOWN_QP = -128
+
+
+def extract(
+    source: str | os.PathLike[str],
+    *,
+    frames: str | Sequence[int] = "uniform:32",
+    residual: ResidualChoice = "auto",
+    maps: Sequence[MapChoice] = MAPS,
+    pixels: int | None = 384,
+    motion: bool = False,
+    qp: bool = False,
+) -> VideoMeta:
+    """Read the codec metadata of a video.
+
+    Args:
+        source: the file.
+        frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order.
+        residual: where the residual comes from: `auto`, `bitstream`, `motion`, `proxy` or `none`.
+        maps: energy maps to make, of `innovation` and `carried`.
+        pixels: short side of the cached RGB frames; None caches none.
+        motion: keep the motion vectors of the sampled frames.
+        qp: keep their quantisers.
+
+    Raises:
+        UsageError: an option is not allowed, or selects no frame.
+        SourceError: the file cannot be read; `code` says why.
+    """
+    options = Options(frames=frames, residual=residual, maps=maps, pixels=pixels, motion=motion, qp=qp)
+    return extract_video(source, options)
+
+
+def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta:
+    """`extract` with checked options."""
+    path = Path(source)
+    with open_video(path) as video:
+        state, evidence = judge_file(path, video.size)
+        if state == "truncated":
+            raise SourceError("truncated", f"the file is cut short: {evidence}")
+        identity = _identify(path)
+        packets = read_packets(video)
+        if state == "unknown":
+            _check_last_packet(video, packets)
+        timeline = _order(video, packets)
+        numerator, denominator = video.stream.time_base.as_integer_ratio() if video.stream.time_base else (1, 1)
+        chosen = choose_frames(
+            options.frames if isinstance(options.frames, str) else tuple(options.frames),
+            timeline.pts.astype(np.float64) * np.float64(numerator / denominator),
+            packets.key[timeline.packet],
+        )
+        block: Literal[4, 8] = 4 if min(video.width, video.height) < _SMALL_PICTURE else 8
+        targets = timeline.packet[chosen].tolist()
+        harvest = Harvester(video, packets, timeline, targets, options, block).run()
+        if _identify(path) != identity:
+            raise SourceError("changed_while_reading", "the file changed while it was read")
+        signals = _signals(video, packets, timeline, options, harvest.records)
+        info = {
+            "source": identity,
+            "stream": _stream(video, packets, (numerator, denominator), harvest.rotation),
+            "verdict": _verdict(state, evidence, packets, timeline, harvest),
+            "signals": signals,
+            "extraction": _extraction(options, block, timeline),
+        }
+        return VideoMeta(
+            info=info,
+            packet_pts=packets.pts,
+            packet_dts=packets.dts,
+            packet_size=packets.size,
+            packet_key=packets.key,
+            frame_packet=timeline.packet[chosen].astype(np.int32),
+            frame_pts=timeline.pts[chosen],
+            frame_type=np.array([record.type for record in harvest.records], "<U1"),
+            **_arrays(harvest.records, signals),
+        )
+
+
+def _identify(path: Path) -> dict[str, Any]:
+    """Name, length, modification time and a digest of both ends of a file."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        digest = hashlib.sha256(file.read(_DIGEST_BYTES))
+        if status.st_size > _DIGEST_BYTES:
+            file.seek(max(_DIGEST_BYTES, status.st_size - _DIGEST_BYTES))
+            digest.update(file.read(_DIGEST_BYTES))
+    return {
+        "name": path.name,
+        "bytes": status.st_size,
+        "mtime_ns": status.st_mtime_ns,
+        "sha256": digest.hexdigest(),
+    }
+
+
+def _check_last_packet(video: Video, packets: PacketTable) -> None:
+    """A raw or transport stream that was cut ends in a picture that cannot be parsed to its end (H.264)."""
+    if video.codec != "h264":
+        return
+    reader = ResidualReader(bytes(video.stream.codec_context.extradata or b""))
+    keys = np.flatnonzero(packets.key)
+    last = packets.size.size - 1
+    for number, payload in read_payloads(video, packets, {int(keys[-1]), last}):
+        if number != last:
+            reader.observe(payload)
+        else:
+            try:
+                reader.measure(payload, block=8)
+            except BitstreamError as error:
+                if error.unsupported is None:
+                    raise SourceError("truncated", f"the last picture is cut short: {error}") from error
+
+
+def _order(video: Video, packets: PacketTable) -> Timeline:
+    if has_usable_pts(packets):
+        return from_pts(packets)
+    fps = video.fps or 25.0
+    base = video.stream.time_base
+    ticks = round(1 / (fps * base)) if base else 1
+    return from_decoder(presentation_order(video, packets), packets=packets.size.size, ticks=ticks)
+
+
+def _stream(video: Video, packets: PacketTable, time_base: tuple[int, int], rotation: int) -> dict[str, Any]:
+    stream, context = video.stream, video.stream.codec_context
+    pixels = context.format
+    ratio = stream.sample_aspect_ratio
+    duration = stream.duration * time_base[0] / time_base[1] if stream.duration else None
+    if duration is None and video.container.duration:
+        duration = video.container.duration / av.time_base
+    return {
+        "index": stream.index,
+        "container": video.container.format.name,
+        "codec": video.codec,
+        "profile": context.profile,
+        "width": video.width,
+        "height": video.height,
+        "pixel_format": pixels.name if pixels else None,
+        "bit_depth": pixels.components[0].bits if pixels else None,
+        "chroma": _chroma(video),
+        "fps": video.fps,
+        "time_base": list(time_base),
+        "duration_s": duration,
+        "rotation": rotation,
+        "sar": list(ratio.as_integer_ratio()) if ratio else None,
+        "packets": int(packets.size.size),
+    }
+
+
+def _chroma(video: Video) -> str:
+    tall, wide = video.chroma_size
+    if not tall:
+        return "4:0:0"
+    half_wide, half_tall = wide < video.width, tall < video.height
+    if half_wide:
+        return "4:2:0" if half_tall else "4:2:2"
+    return "4:4:0" if half_tall else "4:4:4"
+
+
+def _verdict(state: State, evidence: str, packets: PacketTable, timeline: Timeline, harvest: Harvest) -> dict[str, Any]:
+    damaged = packets.corrupt + harvest.errors + harvest.corrupt > 0
+    return {
+        "state": "damaged" if damaged else state,
+        "evidence": evidence,
+        "packets": int(packets.size.size),
+        "frames": int(timeline.packet.size),
+        "leading": timeline.leading,
+        "hidden": int(np.count_nonzero(~packets.shown)),
+        "corrupt_packets": packets.corrupt,
+        "pictures_decoded": harvest.decoded,
+        "decode_errors": harvest.errors,
+        "corrupt_pictures": harvest.corrupt,
+    }
+
+
+def _extraction(options: Options, block: int, timeline: Timeline) -> dict[str, Any]:
+    warnings = []
+    if timeline.synthetic:
+        warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
+    if timeline.leading:
+        warnings.append(f"{timeline.leading} pictures before the first key frame cannot be decoded")
+    return {
+        "version": __version__,
+        "libraries": {
+            "av": av.__version__,
+            "ffmpeg": av.ffmpeg_version_info,
+            "numpy": np.__version__,
+            "numba": numba.__version__,
+        },
+        "options": options.describe(),
+        "digest": options.digest(),
+        "sampling": options.frames if isinstance(options.frames, str) else list(options.frames),
+        "block": block,
+        "pixels": options.pixels,
+        "warnings": warnings,
+    }
+
+
+def _signals(
+    video: Video, packets: PacketTable, timeline: Timeline, options: Options, records: Sequence[FrameRecord]
+) -> dict[str, dict[str, Any]]:
+    """Per signal its source, or why it is absent."""
+    residual = _residual_signal(options, records)
+    signals: dict[str, dict[str, Any]] = {
+        "packets": {"source": "container index" if packets.origin == "index" else "demuxing"},
+        "frames": {"source": "decoder"} if options.pixels is not None else {"absent": "not asked for (pixels none)"},
+    }
+    for name in MAPS:
+        if name not in options.maps:
+            signals[name] = {"absent": "not asked for (maps)"}
+        else:
+            signals[name] = dict(residual)
+    if "source" in signals["carried"] and any(record.carried is None for record in records):
+        signals["carried"] = {"absent": f"{video.codec}: the decoder exports no motion vectors"}
+    for facts in ("mb_bits", "mb_type"):
+        whole = all(record.reading is not None and getattr(record.reading, facts) is not None for record in records)
+        signals[facts] = {"source": "bitstream"} if whole else {"absent": "read by the bitstream source only"}
+    if not options.motion:
+        signals["motion"] = {"absent": "not asked for"}
+    elif video.codec not in STANDARDS and all(record.vectors is None for record in records):
+        signals["motion"] = {"absent": f"{video.codec}: the decoder exports no motion vectors"}
+    else:
+        signals["motion"] = {"source": "decoder"}
+    unknown = sum(record.qp is None for record in records)
+    if not options.qp:
+        signals["qp"] = {"absent": "not asked for"}
+    elif unknown == len(records):
+        signals["qp"] = {"absent": f"{video.codec}: the decoder exports no quantisers"}
+    else:
+        by_bitstream = all(record.reading is not None and record.reading.qp is not None for record in records)
+        signals["qp"] = {"source": "bitstream" if by_bitstream else "decoder", "unknown_frames": unknown}
+    return signals
+
+
+def _residual_signal(options: Options, records: Sequence[FrameRecord]) -> dict[str, Any]:
+    if options.residual == "none":
+        return {"absent": "not asked for (residual none)"}
+    names = [record.source for record in records]
+    if not any(names):
+        return {"absent": "not asked for (maps)"}
+    signal: dict[str, Any] = {"source": names[0] if len(set(names)) == 1 else "mixed"}
+    if signal["source"] == "mixed":
+        signal["per_frame"] = names
+    reasons = {str(i): record.reasons for i, record in enumerate(records) if record.reasons}
+    if reasons:
+        signal["reasons"] = reasons
+    return signal
+
+
+def _arrays(records: Sequence[FrameRecord], signals: dict[str, dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    """The optional arrays of all signals that are there."""
+    arrays: dict[str, NDArray[Any]] = {}
+    readings = [record.reading for record in records if record.reading is not None]
+    if len(readings) == len(records) and readings:
+        arrays["residual_power"] = np.stack([reading.energy.power for reading in readings])
+        arrays["residual_mean"] = np.stack([reading.energy.mean for reading in readings])
+        if "source" in signals["innovation"]:
+            arrays["energy_innovation"] = np.stack([reading.energy.energy for reading in readings])
+            arrays["range_innovation"] = np.stack([reading.energy.range for reading in readings])
+        for name in ("mb_bits", "mb_type"):
+            if "source" in signals[name]:
+                arrays[name] = np.stack([getattr(reading, name) for reading in readings])
+    if "source" in signals["carried"]:
+        carried = [record.carried for record in records if record.carried is not None]
+        arrays["energy_carried"] = np.stack([item.energy for item in carried])
+        arrays["range_carried"] = np.stack([item.range for item in carried])
+    if "source" in signals["motion"]:
+        empty = np.zeros((0, 7), np.int16)
+        vectors = [empty if record.vectors is None else record.vectors for record in records]
+        arrays["mv_offset"] = np.concatenate([[0], np.cumsum([len(part) for part in vectors])]).astype(np.int64)
+        arrays["mv"] = np.concatenate(vectors)
+    if "source" in signals["qp"]:
+        shape = next(record.qp.shape for record in records if record.qp is not None)
+        unknown = np.full(shape, _UNKNOWN_QP, np.int8)
+        arrays["qp"] = np.stack([unknown if record.qp is None else record.qp for record in records])
+    if "source" in signals["frames"]:
+        arrays["frames"] = np.stack([record.pixels for record in records if record.pixels is not None])
+    return arrays
+
+
+__all__ = ["MISSING", "UsageError", "extract", "extract_video"]

@@ -1,0 +1,119 @@
+"""Packets of a video by their number in the packet table, from any place in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+
+from codecmeta.container import PacketTable, Video
+from codecmeta.errors import SourceError
+from codecmeta.meta import MISSING
+
+_READ_AHEAD = 32
+"""Packets that are read over rather than sought over."""
+
+
+class PacketFeed:
+    """Yields `(number, packet)` from where `go_to` put it."""
+
+    def __init__(self, video: Video, packets: PacketTable) -> None:
+        self._video = video
+        self._packets = packets
+        self._packet: Iterator[av.Packet[Any]] | None = None
+        self._next = 0
+
+    def __iter__(self) -> Iterator[tuple[int, av.Packet[Any]]]:
+        while self._packet is not None:
+            packet = next(self._packet, None)
+            if packet is None:
+                self._packet = None
+                return
+            number = self._next
+            if number >= self._packets.size.size or packet.size != self._packets.size[number]:
+                raise SourceError("changed_while_reading", f"packet {number} is not what it was at first")
+            self._next += 1
+            yield number, packet
+
+    def go_to(self, start: int) -> None:
+        """Make packet `start` the next one, by seeking where that saves reading."""
+        near = self._packet is not None and self._next <= start <= self._next + _READ_AHEAD
+        if not near and (start == 0 or not self._seek(start)):
+            self._video.rewind()
+            self._packet = self._demux()
+            self._next = 0
+        for _ in range(start - self._next):
+            if next(iter(self), None) is None:
+                return
+
+    def _seek(self, start: int) -> bool:
+        """Try to continue at or shortly before `start`."""
+        stamp = int(self._packets.dts[start])
+        if stamp == MISSING:
+            stamp = int(self._packets.pts[start])
+        if stamp == MISSING:
+            return False
+        container, stream = self._video.container, self._video.stream
+        try:
+            container.seek(stamp, stream=stream, backward=True)
+            found = next(self._demux(), None)
+            number = None if found is None else self._identify(found)
+            if number is None or number > start:
+                return False
+            container.seek(stamp, stream=stream, backward=True)
+        except av.FFmpegError:
+            return False
+        self._packet = self._demux()
+        self._next = number
+        return True
+
+    def _identify(self, packet: av.Packet[Any]) -> int | None:
+        table = self._packets
+        same = table.size == packet.size
+        if packet.dts is not None:
+            same &= table.dts == packet.dts
+        if packet.pts is not None:
+            same &= table.pts == packet.pts
+        places = np.flatnonzero(same)
+        return int(places[0]) if places.size == 1 else None
+
+    def _demux(self) -> Iterator[av.Packet[Any]]:
+        for packet in self._video.container.demux(self._video.stream):
+            if packet.size:
+                yield packet
+
+
+def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """The bytes of some packets, in rising order, reading as little else as the container allows.
+
+    Args:
+        video: the opened video.
+        packets: its packet table.
+        numbers: packets wanted.
+
+    Raises:
+        SourceError: the file has changed since the table was made.
+    """
+    wanted = sorted(set(numbers))
+    if packets.position is not None:
+        with video.path.open("rb") as file:
+            for number in wanted:
+                file.seek(int(packets.position[number]))
+                payload = file.read(int(packets.size[number]))
+                if len(payload) != packets.size[number]:
+                    raise SourceError("changed_while_reading", f"packet {number} ends after the file")
+                yield number, payload
+        return
+    feed = PacketFeed(video, packets)
+    keys = np.flatnonzero(packets.key)
+    at = -1
+    for number in wanted:
+        key = int(keys[max(int(np.searchsorted(keys, number, side="right")) - 1, 0)])
+        feed.go_to(key if key > at else at + 1)
+        for found, packet in feed:
+            if found == number:
+                yield number, bytes(packet)
+                break
+        at = number

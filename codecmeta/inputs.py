@@ -1,0 +1,145 @@
+"""SOURCE arguments -> videos and where their metadata goes."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TextIO
+
+from codecmeta.errors import UsageError
+
+SUFFIX = ".npz"
+MAX_NAME_BYTES = 255
+
+EXTENSIONS = frozenset(
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".qt",
+        ".3gp",
+        ".3g2",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".mpg",
+        ".mpeg",
+        ".mpe",
+        ".vob",
+        ".m1v",
+        ".m2v",
+        ".flv",
+        ".f4v",
+        ".ogv",
+        ".ogg",
+        ".wmv",
+        ".asf",
+        ".ivf",
+        ".264",
+        ".h264",
+        ".avc",
+        ".265",
+        ".h265",
+        ".hevc",
+        ".h263",
+        ".obu",
+        ".av1",
+    }
+)
+"""Files of a folder with these endings are taken for videos; files that are named are always taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One video and the place of its metadata below the output folder."""
+
+    path: Path
+    place: PurePath
+
+
+def find_inputs(sources: Iterable[str], *, out: Path, stdin: TextIO) -> Iterator[Input]:
+    """Expand SOURCE arguments, in order.
+
+    Args:
+        sources: files, folders (searched for videos, without following links to folders), globs, `@list.txt` with one
+            path per line, or `-` for such a list on standard input.
+        out: the output folder; videos inside it are not taken.
+        stdin: where `-` reads from.
+
+    Yields:
+        Videos. One found in a folder is placed by its path below that folder; one that was named, by its relative path
+        as given, or by its bare name if the path is absolute; one from a list, by its path without the root.
+
+    Raises:
+        UsageError: a folder, list or glob does not exist or holds nothing.
+    """
+    for source in sources:
+        if source == "-":
+            yield from _from_list(stdin)
+        elif source.startswith("@") and not Path(source).exists():
+            try:
+                with Path(source[1:]).open(encoding="utf-8", errors="surrogateescape") as lines:
+                    yield from _from_list(lines)
+            except OSError as error:
+                raise UsageError(f"list {source[1:]!r} cannot be read ({error.strerror})") from error
+        elif Path(source).is_dir():
+            yield from _from_folder(Path(source), out)
+        elif not os.path.lexists(source) and glob.has_magic(source):
+            matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
+            if not matches:
+                raise UsageError(f"nothing matches {source!r}")
+            for match in matches:
+                if Path(match).is_dir():
+                    yield from _from_folder(Path(match), out)
+                else:
+                    yield _named(match)
+        else:
+            yield _named(source)
+
+
+def _named(name: str) -> Input:
+    path = Path(name)
+    place = PurePath(path.name) if path.is_absolute() else PurePath(os.path.normpath(name))
+    if ".." in place.parts:
+        place = PurePath(path.name)
+    return Input(path=path, place=output_place(place))
+
+
+def _from_list(lines: Iterable[str]) -> Iterator[Input]:
+    for line in lines:
+        name = line.rstrip("\r\n")
+        if name:
+            whole = PurePath(os.path.normpath(name))
+            place = PurePath(*[part for part in whole.parts if part not in (whole.anchor, "..")])
+            yield Input(path=Path(name), place=output_place(place))
+
+
+def _from_folder(folder: Path, out: Path) -> Iterator[Input]:
+    avoid = out.resolve()
+    found = False
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        folders[:] = sorted(name for name in folders if (here / name).resolve() != avoid)
+        for name in sorted(files):
+            if PurePath(name).suffix.lower() in EXTENSIONS:
+                found = True
+                path = here / name
+                yield Input(path=path, place=output_place(path.relative_to(folder)))
+    if not found:
+        raise UsageError(f"folder {str(folder)!r} holds no file with the ending of a video")
+
+
+def output_place(place: PurePath) -> PurePath:
+    """Append `.npz`; a name that gets too long for a file system is replaced by its digest."""
+    parts = list(place.parts)
+    raw = os.fsencode(parts[-1] + SUFFIX)
+    if len(raw) > MAX_NAME_BYTES:
+        parts[-1] = hashlib.sha256(os.fsencode(parts[-1])).hexdigest()
+    return PurePath(*parts[:-1], parts[-1] + SUFFIX)

@@ -1,0 +1,200 @@
+"""Pictures of a VideoMeta: packet sizes and GoPs over time, sampled frames with energy and motion laid over."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.density import patch_density
+from codecmeta.errors import UsageError
+from codecmeta.gop import gop_starts
+from codecmeta.meta import MISSING, MapName, VideoMeta
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, PALE, ACCENT, KEY = "#22303c", "#c9d3da", "#2a7fb8", "#d1495b"
+COLUMNS = 4
+_MAX_BARS = 20_000
+
+
+def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | None = None, count: int = 8) -> None:
+    """Write one picture of a video's metadata.
+
+    Args:
+        meta: the metadata.
+        path: file to write; its ending (.png, .pdf, .svg) is the format.
+        map: energy map to lay over the frames; None takes `carried`, else `innovation`, else none.
+        count: most frames to draw, spread evenly over the sampled ones.
+
+    Raises:
+        UsageError: matplotlib is not installed, the map is not there, or the ending is no known format.
+        OSError: the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UsageError("plots need matplotlib: pip install 'codecmeta[plot]'") from error
+    name = map or next((n for n in ("carried", "innovation") if getattr(meta, f"energy_{n}") is not None), None)
+    chosen = np.unique(np.linspace(0, len(meta.frame_pts) - 1, min(count, len(meta.frame_pts))).round().astype(int))
+    rows = -(-chosen.size // COLUMNS)
+    shown_h, shown_w = _shown_size(meta)
+    cell = 3.6
+    figure = Figure(figsize=(COLUMNS * cell, 2.6 + rows * (cell * shown_h / shown_w + 0.35)), layout="constrained")
+    heights = [2.4] + [cell * shown_h / shown_w] * rows
+    grid = figure.add_gridspec(1 + rows, COLUMNS, height_ratios=heights)
+    draw_timeline(figure.add_subplot(grid[0, :]), meta)
+    for place, index in enumerate(chosen.tolist()):
+        axes = figure.add_subplot(grid[1 + place // COLUMNS, place % COLUMNS])
+        draw_frame(axes, meta, index, map=name)
+    _title(figure, meta, name)
+    try:
+        figure.savefig(os.fspath(path), dpi=110, facecolor="white")
+    except ValueError as error:
+        raise UsageError(f"{os.fspath(path)!r}: {error}") from error
+
+
+def _title(figure: Figure, meta: VideoMeta, name: str | None) -> None:
+    stream = meta.info["stream"]
+    source = meta.info["signals"].get(name, {}).get("source") if name else None
+    overlay = f"overlay: {name} energy by rank ({source})" if name else "no energy map"
+    arrows = ", arrows: where blocks come from" if meta.mv is not None else ""
+    text = f"{meta.info['source']['name']}   {stream['codec']} {meta.width}x{meta.height}   {overlay}{arrows}"
+    figure.suptitle(text.encode("ascii", "backslashreplace").decode(), color=INK, fontsize=11, parse_math=False)
+
+
+def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
+    """Packet sizes in decode order as bars, GoPs as bands with their mean, sampled frames as marks.
+
+    Args:
+        axes: where to draw.
+        meta: the metadata.
+    """
+    sizes = meta.packet_size.astype(np.float64)
+    at = np.arange(sizes.size)
+    starts = gop_starts(meta.packet_key)
+    ends = np.append(starts[1:], sizes.size)
+    for number, gop in enumerate(meta.gops):
+        if number % 2 == 0:
+            axes.axvspan(gop.start - 0.5, gop.start + gop.packets - 0.5, color="#eef2f5", lw=0, zorder=0)
+    step = -(-sizes.size // _MAX_BARS)
+    key = meta.packet_key
+    axes.vlines(
+        at[~key][::step], 1, sizes[~key][::step], color=ACCENT, lw=max(0.4, min(3.0, 700 / sizes.size)), zorder=1
+    )
+    axes.vlines(at[key], 1, sizes[key], color=KEY, lw=max(0.8, min(3.0, 700 / sizes.size)), zorder=2)
+    mean = [gop.bytes / gop.packets for gop in meta.gops]
+    axes.hlines(mean, starts - 0.5, ends - 0.5, color=INK, lw=1.4, zorder=3)
+    low = max(sizes[sizes > 0].min(initial=1e9) * 0.5, 1.0)
+    axes.plot(meta.frame_packet, np.full(len(meta.frame_packet), low), "^", color=INK, ms=4, clip_on=False, zorder=4)
+    axes.set_yscale("log")
+    axes.set_ylim(low, sizes.max() * 1.6)
+    axes.set_xlim(-0.5, sizes.size - 0.5)
+    axes.set_ylabel("bytes per packet", color=INK, fontsize=9)
+    axes.set_xlabel("packet, decode order", color=INK, fontsize=9, labelpad=2)
+    axes.locator_params(axis="x", integer=True)
+    gops = "1 GoP (band)" if len(meta.gops) == 1 else f"{len(meta.gops)} GoPs (bands)"
+    note = f"{gops}   red: key packet   black line: mean of the GoP   ▲ sampled frame"
+    axes.set_title(note, loc="left", color=INK, fontsize=9)
+    axes.tick_params(labelsize=8, colors=INK)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) -> None:
+    """One sampled frame with its energy and its motion vectors.
+
+    Args:
+        axes: where to draw.
+        meta: the metadata.
+        index: which sampled frame.
+        map: energy map to lay over, None for none.
+
+    Raises:
+        UsageError: the map is not there.
+    """
+    height, width = _shown_size(meta)
+    extent = (0, width, height, 0)
+    if meta.frames is not None:
+        axes.imshow(meta.frames[index], extent=extent, interpolation="bilinear")
+    if map is not None:
+        axes.imshow(
+            _overlay(_strength(meta, index, map), on_pixels=meta.frames is not None),
+            extent=extent,
+            interpolation="nearest",
+        )
+    if meta.mv is not None and meta.mv_offset is not None:
+        _draw_arrows(axes, meta, meta.mv[meta.mv_offset[index] : meta.mv_offset[index + 1]])
+    stamp = meta.frame_pts[index]
+    seconds = f"{meta.frame_seconds[index]:.2f} s" if stamp != MISSING else "-"
+    axes.set_title(
+        f"frame {index}  {meta.frame_type[index]}  {seconds}  packet {meta.frame_packet[index]}",
+        loc="left",
+        fontsize=8,
+        color=INK,
+        pad=3,
+    )
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(PALE)
+
+
+def _shown_size(meta: VideoMeta) -> tuple[int, int]:
+    return (meta.width, meta.height) if meta.rotation % 180 else (meta.height, meta.width)
+
+
+def _strength(meta: VideoMeta, index: int, map: MapName) -> NDArray[np.float64]:
+    """Energy of each block in display orientation, 0 to 1 by rank so that a few loud blocks do not hide the rest."""
+    energy, extent = getattr(meta, f"energy_{map}"), getattr(meta, f"range_{map}")
+    if energy is None:
+        raise UsageError(f"there is no map {map!r} in this VideoMeta; extract it with --maps {map}")
+    height, width = _shown_size(meta)
+    grid = (-(-height // meta.block), -(-width // meta.block))
+    density = patch_density(
+        energy[index : index + 1],
+        extent[index : index + 1],
+        width=meta.width,
+        height=meta.height,
+        block=meta.block,
+        rotation=meta.rotation,
+        grid=grid,
+        box=None,
+    )[0]
+    if density.min() == density.max():
+        return np.zeros(density.shape)
+    values, ranks = np.unique(density, return_inverse=True)
+    shares = np.cumsum(np.bincount(ranks.reshape(-1))) / density.size
+    strength: NDArray[np.float64] = np.where(density > values[0], shares[ranks].reshape(density.shape), 0.0)
+    return strength
+
+
+def _overlay(strength: NDArray[np.float64], *, on_pixels: bool) -> NDArray[np.float64]:
+    """Colour from blue to yellow, and clearer where the energy is low."""
+    from matplotlib import colormaps
+
+    picture: Any = colormaps["viridis"](strength)
+    picture[..., 3] = np.clip(strength - 0.35, 0, 1) if on_pixels else 1.0
+    return np.asarray(picture, np.float64)
+
+
+def _draw_arrows(axes: Axes, meta: VideoMeta, vectors: NDArray[np.int16]) -> None:
+    moving = vectors[(np.abs(vectors[:, 4:6]).max(axis=1) >= 4)] if len(vectors) else vectors
+    if not len(moving):
+        return
+    moving = moving[:: -(-len(moving) // 600)].astype(np.float64)
+    x, y = moving[:, 0] + moving[:, 2] / 2, moving[:, 1] + moving[:, 3] / 2
+    # an arrow leads from where a block comes from to where it is
+    dx, dy = -moving[:, 4] / 4, -moving[:, 5] / 4
+    for _ in range(meta.rotation // 90 % 4):
+        x, y, dx, dy = y, -x, dy, -dx
+    height, width = _shown_size(meta)
+    x, y = np.where(x < 0, x + width, x), np.where(y < 0, y + height, y)
+    colors = np.where(moving[:, 6] < 0, "#ffb000", "#ff5fa2")
+    axes.quiver(x - dx, y - dy, dx, dy, color=colors, angles="xy", scale_units="xy", scale=1, width=0.004, headwidth=4)

@@ -1,0 +1,291 @@
+"""Where a picture's residual comes from: one interface, several sources, best first.
+
+`bitstream` reads the residual that the encoder wrote from the picture's own packet (H.264). `motion` subtracts the
+motion-compensated prediction from the decoded picture (decoders that export vectors). `proxy` encodes the picture
+and its predecessor again and reads that bitstream (anything else).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta import motion
+from codecmeta.carried import CarriedState, innovation
+from codecmeta.compensation import MotionField, Reference, motion_residual
+from codecmeta.container import Video
+from codecmeta.decode import Picture
+from codecmeta.energy import BlockEnergy, measure_energy
+from codecmeta.errors import BitstreamError, SourceError, UsageError
+from codecmeta.h264 import nal
+from codecmeta.h264.picture import PictureMoments
+from codecmeta.h264.reader import ResidualReader
+from codecmeta.motion_field import nearest_field
+from codecmeta.options import ResidualChoice
+from codecmeta.prediction import Standard
+from codecmeta.references import Decoded
+from codecmeta.rounding import h263_rounding_type, rounding_type, video_object_layer
+from codecmeta.selection import FUTURE, PAST
+from codecmeta.texture import Residual
+
+SourceName = Literal["bitstream", "motion", "proxy"]
+Context = Literal["nothing", "references", "predecessor"]
+
+STANDARDS: dict[str, Standard] = {
+    "h264": "h264",
+    "mpeg1video": "mpeg1",
+    "mpeg2video": "mpeg2",
+    "mpeg4": "mpeg4",
+    "h263": "h263",
+    "flv1": "h263",
+}
+"""Codecs whose decoders export motion vectors, and whose prediction is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a source may look at for one picture.
+
+    Attributes:
+        payload: the picture's packet.
+        picture: the decoded picture; None for sources whose context is `nothing`.
+        vectors: its motion vectors.
+        qp: its quantisers.
+        rank: place of the picture in presentation order.
+        past: reference pictures shown before it, nearest first; or its predecessor alone.
+        future: reference pictures shown after it, likewise.
+    """
+
+    payload: bytes
+    picture: Picture | None = None
+    vectors: NDArray[np.int16] | None = None
+    qp: NDArray[np.int8] | None = None
+    rank: int = 0
+    past: Sequence[Decoded] = ()
+    future: Sequence[Decoded] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The residual of one picture, reduced.
+
+    Attributes:
+        energy: block means for the `innovation` map.
+        cells: moments on 4x4 cells for the `carried` map; None if not asked for.
+        field: where cells are predicted from; None if not asked for.
+        type: I, P or B where the source knows it.
+        mb_bits: uint16 (⌈H/16⌉, ⌈W/16⌉), where the source knows it.
+        mb_type: uint8, likewise.
+        qp: int8, likewise.
+    """
+
+    energy: BlockEnergy
+    cells: CarriedState | None = None
+    field: MotionField | None = None
+    type: str | None = None
+    mb_bits: NDArray[np.uint16] | None = None
+    mb_type: NDArray[np.uint8] | None = None
+    qp: NDArray[np.int8] | None = None
+
+
+class ResidualSource(Protocol):
+    """Reads the residual of one picture after another of one video."""
+
+    @property
+    def name(self) -> SourceName:
+        """Its name in options and in `info`."""
+        ...
+
+    @property
+    def context(self) -> Context:
+        """Which decoded pictures it needs beside the packet."""
+        ...
+
+    def observe(self, payload: bytes) -> None:
+        """Take parameter sets from a packet that comes before the pictures to be read."""
+        ...
+
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], cells: bool) -> Reading:
+        """Read one picture.
+
+        Args:
+            evidence: the picture and what its context asks for.
+            block: luma samples per block side of the energy.
+            cells: whether moments on 4x4 cells and the motion field are wanted, too.
+
+        Raises:
+            SourceError: the residual of this picture cannot be had from this source.
+        """
+        ...
+
+
+def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]:
+    """The sources to try for a stream, best first; empty for `none`.
+
+    Raises:
+        SourceError: the named source does not work for this codec.
+    """
+    if choice == "none":
+        return ()
+    fitting: list[SourceName] = []
+    if codec == "h264":
+        fitting.append("bitstream")
+    if codec in STANDARDS:
+        fitting.append("motion")
+    if choice == "auto":
+        return tuple(fitting) or ("proxy",)
+    if choice not in (*fitting, "proxy"):
+        allowed = ", ".join(("auto", *fitting, "proxy", "none"))
+        raise SourceError("no_signal", f"residual {choice!r} is not to be had of {codec}; allowed are {allowed}")
+    return (choice,)
+
+
+def is_reference(video: Video, picture: Picture) -> bool:
+    """Whether later pictures may refer to this one."""
+    if video.codec != "h264":
+        return picture.type != "B"
+    extradata = bytes(video.stream.codec_context.extradata or b"")
+    length_size = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
+    try:
+        units = nal.split(picture.payload, length_size)
+        return next((unit.ref_idc > 0 for unit in units if nal.SLICE <= unit.kind <= nal.IDR_SLICE), True)
+    except BitstreamError:
+        return True
+
+
+@dataclass(kw_only=True)
+class BitstreamSource:
+    """The residual that the encoder wrote, by entropy decoding (H.264)."""
+
+    width: int
+    height: int
+    extradata: bytes
+    name: SourceName = field(default="bitstream", init=False)
+    context: Context = field(default="nothing", init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = ResidualReader(self.extradata)
+
+    def observe(self, payload: bytes) -> None:
+        """See `ResidualSource`."""
+        self.reader.observe(payload)
+
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], cells: bool) -> Reading:
+        """See `ResidualSource`."""
+        moments = self.reader.measure(evidence.payload, block=block)
+        self._check(moments, block)
+        state = motion_field = None
+        if cells:
+            fine = moments if block == 4 else self.reader.measure(evidence.payload, block=4)
+            pair = np.stack([fine.energy.power, fine.energy.mean])
+            state = CarriedState(moments=np.ascontiguousarray(pair.transpose(2, 3, 0, 1)))
+            motion_field = nearest_field(
+                evidence.vectors,
+                width=self.width,
+                height=self.height,
+                past=len(evidence.past),
+                future=len(evidence.future),
+            )
+        return Reading(
+            energy=moments.energy,
+            cells=state,
+            field=motion_field,
+            type="B" if "B" in moments.slice_types else "P" if "P" in moments.slice_types else "I",
+            mb_bits=moments.mb_bits,
+            mb_type=moments.mb_type,
+            qp=moments.qp,
+        )
+
+    def _check(self, moments: PictureMoments, block: int) -> None:
+        if moments.energy.energy.shape != (-(-self.height // block), -(-self.width // block)):
+            blocks = "x".join(str(count) for count in moments.energy.energy.shape[::-1])
+            raise SourceError(
+                "varying_geometry", f"a picture of {blocks} blocks in a stream of {self.width}x{self.height}"
+            )
+
+
+@dataclass(kw_only=True)
+class MotionSource:
+    """Decoded picture minus its motion-compensated prediction."""
+
+    width: int
+    height: int
+    codec: str
+    extradata: bytes
+    name: SourceName = field(default="motion", init=False)
+    context: Context = field(default="references", init=False)
+
+    def __post_init__(self) -> None:
+        self.layer = video_object_layer(self.extradata) if self.codec == "mpeg4" else None
+        self.standard = STANDARDS[self.codec]
+        if self.layer is not None and self.layer.quarter_sample:
+            self.standard = "mpeg4_qpel"
+
+    def observe(self, payload: bytes) -> None:
+        """See `ResidualSource`; a picture's own packet has all that is needed."""
+
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], cells: bool) -> Reading:
+        """See `ResidualSource`."""
+        if evidence.picture is None:
+            raise UsageError("the motion source needs the decoded picture")
+        frame = evidence.picture.frame
+        past, future = (
+            [Reference(planes=picture.planes, distance=abs(picture.rank - evidence.rank)) for picture in side]
+            for side in (evidence.past[:PAST], evidence.future[:FUTURE])
+        )
+        measured = motion_residual(
+            motion.planes(frame),
+            evidence.vectors,
+            past,
+            future,
+            standard=self.standard,
+            qp=evidence.qp if self.standard == "h264" else None,
+            bit_depth=motion.bit_depth(frame),
+            rounding=self._rounding(evidence),
+        )
+        planes = self._crop(measured.planes)
+        rows, cols = -(-self.height // 4), -(-self.width // 4)
+        inside = MotionField(
+            reference=measured.field.reference[:, :rows, :cols],
+            displacement=measured.field.displacement[:, :rows, :cols],
+        )
+        return Reading(
+            energy=measure_energy(planes, block=block),
+            cells=innovation(planes) if cells else None,
+            field=inside if cells else None,
+        )
+
+    def _rounding(self, evidence: Evidence) -> int:
+        if self.codec == "mpeg4":
+            return rounding_type(evidence.payload, self.layer) or 0
+        if self.codec == "h263":
+            return h263_rounding_type(evidence.payload) or 0
+        return 0
+
+    def _crop(self, planes: Residual) -> Residual:
+        luma, cb, cr = planes
+        if luma.shape == (self.height, self.width):
+            return planes
+        tall = -(-self.height * cb.shape[0] // luma.shape[0])
+        wide = -(-self.width * cb.shape[1] // luma.shape[1])
+        return (
+            np.ascontiguousarray(luma[: self.height, : self.width]),
+            np.ascontiguousarray(cb[:tall, :wide]),
+            np.ascontiguousarray(cr[:tall, :wide]),
+        )
+
+
+def open_source(name: SourceName, video: Video) -> ResidualSource:
+    """Make a source for an opened video."""
+    extradata = bytes(video.stream.codec_context.extradata or b"")
+    if name == "bitstream":
+        return BitstreamSource(width=video.width, height=video.height, extradata=extradata)
+    if name == "motion":
+        return MotionSource(width=video.width, height=video.height, codec=video.codec, extradata=extradata)
+    from codecmeta.proxy import ProxySource
+
+    return ProxySource(width=video.width, height=video.height)
