@@ -26,7 +26,7 @@ from scipy import ndimage, stats
 from codecmeta import motion
 from codecmeta.compensation import Reference, motion_residual
 from codecmeta.motion import Planes
-from codecmeta.references import Candidates, candidates, h264_is_reference
+from codecmeta.selection import FUTURE, PAST
 from codecmeta.texture import texture_planes
 
 GRID = 27
@@ -56,6 +56,42 @@ class Scene:
     previous: Picture | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Display positions of the candidate references of one picture, nearest first."""
+
+    past: tuple[int, ...]
+    future: tuple[int, ...]
+
+
+def candidates(decode_index: list[int], is_reference: list[bool], current: int) -> Candidates:
+    """Reference pictures nearest to ``current`` in display order that were decoded before it."""
+
+    def usable(position: int) -> bool:
+        return is_reference[position] and decode_index[position] < decode_index[current]
+
+    before = [p for p in range(current - 1, -1, -1) if usable(p)]
+    after = [p for p in range(current + 1, len(decode_index)) if usable(p)]
+    return Candidates(past=tuple(before[:PAST]), future=tuple(after[:FUTURE]))
+
+
+def is_reference(packet: bytes, extradata: bytes | None) -> bool:
+    """Whether nal_ref_idc of the first coded slice is above 0 (Rec. ITU-T H.264, 7.4.1)."""
+    prefixed = extradata is not None and len(extradata) >= 7 and extradata[0] == 1
+    if prefixed and extradata is not None:
+        at, size = 0, (extradata[4] & 3) + 1
+        while at + size < len(packet):
+            if packet[at + size] & 31 in (1, 2, 5):
+                return packet[at + size] >> 5 & 3 > 0
+            at += size + int.from_bytes(packet[at : at + size], "big")
+    at = packet.find(b"\0\0\1")
+    while 0 <= at < len(packet) - 3:
+        if packet[at + 3] & 31 in (1, 2, 5):
+            return packet[at + 3] >> 5 & 3 > 0
+        at = packet.find(b"\0\0\1", at + 3)
+    raise ValueError("a packet without a coded slice")
+
+
 def open_decoder(path: Path) -> tuple[Any, Any]:
     container = av.open(str(path))
     stream = container.streams.video[0]
@@ -69,14 +105,15 @@ def decode(path: Path) -> Iterator[tuple[int, bool, Any]]:
     """Decode index, reference flag and frame, in display order."""
     container, stream = open_decoder(path)
     extradata = stream.codec_context.extradata
-    flags = []
+    flags: list[bool] = []
     with container:
         for packet in container.demux(stream):
             if packet.size:
-                packet.opaque = len(flags)
-                flags.append(bool(h264_is_reference(bytes(packet), extradata)))
+                packet.opaque = (len(flags),)  # a fresh object: PyAV keeps tags by identity
+                flags.append(is_reference(bytes(packet), extradata))
             for frame in packet.decode():
-                yield frame.opaque, flags[frame.opaque], frame
+                (index,) = frame.opaque
+                yield index, flags[index], frame
 
 
 def read_picture(frame: Any, displayed: tuple[int, int]) -> Picture:
@@ -94,7 +131,8 @@ def read_picture(frame: Any, displayed: tuple[int, int]) -> Picture:
 
 def scenes(path: Path, targets: list[int], displayed: tuple[int, int]) -> Iterator[tuple[int, Scene]]:
     """The target pictures (display positions) with their references, keeping few pictures at a time."""
-    order, flags = [], []
+    order: list[int] = []
+    flags: list[bool] = []
     for index, flag, _ in decode(path):
         order.append(index)
         flags.append(flag)

@@ -14,9 +14,10 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.compensation import FUTURE, PAST, MotionField
+from codecmeta.compensation import MotionField
 from codecmeta.energy import standardisation
 from codecmeta.errors import UsageError
+from codecmeta.selection import FUTURE, PAST
 from codecmeta.texture import Residual
 
 
@@ -25,8 +26,8 @@ class CarriedState:
     """Residual moments of the cells of one picture.
 
     Attributes:
-        moments: float32 (h4, w4, 2, 3): per 4x4 luma cell the means of r² and of r, for Y, Cb, Cr, each over the cell's own
-            samples (2x2 chroma samples in 4:2:0).
+        moments: float32 (h4, w4, 2, 3): per 4x4 luma cell the means of r² and of r, for Y, Cb, Cr, each over
+            the cell's own samples (2x2 chroma samples in 4:2:0).
     """
 
     moments: NDArray[np.float32]

@@ -1,9 +1,12 @@
 """Sub-pel interpolation filters of the block-based standards, on one block, compiled.
 
-Every kernel reads a window of ``source`` that lies wholly inside the array (`prediction` sees to that by
-copying a clamped window where a vector points over the picture edge) and writes ``height`` x ``width`` samples
-into ``out``. ``y``, ``x`` are the position of the block's integer sample G; ``fy``, ``fx`` the fraction.
-Sums are written in int32 on purpose: the compiler then keeps eight lanes and more per instruction.
+Samples are read from a flat array: ``start`` is the index of the block's integer sample G, ``stride`` the length of a
+row. Results go to ``out``, a flat block of `BLOCK` samples per row, from index ``base``. Everything that a filter reads
+lies inside the array; `prediction` sees to that by copying a clamped window where a vector points over the picture edge.
+
+Three habits keep the loops vectorised: indices are unsigned, so that no negative index has to be considered; sums
+are narrowed to int32 at every step; and the number of columns is an argument, `BLOCK` for narrower blocks too, because
+the compiler would unroll a constant number into scalar code.
 """
 
 from __future__ import annotations
@@ -11,218 +14,199 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+BLOCK = 16
+"""Largest side of a block, and the row length of predicted blocks."""
 MARGIN_BEFORE = 2
 """Samples that the longest filter reads above and left of a block."""
 MARGIN_AFTER = 3
 """Samples that the longest filter reads below and right of a block."""
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
-def _six_tap(a, b, c, d, e, f):  # type: ignore[no-untyped-def]
-    return np.int32(
-        np.int32(a)
-        - np.int32(5) * np.int32(b)
-        + np.int32(20) * np.int32(c)
-        + np.int32(20) * np.int32(d)
-        - np.int32(5) * np.int32(e)
-        + np.int32(f)
-    )
-
-
-@nb.njit(cache=True, nogil=True, inline="always")
-def _clip(value, top):  # type: ignore[no-untyped-def]
-    return min(max(value, np.int32(0)), top)
-
-
 @nb.njit(cache=True, nogil=True)
-def copy(source, y, x, height, width, out):  # type: ignore[no-untyped-def]
+def copy(source, start, stride, height, columns, out, base):  # type: ignore[no-untyped-def]
     """Whole-sample position."""
     for row in range(height):
-        line = source[y + row, x : x + width]
-        target = out[row, :width]
-        for col in range(width):
-            target[col] = line[col]
+        s = np.uintp(start + row * stride)
+        t = np.uintp(base + row * BLOCK)
+        for col in range(columns):
+            out[t + np.uintp(col)] = source[s + np.uintp(col)]
 
 
 @nb.njit(cache=True, nogil=True)
-def average(first, second, height, width, out):  # type: ignore[no-untyped-def]
-    """``(first + second + 1) >> 1``: quarter samples of H.264 (8-250), and the two predictions of a block (8-273)."""
-    for row in range(height):
-        a = first[row, :width]
-        b = second[row, :width]
-        target = out[row, :width]
-        for col in range(width):
-            target[col] = np.int32(np.int32(a[col]) + np.int32(b[col]) + np.int32(1)) >> np.int32(1)
+def average(first, f, second, s, height, out, base):  # type: ignore[no-untyped-def]
+    """``(first + second + 1) >> 1`` of blocks at indices f and s: H.264 quarter samples (8-250), two predictions (8-273)."""
+    a = np.uintp(f)
+    b = np.uintp(s)
+    t = np.uintp(base)
+    for i in range(height * BLOCK):
+        k = np.uintp(i)
+        out[t + k] = np.int32(np.int32(first[a + k]) + np.int32(second[b + k]) + np.int32(1)) >> np.int32(1)
 
 
 @nb.njit(cache=True, nogil=True)
-def weigh(first, second, weight, height, width, top, out):  # type: ignore[no-untyped-def]
+def weigh(first, f, second, s, weight, height, top, out, base):  # type: ignore[no-untyped-def]
     """``((64 - weight) first + weight second + 32) >> 6``, implicit bi-prediction of H.264 (8.4.2.3.2, 8-299)."""
     w1 = np.int32(weight)
     w0 = np.int32(64) - w1
-    for row in range(height):
-        a = first[row, :width]
-        b = second[row, :width]
-        target = out[row, :width]
-        for col in range(width):
-            v = np.int32(w0 * np.int32(a[col]) + w1 * np.int32(b[col]) + np.int32(32)) >> np.int32(6)
-            target[col] = _clip(np.int32(v), top)
+    a = np.uintp(f)
+    b = np.uintp(s)
+    t = np.uintp(base)
+    for i in range(height * BLOCK):
+        k = np.uintp(i)
+        total = np.int32(w0 * np.int32(first[a + k]) + w1 * np.int32(second[b + k]) + np.int32(32))
+        out[t + k] = min(max(np.int32(total >> np.int32(6)), np.int32(0)), top)
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _six_tap(source, at, step):  # type: ignore[no-untyped-def]
+    """``A - 5B + 20C + 20D - 5E + F`` of six samples ``step`` apart, A at index ``at`` (8-241, 8-242)."""
+    at1 = at + step
+    at2 = at1 + step
+    at3 = at2 + step
+    at4 = at3 + step
+    at5 = at4 + step
+    outer = np.int32(np.int32(source[at]) + np.int32(source[at5]))
+    middle = np.int32(np.int32(source[at1]) + np.int32(source[at4]))
+    inner = np.int32(np.int32(source[at2]) + np.int32(source[at3]))
+    return np.int32(outer - np.int32(5) * middle + np.int32(20) * inner)
 
 
 @nb.njit(cache=True, nogil=True)
-def _h264_horizontal(source, y, x, height, width, top, out):  # type: ignore[no-untyped-def]
+def _h264_half(source, start, stride, step, height, columns, top, out, base):  # type: ignore[no-untyped-def]
+    """Half samples b (``step`` 1) or h (``step`` = stride)."""
     for row in range(height):
-        s = source[y + row, x - 2 : x + width + 3]
-        target = out[row, :width]
-        for col in range(width):
-            v = _six_tap(s[col], s[col + 1], s[col + 2], s[col + 3], s[col + 4], s[col + 5])
-            target[col] = _clip(np.int32(np.int32(v + np.int32(16)) >> np.int32(5)), top)
+        s = np.uintp(start + row * stride - 2 * step)
+        t = np.uintp(base + row * BLOCK)
+        for col in range(columns):
+            v = np.int32(_six_tap(source, s + np.uintp(col), np.uintp(step)) + np.int32(16)) >> np.int32(5)
+            out[t + np.uintp(col)] = min(max(np.int32(v), np.int32(0)), top)
 
 
 @nb.njit(cache=True, nogil=True)
-def _h264_vertical(source, y, x, height, width, top, out):  # type: ignore[no-untyped-def]
-    for row in range(height):
-        a = source[y + row - 2, x : x + width]
-        b = source[y + row - 1, x : x + width]
-        c = source[y + row, x : x + width]
-        d = source[y + row + 1, x : x + width]
-        e = source[y + row + 2, x : x + width]
-        f = source[y + row + 3, x : x + width]
-        target = out[row, :width]
-        for col in range(width):
-            v = _six_tap(a[col], b[col], c[col], d[col], e[col], f[col])
-            target[col] = _clip(np.int32(np.int32(v + np.int32(16)) >> np.int32(5)), top)
-
-
-@nb.njit(cache=True, nogil=True)
-def _h264_centre(source, y, x, height, width, top, out, sums):  # type: ignore[no-untyped-def]
+def _h264_centre(source, start, stride, height, columns, top, out, base, sums):  # type: ignore[no-untyped-def]
+    """Half samples j, from unrounded horizontal sums."""
     for row in range(height + 5):
-        s = source[y + row - 2, x - 2 : x + width + 3]
-        target32 = sums[row, :width]
-        for col in range(width):
-            target32[col] = _six_tap(s[col], s[col + 1], s[col + 2], s[col + 3], s[col + 4], s[col + 5])
+        s = np.uintp(start + (row - 2) * stride - 2)
+        t = np.uintp(row * BLOCK)
+        for col in range(columns):
+            sums[t + np.uintp(col)] = _six_tap(source, s + np.uintp(col), np.uintp(1))
     for row in range(height):
-        a = sums[row, :width]
-        b = sums[row + 1, :width]
-        c = sums[row + 2, :width]
-        d = sums[row + 3, :width]
-        e = sums[row + 4, :width]
-        f = sums[row + 5, :width]
-        target = out[row, :width]
-        for col in range(width):
-            v = _six_tap(a[col], b[col], c[col], d[col], e[col], f[col])
-            target[col] = _clip(np.int32(np.int32(v + np.int32(512)) >> np.int32(10)), top)
+        s = np.uintp(row * BLOCK)
+        t = np.uintp(base + row * BLOCK)
+        for col in range(columns):
+            v = np.int32(_six_tap(sums, s + np.uintp(col), np.uintp(BLOCK)) + np.int32(512)) >> np.int32(10)
+            out[t + np.uintp(col)] = min(max(np.int32(v), np.int32(0)), top)
 
 
 @nb.njit(cache=True, nogil=True)
-def h264_luma(source, y, x, fy, fx, height, width, top, out, extra, sums):  # type: ignore[no-untyped-def]
+def h264_luma(source, start, stride, fy, fx, height, columns, top, out, base, extra, sums):  # type: ignore[no-untyped-def]
     """Luma sample interpolation, fractions in quarters (Rec. ITU-T H.264, 8.4.2.2.1, Table 8-12).
 
-    ``extra`` is scratch like ``out``; ``sums`` int32 scratch of height + 5 rows.
+    Args:
+        source: flat samples; with start and stride as the module says.
+        start: index of sample G.
+        stride: row length.
+        fy: vertical fraction, 0 to 3.
+        fx: horizontal fraction.
+        height: rows of the block.
+        columns: columns to compute.
+        top: largest sample value, int32.
+        out: flat samples to write.
+        base: index of the first.
+        extra: scratch of one block, like ``out``.
+        sums: int32 scratch of BLOCK + 5 rows.
     """
     if fx == 0 and fy == 0:
-        copy(source, y, x, height, width, out)
+        copy(source, start, stride, height, columns, out, base)
         return
-    if fy == 0:
-        _h264_horizontal(source, y, x, height, width, top, out)
-        if fx != 2:
-            copy(source, y, x + (fx >> 1), height, width, extra)
-            average(out, extra, height, width, out)
-        return
-    if fx == 0:
-        _h264_vertical(source, y, x, height, width, top, out)
-        if fy != 2:
-            copy(source, y + (fy >> 1), x, height, width, extra)
-            average(out, extra, height, width, out)
-        return
-    if fx == 2 or fy == 2:
-        _h264_centre(source, y, x, height, width, top, out, sums)
-        if fy != 2:
-            _h264_horizontal(source, y + (fy >> 1), x, height, width, top, extra)
-            average(out, extra, height, width, out)
-        elif fx != 2:
-            _h264_vertical(source, y, x + (fx >> 1), height, width, top, extra)
-            average(out, extra, height, width, out)
-        return
-    _h264_horizontal(source, y + (fy >> 1), x, height, width, top, out)
-    _h264_vertical(source, y, x + (fx >> 1), height, width, top, extra)
-    average(out, extra, height, width, out)
+    right = start + (fx >> 1)
+    below = start + (fy >> 1) * stride
+    if fy == 0 or fx == 0:
+        step = 1 if fy == 0 else stride
+        _h264_half(source, start, stride, step, height, columns, top, out, base)
+        if fx == 2 or fy == 2:
+            return
+        copy(source, right if fy == 0 else below, stride, height, columns, extra, 0)
+    elif fx == 2 or fy == 2:
+        _h264_centre(source, start, stride, height, columns, top, out, base, sums)
+        if fx == fy:
+            return
+        if fx == 2:
+            _h264_half(source, below, stride, 1, height, columns, top, extra, 0)
+        else:
+            _h264_half(source, right, stride, stride, height, columns, top, extra, 0)
+    else:
+        _h264_half(source, below, stride, 1, height, columns, top, out, base)
+        _h264_half(source, right, stride, stride, height, columns, top, extra, 0)
+    average(out, base, extra, 0, height, out, base)
 
 
 @nb.njit(cache=True, nogil=True)
-def h264_chroma(source, y, x, fy, fx, height, width, out):  # type: ignore[no-untyped-def]
+def h264_chroma(source, start, stride, fy, fx, height, columns, out, base):  # type: ignore[no-untyped-def]
     """Chroma sample interpolation, fractions in eighths (Rec. ITU-T H.264, 8.4.2.2.2, 8-270)."""
-    if fx == 0 and fy == 0:
-        copy(source, y, x, height, width, out)
-        return
     a = np.int32((8 - fx) * (8 - fy))
     b = np.int32(fx * (8 - fy))
     c = np.int32((8 - fx) * fy)
     d = np.int32(fx * fy)
-    right = 1 if fx else 0
-    below = 1 if fy else 0
+    right = np.uintp(1 if fx else 0)
+    below = np.uintp(stride if fy else 0)
     for row in range(height):
-        s = source[y + row, x : x + width]
-        s_right = source[y + row, x + right : x + right + width]
-        t = source[y + row + below, x : x + width]
-        t_right = source[y + row + below, x + right : x + right + width]
-        target = out[row, :width]
-        for col in range(width):
-            v = np.int32(
-                a * np.int32(s[col])
-                + b * np.int32(s_right[col])
-                + c * np.int32(t[col])
-                + d * np.int32(t_right[col])
-                + np.int32(32)
-            )
-            target[col] = v >> np.int32(6)
+        s = np.uintp(start + row * stride)
+        t = np.uintp(base + row * BLOCK)
+        for col in range(columns):
+            at = s + np.uintp(col)
+            upper = np.int32(a * np.int32(source[at]) + b * np.int32(source[at + right]))
+            lower = np.int32(c * np.int32(source[at + below]) + d * np.int32(source[at + below + right]))
+            out[t + np.uintp(col)] = np.int32(upper + lower + np.int32(32)) >> np.int32(6)
 
 
 @nb.njit(cache=True, nogil=True)
-def half_sample(source, y, x, fy, fx, height, width, rounding, out):  # type: ignore[no-untyped-def]
+def half_sample(source, start, stride, fy, fx, height, columns, rounding, out, base):  # type: ignore[no-untyped-def]
     """Half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
 
     ``rounding`` is vop_rounding_type (RTYPE in H.263), 0 in MPEG-1 and MPEG-2.
     """
-    if fx == 0 and fy == 0:
-        copy(source, y, x, height, width, out)
-        return
     if fx and fy:
         bias = np.int32(2 - rounding)
         for row in range(height):
-            s = source[y + row, x : x + width + 1]
-            t = source[y + row + 1, x : x + width + 1]
-            target = out[row, :width]
-            for col in range(width):
-                v = np.int32(s[col]) + np.int32(s[col + 1]) + np.int32(t[col]) + np.int32(t[col + 1])
-                target[col] = np.int32(v + bias) >> np.int32(2)
+            s = np.uintp(start + row * stride)
+            t = np.uintp(base + row * BLOCK)
+            for col in range(columns):
+                at = s + np.uintp(col)
+                under = at + np.uintp(stride)
+                upper = np.int32(np.int32(source[at]) + np.int32(source[at + np.uintp(1)]))
+                lower = np.int32(np.int32(source[under]) + np.int32(source[under + np.uintp(1)]))
+                out[t + np.uintp(col)] = np.int32(upper + lower + bias) >> np.int32(2)
         return
-    bias = np.int32(1 - rounding)
+    bias = np.int32(1 - rounding) if fx or fy else np.int32(0)
+    other = np.uintp(fx + fy * stride)
     for row in range(height):
-        s = source[y + row, x : x + width]
-        t = source[y + row + fy, x + fx : x + fx + width]
-        target = out[row, :width]
-        for col in range(width):
-            target[col] = np.int32(np.int32(s[col]) + np.int32(t[col]) + bias) >> np.int32(1)
+        s = np.uintp(start + row * stride)
+        t = np.uintp(base + row * BLOCK)
+        for col in range(columns):
+            at = s + np.uintp(col)
+            total = np.int32(np.int32(source[at]) + np.int32(source[at + other]))
+            out[t + np.uintp(col)] = np.int32(total + bias) >> np.int32(1)
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _mirror(index, last):  # type: ignore[no-untyped-def]
-    if index < 0:
-        return -1 - index
-    if index > last:
-        return 2 * last + 1 - index
-    return index
-
-
-@nb.njit(cache=True, nogil=True, inline="always")
-def _eight_tap(a, b, c, d, e, f, g, h, bias):  # type: ignore[no-untyped-def]
-    total = 20 * (d + e) - 6 * (c + f) + 3 * (b + g) - (a + h)
+def _eight_tap(samples, start, step, position, last, bias):  # type: ignore[no-untyped-def]
+    """Half sample after ``position`` on a line of last + 1 samples that is mirrored at both ends."""
+    total = 0
+    for tap in range(4):
+        before = position - tap
+        after = position + 1 + tap
+        if before < 0:
+            before = -1 - before
+        if after > last:
+            after = 2 * last + 1 - after
+        weight = (20, -6, 3, -1)[tap]
+        total += weight * (np.int64(samples[start + before * step]) + np.int64(samples[start + after * step]))
     return min(max((total + bias) >> 5, 0), 255)
 
 
 @nb.njit(cache=True, nogil=True)
-def mpeg4_quarter(source, y, x, fy, fx, height, width, rounding, out, lines):  # type: ignore[no-untyped-def]
+def mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, base, lines):  # type: ignore[no-untyped-def]
     """Quarter-sample prediction of MPEG-4 part 2, 8 bit (ISO/IEC 14496-2, 7.6.2.2).
 
     The eight taps (-1, 3, -6, 20, 20, -6, 3, -1) / 32 see the block's own (height + 1) x (width + 1) samples
@@ -231,41 +215,18 @@ def mpeg4_quarter(source, y, x, fy, fx, height, width, rounding, out, lines):  #
     """
     bias = 16 - rounding
     mean_bias = 1 - rounding
-    rows = height + (1 if fy else 0)
-    for row in range(rows):
-        s = source[y + row]
+    for row in range(height + (1 if fy else 0)):
+        first = start + row * stride
         for col in range(width):
-            whole = np.int64(s[x + col + (1 if fx == 3 else 0)])
-            if fx == 0:
-                lines[row, col] = whole
-                continue
-            half = _eight_tap(
-                np.int64(s[x + _mirror(col - 3, width)]),
-                np.int64(s[x + _mirror(col - 2, width)]),
-                np.int64(s[x + _mirror(col - 1, width)]),
-                np.int64(s[x + col]),
-                np.int64(s[x + col + 1]),
-                np.int64(s[x + _mirror(col + 2, width)]),
-                np.int64(s[x + _mirror(col + 3, width)]),
-                np.int64(s[x + _mirror(col + 4, width)]),
-                bias,
-            )
-            lines[row, col] = half if fx == 2 else (half + whole + mean_bias) >> 1
+            value = np.int64(source[first + col + (1 if fx == 3 else 0)])
+            if fx:
+                half = _eight_tap(source, first, 1, col, width, bias)
+                value = half if fx == 2 else (half + value + mean_bias) >> 1
+            lines[row * BLOCK + col] = value
     for row in range(height):
         for col in range(width):
-            whole = np.int64(lines[row + (1 if fy == 3 else 0), col])
-            if fy == 0:
-                out[row, col] = whole
-                continue
-            half = _eight_tap(
-                np.int64(lines[_mirror(row - 3, height), col]),
-                np.int64(lines[_mirror(row - 2, height), col]),
-                np.int64(lines[_mirror(row - 1, height), col]),
-                np.int64(lines[row, col]),
-                np.int64(lines[row + 1, col]),
-                np.int64(lines[_mirror(row + 2, height), col]),
-                np.int64(lines[_mirror(row + 3, height), col]),
-                np.int64(lines[_mirror(row + 4, height), col]),
-                bias,
-            )
-            out[row, col] = half if fy == 2 else (half + whole + mean_bias) >> 1
+            value = np.int64(lines[(row + (1 if fy == 3 else 0)) * BLOCK + col])
+            if fy:
+                half = _eight_tap(lines, col, BLOCK, row, height, bias)
+                value = half if fy == 2 else (half + value + mean_bias) >> 1
+            out[base + row * BLOCK + col] = value

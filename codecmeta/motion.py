@@ -21,8 +21,8 @@ Planes: TypeAlias = tuple[Samples, Samples, Samples]
 """Y, Cb, Cr of one picture, C-contiguous; Cb and Cr are (0, 0) for monochrome."""
 
 _PLANAR = {
-    **{name: 8 for name in ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray")},
-    **{f"{name}{bits}le": bits for name in ("yuv420p", "yuv422p", "yuv444p", "gray") for bits in (9, 10, 12, 14, 16)},
+    **dict.fromkeys(("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "gray"), 8),
+    **{f"{name}{bits}le": bits for name in ("yuv420p", "yuv422p", "yuv444p", "gray") for bits in (9, 10, 12, 14)},
 }
 """Pixel formats that `planes` reads, with their bit depth."""
 
@@ -55,7 +55,7 @@ def planes(frame: av.VideoFrame) -> Planes:
     dtype = np.dtype(np.uint8) if depth == 8 else np.dtype("<u2")
     read = []
     for plane in frame.planes[:3]:
-        lines = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         read.append(lines[:, : plane.width * dtype.itemsize].copy().view(dtype))
     while len(read) < 3:
         read.append(np.empty((0, 0), dtype))
@@ -120,7 +120,7 @@ def parse_quantisers(buffer: NDArray[np.uint8], *, width: int, height: int) -> N
     """`quantisers` on the bytes of an AVVideoEncParams (libavutil/video_enc_params.h, 64-bit layout)."""
     if len(buffer) < _PARAMETERS.size:
         return None
-    count, offset, size, _, base, *_ = _PARAMETERS.unpack_from(buffer)
+    count, offset, size, _, base, *_ = _PARAMETERS.unpack_from(buffer.data)
     rows, cols = -(-height // 16), -(-width // 16)
     if count < rows * cols or size < 20 or offset + count * size > len(buffer) or offset % 4 or size % 4:
         return None

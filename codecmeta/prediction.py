@@ -13,6 +13,7 @@ import numpy as np
 
 from codecmeta.errors import UsageError
 from codecmeta.interpolation import (
+    BLOCK,
     MARGIN_AFTER,
     MARGIN_BEFORE,
     h264_chroma,
@@ -34,9 +35,8 @@ FILTERS: dict[str, int] = {
     "mpeg4_qpel": MPEG4_QPEL,
 }
 
-BLOCK = 16
-"""Largest side of a predicted block."""
 WINDOW = BLOCK + MARGIN_BEFORE + MARGIN_AFTER
+"""Side of the largest window that a filter reads."""
 
 
 def filter_of(standard: str) -> int:
@@ -52,71 +52,102 @@ def filter_of(standard: str) -> int:
 
 @nb.njit(cache=True, nogil=True)
 def scratch(plane):  # type: ignore[no-untyped-def]
-    """Working memory for predictions from planes like this one: window, second prediction, int32 sums."""
+    """Working memory for predictions from samples like these: clamped window, second block, int32 sums."""
     return (
-        np.empty((WINDOW, WINDOW), plane.dtype),
-        np.empty((BLOCK, BLOCK), plane.dtype),
-        np.empty((WINDOW, BLOCK), np.int32),
+        np.empty(WINDOW * WINDOW, plane.dtype),
+        np.empty(BLOCK * BLOCK, plane.dtype),
+        np.empty(WINDOW * BLOCK, np.int32),
     )
 
 
 @nb.njit(cache=True, nogil=True)
-def _fetch(plane, y, x, window):  # type: ignore[no-untyped-def]
-    last_row = plane.shape[0] - 1
-    last_col = plane.shape[1] - 1
+def _fetch(plane, size, y, x, window):  # type: ignore[no-untyped-def]
+    """Copy the window at (y, x) of a flat plane of ``size``, its border samples continued outwards."""
+    height, width = size
     for row in range(WINDOW):
-        line = plane[min(max(y + row, 0), last_row)]
+        line = min(max(y + row, 0), height - 1) * width
         for col in range(WINDOW):
-            window[row, col] = line[min(max(x + col, 0), last_col)]
+            window[row * WINDOW + col] = plane[line + min(max(x + col, 0), width - 1)]
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
-def _inside(plane, y, x, height, width):  # type: ignore[no-untyped-def]
+def _is_inside(size, y, x, height):  # type: ignore[no-untyped-def]
+    """Whether the filters, which compute whole rows of BLOCK samples, stay in the plane."""
     return (
         y >= MARGIN_BEFORE
         and x >= MARGIN_BEFORE
-        and y + height + MARGIN_AFTER <= plane.shape[0]
-        and x + width + MARGIN_AFTER <= plane.shape[1]
+        and y + height + MARGIN_AFTER <= size[0]
+        and x + BLOCK + MARGIN_AFTER <= size[1]
     )
 
 
 @nb.njit(cache=True, nogil=True)
-def predict_luma(plane, y, x, height, width, dy, dx, code, rounding, top, out, work):  # type: ignore[no-untyped-def]
-    """Prediction of the block whose top-left sample is (y, x) from ``plane`` displaced by (dy, dx) quarters."""
-    window, extra, sums = work
+def predict_luma(plane, size, block, dy, dx, rule, out, base, work):  # type: ignore[no-untyped-def]
+    """Prediction of a block from a plane, displaced by (dy, dx) quarter samples.
+
+    Args:
+        plane: flat samples of the reference.
+        size: its height and width.
+        block: y, x of the block's top-left sample, its height and width.
+        dy: vertical displacement.
+        dx: horizontal displacement.
+        rule: filter code, rounding, largest sample value, columns to compute (BLOCK).
+        out: flat array for the result.
+        base: index in it.
+        work: `scratch`.
+
+    Returns:
+        Flat array, index and row length where the prediction stands: ``out``, or the plane itself where the
+        displacement is whole and stays inside.
+    """
+    y, x, height, width = block
+    code, rounding, top, columns = rule
     row = y + (dy >> 2)
     col = x + (dx >> 2)
-    source = plane
-    if not _inside(plane, row, col, height, width):
-        _fetch(plane, row - MARGIN_BEFORE, col - MARGIN_BEFORE, window)
-        source = window
-        row = MARGIN_BEFORE
-        col = MARGIN_BEFORE
     fy = dy & 3
     fx = dx & 3
+    source = plane
+    stride = size[1]
+    start = row * stride + col
+    if not _is_inside(size, row, col, height):
+        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, work[0])
+        source = work[0]
+        stride = WINDOW
+        start = MARGIN_BEFORE * WINDOW + MARGIN_BEFORE
+    elif fy == 0 and fx == 0:
+        return plane, start, stride
     if code == H264:
-        h264_luma(source, row, col, fy, fx, height, width, top, out, extra, sums)
+        h264_luma(source, start, stride, fy, fx, height, columns, top, out, base, work[1], work[2])
     elif code == MPEG4_QPEL:
-        mpeg4_quarter(source, row, col, fy, fx, height, width, rounding, out, sums)
+        mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, base, work[2])
     else:
-        half_sample(source, row, col, fy >> 1, fx >> 1, height, width, rounding, out)
+        half_sample(source, start, stride, fy >> 1, fx >> 1, height, columns, rounding, out, base)
+    return out, base, BLOCK
 
 
 @nb.njit(cache=True, nogil=True)
-def predict_chroma(plane, y, x, height, width, dy, dx, code, rounding, out, work):  # type: ignore[no-untyped-def]
-    """As `predict_luma` for a chroma plane, displacement in eighths of its samples."""
+def predict_chroma(plane, size, block, dy, dx, rule, out, base, work):  # type: ignore[no-untyped-def]
+    """As `predict_luma` for a chroma plane; block in its samples, displacement in eighths of them."""
+    y, x, height, _ = block
     row = y + (dy >> 3)
     col = x + (dx >> 3)
+    fy = dy & 7
+    fx = dx & 7
     source = plane
-    if not _inside(plane, row, col, height, width):
-        _fetch(plane, row - MARGIN_BEFORE, col - MARGIN_BEFORE, work[0])
+    stride = size[1]
+    start = row * stride + col
+    if not _is_inside(size, row, col, height):
+        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, work[0])
         source = work[0]
-        row = MARGIN_BEFORE
-        col = MARGIN_BEFORE
-    if code == H264:
-        h264_chroma(source, row, col, dy & 7, dx & 7, height, width, out)
+        stride = WINDOW
+        start = MARGIN_BEFORE * WINDOW + MARGIN_BEFORE
+    elif fy == 0 and fx == 0:
+        return plane, start, stride
+    if rule[0] == H264:
+        h264_chroma(source, start, stride, fy, fx, height, rule[3], out, base)
     else:
-        half_sample(source, row, col, (dy & 7) >> 2, (dx & 7) >> 2, height, width, rounding, out)
+        half_sample(source, start, stride, fy >> 2, fx >> 2, height, rule[3], rule[1], out, base)
+    return out, base, BLOCK
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
