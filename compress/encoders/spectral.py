@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.errors import ConfigError, ShapeError
+from compress.ops.saliency import distance_to_frame_mean
 
 SIDE = 384
 """Pixels per side of a frame as the encoder sees it (SigLIP-so400m/14-384)."""
@@ -75,9 +76,7 @@ class SpectralEncoder:
         own = 1 + LUMA_ORDERS**2 + 2 * CHROMA_ORDERS**2 + 3 * len(OCTAVES)
         return 2 * own
 
-    def encode(
-        self, frames: NDArray[np.uint8] | Tensor, *, device: torch.device | str | None = None
-    ) -> Tensor:
+    def encode(self, frames: NDArray[np.uint8] | Tensor, *, device: torch.device | str | None = None) -> Tensor:
         """Features of all patches.
 
         Args:
@@ -93,15 +92,12 @@ class SpectralEncoder:
         pictures = frames if isinstance(frames, Tensor) else torch.from_numpy(np.ascontiguousarray(frames))
         if pictures.dim() != 4 or pictures.shape[3] != 3 or pictures.dtype != torch.uint8:
             raise ShapeError(
-                f"frames have shape {tuple(pictures.shape)} and dtype {pictures.dtype}; "
-                f"allowed is uint8 (T, h, w, 3)"
+                f"frames have shape {tuple(pictures.shape)} and dtype {pictures.dtype}; allowed is uint8 (T, h, w, 3)"
             )
         if not pictures.numel():
             raise ShapeError(f"frames have shape {tuple(pictures.shape)}; at least one pixel is needed")
         target = torch.device(device) if device is not None else pictures.device
-        return torch.cat(
-            [self._features(resize(part).to(target)) for part in torch.split(pictures, self.batch)]
-        )
+        return torch.cat([self._features(resize(part).to(target)) for part in torch.split(pictures, self.batch)])
 
     def pool(self, patches: Tensor) -> Tensor:
         """Patch features -> tokens, as LLaVA-OneVision pools: bilinear, corners not aligned, no antialiasing.
@@ -116,15 +112,13 @@ class SpectralEncoder:
             ShapeError: not 729 patches.
         """
         if patches.dim() != 3 or patches.shape[1] != GRID[0] * GRID[1]:
-            raise ShapeError(
-                f"patches have shape {tuple(patches.shape)}; allowed is (T, {GRID[0] * GRID[1]}, D)"
-            )
+            raise ShapeError(f"patches have shape {tuple(patches.shape)}; allowed is (T, {GRID[0] * GRID[1]}, D)")
         planes = patches.transpose(1, 2).reshape(len(patches), -1, *GRID)
         pooled: Tensor = F.interpolate(planes, size=TOKEN_GRID, mode="bilinear", align_corners=False)
         return pooled.flatten(2).transpose(1, 2)
 
     def saliency(self, tokens: Tensor) -> Tensor:
-        """How much a token stands out from its frame: the Euclidean distance to the frame's mean token.
+        """How much a token stands out from its frame: the distance to the frame's mean token.
 
         It stands in for attention, which this encoder does not have; only its order and spread within a frame
         mean anything.
@@ -135,9 +129,7 @@ class SpectralEncoder:
         Returns:
             float32 (T, N), at least 0.
         """
-        tokens = tokens.float()
-        distance: Tensor = torch.linalg.vector_norm(tokens - tokens.mean(1, keepdim=True), dim=2)
-        return distance
+        return distance_to_frame_mean(tokens)
 
     def frame_features(self, tokens: Tensor) -> Tensor:
         """One global feature per frame: the mean token of each cell of a 3x3 layout.
@@ -218,9 +210,7 @@ def _bands(device: torch.device) -> Tensor:
     """Masks of the texture bands, float32 (9, 14, 14): per octave vertical, horizontal, diagonal change."""
     order = torch.arange(PATCH)
     down, across = order[:, None].expand(PATCH, PATCH), order[None, :].expand(PATCH, PATCH)
-    orientation = torch.stack(
-        [down > 2 * across, across > 2 * down, (down <= 2 * across) & (across <= 2 * down)]
-    )
+    orientation = torch.stack([down > 2 * across, across > 2 * down, (down <= 2 * across) & (across <= 2 * down)])
     larger = torch.maximum(down, across)
     octave = torch.stack([(larger >= low) & (larger < high) for low, high in OCTAVES])
     return (octave[:, None] & orientation[None]).flatten(0, 1).float().to(device)
