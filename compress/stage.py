@@ -207,13 +207,3 @@ def check_signal(name: str, signal: ArrayLike | Tensor, shape: tuple[int, ...]) 
     if not np.isfinite(host).all():
         raise ShapeError(f"{name} holds NaN or infinity; all values must be finite")
     return host
-
-
-def concatenated(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The parts in one array, also for no parts."""
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """A host array as a tensor on ``device``, without waiting for it."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)

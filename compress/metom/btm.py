@@ -14,6 +14,7 @@ from compress.budget import allocate, check_retention, count_tokens
 from compress.errors import ConfigError, ShapeError, SignalError
 from compress.ops.matching import match_across_frames
 from compress.ops.similarity import check_finite, unit
+from compress.ops.transfer import on_device
 from compress.plan import MergePlan
 from compress.stage import (
     Compression,
@@ -23,7 +24,6 @@ from compress.stage import (
     VideoSignals,
     check_signal,
     check_tokens,
-    on_device,
 )
 
 M_MIN_SHARE = 0.25

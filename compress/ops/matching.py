@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.stage import concatenated, on_device
+from compress.ops.transfer import concatenated, on_device
 
 TILE = 2**21
 """Similarities computed at a time: 8 MB in float32, 16 MB as sorting keys."""

@@ -22,13 +22,17 @@ def unit(tokens: Tensor) -> Tensor:
     return wide * torch.where(norm < NORM_FLOOR, 0, 1 / norm.clamp_min(NORM_FLOOR))
 
 
-def check_finite(tokens: Tensor) -> None:
+def check_finite(tokens: Tensor, *, name: str = "tokens of frames") -> None:
     """Refuse tokens with NaN or infinity before they spread (one pass, one synchronisation).
 
+    Args:
+        tokens: (T, ..., D).
+        name: what the first dimension counts, for the message.
+
     Raises:
-        ShapeError: some token is not finite; the message says in which frames.
+        ShapeError: some token is not finite; the message says which.
     """
     finite = torch.isfinite(tokens.sum(dim=-1, dtype=torch.float32))
     if not bool(finite.all()):
-        frames = (~finite).reshape(tokens.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
-        raise ShapeError(f"tokens of frames {frames} hold NaN or infinity, or overflow float32; nothing was merged")
+        bad = (~finite).reshape(tokens.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
+        raise ShapeError(f"{name} {bad[:10]} hold NaN or infinity, or overflow float32; nothing was merged")

@@ -1,0 +1,73 @@
+"""ATS: keep each frame's salient tokens, but not the same static ones again and again (InfoMerge, eqs. 10-11)."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def select_salient(
+    saliency: NDArray[np.float64],
+    static: NDArray[np.bool_],
+    bounds: NDArray[np.int64],
+    *,
+    count: int,
+    lam: float,
+) -> NDArray[np.bool_]:
+    """The ``count`` most salient tokens of each frame, with a penalty on static ones that earlier frames took.
+
+    The penalty is ``lam`` times the frame's own spread of saliency; it ends with the segment. Of equal scores
+    unpenalised ones come first, then lower positions. The count never changes.
+
+    Args:
+        saliency: (L, N).
+        static: bool (K, N), static positions of each segment.
+        bounds: int64 (K + 1,), where segments begin.
+        count: T_s, 0 to N.
+        lam: strength, at least 0; infinity makes it a hard mask.
+
+    Returns:
+        bool (L, N).
+    """
+    frames, per_frame = saliency.shape
+    chosen = np.zeros((frames, per_frame), dtype=bool)
+    if count == 0:
+        return chosen
+    lengths = np.diff(bounds)
+    spread = saliency.std(axis=1)
+    taken = np.zeros(static.shape, dtype=bool)
+    for local in range(int(lengths.max())):  # all segments at once, one step per frame of the longest
+        segment = np.flatnonzero(lengths > local)
+        frame = bounds[segment] + local
+        penalised = taken[segment]
+        if np.isinf(lam):
+            keys = (-saliency[frame], penalised)
+        else:
+            keys = (penalised, -(saliency[frame] - lam * spread[frame, None] * penalised))
+        order = np.lexsort(keys, axis=1)[:, :count]
+        chosen[frame[:, None], order] = True
+        taken[segment] |= chosen[frame] & static[segment]
+    return chosen
+
+
+def substituted_tokens(
+    salient: NDArray[np.bool_], static: NDArray[np.bool_], bounds: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tokens that the mean of their position over the segment replaces (eq. 30).
+
+    Once a static position is taken as salient, it and all later tokens there within the segment are.
+
+    Args:
+        salient: bool (L, N), from `select_salient`.
+        static: bool (K, N).
+        bounds: int64 (K + 1,).
+
+    Returns:
+        bool (L, N).
+    """
+    replaced = np.zeros(salient.shape, dtype=bool)
+    for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        replaced[start:stop] = np.logical_or.accumulate(salient[start:stop], axis=0) & static[k]
+    return replaced

@@ -1,0 +1,60 @@
+"""DySeg: cut the video where consecutive frames differ (InfoMerge, eqs. 22-23; FastVID)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compress.errors import ShapeError
+from compress.ops.similarity import unit
+
+
+def transitions(frame_features: Tensor) -> Tensor:
+    """Cosine of each frame's global feature with the next one's (eq. 22).
+
+    Args:
+        frame_features: (L, Dg), any float dtype.
+
+    Returns:
+        float32 (L - 1,).
+    """
+    direction = unit(frame_features)
+    return (direction[1:] * direction[:-1]).sum(dim=1)
+
+
+def cut_segments(similarity: NDArray[np.float64], *, c: int, tau_seg: float) -> NDArray[np.int64]:
+    """Where segments begin: after the c - 1 smallest transitions, and after all below ``tau_seg`` (eq. 23).
+
+    Args:
+        similarity: (L - 1,), `transitions` on the host.
+        c: least number of segments, as far as there are frames.
+        tau_seg: transitions strictly below it cut.
+
+    Returns:
+        int64 (K + 1,), ascending from 0 to L; segment k holds the frames ``bounds[k]:bounds[k + 1]``.
+
+    Raises:
+        ShapeError: a transition is not finite.
+    """
+    if not np.isfinite(similarity).all():
+        frames = np.flatnonzero(~np.isfinite(similarity)).tolist()
+        raise ShapeError(f"the features of frames {frames[:10]} or of those after them are not finite")
+    smallest = np.argsort(similarity, kind="stable")[: c - 1]
+    cuts = np.union1d(smallest, np.flatnonzero(similarity < tau_seg)) + 1
+    return np.concatenate(([0], cuts, [len(similarity) + 1])).astype(np.int64)
+
+
+def group_segments(bounds: NDArray[np.int64], *, frames: int) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive segments to process together: of at most ``frames`` frames, or one longer segment.
+
+    Yields:
+        First segment and the one after the last.
+    """
+    first = 0
+    while first < len(bounds) - 1:
+        last = max(first + 1, int(np.searchsorted(bounds, bounds[first] + frames, side="right")) - 1)
+        yield first, last
+        first = last

@@ -1,0 +1,335 @@
+"""InfoMerge: segments, salient tokens without static repeats, and context tokens where a segment informs most."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compress.budget import check_retention, count_tokens
+from compress.errors import ConfigError, ShapeError
+from compress.infomerge.assembly import KINDS, PositionMeans, assemble, collect_pool
+from compress.infomerge.ats import select_salient, substituted_tokens
+from compress.infomerge.caba import Richness, RichnessEstimate, context_weights, uniqueness
+from compress.infomerge.dtm import (
+    AnchorFrames,
+    AnchorFrom,
+    Assignment,
+    assign_tokens,
+    pick_anchors,
+    schedule_anchor_frames,
+    score_candidates,
+)
+from compress.infomerge.dyseg import cut_segments, transitions
+from compress.infomerge.shares import BudgetMode, SalientRounding, share_context, split_budget
+from compress.infomerge.tfd import static_positions, temporal_feature_difference
+from compress.ops.saliency import distance_to_frame_mean
+from compress.ops.transfer import on_device, on_host
+from compress.plan import MergePlan
+from compress.stage import Compression, Positions, Segment, Signals, check_tokens
+
+TABLE_7: Final = {
+    0.05: {"tau": 2.0, "rho": 0.05, "lam": 12.0, "alpha": 0.9, "beta": 0.1},
+    0.10: {"tau": 1.2, "rho": 0.10, "lam": 12.0, "alpha": 0.9, "beta": 0.1},
+    0.15: {"tau": 1.2, "rho": 0.09, "lam": 12.0, "alpha": 0.9, "beta": 0.1},
+}
+"""The paper's hyper-parameters by retention; any other retention takes the nearest row's."""
+
+DtmFeatures = Literal["substituted", "original"]
+Tie = Literal["position", "saliency"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoMerge:
+    """InfoMerge (arXiv 2606.02161) before the language model; every retention in (0, 1], every number of frames.
+
+    A field left at None takes the value of the row of `TABLE_7` nearest to the retention. With
+    ``alpha=beta=rho=0`` and ``budget="fastvid"`` this is FastVID.
+
+    Attributes:
+        retention: r, share of the tokens that leave, in (0, 1].
+        tau: sharpness of CABA's weights, at least 0.
+        rho: share of a segment's positions that count as static, in [0, 1].
+        lam: lambda, ATS's penalty on static repeats in spreads of saliency, at least 0; infinity for a hard mask.
+        alpha: weight of a segment's uniqueness.
+        beta: weight of its richness.
+        c: least number of segments.
+        tau_seg: transitions below it begin a segment.
+        d: share of the budget for context tokens, in [0, 1].
+        p: anchor interval in frames.
+        k_nn: neighbours of a density, the token itself included.
+        mu: weight of an anchor that takes tokens in, in [0, 1].
+        budget: ``exact`` meets ``round(r L N)``; ``paper`` and ``fastvid`` round as those do.
+        salient_rounding: how ``exact`` rounds salient tokens per frame.
+        richness: spectral entropy ``exact``, ``fast`` (within 1 %), or ``off``.
+        normalise: divide a segment's entropy by its largest possible value (eq. 7).
+        ddof: 1 or 0, of the standard deviation in CABA's z-scores.
+        tie: equally static positions go by lower ``position`` or by higher mean ``saliency``.
+        substitute: let static tokens leave as the mean of their position (eq. 30).
+        dtm_features: whether DTM sees those means or the original tokens.
+        hard_mask: keep static positions from becoming anchors twice (eq. 12).
+        anchor_from: end of the segment from which anchor frames are counted.
+        assignment: every anchor frame takes in all tokens of the segment, or they are shared among all its anchors.
+        include_self: count an anchor among the tokens it takes in.
+        positions: position ids of the tokens that leave.
+
+    Raises:
+        ConfigError: a field is outside its range.
+    """
+
+    retention: float = 0.1
+    tau: float | None = None
+    rho: float | None = None
+    lam: float | None = None
+    alpha: float | None = None
+    beta: float | None = None
+    c: int = 8
+    tau_seg: float = 0.9
+    d: float = 0.4
+    p: int = 4
+    k_nn: int = 4
+    mu: float = 0.6
+    budget: BudgetMode = "exact"
+    salient_rounding: SalientRounding = "floor"
+    richness: Richness = "fast"
+    normalise: bool = True
+    ddof: int = 1
+    tie: Tie = "position"
+    substitute: bool = True
+    dtm_features: DtmFeatures = "substituted"
+    hard_mask: bool = True
+    anchor_from: AnchorFrom = "end"
+    assignment: Assignment = "per_anchor_frame"
+    include_self: bool = False
+    positions: Positions = "original"
+
+    def __post_init__(self) -> None:
+        check_retention(self.retention)
+        for name, low, high in (
+            ("tau", 0, math.inf),
+            ("rho", 0, 1),
+            ("lam", 0, math.inf),
+            ("alpha", -math.inf, math.inf),
+            ("beta", -math.inf, math.inf),
+            ("c", 1, math.inf),
+            ("tau_seg", -1, 1 + 1e-6),
+            ("d", 0, 1),
+            ("p", 1, math.inf),
+            ("k_nn", 1, math.inf),
+            ("mu", 0, 1),
+            ("ddof", 0, 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and (not low <= value <= high or (name != "lam" and math.isinf(value))):
+                raise ConfigError(f"{name} is {value}; allowed is [{low}, {high}]")
+        for name, allowed in (
+            ("budget", ("exact", "paper", "fastvid")),
+            ("salient_rounding", ("floor", "nearest")),
+            ("richness", ("exact", "fast", "off")),
+            ("tie", ("position", "saliency")),
+            ("dtm_features", ("substituted", "original")),
+            ("anchor_from", ("end", "start")),
+            ("assignment", ("per_anchor_frame", "segment_global")),
+            ("positions", ("original", "contiguous")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+
+    def parameter(self, name: Literal["tau", "rho", "lam", "alpha", "beta"]) -> float:
+        """The field of this name, or where it is None that of the nearest row of `TABLE_7` (ties: the lower)."""
+        given: float | None = getattr(self, name)
+        nearest = min(TABLE_7, key=lambda row: (round(abs(row - self.retention), 9), row))
+        return TABLE_7[nearest][name] if given is None else given
+
+    def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
+        """Shorten the tokens of a video.
+
+        Args:
+            tokens: (L, N, D), any float dtype.
+            signals: ``saliency`` (L, N) and ``frame_features`` (L, Dg); each has a fall-back, named in the result.
+
+        Returns:
+            The plan, in order of flat index, with segments, kinds and diagnostics.
+
+        Raises:
+            ShapeError: sizes do not match, or tokens or signals are not finite.
+            ConfigError: the retention leaves no token.
+        """
+        frames, per_frame, _ = check_tokens(tokens)
+        nominal = count_tokens(self.retention, frames * per_frame)
+        if nominal == frames * per_frame:
+            return Compression(
+                method="infomerge",
+                plan=MergePlan.identity(nominal, device=tokens.device),
+                frames=frames,
+                nominal=nominal,
+                positions=self.positions,
+            )
+        shares = split_budget(
+            frames,
+            per_frame,
+            retention=self.retention,
+            d=self.d,
+            mode=self.budget,
+            salient_rounding=self.salient_rounding,
+        )
+        saliency, frame_features, sources = _signals_or_fallbacks(tokens, signals)
+        t, saliency_host = on_host(transitions(frame_features), saliency)
+        if not np.isfinite(saliency_host).all():
+            raise ShapeError("saliency holds NaN or infinity; all values must be finite")
+        bounds = cut_segments(t, c=self.c, tau_seg=self.tau_seg)
+        lengths = np.diff(bounds)
+
+        richness = RichnessEstimate(tokens, bounds, self.richness if self.parameter("beta") else "off")
+        difference, u, *fetched = on_host(
+            temporal_feature_difference(tokens, bounds), uniqueness(tokens, bounds), *richness.tensors
+        )
+        if not np.isfinite(u).all():
+            raise ShapeError(f"tokens of segments {np.flatnonzero(~np.isfinite(u)).tolist()} hold NaN or infinity")
+        e = richness.finish(fetched, normalise=self.normalise)
+        m, w = context_weights(
+            u,
+            e,
+            lengths,
+            tau=self.parameter("tau"),
+            alpha=self.parameter("alpha"),
+            beta=self.parameter("beta"),
+            ddof=self.ddof,
+        )
+        budgets = share_context(w, shares, lengths, per_frame, mode=self.budget)
+        preference = np.add.reduceat(saliency_host, bounds[:-1], axis=0) / lengths[:, None]
+        static = static_positions(
+            difference,
+            lengths,
+            rho=self.parameter("rho"),
+            preference=preference if self.tie == "saliency" else None,
+        )
+        salient = select_salient(saliency_host, static, bounds, count=shares.salient, lam=self.parameter("lam"))
+        replaced = substituted_tokens(salient, static, bounds) & self.substitute
+        plan, kind, anchors = self._merge(tokens, salient, replaced, static, budgets, bounds)
+
+        context = np.bincount(anchors.segment, weights=anchors.quota, minlength=len(lengths)).astype(np.int64)
+        return Compression(
+            method="infomerge",
+            plan=plan,
+            frames=frames,
+            nominal=nominal,
+            kind=on_device(kind, tokens.device),
+            kinds=KINDS,
+            segments=tuple(
+                Segment(start=int(a), frames=int(n), salient=int(n) * shares.salient, context=int(b))
+                for a, n, b in zip(bounds[:-1], lengths, context, strict=True)
+            ),
+            positions=self.positions,
+            sources={**sources, "richness": richness.richness},
+            diagnostics={
+                "transitions": t,
+                "tfd": difference,
+                "static": static,
+                "uniqueness": u,
+                "richness": e,
+                "m": m,
+                "w": w,
+                "salient_per_frame": float(shares.salient),
+            },
+        )
+
+    def _merge(
+        self,
+        tokens: Tensor,
+        salient: NDArray[np.bool_],
+        replaced: NDArray[np.bool_],
+        static: NDArray[np.bool_],
+        budgets: NDArray[np.int64],
+        bounds: NDArray[np.int64],
+    ) -> tuple[MergePlan, NDArray[np.uint8], AnchorFrames]:
+        """DTM and the assembly of the plan."""
+        per_frame = tokens.shape[1]
+        device = tokens.device
+        salient_means = PositionMeans.of(replaced & salient, bounds)
+        seen = replaced if self.dtm_features == "substituted" else np.zeros_like(replaced)
+        means = PositionMeans.of(seen, bounds)
+        mean_features = means.features(tokens, bounds)
+        mean_row = np.repeat(means.table, np.diff(bounds), axis=0)
+        anchors = schedule_anchor_frames(
+            budgets,
+            bounds,
+            candidates=per_frame - int(salient[0].sum()),
+            p=self.p,
+            anchor_from=self.anchor_from,
+        )
+        if len(anchors.frame):
+            scores = score_candidates(tokens, anchors, salient, seen, mean_features, mean_row, k_nn=self.k_nn)
+            (scores_host,) = on_host(scores)
+            picked = pick_anchors(scores_host, anchors, salient, static, hard_mask=self.hard_mask)
+        else:
+            picked = np.zeros((0, per_frame), dtype=bool)
+        which, position = np.nonzero(picked)
+        flat = anchors.frame[which] * per_frame + position
+        anchor_means = np.where(seen.ravel()[flat], mean_row.ravel()[flat], -1)
+
+        features = tokens.flatten(0, 1).index_select(0, on_device(flat, device)).float()
+        stands = np.flatnonzero(anchor_means >= 0)
+        if stands.size:
+            row = on_device(anchor_means[stands], device)
+            features.index_copy_(0, on_device(stands, device), mean_features.index_select(0, row))
+        group_sizes, own = self._groups(anchors, picked, bounds)
+        assignments = assign_tokens(tokens, mean_features, means.bounds, features, bounds, group_sizes)
+        pool = collect_pool(~salient, seen, own, assignments, means, bounds)
+        plan, kind = assemble(
+            salient,
+            replaced & salient,
+            salient_means,
+            flat,
+            anchor_means,
+            means,
+            pool,
+            assignments,
+            bounds,
+            mu=self.mu,
+            device=device,
+        )
+        return plan, kind, anchors
+
+    def _groups(
+        self, anchors: AnchorFrames, picked: NDArray[np.bool_], bounds: NDArray[np.int64]
+    ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.bool_]]]:
+        """Sizes of each segment's groups of anchors, and the tokens each group does not take in."""
+        per_frame = picked.shape[1]
+        sizes, own = [], []
+        for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            mine = np.flatnonzero(anchors.segment == k)
+            quota = anchors.quota[mine]
+            group = np.arange(len(mine))
+            if self.assignment == "segment_global" and len(mine):
+                quota, group = quota.sum(keepdims=True), np.zeros_like(group)
+            mask = np.zeros((len(quota), stop - start, per_frame), dtype=bool)
+            if not self.include_self:
+                np.logical_or.at(mask, (group, anchors.frame[mine] - start), picked[mine])
+            sizes.append(quota)
+            own.append(mask.reshape(len(quota), (stop - start) * per_frame))
+        return sizes, own
+
+
+def _signals_or_fallbacks(tokens: Tensor, signals: Signals) -> tuple[Tensor, Tensor, dict[str, str]]:
+    """Saliency, frame features, and where each comes from."""
+    frames, per_frame, _ = tokens.shape
+    saliency, features = signals.saliency, signals.frame_features
+    sources = {"saliency": signals.saliency_source, "frame_features": "given"}
+    if saliency is None:
+        saliency = distance_to_frame_mean(tokens)
+        sources["saliency"] = "distance to frame mean (none given)"
+    if features is None:
+        features = tokens.sum(dim=1, dtype=torch.float32)
+        sources["frame_features"] = "mean of tokens (none given)"
+    if saliency.shape != (frames, per_frame):
+        raise ShapeError(f"saliency has shape {tuple(saliency.shape)}; these tokens take {(frames, per_frame)}")
+    if features.dim() != 2 or features.shape[0] != frames:
+        raise ShapeError(f"frame_features have shape {tuple(features.shape)}; {frames} frames take ({frames}, Dg)")
+    return saliency.to(tokens.device), features.to(tokens.device), sources

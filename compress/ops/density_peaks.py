@@ -1,0 +1,53 @@
+"""Density peaks: tokens that are both crowded and far from anything more crowded (Rodriguez and Laio 2014)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SAME = 4e-6
+"""Squared distances below this share of the squared norms are rounding of a GEMM: the tokens count as equal."""
+
+CENTRING = 1e-12
+"""The same for what centring leaves of tokens that all agree, as a share of the squared norm of their mean."""
+
+
+def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Tensor:
+    """Log of density times distance to the nearest denser token, within each frame (InfoMerge, eqs. 31-33).
+
+    Distances are Euclidean over sqrt(D). Everything stays in logarithms: exp underflows float32 beyond a squared
+    distance of 87, and only the order counts. Of two equally dense tokens the lower position counts as denser.
+
+    Args:
+        tokens: float32 (F, N, D).
+        candidate: bool (F, N); the others are neither scored nor anybody's neighbours. Each frame has at least one.
+        neighbours: K_nn, the nearest tokens that a density averages over, the token itself included; clipped to the
+            smallest number of candidates, ``candidate.sum(1).min()``, which the caller must not exceed.
+
+    Returns:
+        float32 (F, N), -inf where there is no candidate, and for tokens equal to a denser one.
+    """
+    width = tokens.shape[2]
+    member = candidate.float()
+    mean = (member[:, None] @ tokens) / member.sum(dim=1)[:, None, None]
+    centred = tokens - mean
+    power = centred.square().sum(dim=2)
+    both = power[:, :, None] + power[:, None, :]
+    product = centred @ centred.mT
+    distance = both - (product + product.mT)  # symmetric to the bit: mutual neighbours are equally dense
+    equal = distance <= SAME * both + CENTRING * mean.square().sum(dim=2)[..., None]
+    distance = torch.where(equal, 0, distance / width)
+    distance.diagonal(dim1=1, dim2=2).zero_()
+    distance = distance.masked_fill(~candidate[:, None, :], torch.inf)
+
+    density = -distance.topk(neighbours, dim=2, largest=False).values.mean(dim=2)
+    density = density.masked_fill(~candidate, -torch.inf)
+    position = torch.arange(tokens.shape[1], device=tokens.device)
+    denser = (density[:, None, :] > density[:, :, None]) | (
+        (density[:, None, :] == density[:, :, None]) & (position[None, :] < position[:, None])
+    )
+    denser &= candidate[:, None, :]
+    nearest = distance.masked_fill(~denser, torch.inf).amin(dim=2)
+    farthest = distance.masked_fill(~candidate[:, None, :], 0).amax(dim=2)
+    separation = torch.where(denser.any(dim=2), nearest, farthest).sqrt()
+    return (density + separation.log()).masked_fill(~candidate, -torch.inf)

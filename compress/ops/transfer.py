@@ -1,0 +1,29 @@
+"""Between host and device: decisions are taken on the host, and every wait for the device is visible here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """A host array as a tensor on ``device``, without waiting for it."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+
+def on_host(*tensors: Tensor) -> list[NDArray[np.float64]]:
+    """Several tensors on the host in float64, for one synchronisation in all."""
+    if all(tensor.device.type == "cpu" for tensor in tensors):
+        return [tensor.double().numpy() for tensor in tensors]
+    flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors]).cpu().double().numpy()
+    parts = np.split(flat, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
+    return [part.reshape(tuple(tensor.shape)) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def concatenated(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The parts in one array, also for no parts."""
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
