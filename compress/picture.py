@@ -15,6 +15,8 @@ from compress.video import CompressedVideo
 
 SHOWN = 6
 """Frames in a picture."""
+FEWEST_BARS = 12
+"""A shorter video leaves room on the right instead of broader bars."""
 INK, FAINT, RULE = "#1d2433", "#6b7385", "#d9dde5"
 GRANTED, BAR, BAR_SHOWN, PACKETS, OUTLINE = "#e6eaf1", "#9dbbe8", "#2f6bcb", "#d0662b", "#aab2c2"
 WASH = 0.78
@@ -95,7 +97,8 @@ def draw_video(frames: NDArray[np.uint8], video: CompressedVideo, *, title: str,
 def choose_frames(counts: NDArray[np.int64], *, shown: int) -> list[int]:
     """Frames spread evenly over the video, the one with the most tokens among them."""
     total = len(counts)
-    even = sorted({int((index + 0.5) * total / shown) for index in range(min(shown, total))})
+    shown = min(shown, total)
+    even = [int((index + 0.5) * total / shown) for index in range(shown)]
     most = int(np.argmax(counts))
     nearest = min(range(len(even)), key=lambda index: abs(even[index] - most))
     even[nearest] = most
@@ -156,10 +159,11 @@ def _draw_budgets(axes: Any, video: CompressedVideo, shown: Sequence[int]) -> No
         axes.bar(index, granted, width=0.84, color=GRANTED)
     axes.bar(index, counts, width=0.84, color=np.where(np.isin(index, shown), BAR_SHOWN, BAR))
     axes.set_ylabel("tokens", fontsize=9, color=BAR_SHOWN)
-    axes.set_xlim(-0.7, len(counts) - 0.3)
+    axes.set_xlim(-0.7, max(len(counts), FEWEST_BARS) - 0.3)
     axes.set_ylim(0, max(1.0, 1.08 * highest.max()))
     packets = axes.twinx()
-    packets.step(index, packet_size, where="mid", color=PACKETS, linewidth=1.3)
+    edges = np.arange(len(counts) + 1) - 0.5
+    packets.stairs(packet_size, edges, baseline=None, color=PACKETS, linewidth=1.3)
     packets.set_ylabel("bytes per packet\nof the GoP", fontsize=9, color=PACKETS)
     packets.set_ylim(0, max(1.0, 1.08 * float(packet_size.max())))
     axes.set_xlabel("sampled frame", fontsize=9, color=FAINT, labelpad=1)

@@ -91,6 +91,7 @@ def test_frames_shown_are_spread_and_hold_the_richest() -> None:
     assert len(shown) == 6
     assert max(np.diff(shown)) <= 8
     assert choose_frames(np.array([3]), shown=6) == [0]
+    assert choose_frames(np.array([1, 1, 9]), shown=6) == [0, 1, 2]
 
 
 def test_names_are_made_fit_to_be_shown() -> None:
