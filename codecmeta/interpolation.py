@@ -1,8 +1,8 @@
 """Sub-pel interpolation filters of the block-based standards, on one block, compiled.
 
-Samples are read from a flat array: ``start`` is the index of the block's integer sample G, ``stride`` the length of a
-row. Results go to ``out``, a flat block of `BLOCK` samples per row, from index ``base``. Everything that a filter reads
-lies inside the array; `prediction` sees to that by copying a clamped window where a vector points over the picture edge.
+Samples are read from a flat array: ``start`` is the index of the block's integer sample G, ``stride`` the length of
+a row. Results go to ``out``, a flat block of `BLOCK` samples per row, from index ``base``. Everything that a filter
+reads lies inside the array; `prediction` sees to that by copying a clamped window where a vector points over the edge.
 
 Three habits keep the loops vectorised: indices are unsigned, so that no negative index has to be considered; sums
 are narrowed to int32 at every step; and the number of columns is an argument, `BLOCK` for narrower blocks too, because
@@ -34,7 +34,7 @@ def copy(source, start, stride, height, columns, out, base):  # type: ignore[no-
 
 @nb.njit(cache=True, nogil=True)
 def average(first, f, second, s, height, out, base):  # type: ignore[no-untyped-def]
-    """``(first + second + 1) >> 1`` of blocks at indices f and s: H.264 quarter samples (8-250), two predictions (8-273)."""
+    """``(first + second + 1) >> 1`` of blocks at f and s: quarter samples (8-250), two predictions (8-273)."""
     a = np.uintp(f)
     b = np.uintp(s)
     t = np.uintp(base)

@@ -1,9 +1,9 @@
 """Kernels behind `compensation`: for each block the reference that predicts it best, and what is left.
 
-Planes are flat arrays. Arguments come in tuples: ``block`` is (y, x, height, width) of a block in samples of the plane at
-hand, ``area`` the part of it inside the picture, ``size`` the plane's height and width, ``rule`` (filter code,
-rounding, largest sample value, columns to compute), and a prediction is (samples, index, row length). Reference pictures sit in six slots,
-past ones first; unused slots repeat the first.
+Planes are flat arrays. Arguments come in tuples: ``block`` is (y, x, height, width) of a block in samples of the plane
+at hand, ``area`` the part of it inside the picture, ``size`` the plane's height and width, ``rule`` (filter code,
+rounding, largest sample value, columns to compute), and a prediction is (samples, index, row length). Reference
+pictures sit in six slots, past ones first; unused slots repeat the first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Each 4x4 block is predicted from the decoded samples above and left of it in four ways (mean, vertical, horizontal,
 gradient: above + left - corner, clipped) and the residual with the smallest sum of squares is kept. That is
-close to what an encoder leaves after intra prediction, for any codec.
+close to what an encoder leaves after intra prediction, for any codec. The first block of a picture has no neighbours;
+it is predicted by its own mean, so that a picture without detail has no residual.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
             g = np.int32(frame[y, x, 1])
             b = np.int32(frame[y, x, 2])
             out[0, y, x] = (77 * r + 150 * g + 29 * b + 128) >> 8
-            out[1, y, x] = (-43 * r - 85 * g + 128 * b + 32767) >> 8
-            out[2, y, x] = (128 * r - 107 * g - 21 * b + 32767) >> 8
+            out[1, y, x] = min((-43 * r - 85 * g + 128 * b + 32896) >> 8, 255)
+            out[2, y, x] = min((128 * r - 107 * g - 21 * b + 32896) >> 8, 255)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -100,7 +101,6 @@ def intra_residual(plane, covered, shift_y, shift_x, top, out):  # type: ignore[
     ``shift_x`` are the plane's subsampling.
     """
     height, width = plane.shape
-    middle = (top + 1) >> 1
     above = np.empty(4, np.int32)
     left = np.empty(4, np.int32)
     block = np.empty((4, 4), np.int32)
@@ -111,11 +111,11 @@ def intra_residual(plane, covered, shift_y, shift_x, top, out):  # type: ignore[
             if some and covered[(y << shift_y) >> 2, (x << shift_x) >> 2]:
                 continue
             cols = min(4, width - x)
-            _block_residual(plane, y, x, rows, cols, middle, top, above, left, block, out)
+            _block_residual(plane, y, x, rows, cols, top, above, left, block, out)
 
 
 @nb.njit(cache=True, nogil=True)
-def _block_residual(plane, y, x, rows, cols, middle, top, above, left, block, out):  # type: ignore[no-untyped-def]
+def _block_residual(plane, y, x, rows, cols, top, above, left, block, out):  # type: ignore[no-untyped-def]
     total = np.int32(0)
     known = np.int32(0)
     if y > 0:
@@ -128,7 +128,12 @@ def _block_residual(plane, y, x, rows, cols, middle, top, above, left, block, ou
             left[row] = plane[y + row, x - 1]
             total += left[row]
         known += np.int32(rows)
-    dc = np.int32(middle) if known == 0 else np.int32((total + (known >> 1)) // known)
+    if known == 0:
+        for row in range(rows):
+            for col in range(cols):
+                total += np.int32(plane[y + row, x + col])
+        known = np.int32(rows * cols)
+    dc = np.int32((total + (known >> 1)) // known)
     corner = np.int32(plane[y - 1, x - 1]) if y > 0 and x > 0 else np.int32(0)
     cost_dc = np.int64(0)
     cost_v = np.int64(0)

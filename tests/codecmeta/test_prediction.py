@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codecmeta.errors import UsageError
+from codecmeta.interpolation import BLOCK, average, weigh
+from codecmeta.prediction import (
+    FILTERS,
+    chroma_component,
+    chroma_component_of_four,
+    filter_of,
+    predict_chroma,
+    predict_luma,
+    scratch,
+)
+from tests.oracle import interpolation as oracle
+
+HEIGHT, WIDTH = 56, 72
+
+
+def noise(top: int = 255, shape: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray[Any, Any]:
+    # extremes beside noise, so that the filters overshoot and clip
+    rng = np.random.default_rng(5)
+    plane = rng.integers(0, top + 1, shape)
+    plane[rng.random(shape) < 0.3] = top
+    plane[rng.random(shape) < 0.3] = 0
+    return plane.astype(np.uint8 if top == 255 else np.uint16)
+
+
+def predict(
+    plane: np.ndarray[Any, Any],
+    standard: str,
+    block: tuple[int, int, int, int],
+    dy: int,
+    dx: int,
+    *,
+    rounding: int = 0,
+    top: int = 255,
+    chroma: bool = False,
+) -> np.ndarray[Any, Any]:
+    out = np.zeros(BLOCK * BLOCK, plane.dtype)
+    function = predict_chroma if chroma else predict_luma
+    rule = (FILTERS[standard], rounding, np.int32(top), BLOCK)
+    samples, start, stride = function(plane.ravel(), plane.shape, block, dy, dx, rule, out, 0, scratch(plane.ravel()))
+    return np.array([samples[start + r * stride : start + r * stride + block[3]] for r in range(block[2])], np.int64)
+
+
+@pytest.mark.parametrize("top", [255, 1023])
+def test_h264_luma_at_all_sixteen_positions(top: int) -> None:
+    plane = noise(top)
+    whole = plane.astype(np.int64)
+    for (fy, fx), (height, width) in itertools.product(
+        itertools.product(range(4), repeat=2), [(16, 16), (16, 8), (8, 16), (8, 8)]
+    ):
+        dy, dx = 4 * 3 + fy, -4 * 5 + fx
+        got = predict(plane, "h264", (16, 24, height, width), dy, dx, top=top)
+        np.testing.assert_array_equal(got, oracle.h264_luma(whole, 16, 24, height, width, dy, dx, top))
+
+
+def test_h264_luma_oracle_tells_positions_apart() -> None:
+    plane = noise()
+    got = predict(plane, "h264", (16, 24, 8, 8), 1, 1)
+    for fy, fx in itertools.product(range(4), repeat=2):
+        equal = np.array_equal(got, oracle.h264_luma(plane.astype(np.int64), 16, 24, 8, 8, fy, fx))
+        assert equal == ((fy, fx) == (1, 1))
+
+
+def test_h264_chroma_at_all_eighths() -> None:
+    plane = noise()
+    for fy, fx in itertools.product(range(8), repeat=2):
+        got = predict(plane, "h264", (16, 24, 8, 8), -8 + fy, 16 + fx, chroma=True)
+        expected = oracle.h264_chroma(plane.astype(np.int64), 16, 24, 8, 8, -8 + fy, 16 + fx)
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("rounding", [0, 1])
+def test_half_samples(rounding: int) -> None:
+    plane = noise()
+    whole = plane.astype(np.int64)
+    for fy, fx in itertools.product(range(2), repeat=2):
+        got = predict(plane, "mpeg4", (16, 24, 16, 16), 2 * fy - 8, 2 * fx, rounding=rounding)
+        expected = oracle.half_sample(whole, 16, 24, 16, 16, fy - 4, fx, rounding)
+        np.testing.assert_array_equal(got, expected)
+        if fy or fx:
+            wrong = oracle.half_sample(whole, 16, 24, 16, 16, fy - 4, fx, 1 - rounding)
+            assert not np.array_equal(got, wrong)
+
+
+@pytest.mark.parametrize("rounding", [0, 1])
+@pytest.mark.parametrize("side", [8, 16])
+def test_mpeg4_quarter_samples(side: int, rounding: int) -> None:
+    plane = noise()
+    whole = plane.astype(np.int64)
+    for fy, fx in itertools.product(range(4), repeat=2):
+        got = predict(plane, "mpeg4_qpel", (16, 24, side, side), fy, 8 + fx, rounding=rounding)
+        expected = oracle.mpeg4_quarter(whole, 16, 24, side, side, fy, 8 + fx, rounding)
+        np.testing.assert_array_equal(got, expected)
+        if (fy | fx) & 1:  # a mean; a half sample alone is seldom a tie
+            wrong = oracle.mpeg4_quarter(whole, 16, 24, side, side, fy, 8 + fx, 1 - rounding)
+            assert not np.array_equal(got, wrong)
+
+
+@pytest.mark.parametrize("standard", ["h264", "mpeg2", "mpeg4_qpel"])
+def test_vectors_over_every_edge(standard: str) -> None:
+    plane = noise()
+    whole = plane.astype(np.int64)
+    for dy, dx in itertools.product((-32000, -201, -70, 0, 70, 130, 32000), (-32000, -130, 3, 121, 199, 32000)):
+        got = predict(plane, standard, (32, 48, 16, 16), dy, dx)
+        if standard == "h264":
+            expected = oracle.h264_luma(whole, 32, 48, 16, 16, dy, dx)
+        elif standard == "mpeg2":
+            expected = oracle.half_sample(whole, 32, 48, 16, 16, dy >> 1, dx >> 1, 0)
+        else:
+            expected = oracle.mpeg4_quarter(whole, 32, 48, 16, 16, dy, dx, 0)
+        np.testing.assert_array_equal(got, expected, err_msg=f"{dy} {dx}")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 3), (17, 16), (24, 21)])
+def test_planes_smaller_than_a_window(shape: tuple[int, int]) -> None:
+    plane = noise(shape=shape)
+    for dy, dx in itertools.product((-9, 0, 6, 33), repeat=2):
+        luma = predict(plane, "h264", (0, 0, 16, 16), dy, dx)
+        np.testing.assert_array_equal(luma, oracle.h264_luma(plane.astype(np.int64), 0, 0, 16, 16, dy, dx))
+        chroma = predict(plane, "h264", (0, 0, 8, 8), dy, dx, chroma=True)
+        np.testing.assert_array_equal(chroma, oracle.h264_chroma(plane.astype(np.int64), 0, 0, 8, 8, dy, dx))
+
+
+def test_two_predictions_are_averaged_up_and_weighed() -> None:
+    rng = np.random.default_rng(3)
+    first, second = (rng.integers(0, 256, BLOCK * BLOCK).astype(np.uint8) for _ in range(2))
+    out = np.zeros(BLOCK * BLOCK, np.uint8)
+    average(first, 0, second, 0, BLOCK, out, 0)
+    np.testing.assert_array_equal(out, (first.astype(int) + second + 1) >> 1)
+    assert not np.array_equal(out, (first.astype(int) + second) >> 1)
+    for weight in (-40, 0, 21, 32, 43, 128):
+        weigh(first, 0, second, 0, weight, BLOCK, np.int32(255), out, 0)
+        exact = ((64 - weight) * first.astype(int) + weight * second.astype(int) + 32) >> 6
+        np.testing.assert_array_equal(out, np.clip(exact, 0, 255))
+
+
+def test_chroma_vectors_of_each_standard() -> None:
+    def components(standard: str, shift: int = 1) -> list[int]:
+        step = 1 if standard in ("h264", "mpeg4_qpel") else 2
+        return [chroma_component(d, shift, FILTERS[standard]) for d in range(-8, 9, step)]
+
+    # H.264: a quarter of a luma sample is an eighth of a chroma sample
+    assert components("h264") == list(range(-8, 9))
+    # MPEG-2: half-sample vectors divided by two towards zero (13818-2, 7.6.3.7)
+    assert components("mpeg2") == [4 * h for h in (-2, -1, -1, 0, 0, 0, 1, 1, 2)]
+    # MPEG-4 and H.263: quarter chroma positions become half ones (H.263, Table 15)
+    assert components("mpeg4") == [4 * h for h in (-2, -1, -1, -1, 0, 1, 1, 1, 2)]
+    assert components("h263") == components("mpeg4")
+    # full-resolution chroma moves like luma
+    assert components("h264", 0) == [2 * d for d in range(-8, 9)]
+    assert components("mpeg2", 0) == [2 * d for d in range(-8, 9, 2)]
+
+
+def test_chroma_vector_of_four_luma_vectors() -> None:
+    # sixteenths 0 1 2 | 3 .. 13 | 14 15 round to 0, a half, 1 (14496-2, Table 7-9)
+    sixteenths = [chroma_component_of_four(total) // 4 for total in range(16)]
+    assert sixteenths == [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2]
+    for total in range(-64, 65):
+        assert chroma_component_of_four(total + 16) == chroma_component_of_four(total) + 8
+        assert chroma_component_of_four(-total) == -chroma_component_of_four(total)
+
+
+def test_unknown_standard_is_refused() -> None:
+    with pytest.raises(UsageError, match="'vp9'"):
+        filter_of("vp9")
