@@ -80,11 +80,12 @@ def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[i
             raise SourceError("no_key_frame", f"packet {target} comes before the first key frame")
         if place > 0 and target != keys[place] and rank[target] < rank[keys[place]]:
             place -= 1
-        start = int(keys[place])
-        if runs and start < runs[-1].stop:
-            runs[-1] = Run(start=runs[-1].start, stop=target + 1, targets=(*runs[-1].targets, target))
-        else:
-            runs.append(Run(start=start, stop=target + 1, targets=(target,)))
+        run = Run(start=int(keys[place]), stop=target + 1, targets=(target,))
+        # a leading picture reaches back over the run that its key picture began
+        while runs and run.start < runs[-1].stop:
+            before = runs.pop()
+            run = Run(start=min(before.start, run.start), stop=run.stop, targets=(*before.targets, *run.targets))
+        runs.append(run)
     return runs
 
 

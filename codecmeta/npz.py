@@ -10,6 +10,8 @@ import io
 import json
 import os
 import secrets
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -30,6 +32,11 @@ MAX_SIDE = 1 << 16
 # A deflated file may unfold freely up to this, and beyond it only to a multiple of its own size.
 FREE_BYTES = 256 << 20
 MAX_RATIO = 100
+
+# What zipfile raises on files that are no archive, or damaged ones.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error)
+# What NumPy's parser of array headers raises.
+_UNPARSABLE = (ValueError, TypeError, KeyError, SyntaxError, RecursionError, tokenize.TokenError)
 
 Array = NDArray[Any]
 
@@ -167,7 +174,7 @@ def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[dict[str, Any
                 return _read_archive(name, archive, os.fstat(file.fileno()).st_size, max_bytes)
         except MetaFormatError:
             raise
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise MetaFormatError(name, None, f"not a readable .npz ({error})") from error
 
 
@@ -185,7 +192,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
                 return _read_info(name, archive, archive.getinfo("info.npy"))
         except MetaFormatError:
             raise
-        except (KeyError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except (KeyError, *_UNREADABLE) as error:
             raise MetaFormatError(name, "info", f"cannot be read ({error})") from error
 
 
@@ -254,7 +261,7 @@ def _read_header(
                 shape, fortran, dtype = np.lib.format.read_array_header_2_0(member, max_header_size=10_000)
             else:
                 raise ValueError(f"version {version}")
-        except ValueError as error:
+        except _UNPARSABLE as error:
             raise MetaFormatError(path, name, f"is not a .npy array ({error})") from error
         header = member.tell()
     if dtype.hasobject or dtype.fields is not None:

@@ -1,0 +1,70 @@
+"""Small videos made on the spot, for shapes that no shipped clip has."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+
+def picture(index: int, *, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
+    """A gradient with a square that moves three pixels a frame, RGB."""
+    y, x = np.mgrid[:height, :width]
+    image = np.stack([2 * x, 3 * y, x + y], axis=-1).astype(np.uint8)
+    left = (3 * index) % (width - 16)
+    image[20:36, left : left + 16] = (240, 40, 40)
+    return image
+
+
+def write_video(
+    path: Path,
+    *,
+    codec: str = "libx264",
+    frames: int = 20,
+    width: int = 96,
+    height: int = 64,
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    first_pts: int = 0,
+    image: NDArray[np.uint8] | None = None,
+    container: str | None = None,
+) -> Path:
+    """Encode `frames` pictures at 25 fps; `image` stands still if it is given."""
+    with av.open(str(path), "w", format=container) as output:
+        stream = output.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        stream.thread_count = 1
+        stream.options = {"g": "8"} | (options or {})
+        for index in range(frames):
+            rgb = picture(index, width=width, height=height) if image is None else image
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt)
+            frame.pts = index + first_pts
+            frame.time_base = Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """A second of silence."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=8000)
+        stream.layout = "mono"
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        samples.sample_rate = 8000
+        samples.pts = 0
+        output.mux(stream.encode(samples))
+        output.mux(stream.encode(None))
+    return path
+
+
+def decode_all(path: Path) -> list[av.VideoFrame]:
+    """Every frame of a video as plain PyAV gives them, one thread."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        assert isinstance(stream, av.video.stream.VideoStream)
+        stream.thread_count = 1
+        return list(container.decode(stream))

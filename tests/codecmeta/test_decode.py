@@ -1,0 +1,194 @@
+"""Frames by seeking against frames by decoding from the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from codecmeta import decode, picture, timeline
+from codecmeta.container import PacketTable, open_video, read_packets
+from codecmeta.errors import SourceError
+from codecmeta.feed import read_payloads
+from tests.codecmeta.make_video import decode_all, write_video
+
+
+def line_up(video: object, packets: PacketTable) -> timeline.Timeline:
+    if timeline.has_usable_pts(packets):
+        return timeline.from_pts(packets)
+    order = decode.presentation_order(video, packets)  # type: ignore[arg-type]
+    return timeline.from_decoder(order, packets=packets.size.size, ticks=1)
+
+
+def sought(path: Path, places: list[int], *, short_side: int = 10_000) -> dict[int, np.ndarray]:
+    """RGB of frames by their place in presentation order."""
+    with open_video(path) as video:
+        packets = read_packets(video)
+        line = line_up(video, packets)
+        targets = [int(line.packet[place]) for place in places]
+        place_of = dict(zip(targets, places, strict=True))
+        decoder = decode.Decoder(video, packets)
+        found = {}
+        for run in decode.plan_runs(packets, line.rank, targets):
+            for shown in decoder.decode(run):
+                if shown.packet in place_of:
+                    found[place_of[shown.packet]] = picture.to_rgb(shown.frame, short_side=short_side, rotation=0)
+        assert decoder.errors == decoder.corrupt == 0
+    return found
+
+
+def compare(path: Path, *, step: int = 1) -> int:
+    expected = decode_all(path)
+    places = list(range(0, len(expected), step))
+    found = sought(path, places)
+    assert sorted(found) == places
+    for place in places:
+        plain = picture.to_rgb(expected[place], short_side=10_000, rotation=0)
+        assert np.array_equal(found[place], plain), (path.name, place)
+    if len(expected) > 1 and not np.array_equal(found[0], found[places[-1]]):
+        other = picture.to_rgb(expected[places[-1]], short_side=10_000, rotation=0)
+        assert not np.array_equal(found[0], other)
+    return len(expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["cut_h264.mkv", "noise_mpeg4.avi", "pan_hevc.mp4", "objects_vp9.webm", "still_h264.mp4"]
+)
+def test_every_frame_of_own_clips(data: Path, name: str) -> None:
+    compare(data / name, step=5)
+
+
+PYRAMID = {"bf": "3", "refs": "4", "g": "12", "b-pyramid": "normal"}
+
+
+@pytest.mark.parametrize("step", [1, 3, 7])
+def test_b_pyramid(tmp_path: Path, step: int) -> None:
+    path = write_video(
+        tmp_path / "b.mp4", frames=40, options={"bf": "3", "refs": "4", "g": "12", "b-pyramid": "normal"}
+    )
+    assert compare(path, step=step) == 40
+
+
+def test_open_gop(tmp_path: Path) -> None:
+    """Pictures shown before the key picture they follow in the stream need the GoP before."""
+    path = write_video(
+        tmp_path / "open.mp4", codec="libx264", frames=40, options={"g": "10", "bf": "3", "x264-params": "open-gop=1"}
+    )
+    with open_video(path) as video:
+        packets = read_packets(video)
+        line = timeline.from_pts(packets)
+    keys = np.flatnonzero(packets.key)
+    led = [p for p in range(packets.size.size) for k in keys if k < p and line.rank[p] < line.rank[k]]
+    assert led, "the clip has no leading pictures"
+    assert compare(path) == 40
+    assert compare(path, step=3) == 40
+    leading = [int(line.rank[p]) for p in led]
+    assert sorted(sought(path, leading)) == sorted(leading)
+
+
+@pytest.mark.parametrize("ending", ["ts", "h264"])
+def test_streams_that_cannot_be_sought_by_index(tmp_path: Path, ending: str) -> None:
+    path = write_video(tmp_path / f"clip.{ending}", frames=30, options={"bf": "2"})
+    assert compare(path, step=4) == 30
+
+
+def test_real_clips(clips: Path) -> None:
+    for path in sorted(path for path in clips.rglob("*.*") if path.suffix != ".md"):
+        if path.stat().st_size < 1_000_000:
+            compare(path, step=17)
+
+
+def test_only_what_is_needed_is_decoded(data: Path) -> None:
+    with open_video(data / "event_h264.mp4") as video:
+        packets = read_packets(video)
+        line = timeline.from_pts(packets)
+        runs = decode.plan_runs(packets, line.rank, [int(line.packet[place]) for place in (0, 1, 151, 299)])
+    assert [run.start for run in runs] == [0, 150, 270]
+    assert sum(run.stop - run.start for run in runs) < 60
+
+
+def test_transport_stream_that_starts_inside_a_gop(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.ts", frames=30, options={"g": "10", "bf": "2"})
+    with av.open(str(whole)) as source:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+    content = whole.read_bytes()
+    part = tmp_path / "part.ts"
+    begin = (packets[4].pos or 0) // 188 * 188
+    part.write_bytes(content[: 188 * 3] + content[begin:])
+    with open_video(part) as video:
+        table = read_packets(video)
+        line = timeline.from_pts(table)
+        first_key = int(np.flatnonzero(table.key)[0])
+    assert first_key > 0
+    assert line.leading >= first_key
+    assert line.packet.min() >= first_key
+    frames = sought(part, list(range(line.packet.size)))
+    tail = decode_all(whole)[-len(frames) :]
+    for place, frame in frames.items():
+        assert np.array_equal(frame, picture.to_rgb(tail[place], short_side=10_000, rotation=0))
+
+
+def test_geometry_that_changes_is_refused(tmp_path: Path) -> None:
+    small = write_video(tmp_path / "small.ts", frames=12)
+    large = write_video(tmp_path / "large.ts", frames=12, width=128, height=96, first_pts=12)
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    with pytest.raises(SourceError) as caught, open_video(both) as video:
+        packets = read_packets(video)
+        line_up(video, packets)
+    assert caught.value.code == "varying_geometry"
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "options"),
+    [
+        ("yuv420p", {}),
+        ("yuv444p", {}),
+        ("yuv422p", {}),
+        ("yuvj420p", {}),
+        ("yuv420p10le", {"profile": "high10"}),
+    ],
+)
+def test_rgb_is_right_whatever_the_source(tmp_path: Path, pix_fmt: str, options: dict[str, str]) -> None:
+    """Grey levels survive range, depth and subsampling."""
+    ramp = np.repeat(np.repeat(np.linspace(0, 255, 12).astype(np.uint8)[None], 64, 0), 8, 1)
+    image = np.repeat(ramp[..., None], 3, -1)
+    path = write_video(tmp_path / "ramp.mp4", frames=3, pix_fmt=pix_fmt, image=image, options={"crf": "1", **options})
+    rgb = sought(path, [1])[1]
+    assert rgb.shape == (64, 96, 3)
+    assert rgb.dtype == np.uint8
+    assert np.abs(rgb.astype(int) - image).max() <= 4
+
+
+def test_size_and_rotation() -> None:
+    assert picture.scaled_size(1920, 1080, short_side=384) == (683, 384)
+    assert picture.scaled_size(1080, 1920, short_side=384) == (384, 683)
+    assert picture.scaled_size(320, 240, short_side=384) == (320, 240)
+    image = np.zeros((32, 48, 3), np.uint8)
+    image[:8, :8] = 255
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    turned = picture.to_rgb(frame, short_side=100, rotation=-90)
+    assert turned.shape == (48, 32, 3)
+    assert turned[:8, -8:].min() == 255, "clockwise: the top left corner goes to the top right"
+    assert turned[-8:, :8].max() == 0
+
+
+def test_payloads_are_the_packets(data: Path) -> None:
+    for name in ("event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi"):
+        with av.open(str(data / name)) as source:
+            expected = [bytes(packet) for packet in source.demux(video=0) if packet.size]
+        with open_video(data / name) as video:
+            packets = read_packets(video)
+            found = dict(read_payloads(video, packets, [55, 3, 3, 40]))
+        assert found == {number: expected[number] for number in (3, 40, 55)}
+
+
+def test_payloads_of_a_raw_stream(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.h264", frames=30)
+    with av.open(str(path)) as source:
+        expected = [bytes(packet) for packet in source.demux(video=0) if packet.size]
+    with open_video(path) as video:
+        found = dict(read_payloads(video, read_packets(video), [29, 9]))
+    assert found == {number: expected[number] for number in (9, 29)}
