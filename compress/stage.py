@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -174,6 +173,16 @@ class BeforeLLM(Protocol):
 @runtime_checkable
 class InsideLLM(Protocol):
     """A method that merges visual tokens between two decoder layers."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Decoder layers whose attention it reads, ascending."""
+        ...
+
+    @property
+    def merge_layer(self) -> int:
+        """The decoder layer before which it merges."""
+        ...
 
     def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:
         """Plan over n visual tokens, from scores (layers, n) and the residual stream (n, D)."""

@@ -1,0 +1,133 @@
+"""MATM: merge the visual tokens that the prompt attends to least, between two decoder layers (MeToM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from compress.budget import round_half_up
+from compress.errors import ConfigError, ShapeError
+from compress.ops.similarity import check_finite, unit
+from compress.plan import MergePlan
+from compress.stage import Compression
+
+TILE = 2**23
+"""Similarities held at a time: 32 MB."""
+
+Average = Literal["mean", "sequential"]
+Query = Literal["last", "text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MATM:
+    """Multi-layer attention token merging.
+
+    A token's importance is the attention that it receives, averaged over ``layers`` (over heads before that). The
+    least important ``merge_percent`` per cent merge, each into the most similar token that stays, right after the last
+    of the layers. Tokens that stay keep their position ids.
+
+    Attributes:
+        layers: decoder layers (from 0) whose attention counts, ascending.
+        merge_percent: R, in [0, 100]; at least one token stays.
+        average: a token and those that join it become their plain ``mean``, or halve one after the other in order of
+            position (``sequential``, as HoliTom's code does).
+        query: whose attention counts, that of the ``last`` prompt token or the mean of all ``text`` tokens after the
+            video; the adapter that takes the scores obeys it.
+
+    Raises:
+        ConfigError: a field is outside its range.
+    """
+
+    layers: tuple[int, ...] = (13, 14, 15)
+    merge_percent: float = 50.0
+    average: Average = "mean"
+    query: Query = "last"
+
+    def __post_init__(self) -> None:
+        if (
+            not self.layers
+            or self.layers[0] < 0
+            or any(a >= b for a, b in zip(self.layers, self.layers[1:], strict=False))
+        ):
+            raise ConfigError(f"layers is {self.layers}; give one or more layer numbers, ascending from 0")
+        if not 0 <= self.merge_percent <= 100:
+            raise ConfigError(f"merge_percent is {self.merge_percent}; allowed is [0, 100]")
+        if self.average not in ("mean", "sequential"):
+            raise ConfigError(f"average is {self.average!r}; allowed are 'mean' and 'sequential'")
+        if self.query not in ("last", "text"):
+            raise ConfigError(f"query is {self.query!r}; allowed are 'last' and 'text'")
+
+    @property
+    def merge_layer(self) -> int:
+        """The decoder layer before which the tokens merge."""
+        return self.layers[-1] + 1
+
+    def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:
+        """Merge n visual tokens.
+
+        Args:
+            scores: (len(layers), n), attention received at each layer, mean over heads; or (n,), already averaged.
+            hidden: (n, D), the residual stream before layer ``merge_layer``, any float dtype.
+
+        Returns:
+            The plan; tokens that stay are in their order.
+
+        Raises:
+            ShapeError: sizes do not match, or values are not finite.
+        """
+        if hidden.dim() != 2 or not hidden.is_floating_point():
+            raise ShapeError(
+                f"hidden has shape {tuple(hidden.shape)} and dtype {hidden.dtype}; allowed is float (n, D)"
+            )
+        count = hidden.shape[0]
+        if scores.shape not in ((count,), (len(self.layers), count)):
+            raise ShapeError(
+                f"scores have shape {tuple(scores.shape)}; {count} tokens at {len(self.layers)} layers take "
+                f"{(len(self.layers), count)} or {(count,)}"
+            )
+        merged = min(round_half_up(self.merge_percent / 100 * count), count - 1) if count else 0
+        if merged <= 0:
+            plan = MergePlan.identity(count, device=hidden.device)
+            return Compression(method="matm", plan=plan, frames=0, nominal=count)
+        check_finite(hidden, name="visual tokens")
+        check_finite(scores.reshape(-1, count).T, name="scores of visual tokens")
+        importance = scores.reshape(-1, count).float().mean(dim=0)
+        order = importance.sort(descending=True, stable=True).indices
+        keep = order[: count - merged].sort().values
+        others = order[count - merged :].sort().values
+
+        anchors = unit(hidden.index_select(0, keep))
+        nearest = [
+            (hidden.index_select(0, block).float() @ anchors.T).argmax(dim=1)
+            for block in others.tensor_split(max(1, -(-merged * len(keep) // TILE)))
+        ]
+        row = torch.cat(nearest)
+        joined = torch.zeros(len(keep), dtype=torch.int64, device=hidden.device)
+        joined.index_add_(0, row, torch.ones_like(row))
+        if self.average == "mean":
+            own = 1 / (1 + joined)
+            weight = own[row]
+        else:
+            own = torch.exp2(-joined.double())
+            weight = torch.exp2(-(joined[row] - _place_in_row(row, joined)).double())
+        anchor_row = torch.arange(len(keep), device=hidden.device)
+        plan = MergePlan.from_entries(
+            torch.cat((anchor_row, row)),
+            torch.cat((keep, others)),
+            torch.cat((own, weight)),
+            keep=keep,
+            count_in=count,
+        )
+        return Compression(method="matm", plan=plan, frames=0, nominal=count - merged)
+
+
+def _place_in_row(row: Tensor, size: Tensor) -> Tensor:
+    """How many earlier entries share each entry's row."""
+    order = row.sort(stable=True).indices
+    start = size.cumsum(0) - size
+    place = torch.empty_like(row)
+    place[order] = torch.arange(len(row), device=row.device) - start[row[order]]
+    return place

@@ -1,0 +1,95 @@
+"""The registry tells the truth about its classes; pipelines have the hooks of their stages."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from compress.compressor import Pipeline
+from compress.errors import ConfigError
+from compress.infomerge import InfoMerge
+from compress.methods import HOOKS, METHODS, Method, build, find
+from compress.metom import BTM, MATM, RPM, MeToM
+from compress.stage import BeforeEncoder, BeforeLLM, InsideLLM, PlansFrames, Signals
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_entries_agree_with_their_classes(method: Method) -> None:
+    loaded = method.load()
+    assert tuple(hook for hook in HOOKS if hasattr(loaded, hook)) == method.hooks
+    fields = {field.name for field in dataclasses.fields(loaded)}
+    assert set(method.switches) <= fields
+    assert loaded.__dataclass_params__.frozen
+    with pytest.raises(TypeError):
+        loaded(0.3)
+
+
+def test_build_from_text() -> None:
+    assert build("btm", retention=0.25, settings={"tau_tem": "0.8", "refill": "true"}) == BTM(
+        retention=0.25, tau_tem=0.8, refill=True
+    )
+    assert build("metom", retention=0.5, settings={"layers": "3,4", "window": "2"}) == MeToM(
+        retention=0.5, layers=(3, 4), window=2
+    )
+    assert build("infomerge", settings={"budget": "paper", "alpha": "0.5"}) == InfoMerge(budget="paper", alpha=0.5)
+    assert build("rpm", retention=0.6) == RPM(target_keep=0.6)
+    assert build("matm", retention=0.25).merge_percent == 75
+    with pytest.raises(ConfigError, match="there is no method 'x'"):
+        find("x")
+    with pytest.raises(ConfigError, match="no field"):
+        build("btm", settings={"tua": "1"})
+
+
+def test_registry_alone_imports_no_torch() -> None:
+    code = "import sys, compress.methods; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = "import sys, compress.metom; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 1
+
+
+def test_metom_is_its_three_stages() -> None:
+    method = MeToM(retention=0.4, tau=0.2, layers=(1, 2), tau_tem=0.7)
+    assert isinstance(method, (PlansFrames, BeforeEncoder, BeforeLLM, InsideLLM))
+    assert method.btm == BTM(retention=0.4, tau_tem=0.7)
+    assert method.rpm == RPM(tau=0.2)
+    assert method.merge_layer == 3
+    rng = np.random.default_rng(0)
+    tokens, signals = torch.randn(4, 9, 6), Signals(density=rng.random((4, 9)), packet_size=[1, 2, 3, 4])
+    ours, alone = method.before_llm(tokens, signals), method.btm.before_llm(tokens, signals)
+    assert torch.equal(ours.plan.keep, alone.plan.keep)
+    density = rng.random((2, 5, 5))
+    assert method.before_encoder(density).achieved == method.rpm.before_encoder(density).achieved
+    with pytest.raises(ConfigError, match="tau_tem"):
+        MeToM(tau_tem=2)
+
+
+def test_pipeline_has_the_hooks_of_its_stages() -> None:
+    pipeline = Pipeline(RPM(), InfoMerge(retention=0.2), MATM())
+    assert isinstance(pipeline, BeforeEncoder)
+    assert isinstance(pipeline, BeforeLLM)
+    assert isinstance(pipeline, InsideLLM)
+    assert not isinstance(pipeline, PlansFrames)
+    assert not isinstance(Pipeline(InfoMerge()), InsideLLM)
+    assert pipeline.retention == 0.2
+    assert pipeline.merge_layer == 16
+    tokens = torch.randn(5, 9, 6)
+    assert pipeline.before_llm(tokens, Signals()).achieved == 9
+    assert repr(pipeline).startswith("Pipeline(stages=(RPM(")
+    assert copy.copy(pipeline) == pipeline == pickle.loads(pickle.dumps(pipeline))
+    assert hash(pipeline) == hash(Pipeline(RPM(), InfoMerge(retention=0.2), MATM()))
+
+
+def test_bad_pipelines_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one"):
+        Pipeline()
+    with pytest.raises(ConfigError, match="no stage"):
+        Pipeline(3)
+    with pytest.raises(ConfigError, match="BTM and InfoMerge both have before_llm"):
+        Pipeline(BTM(), InfoMerge())
