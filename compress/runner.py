@@ -23,6 +23,7 @@ from codecmeta import CodecMetaError, __version__, load
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import TOKEN_GRID
 from compress.errors import CompressError, ConfigError
+from compress.settings import list_settings
 from compress.stage import BeforeLLM, Compression
 from compress.token_file import write_tokens, write_whole
 from compress.video import CompressedVideo, MapChoice, Stopwatch, compress_video
@@ -83,18 +84,16 @@ class Job:
     @property
     def options(self) -> dict[str, Any]:
         """Everything that decides what comes out, as it is recorded and compared."""
-        fields = dataclasses.asdict(self.method) if dataclasses.is_dataclass(self.method) else {}  # type: ignore[arg-type]
-        options = {
+        described = list_settings(self.method) if dataclasses.is_dataclass(self.method) else []
+        return {
             "format": REPORT_FORMAT,
             "version": __version__,
             "method": self.name,
-            "fields": fields,
+            "fields": {setting.name: setting.value for setting in described},
             "encoder": dataclasses.asdict(self.encoder),
             "map": self.map,
             "device": self.device,
         }
-        plain: dict[str, Any] = json.loads(json.dumps(options, default=str))
-        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,11 +198,15 @@ def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> V
         if kept is not None:
             return dataclasses.replace(kept, video=name, status="kept", out=str(outputs["tokens"]))
         return _compress(name, path, outputs, job, digest)
-    except (CodecMetaError, CompressError, OSError, MemoryError) as error:
-        message = str(error) or type(error).__name__
+    except (CodecMetaError, CompressError, OSError) as error:
+        message = str(error)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        message = f"out of memory on {job.device}: {error}"
     except Exception as error:  # a fault of ours must not stop the other videos
         message = f"internal error, please report it: {type(error).__name__}: {error}"
-    return VideoReport(video=name, status="failed", message=message, method=job.name, retention=job.retention)
+    return VideoReport(
+        video=name, status="failed", message=" ".join(message.split()), method=job.name, retention=job.retention
+    )
 
 
 def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport:

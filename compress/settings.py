@@ -1,8 +1,4 @@
-"""The fields of a method as text: listed with types and values, and set from `name=value`.
-
-A method is a frozen dataclass whose fields are plain values, or stages that are such dataclasses themselves; the
-name of a field inside a stage is `stage.field`, for example `btm.tau_tem`.
-"""
+"""The fields of a method as text: listed with types and values, and set from `name=value`."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ class Setting:
     """A field of a method that text can set.
 
     Attributes:
-        name: with the stage in front of it, if any.
+        name: of the field.
         kind: what it takes, in words.
         value: what it is now, as text that would set it.
     """
@@ -33,10 +29,10 @@ class Setting:
 
 
 def list_settings(method: object) -> list[Setting]:
-    """All fields of a method and of its stages, in order of declaration."""
+    """All fields of a method, in order of declaration."""
     return [
-        Setting(name=name, kind=_describe(annotation), value=_render(value))
-        for name, annotation, value in _walk(method, "")
+        Setting(name=name, kind=_describe(annotation), value=_render(getattr(method, name)))
+        for name, annotation in _annotations(method).items()
     ]
 
 
@@ -46,40 +42,20 @@ def configure(method: Method, settings: Mapping[str, str]) -> Method:
     Raises:
         ConfigError: a field does not exist, its text cannot be understood, or the method refuses the values.
     """
-    known = {name: annotation for name, annotation, _ in _walk(method, "")}
+    known = _annotations(method)
     for name in settings:
         if name not in known:
             raise ConfigError(f"{type(method).__name__} has no field {name!r}; its fields are {', '.join(known)}")
-    return _replace(method, {name: _parse(name, known[name], text) for name, text in settings.items()})
+    values = {name: _parse(name, known[name], text) for name, text in settings.items()}
+    return dataclasses.replace(method, **values)  # type: ignore[type-var]
 
 
-def _walk(method: object, prefix: str) -> list[tuple[str, Any, object]]:
-    """(name, annotation, value) of every field that is not a stage, stages unfolded."""
+def _annotations(method: object) -> dict[str, Any]:
+    """Field -> annotation of a dataclass."""
     if not dataclasses.is_dataclass(method) or isinstance(method, type):
         raise ConfigError(f"{type(method).__name__} is no dataclass and has no fields to set")
     hints = get_type_hints(type(method))
-    found: list[tuple[str, Any, object]] = []
-    for field in dataclasses.fields(method):
-        value = getattr(method, field.name)
-        if dataclasses.is_dataclass(value):
-            found += _walk(value, f"{prefix}{field.name}.")
-        elif field.init:
-            found.append((prefix + field.name, hints[field.name], value))
-    return found
-
-
-def _replace(method: Method, values: Mapping[str, object]) -> Method:
-    changes: dict[str, object] = {}
-    inner: dict[str, dict[str, object]] = {}
-    for name, value in values.items():
-        stage, dot, rest = name.partition(".")
-        if dot:
-            inner.setdefault(stage, {})[rest] = value
-        else:
-            changes[name] = value
-    for stage, part in inner.items():
-        changes[stage] = _replace(getattr(method, stage), part)
-    return dataclasses.replace(method, **changes) if changes else method  # type: ignore[type-var]
+    return {field.name: hints[field.name] for field in dataclasses.fields(method) if field.init}
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
@@ -150,7 +126,7 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not (name.strip() and equals):
-            raise ConfigError(f"{text!r} sets nothing; write FIELD=VALUE, for example btm.tau_tem=0.85")
+            raise ConfigError(f"{text!r} sets nothing; write FIELD=VALUE, for example tau_tem=0.85")
         if name.strip() in settings:
             raise ConfigError(f"{name.strip()} is set twice: {settings[name.strip()]!r} and {value!r}")
         settings[name.strip()] = value.strip()

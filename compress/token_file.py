@@ -95,7 +95,8 @@ def write_tokens(
     }
     # One entry, because safetensors writes several in an order that changes from run to run.
     metadata = {"compress": json.dumps(about)}
-    content = safetensors.torch.save({name: a.cpu().contiguous() for name, a in arrays.items()}, metadata)
+    # Clones, because safetensors refuses arrays that share memory, as those of an identity plan do.
+    content = safetensors.torch.save({name: array.cpu().clone() for name, array in arrays.items()}, metadata)
     write_whole(path, content)
     return len(content)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import COVERED, GRID, TOKEN_GRID
 from compress.errors import ConfigError, SignalError
-from compress.stage import BeforeEncoder, BeforeLLM, Compression, Signals
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
 
 if TYPE_CHECKING:
     from codecmeta.meta import MapName, VideoMeta
@@ -111,6 +111,8 @@ def compress_video(
         )
     watch, place = stopwatch or Stopwatch(), torch.device(device)
     sources: dict[str, str] = {"packet_size": "mean packet of the frame's GoP"}
+    if isinstance(method, InsideLLM):
+        sources["inside_llm"] = "skipped: there is no language model"
     notes: list[str] = []
     with watch.stage("density"):
         chosen = choose_map(meta, map)

@@ -18,6 +18,7 @@ from torch import Tensor
 from codecmeta import VideoMeta
 from compress.encoders import SpectralEncoder
 from compress.errors import CompressError, ConfigError, SignalError
+from compress.infomerge import InfoMerge
 from compress.metom.btm import BTM
 from compress.metom.rpm import RPM
 from compress.runner import Job, find_metas, output_paths, run
@@ -244,6 +245,23 @@ def test_fault_of_a_method_is_reported_and_does_not_stop_the_run(meta_folder: Pa
     reports = list(run(meta_folder, tmp_path / "out", Job(method=Faulty(), name="faulty", retention=1.0)))
     assert [r.status for r in reports] == ["failed", "failed"]
     assert all("internal error" in r.message and "out of luck" in r.message for r in reports)
+
+
+def test_infinite_constant_is_recorded(meta_folder: Path, tmp_path: Path) -> None:
+    hard = Job(method=InfoMerge(lam=float("inf")), name="infomerge", retention=0.1)
+    assert [r.status for r in run(meta_folder, tmp_path / "out", hard)] == ["done", "done"]
+    assert [r.status for r in run(meta_folder, tmp_path / "out", hard)] == ["kept", "kept"]
+    record = json.loads((tmp_path / "out" / "one.mp4.json").read_text())
+    assert record["options"]["fields"]["lam"] == "inf"
+    soft = replace(hard, method=InfoMerge(lam=12.0))
+    assert [r.status for r in run(meta_folder, tmp_path / "out", soft)] == ["done", "done"]
+
+
+def test_everything_kept_is_a_plan_too(meta_folder: Path, tmp_path: Path) -> None:
+    whole = Job(method=InfoMerge(retention=1.0), name="infomerge", retention=1.0)
+    for report in run(meta_folder, tmp_path / "out", whole):
+        assert report.tokens_out == report.tokens_in == 1176
+        assert torch.equal(read_tokens(report.out or "").plan.keep, torch.arange(1176))
 
 
 def test_unwritable_output_is_a_failure_of_that_video(meta_folder: Path, tmp_path: Path) -> None:

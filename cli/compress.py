@@ -1,0 +1,324 @@
+"""The command line `compress`: shorten the visual tokens of videos, list the methods, count operations."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from compress.runner import VideoReport
+
+Map = Literal["auto", "carried", "texture", "innovation", "none"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Shorten the visual tokens of Video-LLMs with what the video codec already knows, without training.",
+)
+
+STAGES = ("load", "density", "encode", "compress", "save", "plot")
+WIDE = 150
+"""Columns of a table that is not printed on a terminal."""
+
+
+@app.command()
+def run(
+    meta: Annotated[Path, typer.Option(help="Folder of .npz files from `codecmeta extract`, or one of them.")],
+    out: Annotated[Path, typer.Option(help="Output folder; it mirrors the input folder.")] = Path("tokens"),
+    method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
+    retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            show_default=False,
+            help="Set a constant of the method, for example tau_tem=0.85; may be repeated. "
+            "`compress methods NAME` lists them.",
+        ),
+    ] = None,
+    density: Annotated[
+        Map,
+        typer.Option(
+            "--map",
+            help="Where the density of patches comes from; auto is carried, else texture. "
+            "Without residuals nothing is merged before the encoder.",
+        ),
+    ] = "auto",
+    plot: Annotated[bool, typer.Option("--plot", help="Draw kept and merged tokens of each video as PNG.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(show_default=False, help="Write one self-contained page over all videos."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object per video on standard output, and nothing else there."),
+    ] = False,
+) -> None:
+    """Shorten the tokens of every video under a folder.
+
+    Per video it writes NAME.safetensors (tokens, plan, positions) and NAME.json (report). Running the same
+    command again does only what is missing or stale.
+
+    Exit code: 0 all done, 1 some videos failed, 2 wrong usage.
+    """
+    from compress.errors import ConfigError
+    from compress.methods import build
+    from compress.report import render_page
+    from compress.runner import Job, find_metas
+    from compress.runner import run as run_job
+    from compress.settings import parse_assignments
+    from compress.token_file import write_whole
+
+    try:
+        chosen = build(method, retention=retention, settings=parse_assignments(assignments or []))
+        job = Job(
+            method=chosen,
+            name=method,
+            retention=getattr(chosen, "retention", retention),
+            map=density,
+            device=device,
+            plot=plot,
+            overwrite=overwrite,
+        )
+        count = len(find_metas(meta))
+    except ConfigError as error:
+        _refuse(error)
+    reports: list[VideoReport] = []
+    with _Progress(count, hidden=as_json) as progress:
+        for report in run_job(meta, out, job):
+            reports.append(report)
+            progress.advance(report)
+            if as_json:
+                print(report.to_json(), flush=True)  # noqa: T201
+    if html is not None:
+        page = render_page(reports, title=f"compress run: {method}, retention {job.retention:g}")
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(html, page.encode("utf-8"))
+    if not as_json:
+        _print_reports(_console(), reports)
+    raise typer.Exit(int(any(report.status == "failed" for report in reports)))
+
+
+@app.command()
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(show_default=False, help="A method: its constants, with what --set takes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per method.")] = False,
+) -> None:
+    """List the methods: stages, signals they need, source, switches; or the constants of one."""
+    import json
+
+    from compress.errors import ConfigError
+    from compress.methods import METHODS, build, find
+    from compress.settings import list_settings
+
+    try:
+        entries = [find(name)] if name is not None else list(METHODS.values())
+    except ConfigError as error:
+        _refuse(error)
+    if as_json:
+        for entry in entries:
+            described = {
+                "name": entry.name,
+                "summary": entry.summary,
+                "stages": entry.hooks,
+                "signals": entry.signals,
+                "source": entry.source,
+                "fields": {setting.name: setting.value for setting in list_settings(build(entry.name))},
+            }
+            print(json.dumps(described))  # noqa: T201
+        return
+    console = _console()
+    if name is not None:
+        (entry,) = entries
+        console.print(f"[bold]{entry.name}[/]  {entry.summary}\n[dim]{entry.source}[/]", highlight=False)
+        table = _table("--set", "takes", "default")
+        for setting in list_settings(build(entry.name)):
+            table.add_row(setting.name, setting.kind, setting.value)
+        console.print(table)
+        return
+    table = _table("method", "what it does", "stages", "signals", "switches", "source")
+    for entry in entries:
+        table.add_row(
+            f"[bold]{entry.name}[/]",
+            entry.summary,
+            "\n".join(entry.hooks),
+            "\n".join(entry.signals),
+            ", ".join(entry.switches),
+            entry.source,
+        )
+    console.print(table)
+    console.print("compress run takes methods with the stage before_llm.", style="dim", highlight=False)
+
+
+@app.command()
+def flops(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+) -> None:
+    """Print the papers' FLOPs tables beside ours."""
+    import json
+
+    from compress.flops import paper_rows, tera
+
+    rows = paper_rows()
+    if as_json:
+        for row in rows:
+            print(  # noqa: T201
+                json.dumps(
+                    {
+                        "paper": row.paper,
+                        "host": row.host,
+                        "method": row.method,
+                        "tokens": float(row.tokens),
+                        "tflops": float(row.computed / 10**12),
+                        "share": float(row.share),
+                        "printed_tflops": row.printed,
+                        "printed_share": row.printed_share,
+                        "agrees": row.agrees,
+                    }
+                )
+            )
+        return
+    table = _table("paper", "model", "method", numbers=("tokens", "ours T", "paper T", "ours %", "paper %", ""))
+    for row in rows:
+        decimals = len(row.printed.partition(".")[2])
+        table.add_row(
+            row.paper,
+            row.host,
+            row.method,
+            f"{float(row.tokens):g}",
+            tera(row.computed, decimals=decimals),
+            row.printed,
+            f"{float(row.share):.1f}",
+            row.printed_share or "",
+            "[green]=[/]" if row.agrees else "[red]differs[/]",
+        )
+    console = _console()
+    console.print(table)
+    console.print(
+        "T: 10¹² multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-17), Qwen2-7B.",
+        style="dim",
+    )
+
+
+def _print_reports(console: Console, reports: Sequence[VideoReport]) -> None:
+    """One table over all videos, then what there is to say about single ones."""
+    from rich.markup import escape
+
+    from compress.picture import printable
+
+    shown = [stage for stage in STAGES if any(stage in report.seconds for report in reports)]
+    table = _table("video", numbers=("frames", "tokens in", "out", "retained", "per frame", "patches", "pairs", *shown))
+    for report in reports:
+        name = escape(printable(report.video, longest=60))
+        if report.status == "failed":
+            table.add_row(name, "[red]failed[/]")
+            continue
+        patches = report.merges.get("patches_encoded")
+        pairs = report.merges.get("pairs")
+        table.add_row(
+            name + (" [dim](done before)[/]" if report.status == "kept" else ""),
+            str(report.frames),
+            str(report.tokens_in),
+            str(report.tokens_out),
+            f"{100 * report.tokens_out / report.tokens_in:.1f} %",
+            f"{min(report.budgets)}-{max(report.budgets)}",
+            "-" if patches is None else f"{100 * patches / report.merges['patches_in']:.1f} %",
+            "-" if pairs is None else f"{pairs:g}",
+            *(f"{report.seconds[stage]:.2f}" if stage in report.seconds else "-" for stage in shown),
+        )
+    console.print(table)
+    console.print(
+        "per frame: tokens that leave · patches: share that the encoder sees after RPM · "
+        "pairs: tokens merged across frames · stages in seconds",
+        style="dim",
+    )
+    for report in reports:
+        if report.message:
+            style = "red" if report.status == "failed" else "yellow"
+            console.print(
+                f"[{style}]{escape(printable(report.video, longest=200))}[/]: {escape(report.message)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+
+class _Progress:
+    """A bar on a terminal, a line per video otherwise, on standard error."""
+
+    def __init__(self, total: int, *, hidden: bool) -> None:
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        self._hidden = hidden
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            *Progress.get_default_columns()[:2],
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=hidden or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("compress", total=total)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def advance(self, report: VideoReport) -> None:
+        """One more video is done."""
+        from compress.picture import printable
+
+        self._bar.advance(self._task)
+        if not (self._hidden or self._console.is_terminal):
+            result = f"{report.tokens_in} -> {report.tokens_out} tokens" if report.frames else report.message
+            print(f"{printable(report.video, longest=200)}: {report.status}, {result}", file=sys.stderr)  # noqa: T201
+
+
+def _console() -> Console:
+    """Standard output: as wide as the terminal, or wide enough where there is none."""
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def _table(*texts: str, numbers: Sequence[str] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for text in texts:
+        table.add_column(text, overflow="fold")
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
+    return table
+
+
+def _refuse(error: Exception) -> NoReturn:
+    """Wrong usage: say why on standard error and leave with 2."""
+    print(f"compress: {error}", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of the script `compress`."""
+    app()

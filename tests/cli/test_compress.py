@@ -1,0 +1,204 @@
+"""The command line `compress`: exit codes, what stands on standard output, resume, and failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import codecmeta
+from cli.compress import app
+from compress.token_file import read_tokens
+
+DATA = Path(__file__).resolve().parent.parent.parent / "data"
+KEYS = {"video", "method", "retention", "frames", "tokens_in", "tokens_out", "budgets", "seconds", "out"}
+
+
+def compress(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    """Standard output as JSON lines; fails if anything else stands there."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Metadata of small clips of the project: with residuals, without, and without pixels."""
+    folder = tmp_path_factory.mktemp("records")
+    options: dict[str, dict[str, Any]] = {
+        "full": {},
+        "no_residual": {"residual": "none"},
+        "no_pixels": {"residual": "none", "pixels": None},
+    }
+    for name, chosen in options.items():
+        codecmeta.extract(DATA / "cut_h264.mkv", frames="uniform:8", **chosen).save(folder / f"{name}.npz")
+    return {name: folder / f"{name}.npz" for name in options}
+
+
+@pytest.fixture
+def meta(records: dict[str, Path], tmp_path: Path) -> Path:
+    """A folder with one good video, in a folder of its own."""
+    folder = tmp_path / "meta"
+    (folder / "shots").mkdir(parents=True)
+    (folder / "shots" / "cut.mkv.npz").write_bytes(records["full"].read_bytes())
+    return folder
+
+
+def test_run_writes_tokens_and_a_table(meta: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tokens"
+    result = compress("run", "--meta", meta, "--out", out)
+    assert result.exit_code == 0, result.output
+    for expected in ("shots/cut.mkv", "1568", "encode", "compress"):
+        assert expected in result.stdout
+    file = read_tokens(out / "shots" / "cut.mkv.safetensors")
+    assert len(file.tokens) <= round(0.3 * 1568)
+    assert str(len(file.tokens)) in result.stdout
+    assert not list(out.rglob("*.png"))
+
+
+def test_json_is_one_line_per_video_and_nothing_else(meta: Path, records: dict[str, Path], tmp_path: Path) -> None:
+    (meta / "bad.npz").write_bytes(b"no archive")
+    (meta / os.fsdecode(b"n\xe4me\n.npz")).write_bytes(records["no_residual"].read_bytes())
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json", "--plot")
+    assert result.exit_code == 1
+    reports = lines(result)
+    assert [r["video"] for r in reports] == ["bad", os.fsdecode(b"n\xe4me\n"), "shots/cut.mkv"]
+    assert all(set(r) >= KEYS for r in reports)
+    bad, skipped, done = reports
+    assert bad["status"] == "failed"
+    assert bad["out"] is None
+    assert "bad.npz" in bad["message"]
+    assert skipped["status"] == "done"
+    assert "RPM skipped" in skipped["message"]
+    assert skipped["sources"]["rpm"] == "skipped"
+    assert done["sources"]["rpm"] == "carried"
+    assert done["message"] == ""
+    assert sum(done["budgets"]) == done["tokens_out"] == len(read_tokens(done["out"]).tokens)
+    assert Path(done["picture"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_second_run_keeps_what_is_done(meta: Path, records: dict[str, Path], tmp_path: Path) -> None:
+    command = ("run", "--meta", meta, "--out", tmp_path / "tokens", "--json")
+    assert [r["status"] for r in lines(compress(*command))] == ["done"]
+    (meta / "new.npz").write_bytes(records["no_residual"].read_bytes())
+    assert {r["video"]: r["status"] for r in lines(compress(*command))} == {"new": "done", "shots/cut.mkv": "kept"}
+    assert [r["status"] for r in lines(compress(*command, "--retention", "0.2"))] == ["done", "done"]
+    changed = compress(*command, "--retention", "0.2", "--set", "tau_tem=0.8")
+    assert [r["status"] for r in lines(changed)] == ["done", "done"]
+    again = compress(*command, "--retention", "0.2", "--set", "tau_tem=0.8")
+    assert [r["status"] for r in lines(again)] == ["kept", "kept"]
+    assert [r["tokens_out"] for r in lines(again)] == [r["tokens_out"] for r in lines(changed)]
+
+
+def test_missing_pixels_fail_that_video_and_name_the_command(
+    meta: Path, records: dict[str, Path], tmp_path: Path
+) -> None:
+    (meta / "blind.npz").write_bytes(records["no_pixels"].read_bytes())
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens")
+    assert result.exit_code == 1
+    assert "codecmeta extract cut_h264.mkv --pixels 384" in result.stdout.replace("\n", "")
+    assert (tmp_path / "tokens" / "shots" / "cut.mkv.safetensors").is_file()
+
+
+def test_missing_residuals_are_said_and_no_failure(records: dict[str, Path], tmp_path: Path) -> None:
+    result = compress("run", "--meta", records["no_residual"], "--out", tmp_path)
+    assert result.exit_code == 0
+    assert "RPM skipped" in result.stdout
+    asked = compress("run", "--meta", records["no_residual"], "--out", tmp_path / "b", "--map", "carried")
+    assert asked.exit_code == 1
+    assert "--maps carried" in asked.stdout.replace("\n", " ")
+
+
+def test_set_changes_what_comes_out(meta: Path, tmp_path: Path) -> None:
+    plain, unpaired = (
+        lines(compress("run", "--meta", meta, "--out", tmp_path / name, "--json", *more))[0]
+        for name, more in (("a", ()), ("b", ("--set", "tau_tem=1")))
+    )
+    assert plain["tokens_out"] < unpaired["tokens_out"] == round(0.3 * 1568)
+
+
+@pytest.mark.parametrize("method", ["metom", "infomerge"])
+def test_retention_is_a_bound_for_every_method(method: str, meta: Path, tmp_path: Path) -> None:
+    for retention in ("0.05", "0.5", "1"):
+        result = compress(
+            "run", "--meta", meta, "--out", tmp_path / retention, "--json", "--method", method, "--retention", retention
+        )
+        (report,) = lines(result)
+        assert 0 < report["tokens_out"] <= round(float(retention) * 1568)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--method", "best"), "best"),
+        (("--retention", "0"), "retention"),
+        (("--retention", "1.5"), "retention"),
+        (("--set", "tau"), "FIELD=VALUE"),
+        (("--set", "tau_hot=1"), "tau_tem"),
+        (("--set", "tau_tem=high"), "tau_tem"),
+        (("--set", "tau_tem=2"), "tau_tem"),
+        (("--map", "colours"), "colours"),
+        (("--device", "abacus"), "abacus"),
+        (("--meta", "/nowhere/at/all"), "codecmeta extract"),
+        (("--flag",), "--flag"),
+    ],
+)
+def test_wrong_usage_is_2_and_leaves_standard_output_empty(
+    arguments: tuple[str, ...], said: str, meta: Path, tmp_path: Path
+) -> None:
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert said in result.stderr
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_html_page_is_written(meta: Path, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "run.html"
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--html", page, "--plot")
+    assert result.exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "shots/cut.mkv" in text
+    assert "data:image/png;base64," in text
+
+
+def test_methods_lists_all_and_the_constants_of_one() -> None:
+    result = compress("methods")
+    assert result.exit_code == 0
+    assert "metom" in result.stdout
+    assert "infomerge" in result.stdout
+    one = compress("methods", "metom")
+    assert "tau_tem" in one.stdout
+    assert "0.9" in one.stdout
+    names = {entry["name"] for entry in lines(compress("methods", "--json"))}
+    assert {"metom", "infomerge"} <= names
+    assert compress("methods", "best").exit_code == 2
+
+
+def test_flops_prints_the_papers_rows_beside_ours() -> None:
+    result = compress("flops")
+    assert result.exit_code == 0
+    assert "InfoMerge Table 1" in result.stdout
+    assert "48.8" in result.stdout
+    rows = lines(compress("flops", "--json"))
+    assert len(rows) >= 12
+    assert all(row["agrees"] for row in rows)
+
+
+def test_help_is_quick_and_imports_no_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from cli.compress import app\n"
+        "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"
+        "print(sorted({'torch', 'numpy', 'numba', 'matplotlib', 'av'} & set(sys.modules)))"
+    )
+    root = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
+    assert done.stdout.strip() == "[]"
