@@ -117,10 +117,14 @@ class Video:
             self.container.seek(-(10**12), backward=True)
         except av.FFmpegError:
             # raw streams cannot be sought by time
-            index = self.stream.index
-            self.container.close()
-            self.container = _open(self.path)
-            self.stream = next(s for s in self.container.streams.video if s.index == index)
+            self.reopen()
+
+    def reopen(self) -> None:
+        """Open the file again, with a decoder that has not begun."""
+        index = self.stream.index
+        self.container.close()
+        self.container = _open(self.path)
+        self.stream = next(s for s in self.container.streams.video if s.index == index)
 
 
 @contextmanager

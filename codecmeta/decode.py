@@ -117,8 +117,9 @@ class Decoder:
             payloads: keep the packets of the pictures.
             coded_size: do not cut pictures to the display size, where the decoder can leave that.
         """
+        if video.stream.codec_context.is_open:
+            video.reopen()
         self._video = video
-        self._packets = packets
         self._payloads: dict[int, bytes] | None = {} if payloads else None
         self._coded_size = coded_size
         self.errors = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,8 @@ class Harvester:
         if sources and sources[0].context == "nothing" and not self._decodes:
             left = self._read_packets(sources[0], left)
             sources = sources[1:]
+            if left and not sources:
+                self._give_up(self._records[left[0]], int(self._timeline.rank[left[0]]))
         if left and (sources or self._decodes):
             self._read_pictures(sources, left)
         return Harvest(
@@ -239,9 +241,12 @@ class Harvester:
     def _require(self, record: FrameRecord, sources: Sequence[ResidualSource], evidence: Evidence) -> Reading:
         reading = self._read(record, sources, evidence)
         if reading is None:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in record.reasons.items())
-            raise SourceError("damaged", f"no source has the residual of frame {evidence.rank} ({reasons})")
+            self._give_up(record, evidence.rank)
         return reading
+
+    def _give_up(self, record: FrameRecord, place: int) -> NoReturn:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in record.reasons.items())
+        raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
 
     def _carried_energy(self, state: CarriedState) -> CarriedEnergy:
         height, width = self._video.height, self._video.width

@@ -1,0 +1,282 @@
+"""From a file to a record: what is in it, where it came from, and that it is the same every time."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import codecmeta
+from codecmeta import SamplingError, SourceError, UsageError, VideoMeta, extract, npz
+from codecmeta.h264.reader import ResidualReader
+from tests.codecmeta.make_video import decode_all, write_video
+
+CLIPS = ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi", "pan_hevc.mp4", "objects_vp9.webm", "still_h264.mp4"]
+SOURCES = dict(zip(CLIPS, ["bitstream", "bitstream", "motion", "proxy", "proxy", "bitstream"], strict=True))
+
+
+def identical(a: VideoMeta, b: VideoMeta) -> bool:
+    for name in npz.FIELDS:
+        x, y = getattr(a, name), getattr(b, name)
+        if (x is None) != (y is None) or (x is not None and not np.array_equal(x, y)):
+            return False
+    return bool(a.info == b.info)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_own_clips(data: Path, tmp_path: Path, name: str) -> None:
+    expected = json.loads((data / "expected.json").read_text())["clips"][name]
+    meta = extract(data / name, frames="uniform:9", motion=True, qp=True)
+    stream, signals = meta.info["stream"], meta.info["signals"]
+    assert (meta.width, meta.height, stream["codec"]) == (expected["width"], expected["height"], expected["codec"])
+    assert meta.info["verdict"]["frames"] == expected["frames"]
+    assert meta.info["verdict"]["state"] == "complete"
+    assert [gop.packets for gop in meta.gops] == np.diff([*expected["key_frames"], expected["frames"]]).tolist()
+    assert signals["innovation"]["source"] == SOURCES[name]
+    rows, cols = -(-meta.height // meta.block), -(-meta.width // meta.block)
+    assert meta.energy_innovation is not None
+    assert meta.energy_innovation.shape == (9, rows, cols)
+    has_vectors = expected["codec"] in ("h264", "mpeg4")
+    for field, signal in (("energy_carried", "carried"), ("mv", "motion")):
+        assert (getattr(meta, field) is not None) == has_vectors
+        assert ("absent" in signals[signal]) != has_vectors
+    if not has_vectors:
+        assert "exports no motion vectors" in signals["motion"]["absent"]
+    meta.save(tmp_path / "a.npz")
+    assert identical(codecmeta.load(tmp_path / "a.npz"), meta)
+
+
+def test_all_real_clips_give_a_record(clips: Path, tmp_path: Path) -> None:
+    for path in sorted(path for path in clips.rglob("*.*") if path.suffix != ".md"):
+        meta = extract(path, frames="uniform:3", pixels=96)
+        meta.save(tmp_path / "a.npz")
+        assert identical(codecmeta.load(tmp_path / "a.npz"), meta), path.name
+        assert meta.frames is not None
+        assert min(meta.frames.shape[1:3]) <= 96
+        codec = meta.info["stream"]["codec"]
+        source = {"h264": "bitstream", "mpeg4": "motion", "mpeg2video": "motion"}.get(codec, "proxy")
+        assert meta.info["signals"]["innovation"]["source"] == source, path.name
+
+
+@pytest.mark.parametrize("name", ["event_h264.mp4", "noise_mpeg4.avi", "pan_hevc.mp4"])
+def test_the_same_file_gives_the_same_arrays(data: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = extract(data / name, frames="uniform:6", motion=True, qp=True)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    for _ in range(2):
+        assert identical(first, extract(data / name, frames="uniform:6", motion=True, qp=True))
+    assert not identical(first, extract(data / name, frames="uniform:7", motion=True, qp=True))
+
+
+@pytest.mark.parametrize("name", ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi"])
+def test_vectors_and_quantisers_are_the_decoders(data: Path, name: str) -> None:
+    """Against one plain serial decoding with both exports on, every frame."""
+    from codecmeta import motion
+
+    with av.open(str(data / name)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        stream.codec_context.options = {"export_side_data": "mvs+venc_params"}
+        plain = list(container.decode(stream))
+    meta = extract(data / name, frames="all", motion=True, qp=True, pixels=None)
+    assert meta.mv is not None
+    assert meta.mv_offset is not None
+    assert meta.qp is not None
+    assert len(plain) == len(meta.frame_pts)
+    for index, frame in enumerate(plain):
+        vectors = motion.vectors(frame)
+        found = meta.mv[meta.mv_offset[index] : meta.mv_offset[index + 1]]
+        assert np.array_equal(found, np.zeros((0, 7)) if vectors is None else vectors), index
+        exported = motion.quantisers(frame, meta.width, meta.height)
+        if exported is not None:
+            assert np.array_equal(meta.qp[index], exported), index
+
+
+def test_pixels_are_the_decoded_frames(data: Path) -> None:
+    meta = extract(data / "event_h264.mp4", frames="7,150,299", pixels=120, residual="none")
+    plain = decode_all(data / "event_h264.mp4")
+    assert meta.frames is not None
+    assert meta.frames.shape == (3, 120, 160, 3)
+    for row, place in enumerate((7, 150, 299)):
+        expected = plain[place].reformat(width=160, height=120, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        assert np.array_equal(meta.frames[row], expected)
+
+
+def test_innovation_alone_decodes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = extract(data / "event_h264.mp4", pixels=None, maps=("innovation",), qp=True)
+    assert meta.info["verdict"]["pictures_decoded"] == 0
+    assert meta.energy_carried is None
+    assert meta.frames is None
+    assert set(meta.frame_type) <= set("IPB")
+    with_pixels = extract(data / "event_h264.mp4", maps=("innovation",), qp=True)
+    for name in ("energy_innovation", "residual_power", "residual_mean", "mb_bits", "mb_type", "qp", "frame_type"):
+        assert np.array_equal(getattr(meta, name), getattr(with_pixels, name)), name
+
+
+def test_bits_add_up_to_the_packets(data: Path) -> None:
+    """Macroblock bits plus headers are the packet: never more than it, and nearly all of a large one."""
+    meta = extract(data / "event_h264.mp4", pixels=None, maps=("innovation",), frames="keyframes")
+    assert meta.mb_bits is not None
+    bits = meta.mb_bits.astype(np.int64).sum(axis=(1, 2))
+    sizes = 8 * meta.packet_size[meta.frame_packet].astype(np.int64)
+    assert (bits <= sizes).all()
+    assert (bits[1:] > 0.9 * sizes[1:]).all()
+
+
+def test_a_corrupt_packet_is_read_from_the_next_source(data: Path, tmp_path: Path) -> None:
+    """Noise in the middle of one P picture: the bitstream refuses it, the record says who stood in."""
+    whole = extract(data / "event_h264.mp4", frames="all", pixels=None, maps=("innovation",))
+    target = int(np.flatnonzero(whole.packet_size > 800)[-1])
+    with av.open(str(data / "event_h264.mp4")) as source:
+        position = [packet.pos for packet in source.demux(video=0) if packet.size][target]
+    content = bytearray((data / "event_h264.mp4").read_bytes())
+    assert position is not None
+    for at in range(position + 200, position + int(whole.packet_size[target]), 3):
+        content[at] ^= 0x5A
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(content)
+    frame = int(np.flatnonzero(whole.frame_packet == target)[0])
+    meta = extract(path, frames=[frame - 1, frame], pixels=None, maps=("innovation",))
+    signal = meta.info["signals"]["innovation"]
+    assert signal["source"] == "mixed"
+    assert signal["per_frame"] == ["bitstream", "motion"]
+    assert "macroblock" in signal["reasons"]["1"]["bitstream"]
+    assert meta.mb_bits is None
+    with pytest.raises(SourceError, match="macroblock"):
+        extract(path, frames=[frame], pixels=None, maps=("innovation",), residual="bitstream")
+
+
+def test_carried_holds_what_innovation_has_forgotten(data: Path) -> None:
+    """In a still scene later pictures code nothing; what is on screen is still carried from the first."""
+    meta = extract(data / "still_h264.mp4", frames=[0, 30, 49])
+    assert meta.energy_carried is not None
+    assert meta.energy_innovation is not None
+    first, last = meta.density((9, 12))[0], meta.density((9, 12))[2]
+    assert np.corrcoef(first.ravel(), last.ravel())[0, 1] > 0.95
+    assert meta.residual_power is not None
+    assert meta.residual_power[2].sum() < 0.01 * meta.residual_power[0].sum()
+
+
+def test_carried_of_an_intra_picture_is_its_innovation(data: Path) -> None:
+    meta = extract(data / "event_h264.mp4", frames=[0])
+    assert meta.energy_carried is not None
+    assert meta.energy_innovation is not None
+    np.testing.assert_allclose(meta.energy_carried, meta.energy_innovation, rtol=1e-4, atol=1e-4)
+
+
+def test_block_size_follows_the_picture(data: Path, tmp_path: Path) -> None:
+    assert extract(data / "event_h264.mp4", frames="1", residual="none").block == 4
+    path = write_video(tmp_path / "large.mp4", width=320, height=288, frames=2)
+    assert extract(path, frames="1", residual="none").block == 8
+
+
+def test_raw_stream_is_in_decoder_order(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.h264", frames=20, options={"bf": "3", "g": "8"})
+    meta = extract(path, frames="all")
+    assert meta.info["verdict"]["frames"] == 20
+    assert "no usable time stamps" in meta.info["extraction"]["warnings"][0]
+    assert (np.diff(meta.frame_pts) > 0).all()
+    assert meta.frames is not None
+    plain = decode_all(path)
+    for place in (0, 5, 19):
+        assert np.array_equal(meta.frames[place], plain[place].to_ndarray(format="rgb24", interpolation="BICUBIC"))
+
+
+@pytest.mark.parametrize("ending", ["h264", "ts"])
+def test_a_stream_cut_inside_its_last_picture(tmp_path: Path, ending: str) -> None:
+    path = write_video(tmp_path / f"clip.{ending}", frames=20, width=320, height=240, options={"crf": "1"})
+    with av.open(str(path)) as source:
+        last = [packet for packet in source.demux(video=0) if packet.size][-1]
+    size = path.stat().st_size
+    part = tmp_path / f"part.{ending}"
+    cut = size - last.size // 2
+    part.write_bytes(path.read_bytes()[: cut // 188 * 188 if ending == "ts" else cut])
+    with pytest.raises(SourceError) as caught:
+        extract(part)
+    assert caught.value.code == "truncated"
+    assert extract(path).info["verdict"]["state"] == "unknown"
+
+
+def test_real_raw_stream_halved(clips: Path, tmp_path: Path) -> None:
+    content = (clips / "edge" / "bbb_raw_annexb_nopts.264").read_bytes()
+    part = tmp_path / "half.264"
+    part.write_bytes(content[: len(content) // 2])
+    with pytest.raises(SourceError, match="last picture is cut short"):
+        extract(part)
+
+
+def test_concatenated_transport_streams(tmp_path: Path) -> None:
+    """Twelve pictures twice with the same time stamps: every one is a frame, and time stamps are made up."""
+    one = write_video(tmp_path / "one.ts", frames=12)
+    both = tmp_path / "both.ts"
+    both.write_bytes(2 * one.read_bytes())
+    meta = extract(both, frames="all", residual="none")
+    assert meta.info["verdict"]["frames"] == 24
+    assert (np.diff(meta.frame_pts) > 0).all()
+
+
+def test_options_are_refused_before_the_file_is_opened(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.mp4"
+    with pytest.raises(UsageError, match="auto, bitstream, motion, proxy, none"):
+        extract(missing, residual="exact")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="innovation, carried"):
+        extract(missing, maps=("texture",))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"16\.\.4320"):
+        extract(missing, pixels=3)
+    with pytest.raises(SamplingError):
+        extract(missing, frames="some")
+    with pytest.raises(SourceError) as caught:
+        extract(missing)
+    assert caught.value.code == "not_a_file"
+
+
+def test_sources_that_a_codec_does_not_have(data: Path) -> None:
+    for source in ("bitstream", "motion"):
+        with pytest.raises(SourceError, match="auto, proxy, none"):
+            extract(data / "pan_hevc.mp4", residual=source)  # type: ignore[arg-type]
+    with pytest.raises(SamplingError, match=r"frames 0\.\.63"):
+        extract(data / "pan_hevc.mp4", frames=[64])
+
+
+def test_a_file_that_changes_while_it_is_read(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes((data / "still_h264.mp4").read_bytes())
+    original = ResidualReader.measure
+
+    def touch(self: ResidualReader, *arguments: object, **named: object) -> object:
+        os.utime(path, ns=(1, 1))
+        return original(self, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ResidualReader, "measure", touch)
+    with pytest.raises(SourceError) as caught:
+        extract(path, pixels=None, maps=("innovation",))
+    assert caught.value.code == "changed_while_reading"
+
+
+@pytest.mark.parametrize("name", ["event_h264.mp4", "cut_h264.mkv"])
+def test_proxy_finds_what_moves(data: Path, name: str) -> None:
+    """On H.264 clips both can be had: the re-encoded residual points to the same places as the true one."""
+    true = extract(data / name, frames="uniform:8", pixels=None, maps=("innovation",))
+    proxy = extract(data / name, frames="uniform:8", pixels=None, maps=("innovation",), residual="proxy")
+    assert proxy.info["signals"]["innovation"]["source"] == "proxy"
+    assert proxy.energy_innovation is not None
+    assert true.energy_innovation is not None
+    assert proxy.energy_innovation.shape == true.energy_innovation.shape
+    expected = json.loads((data / "expected.json").read_text())["clips"][name]
+    checked = 0
+    for row, place in enumerate(proxy.frame_packet.tolist()):
+        for sprite in expected["sprites"]:
+            begin, end = sprite["frames"]
+            if begin + 1 < place < end and proxy.frame_type[row] != "I":
+                left, top, width, height = sprite["boxes"][place - begin]
+                block = proxy.block
+                inside = np.zeros(proxy.energy_innovation.shape[1:], bool)
+                inside[top // block : (top + height) // block + 1, left // block : (left + width) // block + 1] = True
+                energy = proxy.energy_innovation[row]
+                assert energy[inside].mean() > 2 * energy[~inside].mean()
+                checked += 1
+    assert checked
