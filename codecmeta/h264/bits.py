@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -10,6 +9,7 @@ from numba.extending import intrinsic
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import faults
+from codecmeta.h264.compiled import compiled, inlined
 
 PADDING = 16
 """Zero bytes that follow every RBSP handed to compiled code, so that a 64-bit load is always inside."""
@@ -111,14 +111,14 @@ def leading_zeros(typingctx, word):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), codegen
 
 
-@nb.njit(forceinline=True)
+@inlined
 def peek(s, data):  # type: ignore[no-untyped-def]
     """The bits from the current position on, first bit topmost; 57 or more of the 64 are valid."""
     byte = min(s.bit >> 3, s.end + 8)
     return load_be64(data, byte) << np.uint64(s.bit & 7)
 
 
-@nb.njit
+@compiled
 def read_bits(s, data, count):  # type: ignore[no-untyped-def]
     """u(count), 1 <= count <= 32."""
     value = np.int64(peek(s, data) >> np.uint64(64 - count))
@@ -126,7 +126,7 @@ def read_bits(s, data, count):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit
+@compiled
 def read_ue(s, data):  # type: ignore[no-untyped-def]
     """ue(v) of up to 28 leading zeros (9.1); longer codes set the fault and return 0."""
     window = peek(s, data)
@@ -138,14 +138,14 @@ def read_ue(s, data):  # type: ignore[no-untyped-def]
     return np.int64(window >> np.uint64(63 - 2 * zeros)) - 1
 
 
-@nb.njit
+@compiled
 def read_se(s, data):  # type: ignore[no-untyped-def]
     """se(v) (9.1.1)."""
     code = read_ue(s, data)
     return (code + 1) >> 1 if code & 1 else -(code >> 1)
 
 
-@nb.njit
+@compiled
 def read_te(s, data, largest):  # type: ignore[no-untyped-def]
     """te(v) for values of 0 to `largest` (9.1)."""
     if largest > 1:

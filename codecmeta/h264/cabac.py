@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.h264 import faults
 from codecmeta.h264.bits import load_be64
+from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.tables import (
     CHROMA_DC_420,
     CHROMA_DC_422,
@@ -22,7 +22,7 @@ from codecmeta.h264.tables import (
 # and data are loaded 32 bits at a time. A decision takes at most 7 bits; `refill` keeps at least 16.
 
 
-@nb.njit(forceinline=True)
+@inlined
 def decide(context, index, width, offset, ahead, engine):  # type: ignore[no-untyped-def]
     """DecodeDecision (9.3.3.2.1) without branches: returns the bin, codIRange, codIOffset and bits ahead."""
     state = np.int64(context[index])
@@ -38,7 +38,7 @@ def decide(context, index, width, offset, ahead, engine):  # type: ignore[no-unt
     return state & 1, width << shift, offset, ahead - shift
 
 
-@nb.njit(forceinline=True)
+@inlined
 def refill(data, offset, ahead, byte, end):  # type: ignore[no-untyped-def]
     """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
     if ahead < 16:
@@ -48,7 +48,7 @@ def refill(data, offset, ahead, byte, end):  # type: ignore[no-untyped-def]
     return offset, ahead, byte
 
 
-@nb.njit
+@compiled
 def start_engine(s, data, byte):  # type: ignore[no-untyped-def]
     """Initialise the arithmetic decoding engine at a byte (9.3.1.2)."""
     s.range = 510
@@ -59,7 +59,7 @@ def start_engine(s, data, byte):  # type: ignore[no-untyped-def]
         s.fault = faults.ARITHMETIC_START
 
 
-@nb.njit
+@compiled
 def start_contexts(s, t, table, slice_qp):  # type: ignore[no-untyped-def]
     """Initialise the context variables (9.3.1.1) from one of the four sets of (m, n)."""
     qp = min(max(slice_qp, 0), 51)
@@ -70,13 +70,13 @@ def start_contexts(s, t, table, slice_qp):  # type: ignore[no-untyped-def]
         s.context[i] = (p - 64) * 2 + 1 if p > 63 else (63 - p) * 2
 
 
-@nb.njit(forceinline=True)
+@inlined
 def position(s):  # type: ignore[no-untyped-def]
     """Bits of the RBSP that the engine has read, as 9.3.1.2 counts them."""
     return s.byte * 8 - s.ahead
 
 
-@nb.njit
+@compiled
 def decision(s, data, t, index):  # type: ignore[no-untyped-def]
     """Decode one bin with a context."""
     value, s.range, offset, ahead = decide(s.context, index, s.range, s.offset, s.ahead, t.engine)
@@ -84,7 +84,7 @@ def decision(s, data, t, index):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit
+@compiled
 def bypass(s, data):  # type: ignore[no-untyped-def]
     """DecodeBypass (9.3.3.2.3)."""
     s.ahead -= 1
@@ -96,7 +96,7 @@ def bypass(s, data):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit
+@compiled
 def terminate(s, data):  # type: ignore[no-untyped-def]
     """DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
     s.range -= 2
@@ -109,7 +109,7 @@ def terminate(s, data):  # type: ignore[no-untyped-def]
     return 0
 
 
-@nb.njit
+@compiled
 def residual_block(s, data, t, category, count):  # type: ignore[no-untyped-def]
     """residual_block_cabac (7.3.5.3.3) after its coded_block_flag.
 

@@ -5,17 +5,17 @@ Context numbers are those of Table 9-34; neighbours A and B are `s.left[0]` and 
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.h264 import faults
 from codecmeta.h264.cabac import bypass, decision, terminate
+from codecmeta.h264.compiled import compiled
 from codecmeta.h264.neighbours import is_skip, pair_above, pair_left
 from codecmeta.h264.records import B_DIRECT, I_4X4, I_8X8
 from codecmeta.h264.slice_header import B, I
 
 
-@nb.njit
+@compiled
 def skip_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """mb_skip_flag (9.3.3.1.1.1)."""
     index = 24 if s.slice_type == B else 11
@@ -26,7 +26,7 @@ def skip_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return decision(s, data, t, index)
 
 
-@nb.njit
+@compiled
 def field_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """mb_field_decoding_flag (9.3.3.1.1.2)."""
     index = 70
@@ -38,7 +38,7 @@ def field_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return decision(s, data, t, index)
 
 
-@nb.njit
+@compiled
 def mb_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """mb_type (9.3.2.5, 9.3.3.1.1.3) as numbered in Tables 7-11, 7-13 and 7-14."""
     if s.slice_type == I:
@@ -52,7 +52,7 @@ def mb_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return 3 * decision(s, data, t, 16)
 
 
-@nb.njit
+@compiled
 def _intra_type_of_i_slice(s, mbs, data, t):  # type: ignore[no-untyped-def]
     index = 3
     for mb in (s.left[0], s.top):
@@ -69,7 +69,7 @@ def _intra_type_of_i_slice(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return value + decision(s, data, t, 10)
 
 
-@nb.njit
+@compiled
 def _intra_type(s, data, t, first):  # type: ignore[no-untyped-def]
     # the suffix of an intra mb_type in P and B slices
     if not decision(s, data, t, first):
@@ -83,7 +83,7 @@ def _intra_type(s, data, t, first):  # type: ignore[no-untyped-def]
     return value + decision(s, data, t, first + 3)
 
 
-@nb.njit
+@compiled
 def _b_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
     index = 27
     for mb in (s.left[0], s.top):
@@ -107,7 +107,7 @@ def _b_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return 2 * value + decision(s, data, t, 32) - 4
 
 
-@nb.njit
+@compiled
 def sub_mb_type(s, data, t):  # type: ignore[no-untyped-def]
     """sub_mb_type (9.3.2.5) as numbered in Tables 7-17 and 7-18."""
     if s.slice_type != B:
@@ -129,7 +129,7 @@ def sub_mb_type(s, data, t):  # type: ignore[no-untyped-def]
     return value + decision(s, data, t, 39)
 
 
-@nb.njit
+@compiled
 def ref_idx(s, data, t, motion_list, cell):  # type: ignore[no-untyped-def]
     """ref_idx_l0 or ref_idx_l1 (9.3.3.1.1.6) of the partition at `cell` of `s.ref`."""
     index = np.int64(s.ref[motion_list, cell - 1] > 0) + 2 * np.int64(s.ref[motion_list, cell - 3] > 0)
@@ -143,7 +143,7 @@ def ref_idx(s, data, t, motion_list, cell):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit
+@compiled
 def mvd(s, data, t, motion_list, cell, component):  # type: ignore[no-untyped-def]
     """|mvd_l0| or |mvd_l1| (9.3.3.1.1.7, 9.3.2.3) of the partition at `cell` of `s.mvd`."""
     first = 47 if component else 40
@@ -170,7 +170,7 @@ def mvd(s, data, t, motion_list, cell, component):  # type: ignore[no-untyped-de
     return value
 
 
-@nb.njit
+@compiled
 def coded_block_pattern(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """coded_block_pattern (9.3.2.6, 9.3.3.1.1.4)."""
     value = 0
@@ -196,7 +196,7 @@ def coded_block_pattern(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit
+@compiled
 def mb_qp_delta(s, data, t):  # type: ignore[no-untyped-def]
     """mb_qp_delta (9.3.2.7, 9.3.3.1.1.5)."""
     index = 60 + s.qp_changed
@@ -210,7 +210,7 @@ def mb_qp_delta(s, data, t):  # type: ignore[no-untyped-def]
     return (code + 1) >> 1 if code & 1 else -(code >> 1)
 
 
-@nb.njit
+@compiled
 def intra_chroma_pred_mode(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """intra_chroma_pred_mode (9.3.3.1.1.8)."""
     index = 64
@@ -224,7 +224,7 @@ def intra_chroma_pred_mode(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return 2 + decision(s, data, t, 67)
 
 
-@nb.njit
+@compiled
 def intra_pred_mode(s, data, t):  # type: ignore[no-untyped-def]
     """prev_intra_pred_mode_flag and rem_intra_pred_mode of one block: -1 for the predicted mode, else 0 to 7."""
     if decision(s, data, t, 68):
@@ -234,7 +234,7 @@ def intra_pred_mode(s, data, t):  # type: ignore[no-untyped-def]
     return value + 4 * decision(s, data, t, 69)
 
 
-@nb.njit
+@compiled
 def transform_size_8x8_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """transform_size_8x8_flag (9.3.3.1.1.10)."""
     index = 399
@@ -244,14 +244,14 @@ def transform_size_8x8_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return decision(s, data, t, index)
 
 
-@nb.njit
+@compiled
 def coded_block_flag(s, data, t, category, left, top):  # type: ignore[no-untyped-def]
     """coded_block_flag (9.3.3.1.1.9), given those of the neighbouring blocks as 0 or more than 0."""
     index = np.int64(t.coded_block_flag[category]) + np.int64(left > 0) + 2 * np.int64(top > 0)
     return decision(s, data, t, index)
 
 
-@nb.njit
+@compiled
 def dc_coded_block_flag(s, mbs, data, t, category, plane):  # type: ignore[no-untyped-def]
     """coded_block_flag of an Intra_16x16 or chroma DC block."""
     left = top = np.int64(s.intra)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.h264 import faults
 from codecmeta.h264.bits import leading_zeros, peek
+from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.tables import (
     CHROMA_DC_TOTAL_ZEROS,
     COEFF_TOKEN,
@@ -18,7 +18,7 @@ from codecmeta.h264.tables import (
 )
 
 
-@nb.njit(forceinline=True)
+@inlined
 def look_up(t, table, bits, window):  # type: ignore[no-untyped-def]
     """Value and length of the codeword at the top of `window`; length 0 if there is none."""
     entry = np.int64(t.vlc[t.vlc_base[table] + np.int64(window >> np.uint64(64 - bits))])
@@ -27,7 +27,7 @@ def look_up(t, table, bits, window):  # type: ignore[no-untyped-def]
     return entry >> 5, entry & 31
 
 
-@nb.njit
+@compiled
 def coeff_token(s, data, t, table):  # type: ignore[no-untyped-def]
     """coeff_token (9.2.1): TrailingOnes + 4 * TotalCoeff."""
     value, length = look_up(t, COEFF_TOKEN + table, COEFF_TOKEN_BITS, peek(s, data))
@@ -38,7 +38,7 @@ def coeff_token(s, data, t, table):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit
+@compiled
 def levels(s, data, total, trailing_ones):  # type: ignore[no-untyped-def]
     """Level information (9.2.2): `total` levels into `s.level`, highest frequency first."""
     window = peek(s, data)
@@ -75,7 +75,7 @@ def levels(s, data, total, trailing_ones):  # type: ignore[no-untyped-def]
             suffix_length += 1
 
 
-@nb.njit
+@compiled
 def residual_block(s, data, t, table, count):  # type: ignore[no-untyped-def]
     """residual_block_cavlc (7.3.5.3.2).
 

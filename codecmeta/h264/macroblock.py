@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.bits import read_bits, read_se, read_ue
 from codecmeta.h264.cabac import position, start_engine
+from codecmeta.h264.compiled import compiled
 from codecmeta.h264.motion_syntax import read_motion, read_sub_types
 from codecmeta.h264.neighbours import gather_intra_modes, store_motion
 from codecmeta.h264.records import (
@@ -27,7 +27,7 @@ from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_resi
 from codecmeta.h264.slice_header import B, I
 
 
-@nb.njit
+@compiled
 def read_macroblock(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
     """macroblock_layer (7.3.5) of macroblock `s.mb`, whose neighbours are located."""
     m = mbs[s.mb]
@@ -60,7 +60,7 @@ def read_macroblock(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
     m.qp = s.qp
 
 
-@nb.njit
+@compiled
 def _read_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """mb_type: sets kind, and what it says of partitions or of Intra_16x16."""
     value = cabac_syntax.mb_type(s, mbs, data, t) if s.cabac else read_ue(s, data)
@@ -93,7 +93,7 @@ def _read_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
         s.kind = B_8X8
 
 
-@nb.njit
+@compiled
 def _read_pcm(s, mbs, data, residual):  # type: ignore[no-untyped-def]
     """pcm_sample_luma and pcm_sample_chroma: the residual is the sample's distance from mid-grey."""
     if s.cabac:
@@ -128,7 +128,7 @@ def _read_pcm(s, mbs, data, residual):  # type: ignore[no-untyped-def]
         start_engine(s, data, s.bit >> 3)
 
 
-@nb.njit
+@compiled
 def _read_intra(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """Prediction modes and coded_block_pattern of an intra macroblock other than I_PCM."""
     if s.kind == I_16X16:
@@ -160,7 +160,7 @@ def _read_intra(s, mbs, data, t):  # type: ignore[no-untyped-def]
         _read_coded_block_pattern(s, mbs, data, t)
 
 
-@nb.njit
+@compiled
 def _set_intra_mode(s, mbs, block, mode):  # type: ignore[no-untyped-def]
     """Intra4x4PredMode or Intra8x8PredMode (8-41, 8-72) from the coded mode, -1 for the predicted one."""
     x = (block & 1) + ((block >> 1) & 2)
@@ -180,7 +180,7 @@ def _set_intra_mode(s, mbs, block, mode):  # type: ignore[no-untyped-def]
             mbs[s.mb].intra_mode[(y + dy) * 4 + x + dx] = mode
 
 
-@nb.njit
+@compiled
 def _read_inter(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """Partitions, motion and coded_block_pattern of an inter macroblock."""
     small = False
@@ -199,12 +199,12 @@ def _read_inter(s, mbs, data, t):  # type: ignore[no-untyped-def]
         s.transform8x8 = _transform_flag(s, mbs, data, t)
 
 
-@nb.njit
+@compiled
 def _transform_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
     return cabac_syntax.transform_size_8x8_flag(s, mbs, data, t) if s.cabac else read_bits(s, data, 1)
 
 
-@nb.njit
+@compiled
 def _read_coded_block_pattern(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """coded_block_pattern, in variable-length code by me(v) (9.1.2)."""
     if s.cabac:
@@ -218,7 +218,7 @@ def _read_coded_block_pattern(s, mbs, data, t):  # type: ignore[no-untyped-def]
     s.cbp = t.coded_block_pattern[np.int64(grey), 1 - s.intra, code]
 
 
-@nb.njit
+@compiled
 def _read_qp_delta(s, data, t):  # type: ignore[no-untyped-def]
     """mb_qp_delta and the QPY it leads to (7-37); lossless where QP'Y is 0 and the stream says so."""
     delta = cabac_syntax.mb_qp_delta(s, data, t) if s.cabac else read_se(s, data)

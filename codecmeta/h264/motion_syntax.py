@@ -5,16 +5,15 @@ Vectors are of no use to the residual; their differences are read because contex
 
 from __future__ import annotations
 
-import numba as nb
-
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.bits import read_se, read_te, read_ue
+from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.neighbours import gather_motion
 from codecmeta.h264.records import B_8X8, B_8X16, B_16X8, P_8X8, P_8X16, P_16X8
 from codecmeta.h264.slice_header import B
 
 
-@nb.njit
+@compiled
 def read_sub_types(s, data, t):  # type: ignore[no-untyped-def]
     """sub_mb_type of the four 8x8 blocks; returns whether any is split too finely for an 8x8 transform."""
     small = False
@@ -36,7 +35,7 @@ def read_sub_types(s, data, t):  # type: ignore[no-untyped-def]
     return small
 
 
-@nb.njit
+@compiled
 def read_motion(s, mbs, data, t):  # type: ignore[no-untyped-def]
     """ref_idx and mvd of all partitions (mb_pred and sub_mb_pred)."""
     parts, across, down = 1, 4, 4
@@ -72,7 +71,7 @@ def read_motion(s, mbs, data, t):  # type: ignore[no-untyped-def]
                     return
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _corner(part, across, down):  # type: ignore[no-untyped-def]
     """Upper left 4x4 block of a partition."""
     if across == 2 and down == 2:
@@ -80,7 +79,7 @@ def _corner(part, across, down):  # type: ignore[no-untyped-def]
     return (part * 2, 0) if across == 2 else (0, part * 2)
 
 
-@nb.njit
+@compiled
 def _read_ref(s, data, t, motion_list, largest, x, y, across, down):  # type: ignore[no-untyped-def]
     if not s.cabac:
         value = read_te(s, data, largest)
@@ -93,7 +92,7 @@ def _read_ref(s, data, t, motion_list, largest, x, y, across, down):  # type: ig
         s.fault = faults.REF_IDX
 
 
-@nb.njit
+@compiled
 def _read_sub_mvd(s, data, t, motion_list, x, y, shape):  # type: ignore[no-untyped-def]
     """The one, two or four vector differences of an 8x8 block."""
     across = 2 if shape < 2 else 1
@@ -103,7 +102,7 @@ def _read_sub_mvd(s, data, t, motion_list, x, y, shape):  # type: ignore[no-unty
             _read_mvd(s, data, t, motion_list, x + dx, y + dy, across, down)
 
 
-@nb.njit
+@compiled
 def _read_mvd(s, data, t, motion_list, x, y, across, down):  # type: ignore[no-untyped-def]
     if not s.cabac:
         read_se(s, data)

@@ -6,9 +6,9 @@ its pair, plus 1 for the bottom macroblock.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.records import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_PCM, P_SKIP
 
 UNAVAILABLE = 64
@@ -16,7 +16,7 @@ UNAVAILABLE = 64
 coded blocks at most 16."""
 
 
-@nb.njit
+@compiled
 def locate(s, mbs):  # type: ignore[no-untyped-def]
     """Find the neighbours A and B of the current macroblock (6.4.9, 6.4.12)."""
     if s.mbaff:
@@ -34,21 +34,21 @@ def locate(s, mbs):  # type: ignore[no-untyped-def]
         s.left_row[row] = row
 
 
-@nb.njit(forceinline=True)
+@inlined
 def pair_left(s, mbs):  # type: ignore[no-untyped-def]
     """Top macroblock of the pair to the left (mbAddrA of 6.4.10), -1 if not available."""
     pair = (s.mb & ~1) - 2
     return pair if s.column > 0 and mbs[pair].slice == s.number else -1
 
 
-@nb.njit(forceinline=True)
+@inlined
 def pair_above(s, mbs):  # type: ignore[no-untyped-def]
     """Top macroblock of the pair above (mbAddrB of 6.4.10), -1 if not available."""
     pair = (s.mb & ~1) - 2 * s.width
     return pair if pair >= 0 and mbs[pair].slice == s.number else -1
 
 
-@nb.njit
+@compiled
 def _locate_in_pairs(s, mbs):  # type: ignore[no-untyped-def]
     """Table 6-4, for the luma locations (-1, 4 * row) and (0, -1)."""
     bottom = s.mb & 1
@@ -79,7 +79,7 @@ def _locate_in_pairs(s, mbs):  # type: ignore[no-untyped-def]
             s.left_row[row] = (row >> 1) + 2 * bottom
 
 
-@nb.njit
+@compiled
 def inferred_field(s, mbs):  # type: ignore[no-untyped-def]
     """mb_field_decoding_flag of a pair that does not code it (7.4.4)."""
     pair = pair_left(s, mbs)
@@ -88,13 +88,13 @@ def inferred_field(s, mbs):  # type: ignore[no-untyped-def]
     return np.int64(mbs[pair].field) if pair >= 0 else 0
 
 
-@nb.njit(forceinline=True)
+@inlined
 def is_skip(kind):  # type: ignore[no-untyped-def]
     """P_Skip or B_Skip."""
     return kind in (P_SKIP, B_SKIP)
 
 
-@nb.njit
+@compiled
 def gather_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
     """Fill the borders of `s.total_coeff` (6.4.11.4 to 6.4.11.6, 9.2.1, 9.3.3.1.1.9) and clear its inside."""
     missing = UNAVAILABLE if s.intra or not s.cabac else 0
@@ -125,7 +125,7 @@ def gather_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
             s.total_coeff[plane, 5 + 5 * y] = value
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _has_counts(s, mbs, mb):  # type: ignore[no-untyped-def]
     # With arithmetic coding and 4:4:4, the neighbour of an 8x8 block is an 8x8 block or none (9.3.3.1.1.9).
     if mbs[mb].cbp == 0:
@@ -134,7 +134,7 @@ def _has_counts(s, mbs, mb):  # type: ignore[no-untyped-def]
     return not eight or mbs[mb].transform8x8 != 0 or mbs[mb].kind == I_PCM
 
 
-@nb.njit
+@compiled
 def store_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
     """Keep the counts of the current macroblock for its neighbours to come."""
     columns = 2 if s.chroma == 1 or s.chroma == 2 else 4
@@ -146,7 +146,7 @@ def store_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
                 mbs[s.mb].total_coeff[plane, y * across + x] = s.total_coeff[plane, 6 + 5 * y + x]
 
 
-@nb.njit
+@compiled
 def gather_motion(s, mbs):  # type: ignore[no-untyped-def]
     """Fill the borders of `s.ref` and `s.mvd` (6.4.11.7, 9.3.3.1.1.6, 9.3.3.1.1.7) and clear their inside."""
     for motion_list in range(2):
@@ -177,18 +177,18 @@ def gather_motion(s, mbs):  # type: ignore[no-untyped-def]
             s.mvd[motion_list, 5 + 5 * y, 1] = _vertical(s, beside, beside.mvd_right[motion_list, row, 1])
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _has_motion(kind):  # type: ignore[no-untyped-def]
     return kind > I_PCM and kind != B_DIRECT and kind != P_SKIP and kind != B_SKIP
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _refers_beyond_first(s, neighbour, ref):  # type: ignore[no-untyped-def]
     # refIdxZeroFlagN (9.3.3.1.1.6): a field macroblock's 0 and 1 are the fields of a frame macroblock's 0
     return ref > 1 if s.mbaff and not s.field and neighbour.field else ref > 0
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _vertical(s, neighbour, mvd):  # type: ignore[no-untyped-def]
     # compIdx = 1 of 9.3.3.1.1.7: field vectors count half as many lines
     value = np.int64(mvd)
@@ -197,7 +197,7 @@ def _vertical(s, neighbour, mvd):  # type: ignore[no-untyped-def]
     return value
 
 
-@nb.njit
+@compiled
 def store_motion(s, mbs):  # type: ignore[no-untyped-def]
     """Keep the reference indices and vector differences along the edges for the neighbours to come."""
     m = mbs[s.mb]
@@ -210,7 +210,7 @@ def store_motion(s, mbs):  # type: ignore[no-untyped-def]
                 m.mvd_bottom[motion_list, i, component] = min(s.mvd[motion_list, 21 + i, component], 255)
 
 
-@nb.njit
+@compiled
 def gather_intra_modes(s, mbs):  # type: ignore[no-untyped-def]
     """Fill the borders of `s.intra_mode` with the prediction modes beside and above (8.3.1.1, 8.3.2.1).
 
@@ -223,7 +223,7 @@ def gather_intra_modes(s, mbs):  # type: ignore[no-untyped-def]
         s.intra_mode[5 + 5 * y] = _intra_mode(s, mbs, s.left[y], s.left_row[y] * 4 + 3)
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _intra_mode(s, mbs, mb, block):  # type: ignore[no-untyped-def]
     # -1 makes the prediction DC whatever the other neighbour says (dcPredModePredictedFlag)
     if mb < 0:

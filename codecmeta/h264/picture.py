@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.energy import BlockEnergy
+from codecmeta.h264.compiled import entry
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.records import I_4X4, I_PCM, MACROBLOCK
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
@@ -131,7 +131,7 @@ def macroblock_order(sequence: SequenceParameters, structure: Structure) -> NDAr
     return address.astype(np.int32)
 
 
-@nb.njit(cache=True, nogil=True)
+@entry
 def first_uncovered(mbs, first_number):  # type: ignore[no-untyped-def]
     """Address of the first macroblock that no slice of the picture coded, -1 if all are."""
     for mb in range(mbs.size):
@@ -140,7 +140,7 @@ def first_uncovered(mbs, first_number):  # type: ignore[no-untyped-def]
     return -1
 
 
-@nb.njit(cache=True, nogil=True)
+@entry
 def fill_maps(mbs, order, mb_type, qp, cbp, bits):  # type: ignore[no-untyped-def]
     """Lay out what the macroblocks say, raster order."""
     for i in range(order.size):
@@ -151,7 +151,7 @@ def fill_maps(mbs, order, mb_type, qp, cbp, bits):  # type: ignore[no-untyped-de
         bits[i] = min(max(m.bits, 0), 65535)
 
 
-@nb.njit(cache=True, nogil=True)
+@entry
 def fill_plane(plane, mbs, samples, source, place, across, down, size, width_mbs, mbaff, parity, top, left):  # type: ignore[no-untyped-def]
     """Copy the coded blocks of a colour plane to where they are shown; `plane` is zero elsewhere.
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.energy import measure_energy
-from codecmeta.errors import BitstreamError
+from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.h264 import faults, nal
 from codecmeta.h264.bits import PADDING, stop_bit
+from codecmeta.h264.moments import measure_blocks
 from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters, SequenceParameters
 from codecmeta.h264.picture import (
     Buffers,
@@ -69,7 +70,7 @@ class ResidualReader:
         self._slice = np.zeros(1, SLICE)
         self._number = 0
         self._buffers: dict[tuple[bool, int], Buffers] = {}
-        self._geometry: tuple[int, int, int, bool] | None = None
+        self._geometry: tuple[SequenceParameters, Structure] | None = None
         self._scaled: PictureParameters | None = None
         self._orders: dict[Structure, NDArray[np.int32]] = {}
         self._store(units)
@@ -106,8 +107,16 @@ class ResidualReader:
         Raises:
             BitstreamError: as `read`.
         """
+        if block not in (4, 8):
+            raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
         picture = self._decode(packet)
-        return PictureMoments(energy=measure_energy(self._planes(picture), block=block), **self._facts(picture))
+        sequence = picture.sequence
+        left, _, top, _ = sequence.crop
+        if picture.structure == "frame" and not (left or top or sequence.separate_colour_plane):
+            energy = measure_blocks(picture.parts[False, 0], sequence, block=block)
+        else:
+            energy = measure_energy(self._planes(picture), block=block)
+        return PictureMoments(energy=energy, **self._facts(picture))
 
     def _store(self, units: Any) -> None:
         for unit in units:
@@ -172,9 +181,10 @@ class ResidualReader:
     def _begin(self, header: SliceHeader) -> _Picture:
         sequence = header.parameters.sequence
         structure: Structure = "mbaff" if header.mbaff else "frame" if header.structure == "frame" else "field"
-        geometry = (sequence.width_mbs, sequence.height_mbs, sequence.chroma_array_type, structure == "field")
+        geometry = (sequence, structure)
         if geometry != self._geometry:
             self._buffers.clear()
+            self._orders.clear()
             self._geometry = geometry
         return _Picture(header=header, structure=structure, first_number=self._number)
 
@@ -259,7 +269,9 @@ class ResidualReader:
 
     def _facts(self, picture: _Picture) -> dict[str, Any]:
         sequence = picture.sequence
-        order = macroblock_order(sequence, picture.structure)
+        order = self._orders.get(picture.structure)
+        if order is None:
+            order = self._orders[picture.structure] = macroblock_order(sequence, picture.structure)
         mbs = picture.parts[False, 0].macroblocks
         if picture.structure == "field":
             mbs = np.concatenate([mbs, picture.parts[True, 0].macroblocks])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.h264 import cabac, cavlc
 from codecmeta.h264.cabac_syntax import coded_block_flag, dc_coded_block_flag
+from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.neighbours import UNAVAILABLE, gather_total_coeff, store_total_coeff
 from codecmeta.h264.records import I_16X16
 from codecmeta.h264.transform import (
@@ -25,13 +25,13 @@ from codecmeta.h264.transform import (
 LUMA_SAMPLES = 256
 
 
-@nb.njit(forceinline=True)
+@inlined
 def chroma_samples(chroma):  # type: ignore[no-untyped-def]
     """Samples of one chroma plane in a macroblock, by ChromaArrayType."""
     return 32 << chroma if chroma else 0
 
 
-@nb.njit
+@compiled
 def read_residual(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
     """residual (7.3.5.3) and the transforms; stores the samples and which blocks have any."""
     gather_total_coeff(s, mbs)
@@ -49,7 +49,7 @@ def read_residual(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
         store_total_coeff(s, mbs)
 
 
-@nb.njit
+@compiled
 def chroma_qp(s, t, plane):  # type: ignore[no-untyped-def]
     """QP'C of the Cb (1) or Cr (2) plane (8.5.8)."""
     range_offset = 6 * (s.depth_chroma - 8)
@@ -57,7 +57,7 @@ def chroma_qp(s, t, plane):  # type: ignore[no-untyped-def]
     return (np.int64(t.chroma_qp[index]) if index >= 0 else index) + range_offset
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _block(s, data, t, category, cell, plane, count):  # type: ignore[no-untyped-def]
     """One residual block whose neighbours are counted in `s.total_coeff`; returns and notes its count."""
     left = np.int64(s.total_coeff[plane, cell - 1])
@@ -72,7 +72,7 @@ def _block(s, data, t, category, cell, plane, count):  # type: ignore[no-untyped
     return n
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _token_table(left, top):  # type: ignore[no-untyped-def]
     """coeff_token table from the neighbours' counts, by way of nC (9.2.1)."""
     total = left + top
@@ -82,7 +82,7 @@ def _token_table(left, top):  # type: ignore[no-untyped-def]
     return 0 if total < 2 else 1 if total < 4 else 2 if total < 8 else 3
 
 
-@nb.njit
+@compiled
 def _luma(s, mbs, data, t, residual, base, plane, qp):  # type: ignore[no-untyped-def]
     """residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; returns the mask of blocks with samples."""
     category = (0, 6, 10)[plane]
@@ -117,7 +117,7 @@ def _luma(s, mbs, data, t, residual, base, plane, qp):  # type: ignore[no-untype
     return coded
 
 
-@nb.njit
+@compiled
 def _luma_8x8(s, data, t, residual, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-def]
     """An 8x8 block, in variable-length code four interleaved 4x4 blocks; returns its count."""
     cell = 6 + 5 * y + x
@@ -154,7 +154,7 @@ def _luma_8x8(s, data, t, residual, base, plane, x, y, scale, qp):  # type: igno
     return n
 
 
-@nb.njit
+@compiled
 def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
     if s.bypass:
         for i in range(n):
@@ -163,7 +163,7 @@ def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
         scatter_8x8(s, t, n, scale, qp)
 
 
-@nb.njit
+@compiled
 def _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp):  # type: ignore[no-untyped-def]
     """An Intra_16x16 plane (8.5.2); returns the mask of blocks with samples."""
     for i in range(16):
@@ -193,7 +193,7 @@ def _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp):  #
     return coded
 
 
-@nb.njit
+@compiled
 def _with_dc(s, t, n, residual, at, dc, scale, qp):  # type: ignore[no-untyped-def]
     """A 4x4 block of `n` AC levels and a DC that is scaled already; returns whether it has samples."""
     if n == 0:
@@ -213,7 +213,7 @@ def _with_dc(s, t, n, residual, at, dc, scale, qp):  # type: ignore[no-untyped-d
     return True
 
 
-@nb.njit
+@compiled
 def _chroma(s, mbs, data, t, residual, base):  # type: ignore[no-untyped-def]
     """The Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
     blocks = 4 * s.chroma
@@ -251,7 +251,7 @@ def _chroma(s, mbs, data, t, residual, base):  # type: ignore[no-untyped-def]
         m.coded[plane] = coded
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _chroma_dc_cell(s, index):  # type: ignore[no-untyped-def]
     # (8-329) and the raster order of (8-328a): place in the DC matrix, rows of two, of chroma DC coefficient `index`
     if s.chroma == 1:
@@ -259,14 +259,14 @@ def _chroma_dc_cell(s, index):  # type: ignore[no-untyped-def]
     return (0, 2, 1, 4, 6, 3, 5, 7)[index]
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _direction(s, cell):  # type: ignore[no-untyped-def]
     # horPredFlag of 8.5.15 from Intra4x4PredMode or Intra8x8PredMode (0 vertical, 1 horizontal), -1 for all others
     mode = s.intra_mode[cell]
     return mode if s.intra and (mode == 0 or mode == 1) else -1
 
 
-@nb.njit
+@compiled
 def _bypass_4x4(s, t, n, residual, at, direction):  # type: ignore[no-untyped-def]
     for i in range(16):
         residual[at + i] = 0
@@ -276,7 +276,7 @@ def _bypass_4x4(s, t, n, residual, at, direction):  # type: ignore[no-untyped-de
         accumulate(residual, at, 4, 4, 1, direction)
 
 
-@nb.njit
+@compiled
 def _fill_and_accumulate(residual, base, coded, columns, rows, horizontal):  # type: ignore[no-untyped-def]
     for block in range(columns * rows):
         if not (coded >> block) & 1:

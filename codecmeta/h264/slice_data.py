@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.bits import read_bits, read_ue
 from codecmeta.h264.cabac import position, start_contexts, start_engine, terminate
+from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.macroblock import read_macroblock
 from codecmeta.h264.neighbours import inferred_field, locate
 from codecmeta.h264.records import B_SKIP, P_SKIP
 from codecmeta.h264.slice_header import B, I
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@entry
 def read_slice(s, mbs, data, t, residual, first_mb, init_table, slice_qp):  # type: ignore[no-untyped-def]
     """slice_data (7.3.4): read all macroblocks of a slice.
 
@@ -52,7 +52,7 @@ def read_slice(s, mbs, data, t, residual, first_mb, init_table, slice_qp):  # ty
         s.fault = faults.NOT_AT_END
 
 
-@nb.njit
+@compiled
 def _read_arithmetic(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
     skipped = False
     while not s.fault:
@@ -85,7 +85,7 @@ def _read_arithmetic(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
         _advance(s)
 
 
-@nb.njit
+@compiled
 def _read_variable_length(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
     run = np.int64(-1)
     skipped = False
@@ -125,7 +125,7 @@ def _read_variable_length(s, mbs, data, t, residual):  # type: ignore[no-untyped
         _advance(s)
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _enter(s, mbs):  # type: ignore[no-untyped-def]
     """Claim the current macroblock for the slice, unless the picture ends or another slice has it."""
     if s.mb >= s.count:
@@ -138,7 +138,7 @@ def _enter(s, mbs):  # type: ignore[no-untyped-def]
     return True
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _advance(s):  # type: ignore[no-untyped-def]
     s.mb += 1
     if not s.mbaff or s.mb & 1 == 0:
@@ -147,7 +147,7 @@ def _advance(s):  # type: ignore[no-untyped-def]
             s.column = 0
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _skip(s, mbs):  # type: ignore[no-untyped-def]
     """P_Skip or B_Skip: no residual."""
     m = mbs[s.mb]
@@ -162,7 +162,7 @@ def _skip(s, mbs):  # type: ignore[no-untyped-def]
     s.qp_changed = 0
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _set_pair_field(s, mbs):  # type: ignore[no-untyped-def]
     # a skipped top macroblock shares the flag that its pair's bottom macroblock codes (7.4.4)
     mbs[s.mb & ~1].field = s.field

@@ -6,17 +6,18 @@ Residual samples are kept 4x4 block by 4x4 block: a macroblock's Y, Cb and Cr bl
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from codecmeta.h264.compiled import compiled, inlined
 
-@nb.njit(forceinline=True)
+
+@inlined
 def saturate(value):  # type: ignore[no-untyped-def]
     """Clip to int16."""
     return np.int16(min(max(value, -32768), 32767))
 
 
-@nb.njit
+@compiled
 def scatter_4x4(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
     """Scale `n` levels into `s.coefficient` (8.5.6, 8.5.12.1: 8-336, 8-337)."""
     scan = t.scan4[s.field]
@@ -27,7 +28,7 @@ def scatter_4x4(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
         s.coefficient[place] = (np.int64(s.level[i]) * (np.int64(factors[place]) << shift) + 32) >> 6
 
 
-@nb.njit
+@compiled
 def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
     """Scale `n` levels into `s.coefficient` (8.5.7, 8.5.13: 8-356, 8-357)."""
     scan = t.scan8[s.field]
@@ -38,7 +39,7 @@ def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
         s.coefficient[place] = (np.int64(s.level[i]) * (np.int64(factors[place]) << shift) + 32) >> 6
 
 
-@nb.njit
+@compiled
 def flat_block(residual, base, dc):  # type: ignore[no-untyped-def]
     """The inverse 4x4 transform of a block with no coefficient but DC."""
     value = saturate((dc + 32) >> 6)
@@ -46,7 +47,7 @@ def flat_block(residual, base, dc):  # type: ignore[no-untyped-def]
         residual[base + i] = value
 
 
-@nb.njit
+@compiled
 def inverse_4x4(s, residual, base):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
     d = s.coefficient
@@ -72,7 +73,7 @@ def inverse_4x4(s, residual, base):  # type: ignore[no-untyped-def]
         d[i] = 0
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _butterfly_8(d, at, step):  # type: ignore[no-untyped-def]
     # one row or column of 8.5.13.2
     d0, d1, d2, d3 = d[at], d[at + step], d[at + 2 * step], d[at + 3 * step]
@@ -103,7 +104,7 @@ def _butterfly_8(d, at, step):  # type: ignore[no-untyped-def]
     d[at + 7 * step] = f0 - f7
 
 
-@nb.njit
+@compiled
 def inverse_8x8(s, residual, base):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.13.2), round, store as four 4x4 blocks, and clear it.
 
@@ -118,7 +119,7 @@ def inverse_8x8(s, residual, base):  # type: ignore[no-untyped-def]
     store_8x8(d, residual, base, 6)
 
 
-@nb.njit
+@compiled
 def store_8x8(d, residual, base, shift):  # type: ignore[no-untyped-def]
     """Store 64 values as four 4x4 blocks, divided by 2**shift and rounded, and clear them."""
     half = (1 << shift) >> 1
@@ -131,7 +132,7 @@ def store_8x8(d, residual, base, shift):  # type: ignore[no-untyped-def]
         d[i] = 0
 
 
-@nb.njit
+@compiled
 def inverse_luma_dc(s, scale, qp):  # type: ignore[no-untyped-def]
     """Transform and scale the 4x4 DC matrix of an Intra_16x16 macroblock in `s.dc`, raster order (8.5.10)."""
     _hadamard_4(s.dc, 4, 1)
@@ -141,7 +142,7 @@ def inverse_luma_dc(s, scale, qp):  # type: ignore[no-untyped-def]
         s.dc[i] = (s.dc[i] * factor + 32) >> 6
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _hadamard_4(c, line, step):  # type: ignore[no-untyped-def]
     # (8-328): the four vectors that start at multiples of `line`, elements `step` apart
     for i in range(4):
@@ -151,7 +152,7 @@ def _hadamard_4(c, line, step):  # type: ignore[no-untyped-def]
         c[at], c[at + step], c[at + 2 * step], c[at + 3 * step] = a + e, a - e, b - f, b + f
 
 
-@nb.njit
+@compiled
 def inverse_chroma_dc(s, first, scale, qp):  # type: ignore[no-untyped-def]
     """Transform and scale the chroma DC matrix at `first` of `s.dc`, rows of two (8.5.11.1, 8.5.11.2)."""
     c = s.dc[first : first + 8]
@@ -176,7 +177,7 @@ def inverse_chroma_dc(s, first, scale, qp):  # type: ignore[no-untyped-def]
         c[i] = (c[i] * factor + 32) >> 6
 
 
-@nb.njit
+@compiled
 def accumulate(residual, base, across, down, columns, horizontal):  # type: ignore[no-untyped-def]
     """Bypass with horizontal or vertical intra prediction (8.5.15): each sample adds up those before it.
 
@@ -194,6 +195,6 @@ def accumulate(residual, base, across, down, columns, horizontal):  # type: igno
             residual[here] = saturate(np.int64(residual[here]) + residual[before])
 
 
-@nb.njit(forceinline=True)
+@inlined
 def _sample(base, x, y, columns):  # type: ignore[no-untyped-def]
     return base + ((y >> 2) * columns + (x >> 2)) * 16 + (y & 3) * 4 + (x & 3)
