@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from codecmeta.errors import UsageError
 from codecmeta.interpolation import BLOCK
 from codecmeta.motion import Planes
-from codecmeta.prediction import H264, Standard, filter_of
+from codecmeta.prediction import H264, Standard, filter_of, scratch
 from codecmeta.quantiser import dead_zone
-from codecmeta.selection import EVEN, FUTURE, PAST, compensate
+from codecmeta.selection import EVEN, FUTURE, PAST, PREDICTIONS, compensate
 from codecmeta.texture import Residual, intra_residual
 
 
@@ -119,7 +119,7 @@ def motion_residual(
     rows, cols = -(-height // 4), -(-width // 4)
     out = (np.zeros(luma.shape, np.int16), np.zeros(cb.shape, np.int16), np.zeros(cr.shape, np.int16))
     reference = np.full((2, rows, cols), -1, np.int8)
-    displacement = np.zeros((2, rows, cols, 2), np.int16)
+    displacement = np.zeros((2, rows, cols, 2), np.dtype("<i2"))
     inter = np.zeros((rows, cols), np.bool_)
     top = (1 << bit_depth) - 1
     shift_y = int(cb.shape[0] not in (0, height))
@@ -143,9 +143,10 @@ def motion_residual(
             dead_zone(qp, bit_depth=bit_depth) if qp is not None else np.zeros((2, 0, 0)),
             (code, rounding, np.int32(top), BLOCK),
             (shift_y, shift_x),
+            (*scratch(luma.dtype), np.empty(PREDICTIONS * BLOCK * BLOCK, luma.dtype)),
             tuple(plane.reshape(-1) for plane in out),
             reference,
-            displacement,
+            displacement.view(np.dtype("<i4"))[..., 0],
             inter,
         )
     for channel, plane in enumerate(current):

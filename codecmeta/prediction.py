@@ -6,10 +6,11 @@ picture continues beyond its edges with its border samples (Rec. ITU-T H.264, 8.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numba as nb
 import numpy as np
+from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
 from codecmeta.interpolation import (
@@ -50,21 +51,20 @@ def filter_of(standard: str) -> int:
     return FILTERS[standard]
 
 
-@nb.njit(cache=True, nogil=True)
-def scratch(plane):  # type: ignore[no-untyped-def]
-    """Working memory for predictions from samples like these: clamped window, second block, int32 sums."""
+def scratch(dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int32]]:
+    """Working memory for predictions of one sample type: clamped window, second block, int32 sums."""
     return (
-        np.empty(WINDOW * WINDOW, plane.dtype),
-        np.empty(BLOCK * BLOCK, plane.dtype),
+        np.empty(WINDOW * WINDOW, dtype),
+        np.empty(BLOCK * BLOCK, dtype),
         np.empty(WINDOW * BLOCK, np.int32),
     )
 
 
 @nb.njit(cache=True, nogil=True)
-def _fetch(plane, size, y, x, window):  # type: ignore[no-untyped-def]
+def _fetch(plane, size, y, x, rows, window):  # type: ignore[no-untyped-def]
     """Copy the window at (y, x) of a flat plane of ``size``, its border samples continued outwards."""
     height, width = size
-    for row in range(WINDOW):
+    for row in range(rows):
         line = min(max(y + row, 0), height - 1) * width
         for col in range(WINDOW):
             window[row * WINDOW + col] = plane[line + min(max(x + col, 0), width - 1)]
@@ -110,7 +110,7 @@ def predict_luma(plane, size, block, dy, dx, rule, out, base, work):  # type: ig
     stride = size[1]
     start = row * stride + col
     if not _is_inside(size, row, col, height):
-        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, work[0])
+        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, height + MARGIN_BEFORE + MARGIN_AFTER, work[0])
         source = work[0]
         stride = WINDOW
         start = MARGIN_BEFORE * WINDOW + MARGIN_BEFORE
@@ -137,7 +137,7 @@ def predict_chroma(plane, size, block, dy, dx, rule, out, base, work):  # type: 
     stride = size[1]
     start = row * stride + col
     if not _is_inside(size, row, col, height):
-        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, work[0])
+        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, height + MARGIN_BEFORE + MARGIN_AFTER, work[0])
         source = work[0]
         stride = WINDOW
         start = MARGIN_BEFORE * WINDOW + MARGIN_BEFORE

@@ -20,7 +20,6 @@ from codecmeta.prediction import (
     chroma_component_of_four,
     predict_chroma,
     predict_luma,
-    scratch,
 )
 from codecmeta.views import borrow
 
@@ -30,6 +29,9 @@ FUTURE = 2
 """Most candidate reference pictures shown after it."""
 EVEN = 32
 """Weight of the second prediction, in 1/64, when both count the same."""
+
+PREDICTIONS = PAST + FUTURE + 2
+"""Predicted blocks that are kept at a time: one per slot, a mixed one and the best."""
 
 _SAMPLES = BLOCK * BLOCK
 _MIXED = (PAST + FUTURE) * _SAMPLES
@@ -46,22 +48,21 @@ def _squared_error(plane, size, area, prediction, bound):  # type: ignore[no-unt
     for row in range(height):
         a = np.uintp((y + row) * size[1] + x)
         b = np.uintp(start + row * stride)
-        line = np.int64(0)
+        line = np.int32(0)
         for col in range(width):
             d = np.int32(np.int32(plane[a + np.uintp(col)]) - np.int32(samples[b + np.uintp(col)]))
-            line += np.int64(np.int32(d * d))
-        total += line
-        if total >= bound:
+            line = np.int32(line + np.int32(d * d))
+        total += np.int64(np.uint32(line))  # sixteen squares of 14 bits just fit
+        if row & 3 == 3 and total >= bound:
             return bound
-    return total
+    return min(total, bound)
 
 
 @nb.njit(cache=True, nogil=True)
-def _subtract(plane, size, area, prediction, limit, out):  # type: ignore[no-untyped-def]
+def _subtract(plane, size, area, prediction, limit, out, squares):  # type: ignore[no-untyped-def]
     """Residual of a block; its 4x4 blocks whose sum of squares is below ``limit`` are left at 0."""
     y, x, height, width = area
     samples, start, stride = prediction
-    squares = np.empty(BLOCK, np.int32)
     for top in range(0, height, 4):
         rows = min(4, height - top)
         for col in range(width):
@@ -248,7 +249,14 @@ def _subtract_chroma(  # type: ignore[no-untyped-def]
         else:
             weigh(buffer, 0, buffer, _SAMPLES, weight, height, rule[2], buffer, 0)
         prediction = (buffer, np.int64(0), np.int64(BLOCK))
-    _subtract(plane, size, (y, x, min(height, size[0] - y), min(width, size[1] - x)), prediction, limit, out)
+    area = (y, x, min(height, size[0] - y), min(width, size[1] - x))
+    _subtract(plane, size, area, prediction, limit, out, work[2])
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _pack(vector):  # type: ignore[no-untyped-def]
+    """dx and dy as two little-endian int16."""
+    return np.int32((vector[0] << 16) | (vector[1] & 0xFFFF))
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
@@ -265,7 +273,20 @@ def _borrow_slots(slots):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True)
 def compensate(  # type: ignore[no-untyped-def]
-    current, sizes, slots, counts, weights, vectors, limits, rule, shifts, out, reference, displacement, inter
+    current,
+    sizes,
+    slots,
+    counts,
+    weights,
+    vectors,
+    limits,
+    rule,
+    shifts,
+    memory,
+    out,
+    reference,
+    displacement,
+    inter,
 ):
     """Subtract the best prediction from every block that has a vector.
 
@@ -279,9 +300,10 @@ def compensate(  # type: ignore[no-untyped-def]
         limits: float64 (2, rows, columns) per macroblock, dead zones of luma and chroma; (2, 0, 0) for none.
         rule: filter code, rounding, largest sample value, columns to compute (BLOCK).
         shifts: log2 of the vertical and horizontal chroma subsampling.
+        memory: `scratch` and the array of predictions.
         out: flat int16 Y, Cb, Cr to write, zero on entry.
         reference: int8 (2, h4, w4) to write.
-        displacement: int16 (2, h4, w4, 2) to write.
+        displacement: int32 (2, h4, w4) to write, dx and dy packed.
         inter: bool (h4, w4) to write.
     """
     luma, cb, cr = borrow(current[0]), borrow(current[1]), borrow(current[2])
@@ -294,10 +316,8 @@ def compensate(  # type: ignore[no-untyped-def]
     past, future = counts
     code = rule[0]
     first = _index_blocks(vectors, size)
-    owned = scratch(luma)
-    work = (borrow(owned[0]), borrow(owned[1]), borrow(owned[2]))
-    owned_buffer = np.empty((PAST + FUTURE + 2) * _SAMPLES, luma.dtype)
-    buffer = borrow(owned_buffer)
+    work = (borrow(memory[0]), borrow(memory[1]), borrow(memory[2]))
+    buffer = borrow(memory[3])
     is_like_luma = code == H264 and shifts[0] == 0 and shifts[1] == 0
     # list 0 looks back and list 1 ahead, unless there is nothing on that side
     span0 = (0, past) if past else (0, future)
@@ -352,16 +372,16 @@ def compensate(  # type: ignore[no-untyped-def]
             else:
                 slot1 = slot
         if error > 0 and error >= limit:
-            _subtract(luma, size, area, prediction, limit, residuals[0])
+            _subtract(luma, size, area, prediction, limit, residuals[0], work[2])
+        packed0 = _pack(vector0) if slot0 >= 0 else np.int32(0)
+        packed1 = _pack(vector1) if slot1 >= 0 else np.int32(0)
         for row in range(y >> 2, (y + area[2] + 3) >> 2):
             for col in range(x >> 2, (x + area[3] + 3) >> 2):
                 inter[row, col] = True
                 reference[0, row, col] = slot0
                 reference[1, row, col] = slot1
-                if slot0 >= 0:
-                    displacement[0, row, col, 1], displacement[0, row, col, 0] = vector0
-                if slot1 >= 0:
-                    displacement[1, row, col, 1], displacement[1, row, col, 0] = vector1
+                displacement[0, row, col] = packed0
+                displacement[1, row, col] = packed1
         if cb.size == 0:
             continue
         chroma0 = chroma1 = (np.int64(0), np.int64(0))

@@ -1,8 +1,9 @@
 """Array views that compiled code passes around without counting references.
 
 numba counts references to an array with an atomic operation each time it enters a tuple, a call or a variable, which
-for blocks of a few hundred samples costs more than the arithmetic. A borrowed view carries no owner; whoever
-makes one keeps the array alive while it is in use.
+for blocks of a few hundred samples costs more than the arithmetic. A borrowed view carries no owner; the array
+must stay alive while it is in use. An argument of the outermost kernel does; a local variable does not, since numba
+gives an array up after its last mention.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def predict(
     out = np.zeros(BLOCK * BLOCK, plane.dtype)
     function = predict_chroma if chroma else predict_luma
     rule = (FILTERS[standard], rounding, np.int32(top), BLOCK)
-    samples, start, stride = function(plane.ravel(), plane.shape, block, dy, dx, rule, out, 0, scratch(plane.ravel()))
+    samples, start, stride = function(plane.ravel(), plane.shape, block, dy, dx, rule, out, 0, scratch(plane.dtype))
     return np.array([samples[start + r * stride : start + r * stride + block[3]] for r in range(block[2])], np.int64)
 
 
