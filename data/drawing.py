@@ -46,9 +46,7 @@ def texture(x: Plane, y: Plane, *, seed: int, cell: float, octaves: int = 3) -> 
         column, row = np.floor(u).astype(np.int64), np.floor(v).astype(np.int64)
         fx, fy = u - column, v - row
         fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
-        corner = [
-            [_hash(seed + octave, row + dy, column + dx) / 2147483648.0 - 1 for dx in (0, 1)] for dy in (0, 1)
-        ]
+        corner = [[_hash(seed + octave, row + dy, column + dx) / 2147483648.0 - 1 for dx in (0, 1)] for dy in (0, 1)]
         upper = corner[0][0] * (1 - fx) + corner[0][1] * fx
         lower = corner[1][0] * (1 - fx) + corner[1][1] * fx
         total += amplitude * (upper * (1 - fy) + lower * fy)

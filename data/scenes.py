@@ -98,9 +98,7 @@ def _living_room(width: int, height: int) -> Picture:
         picture = blend(picture, fill(colour, (height, width)), spine)
     picture = blend(picture, fill((178, 92, 62), (height, width)), box(x - 284, y - 178, 14, 14, 4))
     for dx, dy in ((-12, -30), (10, -36), (0, -46), (-4, -24), (14, -20)):
-        picture = blend(
-            picture, fill((64, 118, 70), (height, width)), circle((x - 284 - dx) * 1.3, y - 178 - dy, 12)
-        )
+        picture = blend(picture, fill((64, 118, 70), (height, width)), circle((x - 284 - dx) * 1.3, y - 178 - dy, 12))
     return picture
 
 
@@ -130,9 +128,7 @@ def _street(x: Plane, y: Plane, height: int) -> Picture:
         near = np.flatnonzero(np.abs(x[0] - middle) < 44)
         if near.size:
             columns = slice(near[0], near[-1] + 1)
-            picture[:, columns] = _house(
-                picture[:, columns], x[:, columns] - middle, 0.78 * height - y, house
-            )
+            picture[:, columns] = _house(picture[:, columns], x[:, columns] - middle, 0.78 * height - y, house)
     road = shade((96, 96, 100), 14 * texture(x, y, seed=41, cell=9))
     return blend(picture, road, 0.78 * height - y + 0 * x)
 
@@ -303,9 +299,7 @@ def _objects_scene() -> Scene:
         role="object",
         frames=(0, 60),
         radius=20.0,
-        pose=lambda t: Pose(
-            x=_bounce(30 + 4.4 * t, 25, 216), y=_bounce(60 + 2.2 * t, 25, 136), turn=0.03 * t
-        ),
+        pose=lambda t: Pose(x=_bounce(30 + 4.4 * t, 25, 216), y=_bounce(60 + 2.2 * t, 25, 136), turn=0.03 * t),
         paint=_ball((226, 184, 60), 20, seed=81),
     )
     purple = Sprite(

@@ -97,19 +97,26 @@ def test_committed_file_is_the_recorded_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLIPS)
-def test_encoding_twice_gives_the_same_bytes(
+def test_encoding_again_gives_the_same_bytes(
     name: str, make_clips: Any, rendered: dict[str, Rendered], tmp_path: Path
 ) -> None:
+    """The committed bytes where the libraries are those that made them, else those of another run."""
     encoding = next(encoding for encoding in make_clips.ENCODINGS if encoding.name == name)
-    for run in ("first", "second"):
-        make_clips.encode(rendered[name], encoding, tmp_path / f"{run}.{encoding.suffix}")
-    first, second = ((tmp_path / f"{run}.{encoding.suffix}").read_bytes() for run in ("first", "second"))
-    assert first == second
+
+    def encode(scene: Rendered, run: str) -> bytes:
+        path = tmp_path / f"{run}.{encoding.suffix}"
+        make_clips.encode(scene, encoding, path)
+        return path.read_bytes()
+
+    first = encode(rendered[name], "first")
+    if (av.__version__, av.ffmpeg_version_info) == (EXPECTED["pyav"], EXPECTED["ffmpeg"]):
+        assert first == (DATA / name).read_bytes()
+    else:
+        assert first == encode(rendered[name], "second")
     brighter = Rendered.__new__(Rendered)
     brighter.size, brighter.frames = rendered[name].size, rendered[name].frames
     brighter.planes = [(np.minimum(y, 200) + 20, *chroma) for y, *chroma in rendered[name].planes]
-    make_clips.encode(brighter, encoding, tmp_path / f"brighter.{encoding.suffix}")
-    assert (tmp_path / f"brighter.{encoding.suffix}").read_bytes() != first
+    assert encode(brighter, "brighter") != first
 
 
 @pytest.mark.parametrize("name", CLIPS)
