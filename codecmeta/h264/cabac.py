@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import faults
-from codecmeta.h264.bits import load_be64
+from codecmeta.h264.bits import leading_zeros, load_be64
 from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.tables import (
     CHROMA_DC_420,
@@ -14,7 +14,6 @@ from codecmeta.h264.tables import (
     FIELD_8X8,
     FRAME_8X8,
     LPS,
-    SHIFT,
     TRANSITION,
 )
 
@@ -34,7 +33,7 @@ def decide(context, index, width, offset, ahead, engine):  # type: ignore[no-unt
     width += (lps - width) & is_lps
     state ^= is_lps
     context[index] = engine[TRANSITION + 128 + state]
-    shift = np.int64(engine[SHIFT + width])
+    shift = np.int64(leading_zeros(np.uint64(width))) - 55
     return state & 1, width << shift, offset, ahead - shift
 
 
@@ -110,19 +109,28 @@ def terminate(s, data):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def residual_block(s, data, t, category, count):  # type: ignore[no-untyped-def]
-    """residual_block_cabac (7.3.5.3.3) after its coded_block_flag.
+def residual_block(s, data, t, category, count, flag):  # type: ignore[no-untyped-def]
+    """residual_block_cabac (7.3.5.3.3).
 
     Args:
         category: ctxBlockCat (Table 9-42).
         count: number of coefficients of the block, 4 to 64.
+        flag: ctxIdxInc of coded_block_flag, -1 where the flag is inferred to be 1.
 
     Returns:
-        Coefficients found, at least 1; their scan indices are in `s.place`, their levels in `s.level`.
+        Coefficients found; their scan indices are in `s.place`, their levels in `s.level`.
     """
     context = s.context
     engine = t.engine
     width, offset, ahead, byte, end = s.range, s.offset, s.ahead, s.byte, s.end
+    if flag >= 0:
+        found, width, offset, ahead = decide(
+            context, np.int64(t.coded_block_flag[category]) + flag, width, offset, ahead, engine
+        )
+        offset, ahead, byte = refill(data, offset, ahead, byte, end)
+        if not found:
+            s.range, s.offset, s.ahead, s.byte = width, offset, ahead, byte
+            return 0
     significant = np.int64(t.significant_base[s.field, category])
     last = np.int64(t.last_base[s.field, category])
     row = DIRECT_INCREMENT

@@ -245,18 +245,11 @@ def transform_size_8x8_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def coded_block_flag(s, data, t, category, left, top):  # type: ignore[no-untyped-def]
-    """coded_block_flag (9.3.3.1.1.9), given those of the neighbouring blocks as 0 or more than 0."""
-    index = np.int64(t.coded_block_flag[category]) + np.int64(left > 0) + 2 * np.int64(top > 0)
-    return decision(s, data, t, index)
-
-
-@compiled
-def dc_coded_block_flag(s, mbs, data, t, category, plane):  # type: ignore[no-untyped-def]
-    """coded_block_flag of an Intra_16x16 or chroma DC block."""
+def dc_flag_increment(s, mbs, plane):  # type: ignore[no-untyped-def]
+    """ctxIdxInc of coded_block_flag of an Intra_16x16 or chroma DC block (9.3.3.1.1.9)."""
     left = top = np.int64(s.intra)
     if s.left[0] >= 0:
         left = (np.int64(mbs[s.left[0]].dc) >> plane) & 1
     if s.top >= 0:
         top = (np.int64(mbs[s.top].dc) >> plane) & 1
-    return coded_block_flag(s, data, t, category, left, top)
+    return left + 2 * top

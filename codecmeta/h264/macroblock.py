@@ -116,8 +116,8 @@ def _read_pcm(s, mbs, data, residual):  # type: ignore[no-untyped-def]
             residual[base + place] = read_bits(s, data, depth) - (1 << (depth - 1))
         base += count
         m.coded[plane] = (1 << (count >> 4)) - 1
-        for block in range(16):
-            m.total_coeff[plane, block] = 16
+        for i in range(8):
+            m.total_coeff[plane, i] = 16
     m.cbp = 0x2F
     m.dc = 7
     m.chroma_mode = 0

@@ -113,14 +113,16 @@ def _measure_plane(  # type: ignore[no-untyped-def]
             base = place + b * 16
             if whole:
                 cell = y // cell_h * per_side + x // cell_w
+                values = samples[base : base + 16]
                 total = np.int64(0)
                 square = np.int64(0)
                 for i in range(16):
-                    r = np.int64(samples[base + i])
+                    r = np.int64(values[i])
                     total += r
                     square += r * r
-                    low = min(low, r)
-                    high = max(high, r)
+                for i in range(16):
+                    low = min(low, np.int64(values[i]))
+                    high = max(high, np.int64(values[i]))
                 sums[cell, 0] += total
                 sums[cell, 1] += square
             else:

@@ -101,28 +101,27 @@ def gather_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
     for plane in range(3):
         for cell in range(25):
             s.total_coeff[plane, cell] = 0
-    columns = 2 if s.chroma == 1 or s.chroma == 2 else 4
-    rows = 2 if s.chroma == 1 else 4
     planes = 3 if s.chroma else 1
-    top_counts = s.top >= 0 and _has_counts(s, mbs, s.top)
-    for plane in range(planes):
-        across, down = (4, 4) if plane == 0 else (columns, rows)
-        for x in range(across):
-            value = missing
-            if s.top >= 0:
-                value = np.int64(mbs[s.top].total_coeff[plane, (down - 1) * across + x]) if top_counts else 0
-            s.total_coeff[plane, 1 + x] = value
-        for y in range(down):
-            # the rows of 4:2:0 chroma are half as high as those of luma
-            luma_row = y * 2 if down == 2 else y
-            left = s.left[luma_row]
-            value = missing
-            if left >= 0:
-                value = 0
-                if _has_counts(s, mbs, left):
-                    row = s.left_row[luma_row] >> 1 if down == 2 else s.left_row[luma_row]
-                    value = np.int64(mbs[left].total_coeff[plane, row * across + across - 1])
-            s.total_coeff[plane, 5 + 5 * y] = value
+    if s.top < 0:
+        for plane in range(planes):
+            for x in range(4):
+                s.total_coeff[plane, 1 + x] = missing
+    elif _has_counts(s, mbs, s.top):
+        for plane in range(planes):
+            for x in range(4):
+                s.total_coeff[plane, 1 + x] = mbs[s.top].total_coeff[plane, x]
+    for y in range(4):
+        left = s.left[y]
+        if left >= 0 and not _has_counts(s, mbs, left):
+            continue
+        for plane in range(planes):
+            cell, row = 5 + 5 * y, 4 + s.left_row[y]
+            if plane > 0 and s.chroma == 1:
+                # the rows of 4:2:0 chroma are half as high as those of luma
+                if y & 1:
+                    continue
+                cell, row = 5 + 5 * (y >> 1), 4 + (s.left_row[y] >> 1)
+            s.total_coeff[plane, cell] = mbs[left].total_coeff[plane, row] if left >= 0 else missing
 
 
 @inlined
@@ -136,14 +135,15 @@ def _has_counts(s, mbs, mb):  # type: ignore[no-untyped-def]
 
 @compiled
 def store_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
-    """Keep the counts of the current macroblock for its neighbours to come."""
-    columns = 2 if s.chroma == 1 or s.chroma == 2 else 4
-    rows = 2 if s.chroma == 1 else 4
+    """Keep the counts along the edges of the current macroblock for its neighbours to come."""
+    m = mbs[s.mb]
+    bottom, right = 21, 9
     for plane in range(3 if s.chroma else 1):
-        across, down = (4, 4) if plane == 0 else (columns, rows)
-        for y in range(down):
-            for x in range(across):
-                mbs[s.mb].total_coeff[plane, y * across + x] = s.total_coeff[plane, 6 + 5 * y + x]
+        if plane == 1 and s.chroma < 3:
+            bottom, right = 11 if s.chroma == 1 else 21, 7
+        for i in range(4):
+            m.total_coeff[plane, i] = s.total_coeff[plane, bottom + i]
+            m.total_coeff[plane, 4 + i] = s.total_coeff[plane, right + 5 * i]
 
 
 @compiled

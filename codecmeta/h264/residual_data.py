@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import cabac, cavlc
-from codecmeta.h264.cabac_syntax import coded_block_flag, dc_coded_block_flag
+from codecmeta.h264.cabac_syntax import dc_flag_increment
 from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.neighbours import UNAVAILABLE, gather_total_coeff, store_total_coeff
 from codecmeta.h264.records import I_16X16
@@ -63,9 +63,8 @@ def _block(s, data, t, category, cell, plane, count):  # type: ignore[no-untyped
     left = np.int64(s.total_coeff[plane, cell - 1])
     top = np.int64(s.total_coeff[plane, cell - 5])
     if s.cabac:
-        if not coded_block_flag(s, data, t, category, left, top):
-            return 0
-        n = cabac.residual_block(s, data, t, category, count)
+        flag = np.int64(left > 0) + 2 * np.int64(top > 0)
+        n = cabac.residual_block(s, data, t, category, count, flag)
     else:
         n = cavlc.residual_block(s, data, t, _token_table(left, top), count)
     s.total_coeff[plane, cell] = n
@@ -125,7 +124,7 @@ def _luma_8x8(s, data, t, residual, base, plane, x, y, scale, qp):  # type: igno
     if s.cabac:
         category = (5, 9, 13)[plane]
         if s.chroma != 3:
-            n = cabac.residual_block(s, data, t, category, 64)
+            n = cabac.residual_block(s, data, t, category, 64, -1)
             s.total_coeff[plane, cell] = n
         else:
             n = _block(s, data, t, category, cell, plane, 64)
@@ -170,9 +169,8 @@ def _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp):  #
         s.dc[i] = 0
     n = 0
     if s.cabac:
-        if dc_coded_block_flag(s, mbs, data, t, category, plane):
-            n = cabac.residual_block(s, data, t, category, 16)
-            mbs[s.mb].dc |= 1 << plane
+        n = cabac.residual_block(s, data, t, category, 16, dc_flag_increment(s, mbs, plane))
+        mbs[s.mb].dc |= np.int64(n > 0) << plane
     else:
         table = _token_table(np.int64(s.total_coeff[plane, 5]), np.int64(s.total_coeff[plane, 1]))
         n = cavlc.residual_block(s, data, t, table, 16)
@@ -226,9 +224,9 @@ def _chroma(s, mbs, data, t, residual, base):  # type: ignore[no-untyped-def]
         n = 0
         if not s.cabac:
             n = cavlc.residual_block(s, data, t, 3 + s.chroma, blocks)
-        elif dc_coded_block_flag(s, mbs, data, t, 3, plane):
-            n = cabac.residual_block(s, data, t, 3, blocks)
-            m.dc |= 1 << plane
+        else:
+            n = cabac.residual_block(s, data, t, 3, blocks, dc_flag_increment(s, mbs, plane))
+            m.dc |= np.int64(n > 0) << plane
         first = 8 * (plane - 1)
         for i in range(n):
             s.dc[first + _chroma_dc_cell(s, s.place[i])] = s.level[i]

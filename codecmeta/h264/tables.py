@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LPS, TRANSITION, SHIFT = 0, 512, 768
-"""Parts of the `engine` table: rangeTabLPS, both state transitions, and bits to renormalise a range by."""
+LPS, TRANSITION = 0, 512
+"""Parts of the `engine` table: rangeTabLPS and both state transitions."""
 
 COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 """First code table of each kind in `vlc_base`; the tables of a kind follow its number in the standard."""
@@ -47,7 +47,7 @@ _VLC_SIZE = 12288
 
 TABLES = np.dtype(
     [
-        ("engine", "u1", (1280,)),
+        ("engine", "u1", (768,)),
         ("context_init", "i1", (4, 1024, 2)),
         ("coded_block_flag", "u2", (14,)),
         ("significant_base", "u2", (2, 14)),
@@ -135,8 +135,6 @@ def _fill_engine(engine: NDArray[np.uint8], source: dict[str, Any]) -> None:
             engine[[LPS + 128 * quarter + state for quarter in range(4)]] = ranges
             engine[TRANSITION + 128 + state] = min(p_state + 1, 62) * 2 + mps
             engine[TRANSITION + 127 - state] = after_lps * 2 + (mps if p_state else 1 - mps)
-    for width in range(1, 512):
-        engine[SHIFT + width] = 9 - width.bit_length()
 
 
 def _fill_codes(vlc: NDArray[np.int16], base: NDArray[np.int64], source: dict[str, Any]) -> None:

@@ -43,13 +43,15 @@ def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 def flat_block(residual, base, dc):  # type: ignore[no-untyped-def]
     """The inverse 4x4 transform of a block with no coefficient but DC."""
     value = saturate((dc + 32) >> 6)
+    block = residual[base : base + 16]
     for i in range(16):
-        residual[base + i] = value
+        block[i] = value
 
 
 @compiled
 def inverse_4x4(s, residual, base):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
+    block = residual[base : base + 16]
     d = s.coefficient
     for i in range(0, 16, 4):
         e = d[i] + d[i + 2]
@@ -65,10 +67,10 @@ def inverse_4x4(s, residual, base):  # type: ignore[no-untyped-def]
         f = d[i] - d[i + 8] + 32
         g = (d[i + 4] >> 1) - d[i + 12]
         h = d[i + 4] + (d[i + 12] >> 1)
-        residual[base + i] = saturate((e + h) >> 6)
-        residual[base + i + 4] = saturate((f + g) >> 6)
-        residual[base + i + 8] = saturate((f - g) >> 6)
-        residual[base + i + 12] = saturate((e - h) >> 6)
+        block[i] = saturate((e + h) >> 6)
+        block[i + 4] = saturate((f + g) >> 6)
+        block[i + 8] = saturate((f - g) >> 6)
+        block[i + 12] = saturate((e - h) >> 6)
     for i in range(16):
         d[i] = 0
 
@@ -125,9 +127,10 @@ def store_8x8(d, residual, base, shift):  # type: ignore[no-untyped-def]
     half = (1 << shift) >> 1
     for y in range(8):
         at = base + (y >> 2) * 64 + (y & 3) * 4
+        line = residual[at : at + 20]
         for x in range(4):
-            residual[at + x] = saturate((d[y * 8 + x] + half) >> shift)
-            residual[at + 16 + x] = saturate((d[y * 8 + 4 + x] + half) >> shift)
+            line[x] = saturate((d[y * 8 + x] + half) >> shift)
+            line[x + 16] = saturate((d[y * 8 + 4 + x] + half) >> shift)
     for i in range(64):
         d[i] = 0
 
