@@ -29,6 +29,7 @@ def dead_zone(qp: NDArray[np.int8], *, bit_depth: int = 8) -> NDArray[np.float64
         float64 (2, h, w): limits for luma and for chroma.
     """
     offset = 6 * (bit_depth - 8)
-    luma = qp.astype(np.int64)
+    luma = np.arange(-128, 128)
     chroma = chroma_quantiser(luma - offset) + offset
-    return np.stack([quantiser_step(luma), quantiser_step(chroma)]) ** 2 / 4
+    limits = np.stack([quantiser_step(luma), quantiser_step(chroma)]) ** 2 / 4
+    return limits[:, qp.astype(np.intp) + 128]

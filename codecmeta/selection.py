@@ -59,32 +59,46 @@ def _squared_error(plane, size, area, prediction, bound):  # type: ignore[no-unt
 
 
 @nb.njit(cache=True, nogil=True)
-def _subtract(plane, size, area, prediction, limit, out, squares):  # type: ignore[no-untyped-def]
-    """Residual of a block; its 4x4 blocks whose sum of squares is below ``limit`` are left at 0."""
+def _subtract(plane, size, area, prediction, limit, columns, out, squares):  # type: ignore[no-untyped-def]
+    """Residual of a block; its 4x4 blocks whose sum of squares is below ``limit`` are left at 0.
+
+    Squares are summed over ``columns`` to keep the loop vectorised, also over those beyond the block where the plane
+    goes on; nothing is made of them.
+    """
     y, x, height, width = area
     samples, start, stride = prediction
+    if start + height * stride + columns > len(samples) or (y + height) * size[1] + columns > len(plane):
+        columns = width
     for top in range(0, height, 4):
         rows = min(4, height - top)
-        for col in range(width):
-            squares[col] = 0
-        for row in range(top, top + rows):
-            a = np.uintp((y + row) * size[1] + x)
-            b = np.uintp(start + row * stride)
-            for col in range(width):
-                d = np.int32(np.int32(plane[a + np.uintp(col)]) - np.int32(samples[b + np.uintp(col)]))
-                out[a + np.uintp(col)] = d
-                squares[col] = np.int32(squares[col] + np.int32(d * d))
-        if limit <= 0.0:
-            continue
+        if limit > 0.0:
+            for col in range(columns):
+                squares[np.uintp(col)] = 0
+            for row in range(top, top + rows):
+                a = np.uintp((y + row) * size[1] + x)
+                b = np.uintp(start + row * stride)
+                for col in range(columns):
+                    i = np.uintp(col)
+                    d = np.int32(np.int32(plane[a + i]) - np.int32(samples[b + i]))
+                    squares[i] = np.int32(squares[i] + np.int32(d * d))
         for left in range(0, width, 4):
             cols = min(4, width - left)
-            total = np.int64(0)
-            for col in range(left, left + cols):
-                total += np.int64(squares[col])
-            if total * 16 < limit * (rows * cols):
-                for row in range(top, top + rows):
-                    for col in range(left, left + cols):
-                        out[(y + row) * size[1] + x + col] = 0
+            if limit > 0.0:
+                total = np.int64(0)
+                for col in range(left, left + cols):
+                    total += np.int64(squares[np.uintp(col)])
+                if total * 16 < limit * (rows * cols):
+                    continue
+            elif left:
+                continue
+            else:
+                cols = width
+            for row in range(top, top + rows):
+                a = np.uintp((y + row) * size[1] + x + left)
+                b = np.uintp(start + row * stride + left)
+                for col in range(cols):
+                    i = np.uintp(col)
+                    out[a + i] = np.int32(np.int32(plane[a + i]) - np.int32(samples[b + i]))
 
 
 @nb.njit(cache=True, nogil=True)
@@ -226,31 +240,32 @@ def _predict_part(plane, size, block, vector, rule, is_like_luma, buffer, base, 
 
 @nb.njit(cache=True, nogil=True)
 def _subtract_chroma(  # type: ignore[no-untyped-def]
-    plane, size, slots, block, pair, chroma0, chroma1, weight, is_like_luma, limit, rule, buffer, out, work
+    plane, size, back, ahead, block, pair, chroma0, chroma1, weight, is_like_luma, limit, rule, buffer, out, work
 ):
-    """Residual of one chroma plane of a block; vectors in eighths."""
+    """Residual of one chroma plane of a block; ``back`` and ``ahead`` are its references, vectors in eighths."""
     slot0, slot1 = pair
     y, x, height, width = block
+    columns = rule[3]
     if slot0 >= 0:
-        prediction = _predict_part(slots[slot0], size, block, chroma0, rule, is_like_luma, buffer, np.int64(0), work)
+        prediction = _predict_part(back, size, block, chroma0, rule, is_like_luma, buffer, np.int64(0), work)
     else:
-        prediction = _predict_part(slots[slot1], size, block, chroma1, rule, is_like_luma, buffer, np.int64(0), work)
+        prediction = _predict_part(ahead, size, block, chroma1, rule, is_like_luma, buffer, np.int64(0), work)
     if slot0 >= 0 and slot1 >= 0:
         samples, start, stride = prediction
         if stride != BLOCK:
-            copy(samples, start, stride, height, rule[3], buffer, 0)
+            copy(samples, start, stride, height, columns, buffer, 0)
         samples, start, stride = _predict_part(
-            slots[slot1], size, block, chroma1, rule, is_like_luma, buffer, np.int64(_SAMPLES), work
+            ahead, size, block, chroma1, rule, is_like_luma, buffer, np.int64(_SAMPLES), work
         )
         if stride != BLOCK:
-            copy(samples, start, stride, height, rule[3], buffer, _SAMPLES)
+            copy(samples, start, stride, height, columns, buffer, _SAMPLES)
         if weight == EVEN:
             average(buffer, 0, buffer, _SAMPLES, height, buffer, 0)
         else:
             weigh(buffer, 0, buffer, _SAMPLES, weight, height, rule[2], buffer, 0)
         prediction = (buffer, np.int64(0), np.int64(BLOCK))
     area = (y, x, min(height, size[0] - y), min(width, size[1] - x))
-    _subtract(plane, size, area, prediction, limit, out, work[2])
+    _subtract(plane, size, area, prediction, limit, columns, out, work[2])
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
@@ -372,7 +387,7 @@ def compensate(  # type: ignore[no-untyped-def]
             else:
                 slot1 = slot
         if error > 0 and error >= limit:
-            _subtract(luma, size, area, prediction, limit, residuals[0], work[2])
+            _subtract(luma, size, area, prediction, limit, rule[3], residuals[0], work[2])
         packed0 = _pack(vector0) if slot0 >= 0 else np.int32(0)
         packed1 = _pack(vector1) if slot1 >= 0 else np.int32(0)
         for row in range(y >> 2, (y + area[2] + 3) >> 2):
@@ -398,10 +413,12 @@ def compensate(  # type: ignore[no-untyped-def]
             h = w = np.int64(16)
         part = (y >> shifts[0], x >> shifts[1], h >> shifts[0], w >> shifts[1])
         for channel in range(2):
+            planes = cb_slots if channel == 0 else cr_slots
             _subtract_chroma(
                 cb if channel == 0 else cr,
                 chroma_size,
-                cb_slots if channel == 0 else cr_slots,
+                planes[max(slot0, 0)],
+                planes[max(slot1, 0)],
                 part,
                 (slot0, slot1),
                 chroma0,
