@@ -333,13 +333,30 @@ def show(name: str, kinds: dict[str, Any]) -> None:
         print(f"{name[:38]:38s} {kind} {row['pictures']:3d} ({row['without residual']:2d})  {cells}", flush=True)
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """The table of the documentation, real clips only."""
+    lines = [f"| clip | type, pictures | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for name, kinds in report.items():
+        group, clip = name.split("/", 1)
+        if group != "real":
+            continue
+        for kind, row in kinds.items():
+            cells = " | ".join(" ".join(f"{value:.2f}" for value in row[column]) for column in COLUMNS)
+            lines.append(f"| {Path(clip).stem} | {kind}, {row['pictures']} | {cells} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     root = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=root.parent.parent / "shared")
     parser.add_argument("--json", type=Path, default=root / "results" / "residual_fidelity.json")
+    parser.add_argument("--markdown", action="store_true", help="print the table from the results, measure nothing")
     parser.add_argument("--only", default="", help="clips whose name contains this")
     options = parser.parse_args()
+    if options.markdown:
+        print(markdown(json.loads(options.json.read_text())))
+        return
     print("spearman, log-correlation, top-30 % overlap; columns: " + " | ".join(COLUMNS))
     report: dict[str, Any] = {}
     for group in ("real", "synthetic"):
