@@ -151,7 +151,7 @@ def motion_residual(
         )
     for channel, plane in enumerate(current):
         shifts = (shift_y, shift_x) if channel else (0, 0)
-        intra_residual(plane, inter, *shifts, top, out[channel])
+        intra_residual(plane, inter, *shifts, top, (top + 1) >> 1, out[channel])
     return MotionResidual(planes=out, field=MotionField(reference=reference, displacement=displacement))
 
 

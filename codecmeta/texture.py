@@ -2,8 +2,9 @@
 
 Each 4x4 block is predicted from the decoded samples above and left of it in four ways (mean, vertical, horizontal,
 gradient: above + left - corner, clipped) and the residual with the smallest sum of squares is kept. That is
-close to what an encoder leaves after intra prediction, for any codec. The first block of a picture has no neighbours;
-it is predicted by its own mean, so that a picture without detail has no residual.
+close to what an encoder leaves after intra prediction, for any codec. The first block of a picture has no neighbours:
+in the map it is predicted by its own mean, so that a picture without detail has no residual; an encoder predicts
+it as mid-grey, and so does the `motion` source, which stands in for one.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def texture_planes(planes: Planes, *, bit_depth: int = 8) -> Residual:
     """
     y, cb, cr = (np.empty(plane.shape, np.int16) for plane in planes)
     for plane, out in zip(planes, (y, cb, cr), strict=True):
-        intra_residual(plane, _NOTHING, 0, 0, (1 << bit_depth) - 1, out)
+        intra_residual(plane, _NOTHING, 0, 0, (1 << bit_depth) - 1, OWN_MEAN, out)
     return y, cb, cr
 
 
@@ -77,6 +78,8 @@ def texture_energy(frames: NDArray[np.uint8], *, block: int = 8) -> TextureEnerg
     return TextureEnergy(energy=energy, range=extent)
 
 
+OWN_MEAN = -1
+"""Makes `intra_residual` predict a block without neighbours by its own mean."""
 _NOTHING: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
 
 
@@ -94,11 +97,11 @@ def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(cache=True, nogil=True)
-def intra_residual(plane, covered, shift_y, shift_x, top, out):  # type: ignore[no-untyped-def]
+def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the residual of every 4x4 block of a plane, but for blocks that are covered.
 
     ``covered`` marks 4x4 luma cells that have an inter prediction; an empty array covers nothing. ``shift_y``,
-    ``shift_x`` are the plane's subsampling.
+    ``shift_x`` are the plane's subsampling. ``grey`` predicts the block that has no neighbours; below 0 its mean does.
     """
     height, width = plane.shape
     above = np.empty(4, np.int32)
@@ -111,11 +114,11 @@ def intra_residual(plane, covered, shift_y, shift_x, top, out):  # type: ignore[
             if some and covered[(y << shift_y) >> 2, (x << shift_x) >> 2]:
                 continue
             cols = min(4, width - x)
-            _block_residual(plane, y, x, rows, cols, top, above, left, block, out)
+            _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out)
 
 
 @nb.njit(cache=True, nogil=True)
-def _block_residual(plane, y, x, rows, cols, top, above, left, block, out):  # type: ignore[no-untyped-def]
+def _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out):  # type: ignore[no-untyped-def]
     total = np.int32(0)
     known = np.int32(0)
     if y > 0:
@@ -128,7 +131,10 @@ def _block_residual(plane, y, x, rows, cols, top, above, left, block, out):  # t
             left[row] = plane[y + row, x - 1]
             total += left[row]
         known += np.int32(rows)
-    if known == 0:
+    if known == 0 and grey >= 0:
+        total = np.int32(grey)
+        known = np.int32(1)
+    elif known == 0:
         for row in range(rows):
             for col in range(cols):
                 total += np.int32(plane[y + row, x + col])

@@ -291,6 +291,8 @@ def test_blocks_without_vector_get_the_texture() -> None:
     rows = np.array([[16, 16, 16, 16, 0, 0, -1]], np.int16)
     residual = motion_residual(current, rows, [Reference(planes=picture(1, (50, 70)))], standard="h264")
     expected = texture_planes(current)
+    for plane, samples in zip(expected, current, strict=True):
+        plane[:4, :4] = samples[:4, :4].astype(int) - 128  # nothing to predict from: mid-grey
     for channel in range(3):
         inter = covered(residual, channel)
         np.testing.assert_array_equal(residual.planes[channel][~inter], expected[channel][~inter])

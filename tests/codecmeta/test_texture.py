@@ -7,7 +7,7 @@ import pytest
 
 from codecmeta.energy import measure_energy
 from codecmeta.errors import UsageError
-from codecmeta.texture import intra_residual, texture_energy, texture_planes
+from codecmeta.texture import OWN_MEAN, intra_residual, texture_energy, texture_planes
 
 
 def best_of_four(plane: Any, top: int = 255) -> Any:
@@ -56,13 +56,24 @@ def test_each_mode_removes_what_it_predicts() -> None:
     assert (texture_planes((noise, noise[:0], noise[:0]))[0][4:, 4:] != 0).mean() > 0.9
 
 
+def test_a_block_without_neighbours() -> None:
+    plane = np.full((8, 8), 60, np.uint8)
+    plane[4:, 4:] = 70
+    nothing = np.zeros((0, 0), np.bool_)
+    out = np.zeros(plane.shape, np.int16)
+    intra_residual(plane, nothing, 0, 0, 255, 128, out)
+    assert (out[:4, :4] == 60 - 128).all()
+    intra_residual(plane, nothing, 0, 0, 255, OWN_MEAN, out)
+    assert not out[:4, :4].any()
+
+
 def test_covered_cells_are_left_alone() -> None:
     plane = np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8)
     whole = best_of_four(plane)
     covered = np.zeros((4, 4), np.bool_)
     covered[1, 2] = True
     out = np.full(plane.shape, 77, np.int16)
-    intra_residual(plane, covered, 0, 0, 255, out)
+    intra_residual(plane, covered, 0, 0, 255, OWN_MEAN, out)
     assert (out[4:8, 8:12] == 77).all()
     out[4:8, 8:12] = whole[4:8, 8:12]
     np.testing.assert_array_equal(out, whole)
@@ -70,7 +81,7 @@ def test_covered_cells_are_left_alone() -> None:
     cells = np.zeros((8, 8), np.bool_)
     cells[2:4, 4:6] = True
     out = np.full(plane.shape, 77, np.int16)
-    intra_residual(plane, cells, 1, 1, 255, out)
+    intra_residual(plane, cells, 1, 1, 255, OWN_MEAN, out)
     assert (out[4:8, 8:12] == 77).all()
     assert (out == 77).sum() == 16
 
