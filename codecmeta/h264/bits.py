@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 from codecmeta.errors import BitstreamError
@@ -89,16 +89,14 @@ def stop_bit(rbsp: bytes) -> int:
 
 
 @intrinsic
-def load_be64(typingctx, data, byte):  # type: ignore[no-untyped-def]
-    """Eight bytes of `data` from `byte` on, the first in the most significant place."""
+def load_be64(typingctx, address):  # type: ignore[no-untyped-def]
+    """The eight bytes at an address, the first in the most significant place."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        array = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=args[0])
-        address = builder.gep(array.data, [args[1]])
-        word = builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()), align=1)
+        word = builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), align=1)
         return builder.bswap(word)
 
-    return types.uint64(data, types.int64), codegen
+    return types.uint64(types.int64), codegen
 
 
 @intrinsic
@@ -112,24 +110,23 @@ def leading_zeros(typingctx, word):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def peek(s, data):  # type: ignore[no-untyped-def]
+def peek(s):  # type: ignore[no-untyped-def]
     """The bits from the current position on, first bit topmost; 57 or more of the 64 are valid."""
-    byte = min(s.bit >> 3, s.end + 8)
-    return load_be64(data, byte) << np.uint64(s.bit & 7)
+    return load_be64(s.data + min(s.bit >> 3, s.end + 8)) << np.uint64(s.bit & 7)
 
 
 @compiled
-def read_bits(s, data, count):  # type: ignore[no-untyped-def]
+def read_bits(s, count):  # type: ignore[no-untyped-def]
     """u(count), 1 <= count <= 32."""
-    value = np.int64(peek(s, data) >> np.uint64(64 - count))
+    value = np.int64(peek(s) >> np.uint64(64 - count))
     s.bit += count
     return value
 
 
 @compiled
-def read_ue(s, data):  # type: ignore[no-untyped-def]
+def read_ue(s):  # type: ignore[no-untyped-def]
     """ue(v) of up to 28 leading zeros (9.1); longer codes set the fault and return 0."""
-    window = peek(s, data)
+    window = peek(s)
     zeros = np.int64(leading_zeros(window))
     if zeros > 28:
         s.fault = faults.EXP_GOLOMB
@@ -139,15 +136,15 @@ def read_ue(s, data):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_se(s, data):  # type: ignore[no-untyped-def]
+def read_se(s):  # type: ignore[no-untyped-def]
     """se(v) (9.1.1)."""
-    code = read_ue(s, data)
+    code = read_ue(s)
     return (code + 1) >> 1 if code & 1 else -(code >> 1)
 
 
 @compiled
-def read_te(s, data, largest):  # type: ignore[no-untyped-def]
+def read_te(s, largest):  # type: ignore[no-untyped-def]
     """te(v) for values of 0 to `largest` (9.1)."""
     if largest > 1:
-        return read_ue(s, data)
-    return 1 - read_bits(s, data, 1)
+        return read_ue(s)
+    return 1 - read_bits(s, 1)

@@ -41,17 +41,17 @@ def decide(context, index, width, offset, ahead, engine):  # type: ignore[no-unt
 def refill(data, offset, ahead, byte, end):  # type: ignore[no-untyped-def]
     """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
     if ahead < 16:
-        offset = (offset << 32) | np.int64(load_be64(data, min(byte, end + 8)) >> np.uint64(32))
+        offset = (offset << 32) | np.int64(load_be64(data + min(byte, end + 8)) >> np.uint64(32))
         ahead += 32
         byte += 4
     return offset, ahead, byte
 
 
 @compiled
-def start_engine(s, data, byte):  # type: ignore[no-untyped-def]
+def start_engine(s, byte):  # type: ignore[no-untyped-def]
     """Initialise the arithmetic decoding engine at a byte (9.3.1.2)."""
     s.range = 510
-    s.offset = np.int64(load_be64(data, min(byte, s.end + 8)) >> np.uint64(24))
+    s.offset = np.int64(load_be64(s.data + min(byte, s.end + 8)) >> np.uint64(24))
     s.ahead = 31
     s.byte = byte + 5
     if s.offset >> 31 >= 510:
@@ -76,27 +76,27 @@ def position(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def decision(s, data, t, index):  # type: ignore[no-untyped-def]
+def decision(s, t, index):  # type: ignore[no-untyped-def]
     """Decode one bin with a context."""
     value, s.range, offset, ahead = decide(s.context, index, s.range, s.offset, s.ahead, t.engine)
-    s.offset, s.ahead, s.byte = refill(data, offset, ahead, s.byte, s.end)
+    s.offset, s.ahead, s.byte = refill(s.data, offset, ahead, s.byte, s.end)
     return value
 
 
 @compiled
-def bypass(s, data):  # type: ignore[no-untyped-def]
+def bypass(s):  # type: ignore[no-untyped-def]
     """DecodeBypass (9.3.3.2.3)."""
     s.ahead -= 1
     threshold = s.range << s.ahead
     value = np.int64(s.offset >= threshold)
     if value:
         s.offset -= threshold
-    s.offset, s.ahead, s.byte = refill(data, s.offset, s.ahead, s.byte, s.end)
+    s.offset, s.ahead, s.byte = refill(s.data, s.offset, s.ahead, s.byte, s.end)
     return value
 
 
 @compiled
-def terminate(s, data):  # type: ignore[no-untyped-def]
+def terminate(s):  # type: ignore[no-untyped-def]
     """DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
     s.range -= 2
     if s.offset >= s.range << s.ahead:
@@ -104,12 +104,12 @@ def terminate(s, data):  # type: ignore[no-untyped-def]
     if s.range < 256:
         s.range <<= 1
         s.ahead -= 1
-        s.offset, s.ahead, s.byte = refill(data, s.offset, s.ahead, s.byte, s.end)
+        s.offset, s.ahead, s.byte = refill(s.data, s.offset, s.ahead, s.byte, s.end)
     return 0
 
 
 @compiled
-def residual_block(s, data, t, category, count, flag):  # type: ignore[no-untyped-def]
+def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
     """residual_block_cabac (7.3.5.3.3).
 
     Args:
@@ -122,7 +122,8 @@ def residual_block(s, data, t, category, count, flag):  # type: ignore[no-untype
     """
     context = s.context
     engine = t.engine
-    width, offset, ahead, byte, end = s.range, s.offset, s.ahead, s.byte, s.end
+    data, end = s.data, s.end
+    width, offset, ahead, byte = s.range, s.offset, s.ahead, s.byte
     if flag >= 0:
         found, width, offset, ahead = decide(
             context, np.int64(t.coded_block_flag[category]) + flag, width, offset, ahead, engine

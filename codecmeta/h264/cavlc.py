@@ -28,9 +28,9 @@ def look_up(t, table, bits, window):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def coeff_token(s, data, t, table):  # type: ignore[no-untyped-def]
+def coeff_token(s, t, table):  # type: ignore[no-untyped-def]
     """coeff_token (9.2.1): TrailingOnes + 4 * TotalCoeff."""
-    value, length = look_up(t, COEFF_TOKEN + table, COEFF_TOKEN_BITS, peek(s, data))
+    value, length = look_up(t, COEFF_TOKEN + table, COEFF_TOKEN_BITS, peek(s))
     if length == 0:
         s.fault = faults.COEFF_TOKEN
         return 0
@@ -39,15 +39,15 @@ def coeff_token(s, data, t, table):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def levels(s, data, total, trailing_ones):  # type: ignore[no-untyped-def]
+def levels(s, total, trailing_ones):  # type: ignore[no-untyped-def]
     """Level information (9.2.2): `total` levels into `s.level`, highest frequency first."""
-    window = peek(s, data)
+    window = peek(s)
     for i in range(trailing_ones):
         s.level[i] = 1 - 2 * np.int64((window >> np.uint64(63 - i)) & np.uint64(1))
     s.bit += trailing_ones
     suffix_length = 1 if total > 10 and trailing_ones < 3 else 0
     for i in range(trailing_ones, total):
-        window = peek(s, data)
+        window = peek(s)
         prefix = np.int64(leading_zeros(window))
         if prefix > 24:
             s.fault = faults.LEVEL
@@ -76,7 +76,7 @@ def levels(s, data, total, trailing_ones):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def residual_block(s, data, t, table, count):  # type: ignore[no-untyped-def]
+def residual_block(s, t, table, count):  # type: ignore[no-untyped-def]
     """residual_block_cavlc (7.3.5.3.2).
 
     Args:
@@ -86,15 +86,15 @@ def residual_block(s, data, t, table, count):  # type: ignore[no-untyped-def]
     Returns:
         TotalCoeff; scan indices are in `s.place`, levels in `s.level`. 0 after a fault.
     """
-    token = coeff_token(s, data, t, table)
+    token = coeff_token(s, t, table)
     total = token >> 2
     if total == 0:
         return 0
     if total > count:
         s.fault = faults.COEFF_TOKEN
         return 0
-    levels(s, data, total, token & 3)
-    window = peek(s, data)
+    levels(s, total, token & 3)
+    window = peek(s)
     zeros = 0
     if total < count:
         first = TOTAL_ZEROS

@@ -28,10 +28,10 @@ from codecmeta.h264.slice_header import B, I
 
 
 @compiled
-def read_macroblock(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+def read_macroblock(s, mbs, t, residual):  # type: ignore[no-untyped-def]
     """macroblock_layer (7.3.5) of macroblock `s.mb`, whose neighbours are located."""
     m = mbs[s.mb]
-    _read_type(s, mbs, data, t)
+    _read_type(s, mbs, t)
     s.cbp = 0
     s.transform8x8 = 0
     s.chroma_mode = 0
@@ -41,29 +41,29 @@ def read_macroblock(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
     if s.fault:
         return
     if s.kind == I_PCM:
-        _read_pcm(s, mbs, data, residual)
+        _read_pcm(s, mbs, residual)
         return
     if s.intra:
-        _read_intra(s, mbs, data, t)
+        _read_intra(s, mbs, t)
         m.kind = s.kind
     else:
-        _read_inter(s, mbs, data, t)
+        _read_inter(s, mbs, t)
     m.chroma_mode = s.chroma_mode
     m.transform8x8 = s.transform8x8
     m.cbp = s.cbp
     if s.cbp == 0 and s.kind != I_16X16:
         s.qp_changed = 0
     else:
-        _read_qp_delta(s, data, t)
+        _read_qp_delta(s, t)
         if not s.fault:
-            read_residual(s, mbs, data, t, residual)
+            read_residual(s, mbs, t, residual)
     m.qp = s.qp
 
 
 @compiled
-def _read_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
+def _read_type(s, mbs, t):  # type: ignore[no-untyped-def]
     """mb_type: sets kind, and what it says of partitions or of Intra_16x16."""
-    value = cabac_syntax.mb_type(s, mbs, data, t) if s.cabac else read_ue(s, data)
+    value = cabac_syntax.mb_type(s, mbs, t) if s.cabac else read_ue(s)
     intra = value
     if s.slice_type != I:
         intra = value - (23 if s.slice_type == B else 5)
@@ -94,7 +94,7 @@ def _read_type(s, mbs, data, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_pcm(s, mbs, data, residual):  # type: ignore[no-untyped-def]
+def _read_pcm(s, mbs, residual):  # type: ignore[no-untyped-def]
     """pcm_sample_luma and pcm_sample_chroma: the residual is the sample's distance from mid-grey."""
     if s.cabac:
         s.bit = position(s)
@@ -113,7 +113,7 @@ def _read_pcm(s, mbs, data, residual):  # type: ignore[no-untyped-def]
         for i in range(count):
             y, x = i // across, i % across
             place = ((y >> 2) * (across >> 2) + (x >> 2)) * 16 + (y & 3) * 4 + (x & 3)
-            residual[base + place] = read_bits(s, data, depth) - (1 << (depth - 1))
+            residual[base + place] = read_bits(s, depth) - (1 << (depth - 1))
         base += count
         m.coded[plane] = (1 << (count >> 4)) - 1
         for i in range(8):
@@ -125,11 +125,11 @@ def _read_pcm(s, mbs, data, residual):  # type: ignore[no-untyped-def]
     m.qp = -s.qp_offset[0]
     s.qp_changed = 0
     if s.cabac:
-        start_engine(s, data, s.bit >> 3)
+        start_engine(s, s.bit >> 3)
 
 
 @compiled
-def _read_intra(s, mbs, data, t):  # type: ignore[no-untyped-def]
+def _read_intra(s, mbs, t):  # type: ignore[no-untyped-def]
     """Prediction modes and coded_block_pattern of an intra macroblock other than I_PCM."""
     if s.kind == I_16X16:
         value = s.intra16_mode - 1
@@ -137,27 +137,27 @@ def _read_intra(s, mbs, data, t):  # type: ignore[no-untyped-def]
         s.cbp = ((value >> 2) % 3) * 16 + (15 if value >= 12 else 0)
     else:
         if s.transform8x8_mode:
-            s.transform8x8 = _transform_flag(s, mbs, data, t)
+            s.transform8x8 = _transform_flag(s, mbs, t)
         if s.transform8x8:
             s.kind = I_8X8
         if s.lossless:
             gather_intra_modes(s, mbs)
         for block in range(0, 16, 4 if s.transform8x8 else 1):
             if s.cabac:
-                mode = cabac_syntax.intra_pred_mode(s, data, t)
+                mode = cabac_syntax.intra_pred_mode(s, t)
             else:
-                mode = -1 if read_bits(s, data, 1) else read_bits(s, data, 3)
+                mode = -1 if read_bits(s, 1) else read_bits(s, 3)
             if s.lossless:
                 _set_intra_mode(s, mbs, block, mode)
     if s.chroma == 1 or s.chroma == 2:
         if s.cabac:
-            s.chroma_mode = cabac_syntax.intra_chroma_pred_mode(s, mbs, data, t)
+            s.chroma_mode = cabac_syntax.intra_chroma_pred_mode(s, mbs, t)
         else:
-            s.chroma_mode = read_ue(s, data)
+            s.chroma_mode = read_ue(s)
             if s.chroma_mode > 3:
                 s.fault = faults.INTRA_MODE
     if s.kind != I_16X16:
-        _read_coded_block_pattern(s, mbs, data, t)
+        _read_coded_block_pattern(s, mbs, t)
 
 
 @compiled
@@ -181,36 +181,36 @@ def _set_intra_mode(s, mbs, block, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_inter(s, mbs, data, t):  # type: ignore[no-untyped-def]
+def _read_inter(s, mbs, t):  # type: ignore[no-untyped-def]
     """Partitions, motion and coded_block_pattern of an inter macroblock."""
     small = False
     if s.kind == P_8X8 or s.kind == B_8X8:
-        small = read_sub_types(s, data, t)
+        small = read_sub_types(s, t)
     if s.kind == B_DIRECT:
         small = not s.direct8x8
     elif not s.fault:
-        read_motion(s, mbs, data, t)
+        read_motion(s, mbs, t)
         if s.cabac:
             store_motion(s, mbs)
     if s.fault:
         return
-    _read_coded_block_pattern(s, mbs, data, t)
+    _read_coded_block_pattern(s, mbs, t)
     if s.cbp & 15 and s.transform8x8_mode and not small:
-        s.transform8x8 = _transform_flag(s, mbs, data, t)
+        s.transform8x8 = _transform_flag(s, mbs, t)
 
 
 @compiled
-def _transform_flag(s, mbs, data, t):  # type: ignore[no-untyped-def]
-    return cabac_syntax.transform_size_8x8_flag(s, mbs, data, t) if s.cabac else read_bits(s, data, 1)
+def _transform_flag(s, mbs, t):  # type: ignore[no-untyped-def]
+    return cabac_syntax.transform_size_8x8_flag(s, mbs, t) if s.cabac else read_bits(s, 1)
 
 
 @compiled
-def _read_coded_block_pattern(s, mbs, data, t):  # type: ignore[no-untyped-def]
+def _read_coded_block_pattern(s, mbs, t):  # type: ignore[no-untyped-def]
     """coded_block_pattern, in variable-length code by me(v) (9.1.2)."""
     if s.cabac:
-        s.cbp = cabac_syntax.coded_block_pattern(s, mbs, data, t)
+        s.cbp = cabac_syntax.coded_block_pattern(s, mbs, t)
         return
-    code = read_ue(s, data)
+    code = read_ue(s)
     grey = s.chroma == 0 or s.chroma == 3
     if code > (15 if grey else 47):
         s.fault = faults.CODED_BLOCK_PATTERN
@@ -219,9 +219,9 @@ def _read_coded_block_pattern(s, mbs, data, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_qp_delta(s, data, t):  # type: ignore[no-untyped-def]
+def _read_qp_delta(s, t):  # type: ignore[no-untyped-def]
     """mb_qp_delta and the QPY it leads to (7-37); lossless where QP'Y is 0 and the stream says so."""
-    delta = cabac_syntax.mb_qp_delta(s, data, t) if s.cabac else read_se(s, data)
+    delta = cabac_syntax.mb_qp_delta(s, t) if s.cabac else read_se(s)
     offset = s.qp_offset[0]
     if delta < -(26 + offset // 2) or delta > 25 + offset // 2:
         s.fault = faults.MB_QP_DELTA

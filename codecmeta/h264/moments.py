@@ -15,6 +15,7 @@ from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
 from codecmeta.h264.residual_data import LUMA_SAMPLES
+from codecmeta.h264.vectors import block_moments
 
 
 def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int) -> BlockEnergy:
@@ -93,6 +94,7 @@ def _measure_plane(  # type: ignore[no-untyped-def]
     m, samples, place, plane, row, column, height, width, block, shift_y, shift_x, sums, power, mean
 ):
     """One plane of one macroblock; returns its sum and sum of squares."""
+    half = np.int64(block == 4)
     cell_h, cell_w = block >> shift_y, block >> shift_x
     per_side = 16 // block
     per_row = 4 >> shift_x
@@ -109,22 +111,14 @@ def _measure_plane(  # type: ignore[no-untyped-def]
     b = 0
     while coded >> b:
         if (coded >> b) & 1:
-            y, x = b // per_row * 4, b % per_row * 4
+            y, x = (b >> (2 - shift_x)) * 4, (b & (per_row - 1)) * 4
             base = place + b * 16
             if whole:
-                cell = y // cell_h * per_side + x // cell_w
-                values = samples[base : base + 16]
-                total = np.int64(0)
-                square = np.int64(0)
-                for i in range(16):
-                    r = np.int64(values[i])
-                    total += r
-                    square += r * r
-                for i in range(16):
-                    low = min(low, np.int64(values[i]))
-                    high = max(high, np.int64(values[i]))
+                cell = (y >> (3 - shift_y - half)) * per_side + (x >> (3 - shift_x - half))
+                total, square, least, most = block_moments(samples, base)
                 sums[cell, 0] += total
                 sums[cell, 1] += square
+                low, high = min(low, least), max(high, most)
             else:
                 for i in range(16):
                     dy, dx = y + (i >> 2), x + (i & 3)

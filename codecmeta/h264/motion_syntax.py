@@ -14,12 +14,12 @@ from codecmeta.h264.slice_header import B
 
 
 @compiled
-def read_sub_types(s, data, t):  # type: ignore[no-untyped-def]
+def read_sub_types(s, t):  # type: ignore[no-untyped-def]
     """sub_mb_type of the four 8x8 blocks; returns whether any is split too finely for an 8x8 transform."""
     small = False
     largest = 12 if s.slice_type == B else 3
     for part in range(4):
-        value = cabac_syntax.sub_mb_type(s, data, t) if s.cabac else read_ue(s, data)
+        value = cabac_syntax.sub_mb_type(s, t) if s.cabac else read_ue(s)
         if value > largest:
             s.fault = faults.SUB_MB_TYPE
             return False
@@ -36,7 +36,7 @@ def read_sub_types(s, data, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_motion(s, mbs, data, t):  # type: ignore[no-untyped-def]
+def read_motion(s, mbs, t):  # type: ignore[no-untyped-def]
     """ref_idx and mvd of all partitions (mb_pred and sub_mb_pred)."""
     parts, across, down = 1, 4, 4
     if s.kind == P_16X8 or s.kind == B_16X8:
@@ -56,7 +56,7 @@ def read_motion(s, mbs, data, t):  # type: ignore[no-untyped-def]
         for part in range(parts):
             if largest > 0 and (s.part_lists[part] >> motion_list) & 1:
                 x, y = _corner(part, across, down)
-                _read_ref(s, data, t, motion_list, largest, x >> 1, y >> 1, across >> 1, down >> 1)
+                _read_ref(s, t, motion_list, largest, x >> 1, y >> 1, across >> 1, down >> 1)
                 if s.fault:
                     return
     for motion_list in range(2):
@@ -64,9 +64,9 @@ def read_motion(s, mbs, data, t):  # type: ignore[no-untyped-def]
             if (s.part_lists[part] >> motion_list) & 1:
                 x, y = _corner(part, across, down)
                 if parts < 4:
-                    _read_mvd(s, data, t, motion_list, x, y, across, down)
+                    _read_mvd(s, t, motion_list, x, y, across, down)
                 else:
-                    _read_sub_mvd(s, data, t, motion_list, x, y, s.part_shape[part])
+                    _read_sub_mvd(s, t, motion_list, x, y, s.part_shape[part])
                 if s.fault:
                     return
 
@@ -80,11 +80,11 @@ def _corner(part, across, down):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_ref(s, data, t, motion_list, largest, x, y, across, down):  # type: ignore[no-untyped-def]
+def _read_ref(s, t, motion_list, largest, x, y, across, down):  # type: ignore[no-untyped-def]
     if not s.cabac:
-        value = read_te(s, data, largest)
+        value = read_te(s, largest)
     else:
-        value = cabac_syntax.ref_idx(s, data, t, motion_list, 4 + 3 * y + x)
+        value = cabac_syntax.ref_idx(s, t, motion_list, 4 + 3 * y + x)
         for dy in range(down):
             for dx in range(across):
                 s.ref[motion_list, 4 + 3 * (y + dy) + x + dx] = min(value, 2)
@@ -93,24 +93,24 @@ def _read_ref(s, data, t, motion_list, largest, x, y, across, down):  # type: ig
 
 
 @compiled
-def _read_sub_mvd(s, data, t, motion_list, x, y, shape):  # type: ignore[no-untyped-def]
+def _read_sub_mvd(s, t, motion_list, x, y, shape):  # type: ignore[no-untyped-def]
     """The one, two or four vector differences of an 8x8 block."""
     across = 2 if shape < 2 else 1
     down = 1 if shape & 1 else 2
     for dy in range(0, 2, down):
         for dx in range(0, 2, across):
-            _read_mvd(s, data, t, motion_list, x + dx, y + dy, across, down)
+            _read_mvd(s, t, motion_list, x + dx, y + dy, across, down)
 
 
 @compiled
-def _read_mvd(s, data, t, motion_list, x, y, across, down):  # type: ignore[no-untyped-def]
+def _read_mvd(s, t, motion_list, x, y, across, down):  # type: ignore[no-untyped-def]
     if not s.cabac:
-        read_se(s, data)
-        read_se(s, data)
+        read_se(s)
+        read_se(s)
         return
     cell = 6 + 5 * y + x
-    horizontal = cabac_syntax.mvd(s, data, t, motion_list, cell, 0)
-    vertical = cabac_syntax.mvd(s, data, t, motion_list, cell, 1)
+    horizontal = cabac_syntax.mvd(s, t, motion_list, cell, 0)
+    vertical = cabac_syntax.mvd(s, t, motion_list, cell, 1)
     for dy in range(down):
         for dx in range(across):
             s.mvd[motion_list, cell + 5 * dy + dx, 0] = horizontal

@@ -169,7 +169,8 @@ class ResidualReader:
         state = self._slice[0]
         data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
         table = 0 if header.slice_type > 1 else 1 + header.cabac_init_idc
-        read_slice(state, buffers.macroblocks, data, tables(), buffers.samples, first_mb, table, header.slice_qp)
+        state["data"] = data.ctypes.data
+        read_slice(state, buffers.macroblocks, tables(), buffers.samples, first_mb, table, header.slice_qp)
         if fault := int(state["fault"]):
             raise BitstreamError(
                 f"slice {index}, macroblock {state['mb']}: {faults.MESSAGES[fault]}",

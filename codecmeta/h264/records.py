@@ -54,8 +54,9 @@ SLICE = np.dtype(
         ("offset", "i8"),
         ("ahead", "i8"),
         ("byte", "i8"),
-        # bit reader; size of the RBSP in bytes, position of its stop bit
+        # bit reader; address and size in bytes of the RBSP, position of its stop bit
         ("bit", "i8"),
+        ("data", "i8"),
         ("end", "i8"),
         ("stop", "i8"),
         # from the headers

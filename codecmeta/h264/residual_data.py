@@ -32,19 +32,19 @@ def chroma_samples(chroma):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_residual(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+def read_residual(s, mbs, t, residual):  # type: ignore[no-untyped-def]
     """residual (7.3.5.3) and the transforms; stores the samples and which blocks have any."""
     gather_total_coeff(s, mbs)
     m = mbs[s.mb]
     base = s.mb * (LUMA_SAMPLES + 2 * chroma_samples(s.chroma))
-    m.coded[0] = _luma(s, mbs, data, t, residual, base, 0, s.qp + s.qp_offset[0])
+    m.coded[0] = _luma(s, mbs, t, residual, base, 0, s.qp + s.qp_offset[0])
     if s.chroma == 3:
         for plane in range(1, 3):
             m.coded[plane] = _luma(
-                s, mbs, data, t, residual, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane)
+                s, mbs, t, residual, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane)
             )
     elif s.chroma:
-        _chroma(s, mbs, data, t, residual, base + LUMA_SAMPLES)
+        _chroma(s, mbs, t, residual, base + LUMA_SAMPLES)
     if s.cbp:
         store_total_coeff(s, mbs)
 
@@ -58,15 +58,15 @@ def chroma_qp(s, t, plane):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _block(s, data, t, category, cell, plane, count):  # type: ignore[no-untyped-def]
+def _block(s, t, category, cell, plane, count):  # type: ignore[no-untyped-def]
     """One residual block whose neighbours are counted in `s.total_coeff`; returns and notes its count."""
     left = np.int64(s.total_coeff[plane, cell - 1])
     top = np.int64(s.total_coeff[plane, cell - 5])
     if s.cabac:
         flag = np.int64(left > 0) + 2 * np.int64(top > 0)
-        n = cabac.residual_block(s, data, t, category, count, flag)
+        n = cabac.residual_block(s, t, category, count, flag)
     else:
-        n = cavlc.residual_block(s, data, t, _token_table(left, top), count)
+        n = cavlc.residual_block(s, t, _token_table(left, top), count)
     s.total_coeff[plane, cell] = n
     return n
 
@@ -82,25 +82,25 @@ def _token_table(left, top):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma(s, mbs, data, t, residual, base, plane, qp):  # type: ignore[no-untyped-def]
+def _luma(s, mbs, t, residual, base, plane, qp):  # type: ignore[no-untyped-def]
     """residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; returns the mask of blocks with samples."""
     category = (0, 6, 10)[plane]
     scale = (plane if s.chroma == 3 else s.scale_list) + (0 if s.intra else 3)
     if s.kind == I_16X16:
-        return _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp)
+        return _luma_16x16(s, mbs, t, residual, base, plane, category, scale, qp)
     coded = 0
     for block8 in range(4):
         if not (s.cbp >> block8) & 1:
             continue
         x8, y8 = (block8 & 1) * 2, (block8 >> 1) * 2
         if s.transform8x8:
-            if _luma_8x8(s, data, t, residual, base, plane, x8, y8, scale, qp):
+            if _luma_8x8(s, t, residual, base, plane, x8, y8, scale, qp):
                 coded |= 0x33 << (x8 + 4 * y8)
             continue
         for block4 in range(4):
             x, y = x8 + (block4 & 1), y8 + (block4 >> 1)
             cell = 6 + 5 * y + x
-            n = _block(s, data, t, category + 2, cell, plane, 16)
+            n = _block(s, t, category + 2, cell, plane, 16)
             if n:
                 coded |= 1 << (x + 4 * y)
                 at = base + (x + 4 * y) * 16
@@ -117,17 +117,17 @@ def _luma(s, mbs, data, t, residual, base, plane, qp):  # type: ignore[no-untype
 
 
 @compiled
-def _luma_8x8(s, data, t, residual, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_8x8(s, t, residual, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-def]
     """An 8x8 block, in variable-length code four interleaved 4x4 blocks; returns its count."""
     cell = 6 + 5 * y + x
     n = 0
     if s.cabac:
         category = (5, 9, 13)[plane]
         if s.chroma != 3:
-            n = cabac.residual_block(s, data, t, category, 64, -1)
+            n = cabac.residual_block(s, t, category, 64, -1)
             s.total_coeff[plane, cell] = n
         else:
-            n = _block(s, data, t, category, cell, plane, 64)
+            n = _block(s, t, category, cell, plane, 64)
         count = s.total_coeff[plane, cell]
         s.total_coeff[plane, cell + 1] = count
         s.total_coeff[plane, cell + 5] = count
@@ -136,7 +136,7 @@ def _luma_8x8(s, data, t, residual, base, plane, x, y, scale, qp):  # type: igno
             _scatter(s, t, n, scale, qp)
     else:
         for part in range(4):
-            found = _block(s, data, t, 0, cell + (part & 1) + 5 * (part >> 1), plane, 16)
+            found = _block(s, t, 0, cell + (part & 1) + 5 * (part >> 1), plane, 16)
             for i in range(found):
                 s.place[i] = 4 * s.place[i] + part
             _scatter(s, t, found, scale, qp)
@@ -163,17 +163,17 @@ def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_16x16(s, mbs, t, residual, base, plane, category, scale, qp):  # type: ignore[no-untyped-def]
     """An Intra_16x16 plane (8.5.2); returns the mask of blocks with samples."""
     for i in range(16):
         s.dc[i] = 0
     n = 0
     if s.cabac:
-        n = cabac.residual_block(s, data, t, category, 16, dc_flag_increment(s, mbs, plane))
+        n = cabac.residual_block(s, t, category, 16, dc_flag_increment(s, mbs, plane))
         mbs[s.mb].dc |= np.int64(n > 0) << plane
     else:
         table = _token_table(np.int64(s.total_coeff[plane, 5]), np.int64(s.total_coeff[plane, 1]))
-        n = cavlc.residual_block(s, data, t, table, 16)
+        n = cavlc.residual_block(s, t, table, 16)
     for i in range(n):
         s.dc[t.scan4[s.field, s.place[i]]] = s.level[i]
     if n and not s.bypass:
@@ -182,7 +182,7 @@ def _luma_16x16(s, mbs, data, t, residual, base, plane, category, scale, qp):  #
     for block in range(16):
         x = (block & 1) + ((block >> 1) & 2)
         y = ((block >> 1) & 1) + ((block >> 2) & 2)
-        n = _block(s, data, t, category + 1, 6 + 5 * y + x, plane, 15) if s.cbp & 15 else 0
+        n = _block(s, t, category + 1, 6 + 5 * y + x, plane, 15) if s.cbp & 15 else 0
         if _with_dc(s, t, n, residual, base + (x + 4 * y) * 16, s.dc[x + 4 * y], scale, qp):
             coded |= 1 << (x + 4 * y)
     if s.bypass and s.intra16_mode < 2:
@@ -212,7 +212,7 @@ def _with_dc(s, t, n, residual, at, dc, scale, qp):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _chroma(s, mbs, data, t, residual, base):  # type: ignore[no-untyped-def]
+def _chroma(s, mbs, t, residual, base):  # type: ignore[no-untyped-def]
     """The Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
     blocks = 4 * s.chroma
     m = mbs[s.mb]
@@ -223,9 +223,9 @@ def _chroma(s, mbs, data, t, residual, base):  # type: ignore[no-untyped-def]
             break
         n = 0
         if not s.cabac:
-            n = cavlc.residual_block(s, data, t, 3 + s.chroma, blocks)
+            n = cavlc.residual_block(s, t, 3 + s.chroma, blocks)
         else:
-            n = cabac.residual_block(s, data, t, 3, blocks, dc_flag_increment(s, mbs, plane))
+            n = cabac.residual_block(s, t, 3, blocks, dc_flag_increment(s, mbs, plane))
             m.dc |= np.int64(n > 0) << plane
         first = 8 * (plane - 1)
         for i in range(n):
@@ -240,7 +240,7 @@ def _chroma(s, mbs, data, t, residual, base):  # type: ignore[no-untyped-def]
         for block in range(blocks):
             n = 0
             if s.cbp & 0x20:
-                n = _block(s, data, t, 4, 6 + 5 * (block >> 1) + (block & 1), plane, 15)
+                n = _block(s, t, 4, 6 + 5 * (block >> 1) + (block & 1), plane, 15)
             if _with_dc(s, t, n, residual, at + block * 16, s.dc[8 * (plane - 1) + block], scale, qp):
                 coded |= 1 << block
         if s.bypass and s.intra and (s.chroma_mode == 1 or s.chroma_mode == 2):

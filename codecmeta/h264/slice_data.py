@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import cabac_syntax, faults
-from codecmeta.h264.bits import read_bits, read_ue
+from codecmeta.h264.bits import load_be64, read_bits, read_ue
 from codecmeta.h264.cabac import position, start_contexts, start_engine, terminate
 from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.macroblock import read_macroblock
@@ -15,13 +15,13 @@ from codecmeta.h264.slice_header import B, I
 
 
 @entry
-def read_slice(s, mbs, data, t, residual, first_mb, init_table, slice_qp):  # type: ignore[no-untyped-def]
+def read_slice(s, mbs, t, residual, first_mb, init_table, slice_qp):  # type: ignore[no-untyped-def]
     """slice_data (7.3.4): read all macroblocks of a slice.
 
     Args:
-        s: record of type `SLICE` with the header's values set and `bit` at the slice data.
+        s: record of type `SLICE` with the header's values set and `bit` at the slice data. `PADDING` zero bytes
+            follow the RBSP at `data`.
         mbs: array of `MACROBLOCK`, one per address.
-        data: the RBSP with `PADDING` zero bytes after it.
         t: record of type `TABLES`.
         residual: int16, samples by macroblock address, plane and 4x4 block.
         first_mb: address of the first macroblock.
@@ -40,20 +40,20 @@ def read_slice(s, mbs, data, t, residual, first_mb, init_table, slice_qp):  # ty
     if s.cabac:
         s.bit = (s.bit + 7) & ~7
         start_contexts(s, t, init_table, slice_qp)
-        start_engine(s, data, s.bit >> 3)
-        _read_arithmetic(s, mbs, data, t, residual)
+        start_engine(s, s.bit >> 3)
+        _read_arithmetic(s, mbs, t, residual)
         # The last bit read is rbsp_stop_one_bit. The rest of its byte is not looked at: x264 may set the last bit.
         end = position(s) - 1
-        at_end = end >> 3 == s.stop >> 3 and (data[end >> 3] >> (7 - (end & 7))) & 1 == 1
+        at_end = end >> 3 == s.stop >> 3 and load_be64(s.data + (end >> 3)) << np.uint64(end & 7) >> np.uint64(63) == 1
     else:
-        _read_variable_length(s, mbs, data, t, residual)
+        _read_variable_length(s, mbs, t, residual)
         at_end = s.bit == s.stop
     if not s.fault and not at_end:
         s.fault = faults.NOT_AT_END
 
 
 @compiled
-def _read_arithmetic(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+def _read_arithmetic(s, mbs, t, residual):  # type: ignore[no-untyped-def]
     skipped = False
     while not s.fault:
         if not _enter(s, mbs):
@@ -64,19 +64,19 @@ def _read_arithmetic(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
             s.field = inferred_field(s, mbs)
         locate(s, mbs)
         was_skipped = skipped
-        skipped = s.slice_type != I and cabac_syntax.skip_flag(s, mbs, data, t) != 0
+        skipped = s.slice_type != I and cabac_syntax.skip_flag(s, mbs, t) != 0
         if skipped:
             _skip(s, mbs)
         else:
             if s.mbaff and (not bottom or was_skipped):
-                s.field = cabac_syntax.field_flag(s, mbs, data, t)
+                s.field = cabac_syntax.field_flag(s, mbs, t)
                 _set_pair_field(s, mbs)
                 locate(s, mbs)
             mbs[s.mb].field = s.field
-            read_macroblock(s, mbs, data, t, residual)
+            read_macroblock(s, mbs, t, residual)
         last = False
         if not s.mbaff or bottom:
-            last = terminate(s, data) != 0
+            last = terminate(s) != 0
         mbs[s.mb].bits = position(s) - start
         if not s.fault and position(s) > s.stop + 1:
             s.fault = faults.CUT_SHORT
@@ -86,7 +86,7 @@ def _read_arithmetic(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_variable_length(s, mbs, data, t, residual):  # type: ignore[no-untyped-def]
+def _read_variable_length(s, mbs, t, residual):  # type: ignore[no-untyped-def]
     run = np.int64(-1)
     skipped = False
     while not s.fault and (s.bit < s.stop or run > 0):
@@ -97,7 +97,7 @@ def _read_variable_length(s, mbs, data, t, residual):  # type: ignore[no-untyped
         if s.mbaff and not bottom:
             s.field = inferred_field(s, mbs)
         if s.slice_type != I and run < 0:
-            run = read_ue(s, data)
+            run = read_ue(s)
             if run > s.count - s.mb:
                 s.fault = faults.SKIP_RUN
                 return
@@ -112,11 +112,11 @@ def _read_variable_length(s, mbs, data, t, residual):  # type: ignore[no-untyped
         else:
             run = -1
             if s.mbaff and (not bottom or was_skipped):
-                s.field = read_bits(s, data, 1)
+                s.field = read_bits(s, 1)
                 _set_pair_field(s, mbs)
             mbs[s.mb].field = s.field
             locate(s, mbs)
-            read_macroblock(s, mbs, data, t, residual)
+            read_macroblock(s, mbs, t, residual)
             mbs[s.mb].bits = s.bit - start
             if not s.fault and s.bit > s.stop:
                 s.fault = faults.CUT_SHORT
