@@ -128,7 +128,6 @@ def motion_residual(
         if code != H264:
             past, future = past[:1], future[:1]
         slots = [reference.planes for reference in (*past, *future)]
-        slots += [slots[0]] * (PAST + FUTURE - len(slots))
         weights = np.full((PAST + FUTURE, PAST + FUTURE), EVEN, np.int64)
         for i, before in enumerate(past):
             for j, after in enumerate(future):
@@ -136,7 +135,7 @@ def motion_residual(
         compensate(
             tuple(plane.ravel() for plane in current),
             (luma.shape, cb.shape),
-            tuple(tuple(planes[channel].ravel() for planes in slots) for channel in range(3)),
+            np.array([[planes[channel].ctypes.data for planes in slots] for channel in range(3)], np.uintp),
             (len(past), len(future)),
             weights,
             np.ascontiguousarray(vectors, np.int16),

@@ -6,7 +6,8 @@ reads lies inside the array; `prediction` sees to that by copying a clamped wind
 
 Three habits keep the loops vectorised: indices are unsigned, so that no negative index has to be considered; sums
 are narrowed to int32 at every step; and the number of columns is an argument, `BLOCK` for narrower blocks too, because
-the compiler would unroll a constant number into scalar code.
+the compiler would unroll a constant number into scalar code. Constant indices are passed as np.int64, because numba
+compiles a function anew for each literal.
 """
 
 from __future__ import annotations
@@ -126,19 +127,19 @@ def h264_luma(source, start, stride, fy, fx, height, columns, top, out, base, ex
         _h264_half(source, start, stride, step, height, columns, top, out, base)
         if fx == 2 or fy == 2:
             return
-        copy(source, right if fy == 0 else below, stride, height, columns, extra, 0)
+        copy(source, right if fy == 0 else below, stride, height, columns, extra, np.int64(0))
     elif fx == 2 or fy == 2:
         _h264_centre(source, start, stride, height, columns, top, out, base, sums)
         if fx == fy:
             return
         if fx == 2:
-            _h264_half(source, below, stride, 1, height, columns, top, extra, 0)
+            _h264_half(source, below, stride, np.int64(1), height, columns, top, extra, np.int64(0))
         else:
-            _h264_half(source, right, stride, stride, height, columns, top, extra, 0)
+            _h264_half(source, right, stride, stride, height, columns, top, extra, np.int64(0))
     else:
-        _h264_half(source, below, stride, 1, height, columns, top, out, base)
-        _h264_half(source, right, stride, stride, height, columns, top, extra, 0)
-    average(out, base, extra, 0, height, out, base)
+        _h264_half(source, below, stride, np.int64(1), height, columns, top, out, base)
+        _h264_half(source, right, stride, stride, height, columns, top, extra, np.int64(0))
+    average(out, base, extra, np.int64(0), height, out, base)
 
 
 @nb.njit(cache=True, nogil=True)

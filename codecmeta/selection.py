@@ -3,7 +3,7 @@
 Planes are flat arrays. Arguments come in tuples: ``block`` is (y, x, height, width) of a block in samples of the plane
 at hand, ``area`` the part of it inside the picture, ``size`` the plane's height and width, ``rule`` (filter code,
 rounding, largest sample value, columns to compute), and a prediction is (samples, index, row length). Reference
-pictures sit in six slots, past ones first; unused slots repeat the first.
+pictures sit in slots, past ones first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from codecmeta.prediction import (
     predict_chroma,
     predict_luma,
 )
-from codecmeta.views import borrow
+from codecmeta.views import borrow, borrow_at
 
 PAST = 4
 """Most candidate reference pictures shown before the current one."""
@@ -144,10 +144,12 @@ def _chroma_vector(vectors, index, first, side, shifts, code):  # type: ignore[n
 def _choose_one(luma, size, slots, span, block, area, vector, limit, rule, buffer, work):  # type: ignore[no-untyped-def]
     """Best single reference of a block: its slot, error and prediction."""
     chosen = -1
-    best = _NO_ERROR_YET
+    best = np.int64(_NO_ERROR_YET)
     kept = (luma, np.int64(0), np.int64(BLOCK))
     for slot in range(span[0], span[1]):
-        prediction = predict_luma(slots[slot], size, block, vector[0], vector[1], rule, buffer, slot * _SAMPLES, work)
+        prediction = predict_luma(
+            borrow_at(slots[slot], luma), size, block, vector[0], vector[1], rule, buffer, slot * _SAMPLES, work
+        )
         error = _squared_error(luma, size, area, prediction, best)
         if error < best:
             best = error
@@ -159,10 +161,12 @@ def _choose_one(luma, size, slots, span, block, area, vector, limit, rule, buffe
 
 
 @nb.njit(cache=True, nogil=True)
-def _materialise(slots, slot, size, block, vector, rule, buffer, work):  # type: ignore[no-untyped-def]
+def _materialise(luma, slots, slot, size, block, vector, rule, buffer, work):  # type: ignore[no-untyped-def]
     """Luma prediction from a slot, put into the slot's place in ``buffer``."""
     base = slot * _SAMPLES
-    samples, start, stride = predict_luma(slots[slot], size, block, vector[0], vector[1], rule, buffer, base, work)
+    samples, start, stride = predict_luma(
+        borrow_at(slots[slot], luma), size, block, vector[0], vector[1], rule, buffer, base, work
+    )
     if stride != BLOCK:
         copy(samples, start, stride, block[2], rule[3], buffer, base)
     return buffer, base, np.int64(BLOCK)
@@ -184,50 +188,50 @@ def _choose_two(  # type: ignore[no-untyped-def]
     alone1 = mixes and vector0[0] == 0 and vector0[1] == 0
     mixed = (buffer, np.int64(_MIXED), np.int64(BLOCK))
     kept = (buffer, np.int64(_BEST), np.int64(BLOCK))
-    best = _NO_ERROR_YET
+    best = np.int64(_NO_ERROR_YET)
     slot0 = -1
     slot1 = -1
     weight = np.int64(EVEN)
     for b in range(span1[0], span1[1]):
         if span0[0] <= b < span0[1]:
             # both lists look at the same pictures: keep list 1 apart from the predictions of list 0
-            ahead = PAST * _SAMPLES
+            ahead = np.int64(PAST * _SAMPLES)
             samples, start, stride = predict_luma(
-                slots[b], size, block, vector1[0], vector1[1], rule, buffer, ahead, work
+                borrow_at(slots[b], luma), size, block, vector1[0], vector1[1], rule, buffer, ahead, work
             )
             if stride != BLOCK:
                 copy(samples, start, stride, block[2], rule[3], buffer, ahead)
         else:
             ahead = b * _SAMPLES
-            _materialise(slots, b, size, block, vector1, rule, buffer, work)
+            _materialise(luma, slots, b, size, block, vector1, rule, buffer, work)
         if alone1:
             error = _squared_error(luma, size, area, (buffer, np.int64(ahead), np.int64(BLOCK)), best)
             if error < best:
                 best, slot0, slot1, weight = error, -1, b, np.int64(EVEN)
-                copy(buffer, ahead, BLOCK, height, columns, buffer, _BEST)
+                copy(buffer, ahead, np.int64(BLOCK), height, columns, buffer, np.int64(_BEST))
         for a in range(span0[0], span0[1]):
             if best == 0 or best < limit:
                 return slot0, slot1, weight, best, kept
             back = a * _SAMPLES
             if b == span1[0]:
-                prediction = _materialise(slots, a, size, block, vector0, rule, buffer, work)
+                prediction = _materialise(luma, slots, a, size, block, vector0, rule, buffer, work)
                 if alone0:
                     error = _squared_error(luma, size, area, prediction, best)
                     if error < best:
                         best, slot0, slot1, weight = error, a, -1, np.int64(EVEN)
-                        copy(buffer, back, BLOCK, height, columns, buffer, _BEST)
+                        copy(buffer, back, np.int64(BLOCK), height, columns, buffer, np.int64(_BEST))
             for even in (True, False):
                 if even:
-                    average(buffer, back, buffer, ahead, height, buffer, _MIXED)
+                    average(buffer, back, buffer, ahead, height, buffer, np.int64(_MIXED))
                 elif code == H264 and weights[a, b] != EVEN:
-                    weigh(buffer, back, buffer, ahead, weights[a, b], height, top, buffer, _MIXED)
+                    weigh(buffer, back, buffer, ahead, weights[a, b], height, top, buffer, np.int64(_MIXED))
                 else:
                     continue
                 error = _squared_error(luma, size, area, mixed, best)
                 if error < best:
                     best, slot0, slot1 = error, a, b
                     weight = np.int64(EVEN) if even else weights[a, b]
-                    copy(buffer, _MIXED, BLOCK, height, columns, buffer, _BEST)
+                    copy(buffer, np.int64(_MIXED), np.int64(BLOCK), height, columns, buffer, np.int64(_BEST))
     return slot0, slot1, weight, best, kept
 
 
@@ -253,16 +257,16 @@ def _subtract_chroma(  # type: ignore[no-untyped-def]
     if slot0 >= 0 and slot1 >= 0:
         samples, start, stride = prediction
         if stride != BLOCK:
-            copy(samples, start, stride, height, columns, buffer, 0)
+            copy(samples, start, stride, height, columns, buffer, np.int64(0))
         samples, start, stride = _predict_part(
             ahead, size, block, chroma1, rule, is_like_luma, buffer, np.int64(_SAMPLES), work
         )
         if stride != BLOCK:
-            copy(samples, start, stride, height, columns, buffer, _SAMPLES)
+            copy(samples, start, stride, height, columns, buffer, np.int64(_SAMPLES))
         if weight == EVEN:
-            average(buffer, 0, buffer, _SAMPLES, height, buffer, 0)
+            average(buffer, np.int64(0), buffer, np.int64(_SAMPLES), height, buffer, np.int64(0))
         else:
-            weigh(buffer, 0, buffer, _SAMPLES, weight, height, rule[2], buffer, 0)
+            weigh(buffer, np.int64(0), buffer, np.int64(_SAMPLES), weight, height, rule[2], buffer, np.int64(0))
         prediction = (buffer, np.int64(0), np.int64(BLOCK))
     area = (y, x, min(height, size[0] - y), min(width, size[1] - x))
     _subtract(plane, size, area, prediction, limit, columns, out, work[2])
@@ -272,18 +276,6 @@ def _subtract_chroma(  # type: ignore[no-untyped-def]
 def _pack(vector):  # type: ignore[no-untyped-def]
     """dx and dy as two little-endian int16."""
     return np.int32((vector[0] << 16) | (vector[1] & 0xFFFF))
-
-
-@nb.njit(cache=True, nogil=True, inline="always")
-def _borrow_slots(slots):  # type: ignore[no-untyped-def]
-    return (
-        borrow(slots[0]),
-        borrow(slots[1]),
-        borrow(slots[2]),
-        borrow(slots[3]),
-        borrow(slots[4]),
-        borrow(slots[5]),
-    )
 
 
 @nb.njit(cache=True, nogil=True)
@@ -308,7 +300,7 @@ def compensate(  # type: ignore[no-untyped-def]
     Args:
         current: flat Y, Cb, Cr of the picture.
         sizes: height and width of luma and of chroma.
-        slots: flat planes of the references: per channel a tuple of PAST + FUTURE.
+        slots: uintp (3, PAST + FUTURE), addresses of the references' planes, of the sizes and type of ``current``.
         counts: how many slots hold past and future references.
         weights: int64 (slots, slots), implicit weight of list 1 for each pair.
         vectors: int16 (n, 7).
@@ -323,9 +315,7 @@ def compensate(  # type: ignore[no-untyped-def]
     """
     luma, cb, cr = borrow(current[0]), borrow(current[1]), borrow(current[2])
     residuals = (borrow(out[0]), borrow(out[1]), borrow(out[2]))
-    luma_slots = _borrow_slots(slots[0])
-    cb_slots = _borrow_slots(slots[1])
-    cr_slots = _borrow_slots(slots[2])
+    luma_slots = slots[0]
     size, chroma_size = sizes
     height, width = size
     past, future = counts
@@ -402,10 +392,10 @@ def compensate(  # type: ignore[no-untyped-def]
         chroma0 = chroma1 = (np.int64(0), np.int64(0))
         whole = False
         if slot0 >= 0:
-            dy, dx, whole = _chroma_vector(vectors, i0, first, 0, shifts, code)
+            dy, dx, whole = _chroma_vector(vectors, i0, first, np.int64(0), shifts, code)
             chroma0 = (dy, dx)
         if slot1 >= 0:
-            dy, dx, whole = _chroma_vector(vectors, i1, first, 1, shifts, code)
+            dy, dx, whole = _chroma_vector(vectors, i1, first, np.int64(1), shifts, code)
             chroma1 = (dy, dx)
         if whole:
             if (x & 8) or (y & 8):
@@ -413,12 +403,11 @@ def compensate(  # type: ignore[no-untyped-def]
             h = w = np.int64(16)
         part = (y >> shifts[0], x >> shifts[1], h >> shifts[0], w >> shifts[1])
         for channel in range(2):
-            planes = cb_slots if channel == 0 else cr_slots
             _subtract_chroma(
                 cb if channel == 0 else cr,
                 chroma_size,
-                planes[max(slot0, 0)],
-                planes[max(slot1, 0)],
+                borrow_at(slots[1 + channel, max(slot0, 0)], cb),
+                borrow_at(slots[1 + channel, max(slot1, 0)], cb),
                 part,
                 (slot0, slot1),
                 chroma0,

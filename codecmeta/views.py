@@ -28,3 +28,9 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 def borrow(array):  # type: ignore[no-untyped-def]
     """Borrowed view of a flat, contiguous array."""
     return nb.carray(_pointer(np.uintp(array.ctypes.data)), array.size, array.dtype)
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def borrow_at(address, like):  # type: ignore[no-untyped-def]
+    """Borrowed view of as many samples at an address as ``like`` has, of its type."""
+    return nb.carray(_pointer(address), like.size, like.dtype)
