@@ -163,17 +163,25 @@ def _cell_size(luma: tuple[int, ...], plane: tuple[int, ...]) -> tuple[int, int]
 @nb.njit(cache=True, nogil=True)
 def _cell_moments(plane, step_y, step_x, channel, moments):  # type: ignore[no-untyped-def]
     height, width = plane.shape
+    sums = np.empty(width, np.int32)
+    squares = np.empty(width, np.int64)
     for row in range(moments.shape[0]):
         y0, y1 = min(row * step_y, height - 1), min(row * step_y + step_y, height)
+        sums[:] = 0
+        squares[:] = 0
+        for y in range(y0, y1):
+            line = plane[y]
+            for x in range(width):
+                r = np.int32(line[x])
+                sums[x] = np.int32(sums[x] + r)
+                squares[x] += np.int64(np.int32(r * r))
         for col in range(moments.shape[1]):
             x0, x1 = min(col * step_x, width - 1), min(col * step_x + step_x, width)
             total = np.int64(0)
             square_total = np.int64(0)
-            for y in range(y0, y1):
-                for x in range(x0, x1):
-                    r = np.int64(plane[y, x])
-                    total += r
-                    square_total += r * r
+            for x in range(x0, x1):
+                total += np.int64(sums[x])
+                square_total += squares[x]
             samples = (y1 - y0) * (x1 - x0)
             moments[row, col, 0, channel] = square_total / samples
             moments[row, col, 1, channel] = total / samples
