@@ -415,11 +415,12 @@ def main() -> None:
                         f"{row['share_of_prefill_saved']:8.3%} of the prefill saved {speedup}",
                         flush=True,
                     )
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.growth:
         report["growth"] = grow(devices[-1], max(1, arguments.repeats // 2))
         plot(report["growth"], ROOT / "docs" / "compress_growth.png")
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(report, indent=1) + "\n")
+        target.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

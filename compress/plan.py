@@ -184,14 +184,15 @@ class MergePlan:
         first.scatter_reduce_(0, self.col, candidate, "amin")
         return torch.where(first == self.count_out, -1, first)
 
-    def apply(self, tokens: Tensor) -> Tensor:
+    def apply(self, tokens: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Shorten tokens: accumulate in float32 (float64 for float64 tokens) and cast back once.
 
         Args:
             tokens: floating point (V, ...), any float dtype, on the plan's device.
+            dtype: of the result; None for that of the tokens.
 
         Returns:
-            Tensor (V', ...) of the same dtype.
+            Tensor (V', ...).
 
         Raises:
             ShapeError: the number of tokens is not V, or they are not floating point.
@@ -200,7 +201,7 @@ class MergePlan:
         if not tokens.is_floating_point():
             raise ShapeError(f"tokens are {tokens.dtype}; a weighted mean needs floating point (see `take`)")
         if not self.col.numel() or not tokens.numel():
-            return tokens.new_empty((self.count_out, *tokens.shape[1:]))
+            return tokens.new_empty((self.count_out, *tokens.shape[1:]), dtype=dtype)
         wide = torch.float64 if tokens.dtype == torch.float64 else torch.float32
         flat = tokens.reshape(self.count_in, -1)
         if self.col.numel() < self.count_in:  # widen only what is read
@@ -210,7 +211,7 @@ class MergePlan:
         merged = torch.nn.functional.embedding_bag(
             col, flat.to(wide), self.crow[:-1], mode="sum", per_sample_weights=self.weight.to(wide)
         )
-        return merged.to(tokens.dtype).reshape(self.count_out, *tokens.shape[1:])
+        return merged.to(dtype or tokens.dtype).reshape(self.count_out, *tokens.shape[1:])
 
     def take(self, values: Tensor, *, dim: int = 0) -> Tensor:
         """What the anchors have: position ids, masks, labels; V entries along ``dim`` become V'."""

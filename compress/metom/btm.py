@@ -216,7 +216,7 @@ class BTM:
         slots[~empty] = paired.assign.numpy()[is_core.ravel()]
         slot_row, slot_empty = on_device(slots, device), on_device(empty, device)
         paired = paired.to(device)
-        direction = unit(paired.apply(tokens.reshape(frames * per_frame, -1).float()))
+        direction = unit(paired.apply(tokens.reshape(frames * per_frame, -1), dtype=torch.float32))
 
         nearest = torch.empty((frames, per_frame), dtype=torch.int64, device=device)
         step = max(1, FOLD_TILE // max(1, slots.shape[1] * tokens.shape[2]))
