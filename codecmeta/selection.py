@@ -11,6 +11,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from codecmeta.difference import squared_error, subtract
 from codecmeta.interpolation import BLOCK, average, copy, weigh
 from codecmeta.prediction import (
     H264,
@@ -37,68 +38,6 @@ _SAMPLES = BLOCK * BLOCK
 _MIXED = (PAST + FUTURE) * _SAMPLES
 _BEST = _MIXED + _SAMPLES
 _NO_ERROR_YET = 2**62
-
-
-@nb.njit(cache=True, nogil=True)
-def _squared_error(plane, size, area, prediction, bound):  # type: ignore[no-untyped-def]
-    """Sum of squared differences over ``area``, or ``bound`` once it is reached."""
-    y, x, height, width = area
-    samples, start, stride = prediction
-    total = np.int64(0)
-    for row in range(height):
-        a = np.uintp((y + row) * size[1] + x)
-        b = np.uintp(start + row * stride)
-        line = np.int32(0)
-        for col in range(width):
-            d = np.int32(np.int32(plane[a + np.uintp(col)]) - np.int32(samples[b + np.uintp(col)]))
-            line = np.int32(line + np.int32(d * d))
-        total += np.int64(np.uint32(line))  # sixteen squares of 14 bits just fit
-        if row & 3 == 3 and total >= bound:
-            return bound
-    return min(total, bound)
-
-
-@nb.njit(cache=True, nogil=True)
-def _subtract(plane, size, area, prediction, limit, columns, out, squares):  # type: ignore[no-untyped-def]
-    """Residual of a block; its 4x4 blocks whose sum of squares is below ``limit`` are left at 0.
-
-    Squares are summed over ``columns`` to keep the loop vectorised, also over those beyond the block where the plane
-    goes on; nothing is made of them.
-    """
-    y, x, height, width = area
-    samples, start, stride = prediction
-    if start + height * stride + columns > len(samples) or (y + height) * size[1] + columns > len(plane):
-        columns = width
-    for top in range(0, height, 4):
-        rows = min(4, height - top)
-        if limit > 0.0:
-            for col in range(columns):
-                squares[np.uintp(col)] = 0
-            for row in range(top, top + rows):
-                a = np.uintp((y + row) * size[1] + x)
-                b = np.uintp(start + row * stride)
-                for col in range(columns):
-                    i = np.uintp(col)
-                    d = np.int32(np.int32(plane[a + i]) - np.int32(samples[b + i]))
-                    squares[i] = np.int32(squares[i] + np.int32(d * d))
-        for left in range(0, width, 4):
-            cols = min(4, width - left)
-            if limit > 0.0:
-                total = np.int64(0)
-                for col in range(left, left + cols):
-                    total += np.int64(squares[np.uintp(col)])
-                if total * 16 < limit * (rows * cols):
-                    continue
-            elif left:
-                continue
-            else:
-                cols = width
-            for row in range(top, top + rows):
-                a = np.uintp((y + row) * size[1] + x + left)
-                b = np.uintp(start + row * stride + left)
-                for col in range(cols):
-                    i = np.uintp(col)
-                    out[a + i] = np.int32(np.int32(plane[a + i]) - np.int32(samples[b + i]))
 
 
 @nb.njit(cache=True, nogil=True)
@@ -150,7 +89,7 @@ def _choose_one(luma, size, slots, span, block, area, vector, limit, rule, buffe
         prediction = predict_luma(
             borrow_at(slots[slot], luma), size, block, vector[0], vector[1], rule, buffer, slot * _SAMPLES, work
         )
-        error = _squared_error(luma, size, area, prediction, best)
+        error = squared_error(luma, size, area, prediction, best)
         if error < best:
             best = error
             chosen = slot
@@ -205,7 +144,7 @@ def _choose_two(  # type: ignore[no-untyped-def]
             ahead = b * _SAMPLES
             _materialise(luma, slots, b, size, block, vector1, rule, buffer, work)
         if alone1:
-            error = _squared_error(luma, size, area, (buffer, np.int64(ahead), np.int64(BLOCK)), best)
+            error = squared_error(luma, size, area, (buffer, np.int64(ahead), np.int64(BLOCK)), best)
             if error < best:
                 best, slot0, slot1, weight = error, -1, b, np.int64(EVEN)
                 copy(buffer, ahead, np.int64(BLOCK), height, columns, buffer, np.int64(_BEST))
@@ -216,7 +155,7 @@ def _choose_two(  # type: ignore[no-untyped-def]
             if b == span1[0]:
                 prediction = _materialise(luma, slots, a, size, block, vector0, rule, buffer, work)
                 if alone0:
-                    error = _squared_error(luma, size, area, prediction, best)
+                    error = squared_error(luma, size, area, prediction, best)
                     if error < best:
                         best, slot0, slot1, weight = error, a, -1, np.int64(EVEN)
                         copy(buffer, back, np.int64(BLOCK), height, columns, buffer, np.int64(_BEST))
@@ -227,7 +166,7 @@ def _choose_two(  # type: ignore[no-untyped-def]
                     weigh(buffer, back, buffer, ahead, weights[a, b], height, top, buffer, np.int64(_MIXED))
                 else:
                     continue
-                error = _squared_error(luma, size, area, mixed, best)
+                error = squared_error(luma, size, area, mixed, best)
                 if error < best:
                     best, slot0, slot1 = error, a, b
                     weight = np.int64(EVEN) if even else weights[a, b]
@@ -269,7 +208,7 @@ def _subtract_chroma(  # type: ignore[no-untyped-def]
             weigh(buffer, np.int64(0), buffer, np.int64(_SAMPLES), weight, height, rule[2], buffer, np.int64(0))
         prediction = (buffer, np.int64(0), np.int64(BLOCK))
     area = (y, x, min(height, size[0] - y), min(width, size[1] - x))
-    _subtract(plane, size, area, prediction, limit, columns, out, work[2])
+    subtract(plane, size, area, prediction, limit, columns, out, work[2])
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
@@ -377,7 +316,7 @@ def compensate(  # type: ignore[no-untyped-def]
             else:
                 slot1 = slot
         if error > 0 and error >= limit:
-            _subtract(luma, size, area, prediction, limit, rule[3], residuals[0], work[2])
+            subtract(luma, size, area, prediction, limit, rule[3], residuals[0], work[2])
         packed0 = _pack(vector0) if slot0 >= 0 else np.int32(0)
         packed1 = _pack(vector1) if slot1 >= 0 else np.int32(0)
         for row in range(y >> 2, (y + area[2] + 3) >> 2):
