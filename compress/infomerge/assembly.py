@@ -65,7 +65,7 @@ class PositionMeans:
         _, member = self.members(np.arange(len(self.segment)), bounds)
         length = on_device(np.diff(bounds)[self.segment], tokens.device)
         wide = tokens.flatten(0, 1).index_select(0, on_device(member, tokens.device)).float()
-        return torch.segment_reduce(wide, "mean", lengths=length, axis=0)
+        return torch.segment_reduce(wide, "mean", lengths=length, axis=0, unsafe=True)
 
 
 @dataclass(frozen=True, kw_only=True)

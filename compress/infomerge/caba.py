@@ -40,7 +40,9 @@ def uniqueness(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
     frame_means = tokens.sum(dim=1, dtype=torch.float32) / tokens.shape[1]
     length = on_device(np.diff(bounds), tokens.device)
     offsets = on_device(bounds, tokens.device)
-    segment_means = torch.segment_reduce(frame_means, "sum", offsets=offsets, axis=0) / length[:, None]
+    # `unsafe` leaves out checks of the offsets, which would wait for the device.
+    segment_sums = torch.segment_reduce(frame_means, "sum", offsets=offsets, axis=0, unsafe=True)
+    segment_means = segment_sums / length[:, None]
     segment, video = unit(segment_means), unit(frame_means.mean(dim=0, keepdim=True))
     # A mean without direction has cosine 0 with everything, so each missing one counts for one half.
     missing = (segment == 0).all(dim=1).float() + (video == 0).all(dim=1).float()

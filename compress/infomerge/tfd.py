@@ -57,7 +57,7 @@ def _difference(frames: Tensor, segment: Tensor, count: int) -> Tensor:
     together = (segment[:, None] == segment[None, :]).float()
     change = (similarity[:, 1:] - similarity[:, :-1]).abs()
     change = (change * (together[1:] * together[:-1])).sum(dim=2)
-    member = torch.nn.functional.one_hot(segment, count).float()
+    member = (segment[:, None] == torch.arange(count, device=segment.device)).float()
     length = member.sum(dim=0)
     total = (change @ member[1:]).T
     return total / ((length - 1).clamp_min(1) * length)[:, None]
