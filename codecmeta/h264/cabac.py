@@ -32,7 +32,7 @@ def decide(context, index, width, offset, ahead, engine):  # type: ignore[no-unt
     offset -= threshold & is_lps
     width += (lps - width) & is_lps
     state ^= is_lps
-    context[index] = engine[TRANSITION + 128 + state]
+    context[index] = engine[TRANSITION + (state & 255)]
     shift = np.int64(leading_zeros(np.uint64(width))) - 55
     return state & 1, width << shift, offset, ahead - shift
 

@@ -28,8 +28,7 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
     """
     height, width = sequence.display_size
     rows, columns = -(-height // block), -(-width // block)
-    power = np.zeros((3, rows, columns), np.float32)
-    mean = np.zeros((3, rows, columns), np.float32)
+    power, mean = np.zeros((2, 3, rows, columns), np.float32)
     energy = np.empty((rows, columns), np.float32)
     extent = np.empty(2, np.float32)
     v, u = sequence.subsampling
@@ -40,8 +39,7 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
     chroma_count = -(-height // v) * -(-width // u) if chroma else 0
     samples = (height * width, chroma_count, chroma_count)
     channels = [standardisation(total, square, n) for (total, square), n in zip(totals, samples, strict=True)]
-    means = np.array([channel[0] for channel in channels])
-    weights = np.array([channel[1] for channel in channels])
+    means, weights = zip(*channels, strict=True)
     combine_cells(buffers.macroblocks, buffers.samples, geometry, power, mean, means, weights, energy, extent)
     return BlockEnergy(energy=energy, power=power, mean=mean, range=extent)
 

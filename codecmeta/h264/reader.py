@@ -31,7 +31,7 @@ from codecmeta.h264.records import SLICE
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
 from codecmeta.h264.scaling import level_scale
 from codecmeta.h264.slice_data import read_slice
-from codecmeta.h264.slice_header import SliceHeader, read_slice_header
+from codecmeta.h264.slice_header import I, SliceHeader, read_slice_header
 from codecmeta.h264.tables import tables
 
 
@@ -71,7 +71,8 @@ class ResidualReader:
         self._number = 0
         self._buffers: dict[tuple[bool, int], Buffers] = {}
         self._geometry: tuple[SequenceParameters, Structure] | None = None
-        self._scaled: PictureParameters | None = None
+        self._setting: tuple[PictureParameters, Structure, int] | None = None
+        self._tables = tables()
         self._orders: dict[Structure, NDArray[np.int32]] = {}
         self._store(units)
 
@@ -165,12 +166,20 @@ class ResidualReader:
             raise BitstreamError(
                 f"slice {index} starts at macroblock {first_mb}, the picture has {buffers.count}", slice_index=index
             )
-        self._fill_slice(header, picture, buffers, rbsp)
-        state = self._slice[0]
+        self._fill_slice(header, picture, rbsp)
         data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
-        table = 0 if header.slice_type > 1 else 1 + header.cabac_init_idc
-        state["data"] = data.ctypes.data
-        read_slice(state, buffers.macroblocks, tables(), buffers.samples, first_mb, table, header.slice_qp)
+        table = 0 if header.slice_type == I else 1 + header.cabac_init_idc
+        read_slice(
+            self._slice,
+            buffers.macroblocks,
+            data,
+            self._tables,
+            buffers.samples,
+            first_mb,
+            table,
+            header.slice_qp,
+        )
+        state = self._slice[0]
         if fault := int(state["fault"]):
             raise BitstreamError(
                 f"slice {index}, macroblock {state['mb']}: {faults.MESSAGES[fault]}",
@@ -196,25 +205,29 @@ class ResidualReader:
         if (header.structure == "frame") != (first.structure == "frame") or header.frame_num != first.frame_num:
             raise BitstreamError(f"slice {index} is of another picture than slice 0", slice_index=index)
 
-    def _fill_slice(self, header: SliceHeader, picture: _Picture, buffers: Buffers, rbsp: bytes) -> None:
+    def _fill_slice(self, header: SliceHeader, picture: _Picture, rbsp: bytes) -> None:
         state = self._slice[0]
-        pps, sps = header.parameters, picture.sequence
-        if self._scaled is not pps:
-            state["scale4"], state["scale8"] = level_scale(pps.scaling)
-            self._scaled = pps
+        setting = (header.parameters, picture.structure, header.colour_plane)
+        if self._setting is None or any(a is not b for a, b in zip(setting, self._setting, strict=True)):
+            self._setting = setting
+            self._fill_setting(header, picture)
         state["bit"] = header.data_position
-        state["end"] = len(rbsp)
         state["stop"] = stop_bit(rbsp)
         state["number"] = self._number
         state["first_number"] = picture.first_number
         state["slice_type"] = header.slice_type
+        state["references"] = header.num_ref_idx_active
+
+    def _fill_setting(self, header: SliceHeader, picture: _Picture) -> None:
+        state = self._slice[0]
+        pps, sps = header.parameters, picture.sequence
+        state["scale4"], state["scale8"] = level_scale(pps.scaling)
         state["cabac"] = pps.entropy_coding_mode
         state["mbaff"] = header.mbaff
         state["field_picture"] = picture.structure == "field"
         state["chroma"] = sps.chroma_array_type
         state["width"] = sps.width_mbs
-        state["count"] = buffers.count
-        state["references"] = header.num_ref_idx_active
+        state["count"] = sps.width_mbs * sps.height_mbs >> (picture.structure == "field")
         state["transform8x8_mode"] = pps.transform_8x8_mode
         state["direct8x8"] = sps.direct_8x8_inference
         state["constrained_intra"] = pps.constrained_intra_pred

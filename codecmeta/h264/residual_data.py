@@ -40,9 +40,7 @@ def read_residual(s, mbs, t, residual):  # type: ignore[no-untyped-def]
     m.coded[0] = _luma(s, mbs, t, residual, base, 0, s.qp + s.qp_offset[0])
     if s.chroma == 3:
         for plane in range(1, 3):
-            m.coded[plane] = _luma(
-                s, mbs, t, residual, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane)
-            )
+            m.coded[plane] = _luma(s, mbs, t, residual, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane))
     elif s.chroma:
         _chroma(s, mbs, t, residual, base + LUMA_SAMPLES)
     if s.cbp:

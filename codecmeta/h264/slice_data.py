@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import cabac_syntax, faults
-from codecmeta.h264.bits import load_be64, read_bits, read_ue
+from codecmeta.h264.bits import PADDING, load_be64, read_bits, read_ue
 from codecmeta.h264.cabac import position, start_contexts, start_engine, terminate
 from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.macroblock import read_macroblock
@@ -15,21 +15,25 @@ from codecmeta.h264.slice_header import B, I
 
 
 @entry
-def read_slice(s, mbs, t, residual, first_mb, init_table, slice_qp):  # type: ignore[no-untyped-def]
+def read_slice(state, mbs, data, tables, residual, first_mb, init_table, slice_qp):  # type: ignore[no-untyped-def]
     """slice_data (7.3.4): read all macroblocks of a slice.
 
     Args:
-        s: record of type `SLICE` with the header's values set and `bit` at the slice data. `PADDING` zero bytes
-            follow the RBSP at `data`.
+        state: one record of type `SLICE` with the header's values set and `bit` at the slice data.
         mbs: array of `MACROBLOCK`, one per address.
-        t: record of type `TABLES`.
+        data: uint8, the RBSP and `PADDING` zero bytes.
+        tables: one record of type `TABLES`.
         residual: int16, samples by macroblock address, plane and 4x4 block.
         first_mb: address of the first macroblock.
         init_table: which of `t.context_init` to start contexts from.
         slice_qp: SliceQPY.
 
-    `s.fault` tells whether, `s.mb` where reading stopped early.
+    `fault` of the state tells whether, `mb` where reading stopped early.
     """
+    s = state[0]
+    t = tables[0]
+    s.data = data.ctypes.data
+    s.end = data.size - PADDING
     s.fault = faults.NONE
     s.mb = first_mb
     s.qp = slice_qp

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LPS, TRANSITION = 0, 512
-"""Parts of the `engine` table: rangeTabLPS and both state transitions."""
+"""Parts of the `engine` table: rangeTabLPS and the next states, after an MPS at state, after an LPS at 255 - state."""
 
 COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 """First code table of each kind in `vlc_base`; the tables of a kind follow its number in the standard."""
@@ -89,9 +89,10 @@ def zigzag(size: int) -> NDArray[np.int64]:
     return np.array([x + size * y for x, y in cells])
 
 
-def build_tables(source: dict[str, Any]) -> np.void:
-    """Lay out the constants of `source` (the content of tables.json) as one record of type `TABLES`."""
-    record = np.zeros(1, TABLES)[0]
+def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
+    """Lay out the constants of `source` (the content of tables.json) as an array of one record of type `TABLES`."""
+    result = np.zeros(1, TABLES)
+    record = result[0]
     _fill_engine(record["engine"], source)
     record["context_init"] = [source["cabac_context_init"][key] for key in ("I", "0", "1", "2")]
     record["coded_block_flag"] = _CODED_BLOCK_FLAG
@@ -115,26 +116,25 @@ def build_tables(source: dict[str, Any]) -> np.void:
     record["chroma_qp"] = _CHROMA_QP
     record["b_partitions"] = _B_PARTITIONS
     record["b_sub"] = _B_SUB
-    return record
+    return result
 
 
 @lru_cache(maxsize=1)
-def tables() -> np.void:
+def tables() -> NDArray[np.void]:
     """The record that every reader shares."""
     return build_tables(constants())
 
 
 def _fill_engine(engine: NDArray[np.uint8], source: dict[str, Any]) -> None:
-    # A state is pStateIdx * 2 + valMPS. After an MPS the next state stands at TRANSITION + 128 + state, after an LPS
-    # at TRANSITION + 128 + ~state, so that one complement selects state, bin and transition alike (9.3.3.2.1).
+    # A state is pStateIdx * 2 + valMPS. Complementing it after an LPS selects the transition and the bin (9.3.3.2.1).
     for p_state, (ranges, after_lps) in enumerate(
         zip(source["rangeTabLPS"]["table"], source["transIdxLPS"]["table"], strict=True)
     ):
         for mps in (0, 1):
             state = p_state * 2 + mps
             engine[[LPS + 128 * quarter + state for quarter in range(4)]] = ranges
-            engine[TRANSITION + 128 + state] = min(p_state + 1, 62) * 2 + mps
-            engine[TRANSITION + 127 - state] = after_lps * 2 + (mps if p_state else 1 - mps)
+            engine[TRANSITION + state] = min(p_state + 1, 62) * 2 + mps
+            engine[TRANSITION + 255 - state] = after_lps * 2 + (mps if p_state else 1 - mps)
 
 
 def _fill_codes(vlc: NDArray[np.int16], base: NDArray[np.int64], source: dict[str, Any]) -> None:
