@@ -237,12 +237,13 @@ class Clock:
             call()
             return time.thread_time() - start
         torch.cuda.synchronize(self.device)
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         begin.record()
         call()
         end.record()
         torch.cuda.synchronize(self.device)
-        return begin.elapsed_time(end) / 1e3
+        return float(begin.elapsed_time(end)) / 1e3
 
 
 @contextmanager
@@ -320,7 +321,7 @@ def measure(
         with timed_stages(kind, clock) as spent:
             method.before_llm(tokens, signals)
         stages = dict(spent)
-        stages["apply"] = clock(lambda result=result: result.apply(tokens))
+        stages["apply"] = clock(partial(result.apply, tokens))
         loops = times.get(f"{kind}, loops")
         rows.append(
             {
