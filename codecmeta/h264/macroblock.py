@@ -143,10 +143,7 @@ def _read_intra(s, mbs, t):  # type: ignore[no-untyped-def]
         if s.lossless:
             gather_intra_modes(s, mbs)
         for block in range(0, 16, 4 if s.transform8x8 else 1):
-            if s.cabac:
-                mode = cabac_syntax.intra_pred_mode(s, t)
-            else:
-                mode = -1 if read_bits(s, 1) else read_bits(s, 3)
+            mode = cabac_syntax.intra_pred_mode(s, t) if s.cabac else _read_mode(s)
             if s.lossless:
                 _set_intra_mode(s, mbs, block, mode)
     if s.chroma == 1 or s.chroma == 2:
@@ -158,6 +155,12 @@ def _read_intra(s, mbs, t):  # type: ignore[no-untyped-def]
                 s.fault = faults.INTRA_MODE
     if s.kind != I_16X16:
         _read_coded_block_pattern(s, mbs, t)
+
+
+@compiled
+def _read_mode(s):  # type: ignore[no-untyped-def]
+    """prev_intra_pred_mode_flag and rem_intra_pred_mode in variable-length code, -1 for the predicted mode."""
+    return -1 if read_bits(s, 1) else read_bits(s, 3)
 
 
 @compiled

@@ -167,7 +167,7 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
         energy: float32 (rows, columns), written.
         extent: float32 (2,), written.
     """
-    height, width, width_mbs, block, down, across, chroma = geometry
+    height, width, width_mbs, block, down, across, _chroma = geometry
     nothing = _term(0, means[0], weights[0]) + _term(0, means[1], weights[1]) + _term(0, means[2], weights[2])
     lowest = 0.0
     for c in range(3):
