@@ -7,7 +7,7 @@ runs in parallel. A picture is tied to its packet by an opaque tag that libav ca
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import av
@@ -31,11 +31,13 @@ class Picture:
         packet: number of the packet.
         frame: the picture; at its coded size if the decoder was asked for that.
         payload: the packet's bytes, b"" unless the decoder was asked to keep them.
+        flushed: it was put out because there was no further packet.
     """
 
     packet: int
     frame: av.VideoFrame
     payload: bytes = field(repr=False)
+    flushed: bool = False
 
     @property
     def type(self) -> str:
@@ -128,6 +130,8 @@ class Decoder:
         self._options = {"max_pixels": str(MAX_PIXELS)}
         if exports:
             self._options["export_side_data"] = "+".join(exports)
+        # MPEG-1 and MPEG-2 decoders attach nothing to a picture that is flushed: go on until it comes by itself
+        self._drains = bool(exports) and video.codec in ("mpeg1video", "mpeg2video")
         if coded_size:
             self._options["apply_cropping"] = "0"
         self._prepared: VideoStream | None = None
@@ -160,19 +164,23 @@ class Decoder:
         Raises:
             SourceError: a picture has another size than the header says.
         """
-        wanted = set(run.targets)
+        wanted, pending = set(run.targets), set(run.targets)
         self._feed.go_to(run.start)
         self._prepare()
         context = self._video.stream.codec_context
         for number, packet in self._feed:
-            packet.opaque = number
+            # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
+            packet.opaque = (number,)
             if self._payloads is not None:
                 self._payloads[number] = bytes(packet)
             context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
-            yield from self._decode(packet)
-            if number + 1 >= run.stop:
+            for picture in self._decode(packet):
+                pending.discard(picture.packet)
+                yield picture
+            if number + 1 >= run.stop and not (self._drains and pending and number < run.stop + _HELD_BACK):
                 break
-        yield from self._decode(None)
+        for picture in self._decode(None):
+            yield replace(picture, flushed=True)
 
     def _decode(self, packet: av.Packet[Any] | None) -> Iterator[Picture]:
         context = self._video.stream.codec_context
@@ -188,7 +196,7 @@ class Decoder:
                 sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
                 raise SourceError("varying_geometry", f"a picture of {sizes}")
             self.corrupt += frame.is_corrupt
-            number = int(cast(int, frame.opaque))
+            (number,) = cast(tuple[int], frame.opaque)
             yield Picture(packet=number, frame=frame, payload=self._payload(number))
 
     def _fits(self, frame: av.VideoFrame) -> bool:

@@ -13,15 +13,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta import __version__
+from codecmeta import __version__, npz
 from codecmeta.completeness import State, judge_file
 from codecmeta.container import PacketTable, Video, open_video, read_packets
 from codecmeta.decode import presentation_order
-from codecmeta.errors import BitstreamError, SourceError, UsageError
+from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.feed import read_payloads
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.harvest import FrameRecord, Harvest, Harvester
-from codecmeta.meta import MISSING, VideoMeta
+from codecmeta.meta import VideoMeta
 from codecmeta.options import MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.residual import STANDARDS
 from codecmeta.sampling import choose_frames
@@ -84,7 +84,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
         harvest = Harvester(video, packets, timeline, targets, options, block).run()
         if _identify(path) != identity:
             raise SourceError("changed_while_reading", "the file changed while it was read")
-        signals = _signals(video, packets, timeline, options, harvest.records)
+        signals = _signals(video, packets, options, harvest)
         info = {
             "source": identity,
             "stream": _stream(video, packets, (numerator, denominator), harvest.rotation),
@@ -101,7 +101,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
             frame_packet=timeline.packet[chosen].astype(np.int32),
             frame_pts=timeline.pts[chosen],
             frame_type=np.array([record.type for record in harvest.records], "<U1"),
-            **_arrays(harvest.records, signals),
+            **_arrays(harvest, signals),
         )
 
 
@@ -223,38 +223,37 @@ def _extraction(options: Options, block: int, timeline: Timeline) -> dict[str, A
     }
 
 
-def _signals(
-    video: Video, packets: PacketTable, timeline: Timeline, options: Options, records: Sequence[FrameRecord]
-) -> dict[str, dict[str, Any]]:
+def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harvest) -> dict[str, dict[str, Any]]:
     """Per signal its source, or why it is absent."""
+    records, columns = harvest.records, harvest.columns
+    no_vectors = {"absent": f"{video.codec}: the decoder exports no motion vectors"}
     residual = _residual_signal(options, records)
     signals: dict[str, dict[str, Any]] = {
         "packets": {"source": "container index" if packets.origin == "index" else "demuxing"},
         "frames": {"source": "decoder"} if options.pixels is not None else {"absent": "not asked for (pixels none)"},
     }
     for name in MAPS:
-        if name not in options.maps:
-            signals[name] = {"absent": "not asked for (maps)"}
-        else:
-            signals[name] = dict(residual)
-    if "source" in signals["carried"] and any(record.carried is None for record in records):
-        signals["carried"] = {"absent": f"{video.codec}: the decoder exports no motion vectors"}
+        signals[name] = dict(residual) if name in options.maps else {"absent": "not asked for (maps)"}
+    if "source" in signals["carried"] and columns.whole("energy_carried") is None:
+        signals["carried"] = no_vectors
+        if lost := len(records) - columns.filled("energy_carried"):
+            signals["carried"] = no_vectors | ({"frames": lost} if lost < len(records) else {})
     for facts in ("mb_bits", "mb_type"):
-        whole = all(record.reading is not None and getattr(record.reading, facts) is not None for record in records)
+        whole = columns.whole(facts) is not None
         signals[facts] = {"source": "bitstream"} if whole else {"absent": "read by the bitstream source only"}
     if not options.motion:
         signals["motion"] = {"absent": "not asked for"}
     elif video.codec not in STANDARDS and all(record.vectors is None for record in records):
-        signals["motion"] = {"absent": f"{video.codec}: the decoder exports no motion vectors"}
+        signals["motion"] = no_vectors
     else:
         signals["motion"] = {"source": "decoder"}
-    unknown = sum(record.qp is None for record in records)
     if not options.qp:
         signals["qp"] = {"absent": "not asked for"}
-    elif unknown == len(records):
+    elif not columns.filled("qp"):
         signals["qp"] = {"absent": f"{video.codec}: the decoder exports no quantisers"}
     else:
-        by_bitstream = all(record.reading is not None and record.reading.qp is not None for record in records)
+        by_bitstream = all(record.source == "bitstream" for record in records)
+        unknown = len(records) - columns.filled("qp")
         signals["qp"] = {"source": "bitstream" if by_bitstream else "decoder", "unknown_frames": unknown}
     return signals
 
@@ -274,35 +273,16 @@ def _residual_signal(options: Options, records: Sequence[FrameRecord]) -> dict[s
     return signal
 
 
-def _arrays(records: Sequence[FrameRecord], signals: dict[str, dict[str, Any]]) -> dict[str, NDArray[Any]]:
+def _arrays(harvest: Harvest, signals: dict[str, dict[str, Any]]) -> dict[str, NDArray[Any]]:
     """The optional arrays of all signals that are there."""
     arrays: dict[str, NDArray[Any]] = {}
-    readings = [record.reading for record in records if record.reading is not None]
-    if len(readings) == len(records) and readings:
-        arrays["residual_power"] = np.stack([reading.energy.power for reading in readings])
-        arrays["residual_mean"] = np.stack([reading.energy.mean for reading in readings])
-        if "source" in signals["innovation"]:
-            arrays["energy_innovation"] = np.stack([reading.energy.energy for reading in readings])
-            arrays["range_innovation"] = np.stack([reading.energy.range for reading in readings])
-        for name in ("mb_bits", "mb_type"):
-            if "source" in signals[name]:
-                arrays[name] = np.stack([getattr(reading, name) for reading in readings])
-    if "source" in signals["carried"]:
-        carried = [record.carried for record in records if record.carried is not None]
-        arrays["energy_carried"] = np.stack([item.energy for item in carried])
-        arrays["range_carried"] = np.stack([item.range for item in carried])
+    for name in npz.OPTIONAL:
+        column = harvest.columns.filled_up(name, _UNKNOWN_QP) if name == "qp" else harvest.columns.whole(name)
+        if column is not None:
+            arrays[name] = column
     if "source" in signals["motion"]:
         empty = np.zeros((0, 7), np.int16)
-        vectors = [empty if record.vectors is None else record.vectors for record in records]
+        vectors = [empty if record.vectors is None else record.vectors for record in harvest.records]
         arrays["mv_offset"] = np.concatenate([[0], np.cumsum([len(part) for part in vectors])]).astype(np.int64)
         arrays["mv"] = np.concatenate(vectors)
-    if "source" in signals["qp"]:
-        shape = next(record.qp.shape for record in records if record.qp is not None)
-        unknown = np.full(shape, _UNKNOWN_QP, np.int8)
-        arrays["qp"] = np.stack([unknown if record.qp is None else record.qp for record in records])
-    if "source" in signals["frames"]:
-        arrays["frames"] = np.stack([record.pixels for record in records if record.pixels is not None])
     return arrays
-
-
-__all__ = ["MISSING", "UsageError", "extract", "extract_video"]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta import motion
-from codecmeta.carried import CarriedEnergy, CarriedState, carried_energy, carry
+from codecmeta.carried import CarriedState, carried_energy, carry
 from codecmeta.container import PacketTable, Video
-from codecmeta.decode import Decoder, Picture, Run, plan_runs
+from codecmeta.decode import Decoder, Picture, plan_runs
 from codecmeta.errors import SourceError
 from codecmeta.feed import read_payloads
 from codecmeta.options import Options
@@ -33,25 +33,63 @@ from codecmeta.timeline import Timeline
 
 @dataclass(kw_only=True)
 class FrameRecord:
-    """What was read of one sampled frame; None for what was not asked for or is not to be had."""
+    """What is known of one sampled frame beside its arrays.
+
+    Attributes:
+        type: I, P, B or ?.
+        source: where its residual came from, None without one.
+        reasons: why earlier sources did not have it.
+        vectors: its motion vectors, None where the decoder gave none.
+        seen: it was decoded.
+    """
 
     type: str = "?"
     source: SourceName | None = None
     reasons: dict[SourceName, str] = field(default_factory=dict)
-    reading: Reading | None = None
-    carried: CarriedEnergy | None = None
     vectors: NDArray[np.int16] | None = None
-    qp: NDArray[np.int8] | None = None
-    pixels: NDArray[np.uint8] | None = None
     seen: bool = False
+
+
+class Columns:
+    """Arrays with one row per sampled frame, made when the first row comes."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._filled: dict[str, NDArray[np.bool_]] = {}
+
+    def put(self, name: str, row: int, value: NDArray[Any]) -> None:
+        """Set one row."""
+        if name not in self._arrays:
+            self._arrays[name] = np.zeros((self._rows, *value.shape), value.dtype)
+            self._filled[name] = np.zeros(self._rows, np.bool_)
+        self._arrays[name][row] = value
+        self._filled[name][row] = True
+
+    def filled(self, name: str) -> int:
+        """How many rows of a column are set."""
+        return int(np.count_nonzero(self._filled[name])) if name in self._filled else 0
+
+    def whole(self, name: str) -> NDArray[Any] | None:
+        """A column if all its rows are set."""
+        return self._arrays[name] if self.filled(name) == self._rows else None
+
+    def filled_up(self, name: str, value: int) -> NDArray[Any] | None:
+        """A column whose missing rows hold `value`; None if no row is set."""
+        if name not in self._arrays:
+            return None
+        array = self._arrays[name].copy()
+        array[~self._filled[name]] = value
+        return array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Harvest:
-    """The records of the sampled frames, and what decoding them showed.
+    """The records and arrays of the sampled frames, and what decoding them showed.
 
     Attributes:
         records: one per target, in the order of the targets.
+        columns: the arrays of a VideoMeta that have one row per frame.
         rotation: degrees counter-clockwise for display.
         decoded: pictures that were decoded.
         errors: packets that the decoder refused.
@@ -59,6 +97,7 @@ class Harvest:
     """
 
     records: Sequence[FrameRecord]
+    columns: Columns
     rotation: int
     decoded: int
     errors: int
@@ -83,6 +122,8 @@ class Harvester:
         self._options = options
         self._block = block
         self._records = {target: FrameRecord() for target in targets}
+        self._row = {target: row for row, target in enumerate(targets)}
+        self._columns = Columns(len(targets))
         self._sources = [open_source(name, video) for name in choose_sources(options.residual, video.codec)]
         self._maps = options.chosen_maps
         self._carries = "carried" in self._maps and video.codec in STANDARDS
@@ -102,12 +143,20 @@ class Harvester:
         if sources and sources[0].context == "nothing" and not self._decodes:
             left = self._read_packets(sources[0], left)
             sources = sources[1:]
-            if left and not sources:
-                self._give_up(self._records[left[0]], int(self._timeline.rank[left[0]]))
-        if left and (sources or self._decodes):
-            self._read_pictures(sources, left)
+        by_references = [source for source in sources if source.context != "predecessor"]
+        if left and (by_references or (self._decodes and not sources)):
+            left = self._read_pictures(by_references, left)
+        by_predecessor = [source for source in sources if source.context == "predecessor"]
+        if left and by_predecessor:
+            left = self._read_pairs(by_predecessor, left)
+        if left and self._maps:
+            record = self._records[left[0]]
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in record.reasons.items())
+            place = self._timeline.rank[left[0]]
+            raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
         return Harvest(
             records=list(self._records.values()),
+            columns=self._columns,
             rotation=self._rotation or 0,
             decoded=self._decoded,
             errors=self._errors,
@@ -128,142 +177,146 @@ class Harvester:
         failed = []
         for number, payload in read_payloads(self._video, self._packets, wanted | heads):
             source.observe(payload)
-            if number in wanted and not self._read(self._records[number], [source], Evidence(payload=payload)):
+            if number in wanted and not self._read([source], Evidence(payload=payload), target=number):
                 failed.append(number)
         return failed
 
-    def _read(self, record: FrameRecord, sources: Sequence[ResidualSource], evidence: Evidence) -> Reading | None:
-        """Take the residual from the first source that has it."""
+    def _read_pictures(self, sources: Sequence[ResidualSource], targets: Sequence[int]) -> list[int]:
+        """Read targets with the reference pictures around them; returns those whose residual cannot be had."""
+        estimates = bool(sources) and sources[0].context == "references"
+        decoder = Decoder(
+            self._video,
+            self._packets,
+            vectors=self._options.motion or bool(sources),
+            quantisers=self._options.qp or estimates,
+            payloads=bool(sources),
+            coded_size=estimates,
+        )
+        failed: list[int] = []
+        for run in plan_runs(self._packets, self._timeline.rank, targets):
+            store = ReferenceStore()
+            pictures = decoder.decode(run)
+            for picture in in_decode_order(pictures) if sources else pictures:
+                target = picture.packet if picture.packet in run.targets else None
+                self._look_at(picture, target)
+                if sources and not self._read_decoded(picture, store, sources, target=target) and target is not None:
+                    failed.append(target)
+        self._account(decoder, targets)
+        return failed
+
+    def _read_pairs(self, sources: Sequence[ResidualSource], targets: Sequence[int]) -> list[int]:
+        """Read targets with the picture shown before each; returns those whose residual cannot be had."""
+        frames = self._timeline.packet
+        place = {int(packet): index for index, packet in enumerate(frames)}
+        before = {target: int(frames[place[target] - 1]) for target in targets if place[target]}
+        wanted, useful = set(targets), set(before.values())
+        decoder = Decoder(
+            self._video, self._packets, vectors=self._options.motion, quantisers=self._options.qp, payloads=True
+        )
+        failed: list[int] = []
+        for run in plan_runs(self._packets, self._timeline.rank, wanted | useful):
+            held: dict[int, Decoded] = {}
+            for picture in decoder.decode(run):
+                number = picture.packet
+                rank = int(self._timeline.rank[number])
+                self._look_at(picture, number if number in wanted else None)
+                if number in wanted:
+                    past = [held[before[number]]] if before.get(number) in held else []
+                    evidence = Evidence(payload=picture.payload, picture=picture, rank=rank, past=past)
+                    if not self._read(sources, evidence, target=number):
+                        failed.append(number)
+                if number in useful:
+                    held = {number: Decoded(picture=picture, rank=rank)}
+        self._account(decoder, targets)
+        return failed
+
+    def _account(self, decoder: Decoder, targets: Sequence[int]) -> None:
+        self._errors += decoder.errors
+        self._corrupt += decoder.corrupt
+        missing = [target for target in targets if not self._records[target].seen]
+        if missing:
+            first = f"{len(missing)} of {len(targets)} frames are not decoded, first frame"
+            raise SourceError("damaged", f"{first} {self._timeline.rank[missing[0]]}")
+
+    def _read(self, sources: Sequence[ResidualSource], evidence: Evidence, *, target: int | None) -> Reading | None:
+        """Take the residual from the first source that has it; of a target, keep it."""
+        record = FrameRecord() if target is None else self._records[target]
         for source in sources:
             try:
-                reading = source.read(evidence, block=self._block, cells=self._carries)
+                reading = source.read(evidence, block=self._block, energy=target is not None, cells=self._carries)
             except SourceError as error:
                 if error.code not in ("bitstream", "no_signal"):
                     raise
                 record.reasons[source.name] = str(error)
                 continue
             record.source = source.name
-            record.reading = reading
-            record.type = reading.type or record.type
-            record.qp = reading.qp if reading.qp is not None else record.qp
+            if target is not None:
+                self._keep(target, reading)
             return reading
         return None
 
-    def _read_pictures(self, sources: Sequence[ResidualSource], targets: Sequence[int]) -> None:
-        contexts = {source.context for source in sources}
-        estimates = "references" in contexts and sources[0].context == "references"
-        decoder = Decoder(
-            self._video,
-            self._packets,
-            vectors=self._options.motion or self._carries or "references" in contexts,
-            quantisers=self._options.qp or "references" in contexts,
-            payloads=bool(sources),
-            coded_size=estimates,
-        )
-        before = self._predecessors(targets) if "predecessor" in contexts else {}
-        for run in plan_runs(self._packets, self._timeline.rank, {*targets, *before.values()}):
-            if before:
-                self._read_run_with_predecessors(decoder.decode(run), sources, before)
-            else:
-                self._read_run(decoder, run, sources)
-        self._errors += decoder.errors
-        self._corrupt += decoder.corrupt
-        missing = [target for target in targets if not self._records[target].seen]
-        if missing:
-            place = self._timeline.rank[missing[0]]
-            raise SourceError(
-                "damaged", f"{len(missing)} of {len(targets)} frames are not decoded, first frame {place}"
-            )
-
-    def _predecessors(self, targets: Iterable[int]) -> dict[int, int]:
-        """The packet shown before each target; a first frame has none and stands for itself."""
-        frames = self._timeline.packet
-        place = {int(packet): index for index, packet in enumerate(frames)}
-        return {target: int(frames[max(place[target] - 1, 0)]) for target in targets}
-
-    def _read_run_with_predecessors(
-        self, pictures: Iterator[Picture], sources: Sequence[ResidualSource], before: Mapping[int, int]
-    ) -> None:
-        held: dict[int, Decoded] = {}
-        useful = set(before.values())
-        for picture in pictures:
-            rank = int(self._timeline.rank[picture.packet])
-            past = [held[before[picture.packet]]] if before.get(picture.packet) in held else []
-            if picture.packet in useful:
-                held = {picture.packet: Decoded(picture=picture, rank=rank)}
-            if picture.packet in before:
-                self._keep(picture)
-                evidence = Evidence(payload=picture.payload, picture=picture, rank=rank, past=past)
-                self._require(self._records[picture.packet], sources, evidence)
-            self._decoded += 1
-
-    def _read_run(self, decoder: Decoder, run: Run, sources: Sequence[ResidualSource]) -> None:
-        store = ReferenceStore()
-        pictures = decoder.decode(run)
-        for picture in in_decode_order(pictures) if sources else pictures:
-            self._decoded += 1
-            target = picture.packet in run.targets
-            if target:
-                self._keep(picture)
-            if not sources:
-                continue
-            for source in sources:
-                source.observe(picture.payload)
-            decoded = Decoded(picture=picture, rank=int(self._timeline.rank[picture.packet]))
-            if target or self._carries:
-                self._read_decoded(decoded, store, sources, target=target)
-            if not target or is_reference(self._video, picture):
-                store.add(decoded)
-
     def _read_decoded(
-        self, decoded: Decoded, store: ReferenceStore, sources: Sequence[ResidualSource], *, target: bool
-    ) -> None:
-        picture = decoded.picture
+        self, picture: Picture, store: ReferenceStore, sources: Sequence[ResidualSource], *, target: int | None
+    ) -> bool:
+        """Read a decoded picture, let it be a reference, and follow what it carries; False if it cannot be read."""
+        for source in sources:
+            source.observe(picture.payload)
+        decoded = Decoded(picture=picture, rank=int(self._timeline.rank[picture.packet]))
         past, future = store.around(decoded.rank)
-        evidence = Evidence(
-            payload=picture.payload,
-            picture=picture,
-            vectors=motion.vectors(picture.frame),
-            qp=motion.quantisers(picture.frame, picture.frame.width, picture.frame.height),
-            rank=decoded.rank,
-            past=past,
-            future=future,
-        )
-        record = self._records[picture.packet] if target else FrameRecord()
-        reading = self._require(record, sources, evidence)
-        if self._carries and reading.cells is not None and reading.field is not None:
-            states = [reference.state for reference in (*past, *future)]
-            known = [state if state is not None else reading.cells for state in states]
-            decoded.state = carry(known, reading.field, reading.cells)
-            if target:
-                record.carried = self._carried_energy(decoded.state)
+        reading = None
+        if target is not None or self._carries:
+            evidence = Evidence(payload=picture.payload, picture=picture, rank=decoded.rank, past=past, future=future)
+            reading = self._read(sources, evidence, target=target)
+            if reading is not None and reading.cells is not None and reading.field is not None:
+                states = [reference.state or reading.cells for reference in (*past, *future)]
+                decoded.state = carry(states, reading.field, reading.cells)
+                if target is not None:
+                    self._keep_carried(target, decoded.state)
+        if target is None or is_reference(self._video, picture):
+            store.add(decoded)
+        return target is None or reading is not None
 
-    def _require(self, record: FrameRecord, sources: Sequence[ResidualSource], evidence: Evidence) -> Reading:
-        reading = self._read(record, sources, evidence)
-        if reading is None:
-            self._give_up(record, evidence.rank)
-        return reading
-
-    def _give_up(self, record: FrameRecord, place: int) -> NoReturn:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in record.reasons.items())
-        raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
-
-    def _carried_energy(self, state: CarriedState) -> CarriedEnergy:
-        height, width = self._video.height, self._video.width
-        return carried_energy(state, luma=(height, width), chroma=self._video.chroma_size, block=self._block)
-
-    def _keep(self, picture: Picture) -> None:
+    def _look_at(self, picture: Picture, target: int | None) -> None:
         """Take what a target's picture shows by itself."""
+        self._decoded += 1
         frame = picture.frame
         if self._rotation is None:
             self._rotation = int(frame.rotation)
-        record = self._records[picture.packet]
+        if target is None or self._records[target].seen:
+            return
+        record, row = self._records[target], self._row[target]
         record.seen = True
         record.type = picture.type
         if self._options.motion:
             record.vectors = motion.vectors(frame)
         if self._options.qp:
-            record.qp = motion.quantisers(frame, self._video.width, self._video.height)
+            exported = motion.quantisers(frame, self._video.width, self._video.height)
+            if exported is not None:
+                self._columns.put("qp", row, exported)
         if self._options.pixels is not None:
             shown = crop(frame, width=self._video.width, height=self._video.height)
-            record.pixels = to_rgb(shown, short_side=self._options.pixels, rotation=self._rotation)
+            rgb = to_rgb(shown, short_side=self._options.pixels, rotation=self._rotation)
+            self._columns.put("frames", row, rgb)
+
+    def _keep(self, target: int, reading: Reading) -> None:
+        row = self._row[target]
+        record = self._records[target]
+        record.type = reading.type or record.type
+        if reading.energy is not None:
+            self._columns.put("residual_power", row, reading.energy.power)
+            self._columns.put("residual_mean", row, reading.energy.mean)
+            if "innovation" in self._maps:
+                self._columns.put("energy_innovation", row, reading.energy.energy)
+                self._columns.put("range_innovation", row, reading.energy.range)
+        for name in ("mb_bits", "mb_type"):
+            if (facts := getattr(reading, name)) is not None:
+                self._columns.put(name, row, facts)
+        if self._options.qp and reading.qp is not None:
+            self._columns.put("qp", row, reading.qp)
+
+    def _keep_carried(self, target: int, state: CarriedState) -> None:
+        height, width = self._video.height, self._video.width
+        chroma = self._video.chroma_size
+        carried = carried_energy(state, luma=(height, width), chroma=chroma, block=self._block)
+        self._columns.put("energy_carried", self._row[target], carried.energy)
+        self._columns.put("range_carried", self._row[target], carried.range)

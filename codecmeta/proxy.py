@@ -60,7 +60,7 @@ class ProxySource:
     def observe(self, payload: bytes) -> None:
         """See `ResidualSource`; the source's own packets are not read."""
 
-    def read(self, evidence: Evidence, *, block: Literal[4, 8], cells: bool) -> Reading:
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`. A first picture has no predecessor and is read as an intra picture."""
         if evidence.picture is None:
             raise UsageError("the proxy source needs the decoded picture")
@@ -73,13 +73,13 @@ class ProxySource:
         fine = self.reader.measure(packet, block=_CELL).energy
         down = _shares(self.height, block, self.coded[1])
         across = _shares(self.width, block, self.coded[0])
-        energy = BlockEnergy(
+        mapped = BlockEnergy(
             energy=_resample(fine.energy, down, across),
             power=_resample(fine.power, down, across),
             mean=_resample(fine.mean, down, across),
             range=fine.range,
         )
-        return Reading(energy=energy)
+        return Reading(energy=mapped)
 
     def _encode(self, frame: av.VideoFrame, *, intra: bool) -> bytes:
         image = frame.reformat(width=self.coded[0], height=self.coded[1], format="yuv420p", interpolation="BICUBIC")

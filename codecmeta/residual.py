@@ -53,8 +53,6 @@ class Evidence:
     Attributes:
         payload: the picture's packet.
         picture: the decoded picture; None for sources whose context is `nothing`.
-        vectors: its motion vectors.
-        qp: its quantisers.
         rank: place of the picture in presentation order.
         past: reference pictures shown before it, nearest first; or its predecessor alone.
         future: reference pictures shown after it, likewise.
@@ -62,11 +60,20 @@ class Evidence:
 
     payload: bytes
     picture: Picture | None = None
-    vectors: NDArray[np.int16] | None = None
-    qp: NDArray[np.int8] | None = None
     rank: int = 0
     past: Sequence[Decoded] = ()
     future: Sequence[Decoded] = ()
+
+    @property
+    def vectors(self) -> NDArray[np.int16] | None:
+        """Motion vectors of the picture, where its decoder exports them."""
+        return None if self.picture is None else motion.vectors(self.picture.frame)
+
+    @property
+    def qp(self) -> NDArray[np.int8] | None:
+        """Quantisers of the picture, likewise."""
+        frame = None if self.picture is None else self.picture.frame
+        return None if frame is None else motion.quantisers(frame, frame.width, frame.height)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,7 @@ class Reading:
     """The residual of one picture, reduced.
 
     Attributes:
-        energy: block means for the `innovation` map.
+        energy: block means for the `innovation` map; None if not asked for.
         cells: moments on 4x4 cells for the `carried` map; None if not asked for.
         field: where cells are predicted from; None if not asked for.
         type: I, P or B where the source knows it.
@@ -83,7 +90,7 @@ class Reading:
         qp: int8, likewise.
     """
 
-    energy: BlockEnergy
+    energy: BlockEnergy | None = None
     cells: CarriedState | None = None
     field: MotionField | None = None
     type: str | None = None
@@ -109,13 +116,14 @@ class ResidualSource(Protocol):
         """Take parameter sets from a packet that comes before the pictures to be read."""
         ...
 
-    def read(self, evidence: Evidence, *, block: Literal[4, 8], cells: bool) -> Reading:
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """Read one picture.
 
         Args:
             evidence: the picture and what its context asks for.
             block: luma samples per block side of the energy.
-            cells: whether moments on 4x4 cells and the motion field are wanted, too.
+            energy: whether the energy is wanted.
+            cells: whether moments on 4x4 cells and the motion field are wanted.
 
         Raises:
             SourceError: the residual of this picture cannot be had from this source.
@@ -137,7 +145,8 @@ def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]
     if codec in STANDARDS:
         fitting.append("motion")
     if choice == "auto":
-        return tuple(fitting) or ("proxy",)
+        # some pictures of the MPEG family come without vectors
+        return tuple(fitting) if codec == "h264" else (*fitting, "proxy")
     if choice not in (*fitting, "proxy"):
         allowed = ", ".join(("auto", *fitting, "proxy", "none"))
         raise SourceError("no_signal", f"residual {choice!r} is not to be had of {codec}; allowed are {allowed}")
@@ -174,13 +183,14 @@ class BitstreamSource:
         """See `ResidualSource`."""
         self.reader.observe(payload)
 
-    def read(self, evidence: Evidence, *, block: Literal[4, 8], cells: bool) -> Reading:
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
-        moments = self.reader.measure(evidence.payload, block=block)
-        self._check(moments, block)
+        moments = fine = self.reader.measure(evidence.payload, block=block if energy else 4)
+        self._check(moments, block if energy else 4)
         state = motion_field = None
         if cells:
-            fine = moments if block == 4 else self.reader.measure(evidence.payload, block=4)
+            if energy and block != 4:
+                fine = self.reader.measure(evidence.payload, block=4)
             pair = np.stack([fine.energy.power, fine.energy.mean])
             state = CarriedState(moments=np.ascontiguousarray(pair.transpose(2, 3, 0, 1)))
             motion_field = nearest_field(
@@ -191,7 +201,7 @@ class BitstreamSource:
                 future=len(evidence.future),
             )
         return Reading(
-            energy=moments.energy,
+            energy=moments.energy if energy else None,
             cells=state,
             field=motion_field,
             type="B" if "B" in moments.slice_types else "P" if "P" in moments.slice_types else "I",
@@ -228,10 +238,15 @@ class MotionSource:
     def observe(self, payload: bytes) -> None:
         """See `ResidualSource`; a picture's own packet has all that is needed."""
 
-    def read(self, evidence: Evidence, *, block: Literal[4, 8], cells: bool) -> Reading:
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
         if evidence.picture is None:
             raise UsageError("the motion source needs the decoded picture")
+        kind, vectors = evidence.picture.type, evidence.vectors
+        if self.codec == "mpeg4" and kind == "B":
+            raise SourceError("no_signal", "mpeg4: the decoder exports no motion vectors of B pictures")
+        if evidence.picture.flushed and kind != "I" and vectors is None:
+            raise SourceError("no_signal", f"{self.codec}: the decoder exports no motion vectors of the last picture")
         frame = evidence.picture.frame
         past, future = (
             [Reference(planes=picture.planes, distance=abs(picture.rank - evidence.rank)) for picture in side]
@@ -239,7 +254,7 @@ class MotionSource:
         )
         measured = motion_residual(
             motion.planes(frame),
-            evidence.vectors,
+            vectors,
             past,
             future,
             standard=self.standard,
@@ -254,7 +269,7 @@ class MotionSource:
             displacement=measured.field.displacement[:, :rows, :cols],
         )
         return Reading(
-            energy=measure_energy(planes, block=block),
+            energy=measure_energy(planes, block=block) if energy else None,
             cells=innovation(planes) if cells else None,
             field=inside if cells else None,
         )

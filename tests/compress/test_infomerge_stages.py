@@ -202,9 +202,7 @@ def test_fast_entropy_is_within_one_per_cent(decay: float) -> None:
     edges = bounds(6, 2)
     estimate = RichnessEstimate(tokens, edges, "fast")
     fast = estimate.finish([tensor.double().numpy() for tensor in estimate.tensors], normalise=True)
-    truth = [
-        oracle.entropy(tokens[a:b].flatten(0, 1).double().numpy()) for a, b in itertools.pairwise(edges)
-    ]
+    truth = [oracle.entropy(tokens[a:b].flatten(0, 1).double().numpy()) for a, b in itertools.pairwise(edges)]
     np.testing.assert_allclose(fast, truth, rtol=0.01)
     again = RichnessEstimate(tokens, edges, "fast")
     assert all(torch.equal(a, b) for a, b in zip(estimate.tensors, again.tensors, strict=True))

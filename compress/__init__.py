@@ -1,0 +1,67 @@
+"""Shorten the visual tokens of Video-LLMs without training: MeToM, InfoMerge, and stages to compose.
+
+from compress import MeToM
+
+plan = MeToM(retention=0.3).before_llm(tokens, signals).plan
+shorter = plan.apply(tokens.flatten(0, 1))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compress.compressor import Pipeline
+    from compress.errors import CompressError, ConfigError, ShapeError, SignalError
+    from compress.infomerge import InfoMerge
+    from compress.metom import BTM, MATM, RPM, MeToM
+    from compress.plan import MergePlan
+    from compress.stage import Compression, Signals
+
+# Names are loaded on first use: `compress --help` must not wait for torch.
+_HOME = {
+    "BTM": "compress.metom",
+    "Compression": "compress.stage",
+    "CompressError": "compress.errors",
+    "ConfigError": "compress.errors",
+    "InfoMerge": "compress.infomerge",
+    "MATM": "compress.metom",
+    "MeToM": "compress.metom",
+    "MergePlan": "compress.plan",
+    "Pipeline": "compress.compressor",
+    "RPM": "compress.metom",
+    "ShapeError": "compress.errors",
+    "SignalError": "compress.errors",
+    "Signals": "compress.stage",
+}
+
+__all__ = [
+    "BTM",
+    "MATM",
+    "RPM",
+    "CompressError",
+    "Compression",
+    "ConfigError",
+    "InfoMerge",
+    "MeToM",
+    "MergePlan",
+    "Pipeline",
+    "ShapeError",
+    "SignalError",
+    "Signals",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'compress' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
