@@ -37,13 +37,15 @@ from codecmeta.h264.tables import tables
 
 @dataclass(kw_only=True)
 class _Picture:
-    """A picture while its slices are read; `parts` holds the buffers by (bottom field, colour plane)."""
+    """A picture while its slices are read; `parts` holds the buffers, `latest` where
+    the latest slice began, both by (bottom field, colour plane)."""
 
     header: SliceHeader
     structure: Structure
     first_number: int
     slice_types: list[str] = field(default_factory=list)
     parts: dict[tuple[bool, int], Buffers] = field(default_factory=dict)
+    latest: dict[tuple[bool, int], int] = field(default_factory=dict)
 
     @property
     def sequence(self) -> SequenceParameters:
@@ -162,6 +164,13 @@ class ResidualReader:
             self._buffers[key] = Buffers(picture.sequence, picture.structure == "field")
         buffers = picture.parts[key] = self._buffers[key]
         first_mb = header.first_mb << header.mbaff
+        if first_mb < picture.latest.get(key, 0):
+            raise BitstreamError(
+                f"slice {index} starts before the one ahead of it: arbitrary slice order is not supported",
+                slice_index=index,
+                unsupported="arbitrary slice order",
+            )
+        picture.latest[key] = first_mb
         if first_mb >= buffers.count:
             raise BitstreamError(
                 f"slice {index} starts at macroblock {first_mb}, the picture has {buffers.count}", slice_index=index

@@ -1,0 +1,160 @@
+"""NAL units, parameter sets and slice headers; and what is refused."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import ResidualReader, nal
+from codecmeta.h264.bits import BitReader, stop_bit
+from codecmeta.h264.parameter_sets import read_sequence_parameters
+from codecmeta.h264.scaling import default_lists, level_scale, read_scaling_lists
+from codecmeta.h264.tables import zigzag
+from tests.codecmeta.h264.bit_writer import BitWriter
+from tests.codecmeta.h264.streams import CLIPS, extradata, packets
+
+
+def sequence(*, profile: int = 66, columns: int = 2, rows: int = 2) -> BitWriter:
+    writer = BitWriter().u(profile, 8).u(0, 8).u(30, 8).ue(0).ue(0, 2, 1).u(0, 1)
+    return writer.ue(columns - 1, rows - 1).u(1, 1).u(1, 1).u(0, 1).u(0, 1)
+
+
+def picture(*, groups: int = 0) -> BitWriter:
+    writer = BitWriter().ue(0, 0).u(0, 1).u(0, 1).ue(groups)
+    return writer.ue(0, 0).u(0, 1).u(0, 2).se(0, 0, 0).u(0, 1).u(0, 1).u(0, 1)
+
+
+def skipped_slice(run: int, *, slice_type: int = 5, first: int = 0) -> BitWriter:
+    """A P slice of `run` skipped macroblocks."""
+    return BitWriter().ue(first, slice_type, 0).u(0, 4).u(0, 1).u(0, 1).u(0, 1).se(0).ue(run)
+
+
+SETS = sequence().nal(0x67) + picture().nal(0x68)
+
+
+def test_a_stream_written_here_is_read() -> None:
+    residual = ResidualReader().read(SETS + skipped_slice(4).nal(0x41))
+    assert residual.y.shape == (32, 32)
+    assert not residual.y.any()
+
+
+def test_parameter_sets_are_observed_in_band() -> None:
+    reader = ResidualReader()
+    with pytest.raises(BitstreamError, match="parameter set 0"):
+        reader.read(skipped_slice(4).nal(0x41))
+    reader.observe(SETS)
+    assert reader.read(skipped_slice(4).nal(0x41)).slice_types == ("P",)
+
+
+@pytest.mark.parametrize(
+    ("packet", "tool"),
+    [
+        (sequence().nal(0x67) + picture(groups=1).nal(0x68) + skipped_slice(4).nal(0x41), "flexible macroblock"),
+        (SETS + skipped_slice(4, slice_type=8).nal(0x41), "SP and SI"),
+        (SETS + skipped_slice(4).nal(0x42), "data partitioning"),
+        (SETS + skipped_slice(2, first=2).nal(0x41) + skipped_slice(2).nal(0x41), "arbitrary slice order"),
+    ],
+)
+def test_unsupported_tools_are_named(packet: bytes, tool: str) -> None:
+    with pytest.raises(BitstreamError) as caught:
+        ResidualReader().read(packet)
+    assert tool in (caught.value.unsupported or "")
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert again.unsupported == caught.value.unsupported
+
+
+@pytest.mark.parametrize(
+    ("packet", "message"),
+    [
+        (b"", "start code"),
+        (b"\1\2\3\4", "start code"),
+        (SETS, "no slice"),
+        (SETS + skipped_slice(3).nal(0x41), "macroblock 3 is missing"),
+        (SETS + skipped_slice(5).nal(0x41), "mb_skip_run"),
+        (SETS + skipped_slice(4).nal(0x41) + skipped_slice(4).nal(0x41), "already coded|another picture"),
+        (SETS + skipped_slice(4, first=4).nal(0x41), "starts at macroblock 4"),
+        (sequence(columns=5000, rows=5000).nal(0x67), "beyond"),
+        (SETS + skipped_slice(4).nal(0x41)[:6], "cut short|does not end"),
+    ],
+)
+def test_corrupt_data_are_told(packet: bytes, message: str) -> None:
+    with pytest.raises(BitstreamError, match=message):
+        ResidualReader().read(packet)
+
+
+@pytest.mark.parametrize("name", ["high_default.mp4", "baseline_cavlc.mp4", "pcm_noise.mp4"])
+def test_every_cut_is_noticed(name: str) -> None:
+    reader = ResidualReader(extradata(CLIPS / name))
+    packet = packets(CLIPS / name)[0]
+    unit = list(nal.split(packet, 4))[-1]
+    for end in range(1, len(unit.payload), max(1, len(unit.payload) // 60)):
+        cut = b"\0\0\1" + bytes([unit.ref_idc << 5 | unit.kind]) + unit.payload[:end]
+        with pytest.raises(BitstreamError) as caught:
+            reader.read(cut)
+        assert caught.value.code == "bitstream"
+
+
+def test_emulation_prevention_is_removed() -> None:
+    assert nal.NalUnit(1, 0, b"\0\0\3\0\0\3\1\0\0\3").rbsp() == b"\0\0\0\0\1\0\0"
+
+
+def test_lengths_and_start_codes_give_the_same_units() -> None:
+    units = [b"\x67abc", b"\x41" + bytes(range(4, 60))]
+    for size in (1, 2, 4):
+        prefixed = b"".join(len(unit).to_bytes(size, "big") + unit for unit in units)
+        assert [bytes([u.ref_idc << 5 | u.kind]) + u.payload for u in nal.split(prefixed, size)] == units
+    started = b"\0" + b"".join(b"\0\0\1" + unit for unit in units)
+    for size in (0, 4):
+        assert [bytes([u.ref_idc << 5 | u.kind]) + u.payload for u in nal.split(started, size)] == units
+
+
+def test_a_bit_reader_reads_what_was_written() -> None:
+    rng = np.random.default_rng(0)
+    values = [int(value) for value in rng.integers(0, 1 << rng.integers(1, 20, 200))]
+    writer = BitWriter()
+    for value in values:
+        writer.ue(value).se(-value).u(value & 7, 3)
+    rbsp = writer.nal(0)[5:].replace(b"\0\0\3", b"\0\0")
+    reader = BitReader(rbsp, "test")
+    for value in values:
+        assert (reader.ue(), reader.se(), reader.u(3)) == (value, -value, value & 7)
+    assert not reader.more_rbsp_data()
+    assert stop_bit(rbsp) == reader.position
+    with pytest.raises(BitstreamError, match="cut short"):
+        for _ in range(20):
+            reader.u(32)
+
+
+def test_scaling_lists_fall_back_as_tables_7_2_says() -> None:
+    default = default_lists(flat=False)
+    # rule A: list 0 absent, list 1 given, list 2 absent, list 3 default by a first delta of -8
+    writer = BitWriter().u(0, 1).u(1, 1).se(2, *[1] * 15).u(0, 1).u(1, 1).se(-8).u(0, 4)
+    rbsp = writer.nal(0)[5:]
+    lists = read_scaling_lists(BitReader(rbsp, "test"), 8, default)
+    assert lists[0] == default[0]
+    assert lists[1] == tuple(range(10, 26)) == lists[2]
+    assert lists[3] == default[3] == lists[4]
+    assert lists[6] == default[6]
+    assert default[0][:6] == (6, 13, 13, 20, 20, 20)
+    assert default[6][:6] == (6, 10, 10, 13, 11, 13)
+
+
+def test_level_scale_of_flat_lists() -> None:
+    four, eight = level_scale(default_lists(flat=True))
+    assert four[0, 0, :6].tolist() == [160, 208, 160, 208, 208, 256]
+    assert eight[3, 5, :4].tolist() == [576, 544, 736, 544]
+    assert zigzag(4).tolist() == [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15]
+
+
+def test_cropping_in_the_sequence_parameter_set() -> None:
+    writer = BitWriter().u(66, 8).u(0, 8).u(30, 8).ue(0).ue(0, 2, 1).u(0, 1).ue(1, 1).u(1, 1).u(1, 1)
+    rbsp = writer.u(1, 1).ue(1, 2, 3, 4).u(0, 1).nal(0)[5:]
+    assert read_sequence_parameters(rbsp).crop == (2, 4, 6, 8)
+    packet = writer.nal(0x67) + picture().nal(0x68) + skipped_slice(4).nal(0x41)
+    residual = ResidualReader().read(packet)
+    assert residual.y.shape == (18, 26)
+    assert residual.cb.shape == (9, 13)
+    assert residual.mb_type.shape == (2, 2)

@@ -1,0 +1,144 @@
+"""Mutated H.264 packets: every one must be read or refused with BitstreamError, within a second.
+
+    NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=/tmp/checked python -m tests.fuzz.h264_residual --packets 20000
+
+Run it from the root. With NUMBA_BOUNDSCHECK=1, an index outside a table or buffer raises IndexError and counts as a
+failure; the cache directory keeps the checked machine code apart from the usual one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import ResidualReader
+from tests.codecmeta.h264.streams import CLIPS, extradata, packets
+
+LIMIT_S = 1.0
+
+
+@dataclass
+class Corpus:
+    """Packets to mutate, each with the extradata it needs."""
+
+    entries: list[tuple[bytes, bytes]] = field(default_factory=list)
+    extradata: list[bytes] = field(default_factory=list)
+
+    @classmethod
+    def load(cls) -> Corpus:
+        corpus = cls()
+        for path in sorted(CLIPS.iterdir()):
+            if path.suffix in {".mp4", ".mkv", ".ts", ".h264"}:
+                extra = extradata(path)
+                corpus.extradata.append(extra)
+                corpus.entries += [(extra, packet) for packet in packets(path)]
+        return corpus
+
+
+def mutate(corpus: Corpus, rng: random.Random) -> tuple[bytes, bytes]:
+    """A packet and extradata with one to three kinds of damage."""
+    extra, packet = rng.choice(corpus.entries)
+    data = bytearray(packet)
+    for _ in range(rng.randint(1, 3)):
+        kind = rng.randrange(8)
+        place = rng.randrange(max(len(data), 1))
+        if kind == 0:
+            for _ in range(rng.randint(1, 16)):
+                flip(data, rng)
+        elif kind == 1:
+            data = data[:place] + data[place + rng.randint(1, 64) :]
+        elif kind == 2:
+            del data[place:]
+            if rng.random() < 0.5 and len(data) > 4:
+                data[:4] = (len(data) - 4).to_bytes(4, "big")
+        elif kind == 3:
+            other = rng.choice(corpus.entries)[1]
+            data = data[:place] + other[rng.randrange(max(len(other), 1)) :]
+            data[:4] = (len(data) - 4).to_bytes(4, "big")
+        elif kind == 4:
+            extra = rng.choice(corpus.extradata)
+        elif kind == 5:
+            damaged = bytearray(extra)
+            for _ in range(rng.randint(1, 4)):
+                flip(damaged, rng)
+            extra = bytes(damaged)
+        elif kind == 6:
+            data[place : place + rng.randint(1, 32)] = bytes([rng.choice((0, 255))]) * rng.randint(1, 32)
+        else:
+            # only the head of the packet: slice headers
+            for _ in range(rng.randint(1, 3)):
+                flip(data, rng, 160)
+    return extra, bytes(data)
+
+
+def flip(data: bytearray, rng: random.Random, bits: int | None = None) -> None:
+    """Flip one bit among the first `bits`, anywhere by default."""
+    if data:
+        bit = rng.randrange(min(bits or len(data) * 8, len(data) * 8))
+        data[bit >> 3] ^= 1 << (bit & 7)
+
+
+def run(count: int, seed: int, save: Path | None) -> dict[str, object]:
+    """Read `count` mutated packets and count what happened."""
+    corpus = Corpus.load()
+    rng = random.Random(seed)
+    extra, packet = corpus.entries[0]
+    ResidualReader(extra).measure(packet, block=8)
+    ResidualReader(extra).read(packet)
+    outcomes: Counter[str] = Counter()
+    failures = []
+    slowest = 0.0
+    for number in range(count):
+        extra, packet = mutate(corpus, rng)
+        start = time.process_time()
+        try:
+            reader = ResidualReader(extra)
+            if rng.random() < 0.5:
+                reader.read(packet)
+            else:
+                reader.measure(packet, block=rng.choice((4, 8)))
+            outcomes["read"] += 1
+        except BitstreamError:
+            outcomes["refused"] += 1
+        except Exception:
+            outcomes["failed"] += 1
+            failures.append(f"packet {number}: {traceback.format_exc()}")
+            if save:
+                (save / f"{number}.bin").write_bytes(len(extra).to_bytes(4, "big") + extra + packet)
+        seconds = time.process_time() - start
+        slowest = max(slowest, seconds)
+        outcomes["slow"] += seconds > LIMIT_S
+    return {
+        "packets": count,
+        "seed": seed,
+        "boundscheck": os.environ.get("NUMBA_BOUNDSCHECK") == "1",
+        "outcomes": dict(outcomes),
+        "slowest_s": round(slowest, 3),
+        "failures": failures[:5],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--packets", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", type=Path, help="folder for packets that failed")
+    options = parser.parse_args()
+    report = run(options.packets, options.seed, options.save)
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    outcomes = report["outcomes"]
+    assert isinstance(outcomes, dict)
+    return int(bool(outcomes.get("failed") or outcomes.get("slow")))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
