@@ -73,7 +73,8 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
         if state == "unknown":
             _check_last_packet(video, packets)
         timeline = _order(video, packets)
-        numerator, denominator = video.stream.time_base.as_integer_ratio() if video.stream.time_base else (1, 1)
+        base = video.stream.time_base
+        numerator, denominator = (base.numerator, base.denominator) if base else (1, 1)
         chosen = choose_frames(
             options.frames if isinstance(options.frames, str) else tuple(options.frames),
             timeline.pts.astype(np.float64) * np.float64(numerator / denominator),
@@ -169,7 +170,7 @@ def _stream(video: Video, packets: PacketTable, time_base: tuple[int, int], rota
         "time_base": list(time_base),
         "duration_s": duration,
         "rotation": rotation,
-        "sar": list(ratio.as_integer_ratio()) if ratio else None,
+        "sar": [ratio.numerator, ratio.denominator] if ratio else None,
         "packets": int(packets.size.size),
     }
 
