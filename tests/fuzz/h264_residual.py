@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from codecmeta.errors import BitstreamError
-from codecmeta.h264 import ResidualReader
+from codecmeta.h264 import ResidualReader, nal
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 
 LIMIT_S = 1.0
@@ -45,39 +45,53 @@ class Corpus:
 
 
 def mutate(corpus: Corpus, rng: random.Random) -> tuple[bytes, bytes]:
-    """A packet and extradata with one to three kinds of damage."""
+    """A packet and extradata with one to three kinds of damage, mostly inside one NAL unit."""
     extra, packet = rng.choice(corpus.entries)
-    data = bytearray(packet)
+    if rng.random() < 0.1:
+        data = bytearray(packet)
+        for _ in range(rng.randint(1, 3)):
+            extra = damage(data, extra, corpus, rng)
+        return extra, bytes(data)
+    length_size = 4 if extra[:1] == b"\1" else 0
+    units = [bytearray([unit.ref_idc << 5 | unit.kind]) + unit.payload for unit in nal.split(packet, length_size)]
     for _ in range(rng.randint(1, 3)):
-        kind = rng.randrange(8)
-        place = rng.randrange(max(len(data), 1))
-        if kind == 0:
-            for _ in range(rng.randint(1, 16)):
-                flip(data, rng)
-        elif kind == 1:
-            data = data[:place] + data[place + rng.randint(1, 64) :]
-        elif kind == 2:
-            del data[place:]
-            if rng.random() < 0.5 and len(data) > 4:
-                data[:4] = (len(data) - 4).to_bytes(4, "big")
-        elif kind == 3:
-            other = rng.choice(corpus.entries)[1]
-            data = data[:place] + other[rng.randrange(max(len(other), 1)) :]
-            data[:4] = (len(data) - 4).to_bytes(4, "big")
-        elif kind == 4:
-            extra = rng.choice(corpus.extradata)
-        elif kind == 5:
-            damaged = bytearray(extra)
-            for _ in range(rng.randint(1, 4)):
-                flip(damaged, rng)
-            extra = bytes(damaged)
-        elif kind == 6:
-            data[place : place + rng.randint(1, 32)] = bytes([rng.choice((0, 255))]) * rng.randint(1, 32)
-        else:
-            # only the head of the packet: slice headers
-            for _ in range(rng.randint(1, 3)):
-                flip(data, rng, 160)
-    return extra, bytes(data)
+        extra = damage(units[-1 if rng.random() < 0.9 else 0], extra, corpus, rng)
+    if length_size:
+        return extra, b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
+    return extra, b"".join(b"\0\0\1" + unit for unit in units)
+
+
+def damage(data: bytearray, extra: bytes, corpus: Corpus, rng: random.Random) -> bytes:
+    """Change `data` in place; return the extradata to go with it."""
+    kind = rng.randrange(9)
+    place = rng.randrange(max(len(data), 1))
+    if kind == 0:
+        for _ in range(rng.randint(1, 16)):
+            flip(data, rng)
+    elif kind == 1:
+        del data[place : place + rng.randint(1, 64)]
+    elif kind == 2:
+        del data[place:]
+    elif kind == 3:
+        other = rng.choice(corpus.entries)[1]
+        data[place:] = other[rng.randrange(max(len(other), 1)) :]
+    elif kind == 4:
+        return rng.choice(corpus.extradata)
+    elif kind == 5:
+        damaged = bytearray(extra)
+        for _ in range(rng.randint(1, 4)):
+            flip(damaged, rng)
+        return bytes(damaged)
+    elif kind == 6:
+        data[place : place + rng.randint(1, 32)] = bytes([rng.choice((0, 255))]) * rng.randint(1, 32)
+    elif kind == 7:
+        # slice headers
+        for _ in range(rng.randint(1, 3)):
+            flip(data, rng, 160)
+    else:
+        # one late bit: most of the picture is read before it matters
+        flip(data, rng)
+    return extra
 
 
 def flip(data: bytearray, rng: random.Random, bits: int | None = None) -> None:
