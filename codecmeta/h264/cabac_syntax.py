@@ -13,11 +13,13 @@ from codecmeta.h264.compiled import compiled
 from codecmeta.h264.neighbours import is_skip, pair_above, pair_left
 from codecmeta.h264.records import B_DIRECT, I_4X4, I_8X8
 from codecmeta.h264.slice_header import B, I
+from codecmeta.h264.views import macroblocks_at
 
 
 @compiled
-def skip_flag(s, mbs, t):  # type: ignore[no-untyped-def]
+def skip_flag(s, t):  # type: ignore[no-untyped-def]
     """mb_skip_flag (9.3.3.1.1.1)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     index = 24 if s.slice_type == B else 11
     if s.left[0] >= 0 and not is_skip(mbs[s.left[0]].kind):
         index += 1
@@ -27,10 +29,11 @@ def skip_flag(s, mbs, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def field_flag(s, mbs, t):  # type: ignore[no-untyped-def]
+def field_flag(s, t):  # type: ignore[no-untyped-def]
     """mb_field_decoding_flag (9.3.3.1.1.2)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     index = 70
-    left, above = pair_left(s, mbs), pair_above(s, mbs)
+    left, above = pair_left(s), pair_above(s)
     if left >= 0 and mbs[left].field:
         index += 1
     if above >= 0 and mbs[above].field:
@@ -39,12 +42,12 @@ def field_flag(s, mbs, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def mb_type(s, mbs, t):  # type: ignore[no-untyped-def]
+def mb_type(s, t):  # type: ignore[no-untyped-def]
     """mb_type (9.3.2.5, 9.3.3.1.1.3) as numbered in Tables 7-11, 7-13 and 7-14."""
     if s.slice_type == I:
-        return _intra_type_of_i_slice(s, mbs, t)
+        return _intra_type_of_i_slice(s, t)
     if s.slice_type == B:
-        return _b_type(s, mbs, t)
+        return _b_type(s, t)
     if decision(s, t, 14):
         return 5 + _intra_type(s, t, 17)
     if decision(s, t, 15):
@@ -53,7 +56,8 @@ def mb_type(s, mbs, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _intra_type_of_i_slice(s, mbs, t):  # type: ignore[no-untyped-def]
+def _intra_type_of_i_slice(s, t):  # type: ignore[no-untyped-def]
+    mbs = macroblocks_at(s.macroblocks, s.count)
     index = 3
     for mb in (s.left[0], s.top):
         if mb >= 0 and mbs[mb].kind != I_4X4 and mbs[mb].kind != I_8X8:
@@ -84,7 +88,8 @@ def _intra_type(s, t, first):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _b_type(s, mbs, t):  # type: ignore[no-untyped-def]
+def _b_type(s, t):  # type: ignore[no-untyped-def]
+    mbs = macroblocks_at(s.macroblocks, s.count)
     index = 27
     for mb in (s.left[0], s.top):
         if mb >= 0 and not is_skip(mbs[mb].kind) and mbs[mb].kind != B_DIRECT:
@@ -171,8 +176,9 @@ def mvd(s, t, motion_list, cell, component):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def coded_block_pattern(s, mbs, t):  # type: ignore[no-untyped-def]
+def coded_block_pattern(s, t):  # type: ignore[no-untyped-def]
     """coded_block_pattern (9.3.2.6, 9.3.3.1.1.4)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     value = 0
     for block in range(4):
         if block & 1:
@@ -211,8 +217,9 @@ def mb_qp_delta(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def intra_chroma_pred_mode(s, mbs, t):  # type: ignore[no-untyped-def]
+def intra_chroma_pred_mode(s, t):  # type: ignore[no-untyped-def]
     """intra_chroma_pred_mode (9.3.3.1.1.8)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     index = 64
     for mb in (s.left[0], s.top):
         if mb >= 0 and mbs[mb].chroma_mode != 0:
@@ -235,8 +242,9 @@ def intra_pred_mode(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def transform_size_8x8_flag(s, mbs, t):  # type: ignore[no-untyped-def]
+def transform_size_8x8_flag(s, t):  # type: ignore[no-untyped-def]
     """transform_size_8x8_flag (9.3.3.1.1.10)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     index = 399
     for mb in (s.left[0], s.top):
         if mb >= 0 and mbs[mb].transform8x8:
@@ -245,8 +253,9 @@ def transform_size_8x8_flag(s, mbs, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def dc_flag_increment(s, mbs, plane):  # type: ignore[no-untyped-def]
+def dc_flag_increment(s, plane):  # type: ignore[no-untyped-def]
     """ctxIdxInc of coded_block_flag of an Intra_16x16 or chroma DC block (9.3.3.1.1.9)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     left = top = np.int64(s.intra)
     if s.left[0] >= 0:
         left = (np.int64(mbs[s.left[0]].dc) >> plane) & 1

@@ -25,13 +25,15 @@ from codecmeta.h264.records import (
 )
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_residual
 from codecmeta.h264.slice_header import B, I
+from codecmeta.h264.views import macroblocks_at, samples_at
 
 
 @compiled
-def read_macroblock(s, mbs, t, residual):  # type: ignore[no-untyped-def]
+def read_macroblock(s, t):  # type: ignore[no-untyped-def]
     """macroblock_layer (7.3.5) of macroblock `s.mb`, whose neighbours are located."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
-    _read_type(s, mbs, t)
+    _read_type(s, t)
     s.cbp = 0
     s.transform8x8 = 0
     s.chroma_mode = 0
@@ -41,13 +43,13 @@ def read_macroblock(s, mbs, t, residual):  # type: ignore[no-untyped-def]
     if s.fault:
         return
     if s.kind == I_PCM:
-        _read_pcm(s, mbs, residual)
+        _read_pcm(s)
         return
     if s.intra:
-        _read_intra(s, mbs, t)
+        _read_intra(s, t)
         m.kind = s.kind
     else:
-        _read_inter(s, mbs, t)
+        _read_inter(s, t)
     m.chroma_mode = s.chroma_mode
     m.transform8x8 = s.transform8x8
     m.cbp = s.cbp
@@ -56,14 +58,14 @@ def read_macroblock(s, mbs, t, residual):  # type: ignore[no-untyped-def]
     else:
         _read_qp_delta(s, t)
         if not s.fault:
-            read_residual(s, mbs, t, residual)
+            read_residual(s, t)
     m.qp = s.qp
 
 
 @compiled
-def _read_type(s, mbs, t):  # type: ignore[no-untyped-def]
+def _read_type(s, t):  # type: ignore[no-untyped-def]
     """mb_type: sets kind, and what it says of partitions or of Intra_16x16."""
-    value = cabac_syntax.mb_type(s, mbs, t) if s.cabac else read_ue(s)
+    value = cabac_syntax.mb_type(s, t) if s.cabac else read_ue(s)
     intra = value
     if s.slice_type != I:
         intra = value - (23 if s.slice_type == B else 5)
@@ -94,8 +96,10 @@ def _read_type(s, mbs, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_pcm(s, mbs, residual):  # type: ignore[no-untyped-def]
+def _read_pcm(s):  # type: ignore[no-untyped-def]
     """pcm_sample_luma and pcm_sample_chroma: the residual is the sample's distance from mid-grey."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
+    residual = samples_at(s.samples, s.sample_count)
     if s.cabac:
         s.bit = position(s)
     s.bit = (s.bit + 7) & ~7
@@ -129,7 +133,7 @@ def _read_pcm(s, mbs, residual):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_intra(s, mbs, t):  # type: ignore[no-untyped-def]
+def _read_intra(s, t):  # type: ignore[no-untyped-def]
     """Prediction modes and coded_block_pattern of an intra macroblock other than I_PCM."""
     if s.kind == I_16X16:
         value = s.intra16_mode - 1
@@ -137,24 +141,24 @@ def _read_intra(s, mbs, t):  # type: ignore[no-untyped-def]
         s.cbp = ((value >> 2) % 3) * 16 + (15 if value >= 12 else 0)
     else:
         if s.transform8x8_mode:
-            s.transform8x8 = _transform_flag(s, mbs, t)
+            s.transform8x8 = _transform_flag(s, t)
         if s.transform8x8:
             s.kind = I_8X8
         if s.lossless:
-            gather_intra_modes(s, mbs)
+            gather_intra_modes(s)
         for block in range(0, 16, 4 if s.transform8x8 else 1):
             mode = cabac_syntax.intra_pred_mode(s, t) if s.cabac else _read_mode(s)
             if s.lossless:
-                _set_intra_mode(s, mbs, block, mode)
+                _set_intra_mode(s, block, mode)
     if s.chroma == 1 or s.chroma == 2:
         if s.cabac:
-            s.chroma_mode = cabac_syntax.intra_chroma_pred_mode(s, mbs, t)
+            s.chroma_mode = cabac_syntax.intra_chroma_pred_mode(s, t)
         else:
             s.chroma_mode = read_ue(s)
             if s.chroma_mode > 3:
                 s.fault = faults.INTRA_MODE
     if s.kind != I_16X16:
-        _read_coded_block_pattern(s, mbs, t)
+        _read_coded_block_pattern(s, t)
 
 
 @compiled
@@ -164,8 +168,9 @@ def _read_mode(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _set_intra_mode(s, mbs, block, mode):  # type: ignore[no-untyped-def]
+def _set_intra_mode(s, block, mode):  # type: ignore[no-untyped-def]
     """Intra4x4PredMode or Intra8x8PredMode (8-41, 8-72) from the coded mode, -1 for the predicted one."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     x = (block & 1) + ((block >> 1) & 2)
     y = ((block >> 1) & 1) + ((block >> 2) & 2)
     cell = 6 + 5 * y + x
@@ -184,7 +189,7 @@ def _set_intra_mode(s, mbs, block, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_inter(s, mbs, t):  # type: ignore[no-untyped-def]
+def _read_inter(s, t):  # type: ignore[no-untyped-def]
     """Partitions, motion and coded_block_pattern of an inter macroblock."""
     small = False
     if s.kind == P_8X8 or s.kind == B_8X8:
@@ -192,26 +197,26 @@ def _read_inter(s, mbs, t):  # type: ignore[no-untyped-def]
     if s.kind == B_DIRECT:
         small = not s.direct8x8
     elif not s.fault:
-        read_motion(s, mbs, t)
+        read_motion(s, t)
         if s.cabac:
-            store_motion(s, mbs)
+            store_motion(s)
     if s.fault:
         return
-    _read_coded_block_pattern(s, mbs, t)
+    _read_coded_block_pattern(s, t)
     if s.cbp & 15 and s.transform8x8_mode and not small:
-        s.transform8x8 = _transform_flag(s, mbs, t)
+        s.transform8x8 = _transform_flag(s, t)
 
 
 @compiled
-def _transform_flag(s, mbs, t):  # type: ignore[no-untyped-def]
-    return cabac_syntax.transform_size_8x8_flag(s, mbs, t) if s.cabac else read_bits(s, 1)
+def _transform_flag(s, t):  # type: ignore[no-untyped-def]
+    return cabac_syntax.transform_size_8x8_flag(s, t) if s.cabac else read_bits(s, 1)
 
 
 @compiled
-def _read_coded_block_pattern(s, mbs, t):  # type: ignore[no-untyped-def]
+def _read_coded_block_pattern(s, t):  # type: ignore[no-untyped-def]
     """coded_block_pattern, in variable-length code by me(v) (9.1.2)."""
     if s.cabac:
-        s.cbp = cabac_syntax.coded_block_pattern(s, mbs, t)
+        s.cbp = cabac_syntax.coded_block_pattern(s, t)
         return
     code = read_ue(s)
     grey = s.chroma == 0 or s.chroma == 3

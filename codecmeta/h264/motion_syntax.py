@@ -36,7 +36,7 @@ def read_sub_types(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_motion(s, mbs, t):  # type: ignore[no-untyped-def]
+def read_motion(s, t):  # type: ignore[no-untyped-def]
     """ref_idx and mvd of all partitions (mb_pred and sub_mb_pred)."""
     parts, across, down = 1, 4, 4
     if s.kind == P_16X8 or s.kind == B_16X8:
@@ -46,7 +46,7 @@ def read_motion(s, mbs, t):  # type: ignore[no-untyped-def]
     elif s.kind == P_8X8 or s.kind == B_8X8:
         parts, across, down = 4, 2, 2
     if s.cabac:
-        gather_motion(s, mbs)
+        gather_motion(s)
     for motion_list in range(2):
         largest = s.references[motion_list] - 1
         if s.mbaff and s.field:

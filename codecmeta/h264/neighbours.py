@@ -10,6 +10,7 @@ import numpy as np
 
 from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.records import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_PCM, P_SKIP
+from codecmeta.h264.views import macroblocks_at
 
 UNAVAILABLE = 64
 """Stands for the total_coeff of a block that is not available; counts are at most 64, those of variable-length
@@ -17,10 +18,11 @@ coded blocks at most 16."""
 
 
 @compiled
-def locate(s, mbs):  # type: ignore[no-untyped-def]
+def locate(s):  # type: ignore[no-untyped-def]
     """Find the neighbours A and B of the current macroblock (6.4.9, 6.4.12)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     if s.mbaff:
-        _locate_in_pairs(s, mbs)
+        _locate_in_pairs(s)
         return
     left = s.mb - 1
     if s.column == 0 or mbs[left].slice != s.number:
@@ -35,24 +37,27 @@ def locate(s, mbs):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def pair_left(s, mbs):  # type: ignore[no-untyped-def]
+def pair_left(s):  # type: ignore[no-untyped-def]
     """Top macroblock of the pair to the left (mbAddrA of 6.4.10), -1 if not available."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     pair = (s.mb & ~1) - 2
     return pair if s.column > 0 and mbs[pair].slice == s.number else -1
 
 
 @inlined
-def pair_above(s, mbs):  # type: ignore[no-untyped-def]
+def pair_above(s):  # type: ignore[no-untyped-def]
     """Top macroblock of the pair above (mbAddrB of 6.4.10), -1 if not available."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     pair = (s.mb & ~1) - 2 * s.width
     return pair if pair >= 0 and mbs[pair].slice == s.number else -1
 
 
 @compiled
-def _locate_in_pairs(s, mbs):  # type: ignore[no-untyped-def]
+def _locate_in_pairs(s):  # type: ignore[no-untyped-def]
     """Table 6-4, for the luma locations (-1, 4 * row) and (0, -1)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     bottom = s.mb & 1
-    above = pair_above(s, mbs)
+    above = pair_above(s)
     if not s.field:
         if bottom:
             s.top = s.mb - 1
@@ -62,7 +67,7 @@ def _locate_in_pairs(s, mbs):  # type: ignore[no-untyped-def]
         s.top = -1
     else:
         s.top = above + 1 if bottom or not mbs[above].field else above
-    left = pair_left(s, mbs)
+    left = pair_left(s)
     for row in range(4):
         s.left_row[row] = row
         if left < 0:
@@ -80,11 +85,12 @@ def _locate_in_pairs(s, mbs):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inferred_field(s, mbs):  # type: ignore[no-untyped-def]
+def inferred_field(s):  # type: ignore[no-untyped-def]
     """mb_field_decoding_flag of a pair that does not code it (7.4.4)."""
-    pair = pair_left(s, mbs)
+    mbs = macroblocks_at(s.macroblocks, s.count)
+    pair = pair_left(s)
     if pair < 0:
-        pair = pair_above(s, mbs)
+        pair = pair_above(s)
     return np.int64(mbs[pair].field) if pair >= 0 else 0
 
 
@@ -95,8 +101,9 @@ def is_skip(kind):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def gather_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
+def gather_total_coeff(s):  # type: ignore[no-untyped-def]
     """Fill the borders of `s.total_coeff` (6.4.11.4 to 6.4.11.6, 9.2.1, 9.3.3.1.1.9) and clear its inside."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     missing = UNAVAILABLE if s.intra or not s.cabac else 0
     for plane in range(3):
         for cell in range(25):
@@ -106,13 +113,13 @@ def gather_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
         for plane in range(planes):
             for x in range(4):
                 s.total_coeff[plane, 1 + x] = missing
-    elif _has_counts(s, mbs, s.top):
+    elif _has_counts(s, s.top):
         for plane in range(planes):
             for x in range(4):
                 s.total_coeff[plane, 1 + x] = mbs[s.top].total_coeff[plane, x]
     for y in range(4):
         left = s.left[y]
-        if left >= 0 and not _has_counts(s, mbs, left):
+        if left >= 0 and not _has_counts(s, left):
             continue
         for plane in range(planes):
             cell, row = 5 + 5 * y, 4 + s.left_row[y]
@@ -125,8 +132,9 @@ def gather_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _has_counts(s, mbs, mb):  # type: ignore[no-untyped-def]
+def _has_counts(s, mb):  # type: ignore[no-untyped-def]
     # With arithmetic coding and 4:4:4, the neighbour of an 8x8 block is an 8x8 block or none (9.3.3.1.1.9).
+    mbs = macroblocks_at(s.macroblocks, s.count)
     if mbs[mb].cbp == 0:
         return False
     eight = s.chroma == 3 and s.cabac != 0 and s.transform8x8 != 0
@@ -134,8 +142,9 @@ def _has_counts(s, mbs, mb):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def store_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
+def store_total_coeff(s):  # type: ignore[no-untyped-def]
     """Keep the counts along the edges of the current macroblock for its neighbours to come."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
     bottom, right = 21, 9
     for plane in range(3 if s.chroma else 1):
@@ -147,8 +156,9 @@ def store_total_coeff(s, mbs):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def gather_motion(s, mbs):  # type: ignore[no-untyped-def]
+def gather_motion(s):  # type: ignore[no-untyped-def]
     """Fill the borders of `s.ref` and `s.mvd` (6.4.11.7, 9.3.3.1.1.6, 9.3.3.1.1.7) and clear their inside."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     for motion_list in range(2):
         for cell in range(9):
             s.ref[motion_list, cell] = 0
@@ -198,8 +208,9 @@ def _vertical(s, neighbour, mvd):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def store_motion(s, mbs):  # type: ignore[no-untyped-def]
+def store_motion(s):  # type: ignore[no-untyped-def]
     """Keep the reference indices and vector differences along the edges for the neighbours to come."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
     for motion_list in range(2):
         for block in range(4):
@@ -211,21 +222,22 @@ def store_motion(s, mbs):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def gather_intra_modes(s, mbs):  # type: ignore[no-untyped-def]
+def gather_intra_modes(s):  # type: ignore[no-untyped-def]
     """Fill the borders of `s.intra_mode` with the prediction modes beside and above (8.3.1.1, 8.3.2.1).
 
     An 8x8 block beside 4x4 blocks takes over the mode of the upper one, n = 1, save in a frame macroblock beside a
     field pair, where `left_row` of the third 8x8 block is the lower one, n = 3.
     """
     for x in range(4):
-        s.intra_mode[1 + x] = _intra_mode(s, mbs, s.top, 12 + x)
+        s.intra_mode[1 + x] = _intra_mode(s, s.top, 12 + x)
     for y in range(4):
-        s.intra_mode[5 + 5 * y] = _intra_mode(s, mbs, s.left[y], s.left_row[y] * 4 + 3)
+        s.intra_mode[5 + 5 * y] = _intra_mode(s, s.left[y], s.left_row[y] * 4 + 3)
 
 
 @inlined
-def _intra_mode(s, mbs, mb, block):  # type: ignore[no-untyped-def]
+def _intra_mode(s, mb, block):  # type: ignore[no-untyped-def]
     # -1 makes the prediction DC whatever the other neighbour says (dcPredModePredictedFlag)
+    mbs = macroblocks_at(s.macroblocks, s.count)
     if mb < 0:
         return -1
     kind = mbs[mb].kind

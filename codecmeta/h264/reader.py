@@ -236,7 +236,6 @@ class ResidualReader:
         state["field_picture"] = picture.structure == "field"
         state["chroma"] = sps.chroma_array_type
         state["width"] = sps.width_mbs
-        state["count"] = sps.width_mbs * sps.height_mbs >> (picture.structure == "field")
         state["transform8x8_mode"] = pps.transform_8x8_mode
         state["direct8x8"] = sps.direct_8x8_inference
         state["constrained_intra"] = pps.constrained_intra_pred

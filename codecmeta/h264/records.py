@@ -57,6 +57,10 @@ SLICE = np.dtype(
         # bit reader; address and size in bytes of the RBSP, position of its stop bit
         ("bit", "i8"),
         ("data", "i8"),
+        # addresses of the picture's macroblocks and samples (views.py)
+        ("macroblocks", "i8"),
+        ("samples", "i8"),
+        ("sample_count", "i8"),
         ("end", "i8"),
         ("stop", "i8"),
         # from the headers

@@ -21,6 +21,7 @@ from codecmeta.h264.transform import (
     scatter_8x8,
     store_8x8,
 )
+from codecmeta.h264.views import macroblocks_at, samples_at
 
 LUMA_SAMPLES = 256
 
@@ -32,19 +33,20 @@ def chroma_samples(chroma):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_residual(s, mbs, t, residual):  # type: ignore[no-untyped-def]
+def read_residual(s, t):  # type: ignore[no-untyped-def]
     """residual (7.3.5.3) and the transforms; stores the samples and which blocks have any."""
-    gather_total_coeff(s, mbs)
+    mbs = macroblocks_at(s.macroblocks, s.count)
+    gather_total_coeff(s)
     m = mbs[s.mb]
     base = s.mb * (LUMA_SAMPLES + 2 * chroma_samples(s.chroma))
-    m.coded[0] = _luma(s, mbs, t, residual, base, 0, s.qp + s.qp_offset[0])
+    m.coded[0] = _luma(s, t, base, 0, s.qp + s.qp_offset[0])
     if s.chroma == 3:
         for plane in range(1, 3):
-            m.coded[plane] = _luma(s, mbs, t, residual, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane))
+            m.coded[plane] = _luma(s, t, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane))
     elif s.chroma:
-        _chroma(s, mbs, t, residual, base + LUMA_SAMPLES)
+        _chroma(s, t, base + LUMA_SAMPLES)
     if s.cbp:
-        store_total_coeff(s, mbs)
+        store_total_coeff(s)
 
 
 @compiled
@@ -80,19 +82,19 @@ def _token_table(left, top):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma(s, mbs, t, residual, base, plane, qp):  # type: ignore[no-untyped-def]
+def _luma(s, t, base, plane, qp):  # type: ignore[no-untyped-def]
     """residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; returns the mask of blocks with samples."""
     category = (0, 6, 10)[plane]
     scale = (plane if s.chroma == 3 else s.scale_list) + (0 if s.intra else 3)
     if s.kind == I_16X16:
-        return _luma_16x16(s, mbs, t, residual, base, plane, category, scale, qp)
+        return _luma_16x16(s, t, base, plane, category, scale, qp)
     coded = 0
     for block8 in range(4):
         if not (s.cbp >> block8) & 1:
             continue
         x8, y8 = (block8 & 1) * 2, (block8 >> 1) * 2
         if s.transform8x8:
-            if _luma_8x8(s, t, residual, base, plane, x8, y8, scale, qp):
+            if _luma_8x8(s, t, base, plane, x8, y8, scale, qp):
                 coded |= 0x33 << (x8 + 4 * y8)
             continue
         for block4 in range(4):
@@ -103,19 +105,19 @@ def _luma(s, mbs, t, residual, base, plane, qp):  # type: ignore[no-untyped-def]
                 coded |= 1 << (x + 4 * y)
                 at = base + (x + 4 * y) * 16
                 if s.bypass:
-                    _bypass_4x4(s, t, n, residual, at, _direction(s, cell))
+                    _bypass_4x4(s, t, n, at, _direction(s, cell))
                 else:
                     scatter_4x4(s, t, n, scale, qp)
                     if n == 1 and s.place[0] == 0:
-                        flat_block(residual, at, s.coefficient[0])
+                        flat_block(s, at, s.coefficient[0])
                         s.coefficient[0] = 0
                     else:
-                        inverse_4x4(s, residual, at)
+                        inverse_4x4(s, at)
     return coded
 
 
 @compiled
-def _luma_8x8(s, t, residual, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_8x8(s, t, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-def]
     """An 8x8 block, in variable-length code four interleaved 4x4 blocks; returns its count."""
     cell = 6 + 5 * y + x
     n = 0
@@ -142,12 +144,12 @@ def _luma_8x8(s, t, residual, base, plane, x, y, scale, qp):  # type: ignore[no-
     if n:
         at = base + (x + 4 * y) * 16
         if s.bypass:
-            store_8x8(s.coefficient, residual, at, 0)
+            store_8x8(s, at, 0)
             direction = _direction(s, cell)
             if direction >= 0:
-                accumulate(residual, at, 8, 8, 4, direction)
+                accumulate(s, at, 8, 8, 4, direction)
         else:
-            inverse_8x8(s, residual, at)
+            inverse_8x8(s, at)
     return n
 
 
@@ -161,13 +163,14 @@ def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma_16x16(s, mbs, t, residual, base, plane, category, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_16x16(s, t, base, plane, category, scale, qp):  # type: ignore[no-untyped-def]
     """An Intra_16x16 plane (8.5.2); returns the mask of blocks with samples."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     for i in range(16):
         s.dc[i] = 0
     n = 0
     if s.cabac:
-        n = cabac.residual_block(s, t, category, 16, dc_flag_increment(s, mbs, plane))
+        n = cabac.residual_block(s, t, category, 16, dc_flag_increment(s, plane))
         mbs[s.mb].dc |= np.int64(n > 0) << plane
     else:
         table = _token_table(np.int64(s.total_coeff[plane, 5]), np.int64(s.total_coeff[plane, 1]))
@@ -181,37 +184,38 @@ def _luma_16x16(s, mbs, t, residual, base, plane, category, scale, qp):  # type:
         x = (block & 1) + ((block >> 1) & 2)
         y = ((block >> 1) & 1) + ((block >> 2) & 2)
         n = _block(s, t, category + 1, 6 + 5 * y + x, plane, 15) if s.cbp & 15 else 0
-        if _with_dc(s, t, n, residual, base + (x + 4 * y) * 16, s.dc[x + 4 * y], scale, qp):
+        if _with_dc(s, t, n, base + (x + 4 * y) * 16, s.dc[x + 4 * y], scale, qp):
             coded |= 1 << (x + 4 * y)
     if s.bypass and s.intra16_mode < 2:
-        _fill_and_accumulate(residual, base, coded, 4, 4, s.intra16_mode)
+        _fill_and_accumulate(s, base, coded, 4, 4, s.intra16_mode)
         coded = 0xFFFF
     return coded
 
 
 @compiled
-def _with_dc(s, t, n, residual, at, dc, scale, qp):  # type: ignore[no-untyped-def]
+def _with_dc(s, t, n, at, dc, scale, qp):  # type: ignore[no-untyped-def]
     """A 4x4 block of `n` AC levels and a DC that is scaled already; returns whether it has samples."""
     if n == 0:
         if dc == 0:
             return False
         if not s.bypass:
-            flat_block(residual, at, dc)
+            flat_block(s, at, dc)
             return True
     if s.bypass:
         s.place[n] = 0
         s.level[n] = dc
-        _bypass_4x4(s, t, n + 1, residual, at, -1)
+        _bypass_4x4(s, t, n + 1, at, -1)
     else:
         scatter_4x4(s, t, n, scale, qp)
         s.coefficient[0] = dc
-        inverse_4x4(s, residual, at)
+        inverse_4x4(s, at)
     return True
 
 
 @compiled
-def _chroma(s, mbs, t, residual, base):  # type: ignore[no-untyped-def]
+def _chroma(s, t, base):  # type: ignore[no-untyped-def]
     """The Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     blocks = 4 * s.chroma
     m = mbs[s.mb]
     for i in range(16):
@@ -223,7 +227,7 @@ def _chroma(s, mbs, t, residual, base):  # type: ignore[no-untyped-def]
         if not s.cabac:
             n = cavlc.residual_block(s, t, 3 + s.chroma, blocks)
         else:
-            n = cabac.residual_block(s, t, 3, blocks, dc_flag_increment(s, mbs, plane))
+            n = cabac.residual_block(s, t, 3, blocks, dc_flag_increment(s, plane))
             m.dc |= np.int64(n > 0) << plane
         first = 8 * (plane - 1)
         for i in range(n):
@@ -239,10 +243,10 @@ def _chroma(s, mbs, t, residual, base):  # type: ignore[no-untyped-def]
             n = 0
             if s.cbp & 0x20:
                 n = _block(s, t, 4, 6 + 5 * (block >> 1) + (block & 1), plane, 15)
-            if _with_dc(s, t, n, residual, at + block * 16, s.dc[8 * (plane - 1) + block], scale, qp):
+            if _with_dc(s, t, n, at + block * 16, s.dc[8 * (plane - 1) + block], scale, qp):
                 coded |= 1 << block
         if s.bypass and s.intra and (s.chroma_mode == 1 or s.chroma_mode == 2):
-            _fill_and_accumulate(residual, at, coded, 2, blocks >> 1, 2 - s.chroma_mode)
+            _fill_and_accumulate(s, at, coded, 2, blocks >> 1, 2 - s.chroma_mode)
             coded = (1 << blocks) - 1
         m.coded[plane] = coded
 
@@ -263,19 +267,21 @@ def _direction(s, cell):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _bypass_4x4(s, t, n, residual, at, direction):  # type: ignore[no-untyped-def]
+def _bypass_4x4(s, t, n, at, direction):  # type: ignore[no-untyped-def]
+    residual = samples_at(s.samples, s.sample_count)
     for i in range(16):
         residual[at + i] = 0
     for i in range(n):
         residual[at + t.scan4[s.field, s.place[i]]] = saturate(np.int64(s.level[i]))
     if direction >= 0:
-        accumulate(residual, at, 4, 4, 1, direction)
+        accumulate(s, at, 4, 4, 1, direction)
 
 
 @compiled
-def _fill_and_accumulate(residual, base, coded, columns, rows, horizontal):  # type: ignore[no-untyped-def]
+def _fill_and_accumulate(s, base, coded, columns, rows, horizontal):  # type: ignore[no-untyped-def]
+    residual = samples_at(s.samples, s.sample_count)
     for block in range(columns * rows):
         if not (coded >> block) & 1:
             for i in range(16):
                 residual[base + block * 16 + i] = 0
-    accumulate(residual, base, 4 * columns, 4 * rows, columns, horizontal)
+    accumulate(s, base, 4 * columns, 4 * rows, columns, horizontal)

@@ -12,6 +12,7 @@ from codecmeta.h264.macroblock import read_macroblock
 from codecmeta.h264.neighbours import inferred_field, locate
 from codecmeta.h264.records import B_SKIP, P_SKIP
 from codecmeta.h264.slice_header import B, I
+from codecmeta.h264.views import macroblocks_at
 
 
 @entry
@@ -34,6 +35,10 @@ def read_slice(state, mbs, data, tables, residual, first_mb, init_table, slice_q
     t = tables[0]
     s.data = data.ctypes.data
     s.end = data.size - PADDING
+    s.macroblocks = mbs.ctypes.data
+    s.count = mbs.size
+    s.samples = residual.ctypes.data
+    s.sample_count = residual.size
     s.fault = faults.NONE
     s.mb = first_mb
     s.qp = slice_qp
@@ -45,39 +50,40 @@ def read_slice(state, mbs, data, tables, residual, first_mb, init_table, slice_q
         s.bit = (s.bit + 7) & ~7
         start_contexts(s, t, init_table, slice_qp)
         start_engine(s, s.bit >> 3)
-        _read_arithmetic(s, mbs, t, residual)
+        _read_arithmetic(s, t)
         # The last bit read is rbsp_stop_one_bit. The rest of its byte is not looked at: x264 may set the last bit.
         end = position(s) - 1
         at_end = end >> 3 == s.stop >> 3 and load_be64(s.data + (end >> 3)) << np.uint64(end & 7) >> np.uint64(63) == 1
     else:
-        _read_variable_length(s, mbs, t, residual)
+        _read_variable_length(s, t)
         at_end = s.bit == s.stop
     if not s.fault and not at_end:
         s.fault = faults.NOT_AT_END
 
 
 @compiled
-def _read_arithmetic(s, mbs, t, residual):  # type: ignore[no-untyped-def]
+def _read_arithmetic(s, t):  # type: ignore[no-untyped-def]
+    mbs = macroblocks_at(s.macroblocks, s.count)
     skipped = False
     while not s.fault:
-        if not _enter(s, mbs):
+        if not _enter(s):
             return
         start = position(s)
         bottom = s.mbaff and s.mb & 1
         if s.mbaff and not bottom:
-            s.field = inferred_field(s, mbs)
-        locate(s, mbs)
+            s.field = inferred_field(s)
+        locate(s)
         was_skipped = skipped
-        skipped = s.slice_type != I and cabac_syntax.skip_flag(s, mbs, t) != 0
+        skipped = s.slice_type != I and cabac_syntax.skip_flag(s, t) != 0
         if skipped:
-            _skip(s, mbs)
+            _skip(s)
         else:
             if s.mbaff and (not bottom or was_skipped):
-                s.field = cabac_syntax.field_flag(s, mbs, t)
-                _set_pair_field(s, mbs)
-                locate(s, mbs)
+                s.field = cabac_syntax.field_flag(s, t)
+                _set_pair_field(s)
+                locate(s)
             mbs[s.mb].field = s.field
-            read_macroblock(s, mbs, t, residual)
+            read_macroblock(s, t)
         last = False
         if not s.mbaff or bottom:
             last = terminate(s) != 0
@@ -90,16 +96,17 @@ def _read_arithmetic(s, mbs, t, residual):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_variable_length(s, mbs, t, residual):  # type: ignore[no-untyped-def]
+def _read_variable_length(s, t):  # type: ignore[no-untyped-def]
+    mbs = macroblocks_at(s.macroblocks, s.count)
     run = np.int64(-1)
     skipped = False
     while not s.fault and (s.bit < s.stop or run > 0):
-        if not _enter(s, mbs):
+        if not _enter(s):
             return
         start = s.bit
         bottom = s.mbaff and s.mb & 1
         if s.mbaff and not bottom:
-            s.field = inferred_field(s, mbs)
+            s.field = inferred_field(s)
         if s.slice_type != I and run < 0:
             run = read_ue(s)
             if run > s.count - s.mb:
@@ -108,7 +115,7 @@ def _read_variable_length(s, mbs, t, residual):  # type: ignore[no-untyped-def]
         was_skipped = skipped
         skipped = run > 0
         if skipped:
-            _skip(s, mbs)
+            _skip(s)
             run -= 1
             mbs[s.mb].bits = s.bit - start
             if run == 0 and s.bit >= s.stop:
@@ -117,10 +124,10 @@ def _read_variable_length(s, mbs, t, residual):  # type: ignore[no-untyped-def]
             run = -1
             if s.mbaff and (not bottom or was_skipped):
                 s.field = read_bits(s, 1)
-                _set_pair_field(s, mbs)
+                _set_pair_field(s)
             mbs[s.mb].field = s.field
-            locate(s, mbs)
-            read_macroblock(s, mbs, t, residual)
+            locate(s)
+            read_macroblock(s, t)
             mbs[s.mb].bits = s.bit - start
             if not s.fault and s.bit > s.stop:
                 s.fault = faults.CUT_SHORT
@@ -130,8 +137,9 @@ def _read_variable_length(s, mbs, t, residual):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _enter(s, mbs):  # type: ignore[no-untyped-def]
+def _enter(s):  # type: ignore[no-untyped-def]
     """Claim the current macroblock for the slice, unless the picture ends or another slice has it."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     if s.mb >= s.count:
         s.fault = faults.BEYOND_PICTURE
         return False
@@ -152,8 +160,9 @@ def _advance(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _skip(s, mbs):  # type: ignore[no-untyped-def]
+def _skip(s):  # type: ignore[no-untyped-def]
     """P_Skip or B_Skip: no residual."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
     m.kind = B_SKIP if s.slice_type == B else P_SKIP
     m.field = s.field
@@ -167,6 +176,7 @@ def _skip(s, mbs):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _set_pair_field(s, mbs):  # type: ignore[no-untyped-def]
+def _set_pair_field(s):  # type: ignore[no-untyped-def]
     # a skipped top macroblock shares the flag that its pair's bottom macroblock codes (7.4.4)
+    mbs = macroblocks_at(s.macroblocks, s.count)
     mbs[s.mb & ~1].field = s.field

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264.compiled import compiled, inlined
+from codecmeta.h264.views import samples_at
 
 
 @inlined
@@ -40,8 +41,9 @@ def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def flat_block(residual, base, dc):  # type: ignore[no-untyped-def]
+def flat_block(s, base, dc):  # type: ignore[no-untyped-def]
     """The inverse 4x4 transform of a block with no coefficient but DC."""
+    residual = samples_at(s.samples, s.sample_count)
     value = saturate((dc + 32) >> 6)
     block = residual[base : base + 16]
     for i in range(16):
@@ -49,8 +51,9 @@ def flat_block(residual, base, dc):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inverse_4x4(s, residual, base):  # type: ignore[no-untyped-def]
+def inverse_4x4(s, base):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
+    residual = samples_at(s.samples, s.sample_count)
     block = residual[base : base + 16]
     d = s.coefficient
     for i in range(0, 16, 4):
@@ -107,7 +110,7 @@ def _butterfly_8(d, at, step):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inverse_8x8(s, residual, base):  # type: ignore[no-untyped-def]
+def inverse_8x8(s, base):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.13.2), round, store as four 4x4 blocks, and clear it.
 
     Args:
@@ -118,12 +121,14 @@ def inverse_8x8(s, residual, base):  # type: ignore[no-untyped-def]
         _butterfly_8(d, i, 1)
     for i in range(8):
         _butterfly_8(d, i, 8)
-    store_8x8(d, residual, base, 6)
+    store_8x8(s, base, 6)
 
 
 @compiled
-def store_8x8(d, residual, base, shift):  # type: ignore[no-untyped-def]
+def store_8x8(s, base, shift):  # type: ignore[no-untyped-def]
     """Store 64 values as four 4x4 blocks, divided by 2**shift and rounded, and clear them."""
+    residual = samples_at(s.samples, s.sample_count)
+    d = s.coefficient
     half = (1 << shift) >> 1
     for y in range(8):
         at = base + (y >> 2) * 64 + (y & 3) * 4
@@ -181,7 +186,7 @@ def inverse_chroma_dc(s, first, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def accumulate(residual, base, across, down, columns, horizontal):  # type: ignore[no-untyped-def]
+def accumulate(s, base, across, down, columns, horizontal):  # type: ignore[no-untyped-def]
     """Bypass with horizontal or vertical intra prediction (8.5.15): each sample adds up those before it.
 
     Args:
@@ -189,6 +194,7 @@ def accumulate(residual, base, across, down, columns, horizontal):  # type: igno
         across, down: size of the area in samples.
         columns: 4x4 blocks per row of the macroblock's plane.
     """
+    residual = samples_at(s.samples, s.sample_count)
     for y in range(down):
         for x in range(across):
             if (x if horizontal else y) == 0:
