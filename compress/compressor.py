@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from compress.attach import Attachable
 from compress.errors import ConfigError
 from compress.methods import HOOKS
 
 
 @dataclass(frozen=True, init=False)
-class Pipeline:
+class Pipeline(Attachable):
     """Stages that work one after the other: ``Pipeline(RPM(), InfoMerge(retention=0.1), MATM())``.
 
     A pipeline has exactly the hooks and fields that its stages have, so ``isinstance(pipeline, BeforeLLM)`` tells

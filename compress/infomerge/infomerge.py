@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.attach import Attachable
 from compress.budget import check_retention, count_tokens
 from compress.errors import ConfigError, ShapeError
 from compress.infomerge.assembly import KINDS, PositionMeans, assemble, collect_pool
@@ -46,7 +47,7 @@ Tie = Literal["position", "saliency"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoMerge:
+class InfoMerge(Attachable):
     """InfoMerge (arXiv 2606.02161) before the language model; every retention in (0, 1], every number of frames.
 
     A field left at None takes the value of the row of `TABLE_7` nearest to the retention. With

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from compress.attach import Attachable
 from compress.budget import allocate, check_retention, count_tokens
 from compress.errors import ConfigError, ShapeError, SignalError
 from compress.ops.matching import match_across_frames
@@ -36,7 +37,7 @@ Fold = Literal["mean", "size", "core"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BTM:
+class BTM(Attachable):
     """Budgeted temporal merging before the language model.
 
     Frame t gets ``m_t = m_min + (M_v - T m_min) sqrt(c_t) / sum_k sqrt(c_k)`` tokens, rounded exactly, where c_t is the

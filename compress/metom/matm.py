@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from compress.attach import Attachable
 from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
 from compress.ops.similarity import check_finite, unit
@@ -22,7 +23,7 @@ Query = Literal["last", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MATM:
+class MATM(Attachable):
     """Multi-layer attention token merging.
 
     A token's importance is the attention that it receives, averaged over ``layers`` (over heads before that). The

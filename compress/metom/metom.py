@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.attach import Attachable
 from compress.metom.btm import BTM, Fold
 from compress.metom.matm import MATM, Average, Query
 from compress.metom.rpm import RPM
@@ -16,7 +17,7 @@ from compress.stage import Compression, GopKind, Positions, Signals, VideoSignal
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeToM:
+class MeToM(Attachable):
     """Metadata-guided token merging: the three stages with all their fields.
 
     Attributes:

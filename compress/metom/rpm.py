@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.attach import Attachable
 from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
 from compress.ops.regions import Connectivity, label_regions
@@ -24,7 +25,7 @@ token."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RPM:
+class RPM(Attachable):
     """Residual-guided patch merging: one token per connected region of patches with density S < tau.
 
     The threshold is given, or found by bisection so that the kept share of the whole video comes nearest to

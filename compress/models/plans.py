@@ -1,0 +1,61 @@
+"""Plans of several videos as one, in other orders and other units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from compress.plan import MergePlan
+
+
+def join_plans(plans: Sequence[MergePlan]) -> MergePlan:
+    """The plan over the tokens of all videos, one after the other."""
+    rows, cols, keeps = [], [], []
+    row = col = 0
+    for plan in plans:
+        rows.append(plan.row + row)
+        cols.append(plan.col + col)
+        keeps.append(plan.keep + col)
+        row, col = row + plan.count_out, col + plan.count_in
+    return MergePlan.from_entries(
+        torch.cat(rows),
+        torch.cat(cols),
+        torch.cat([plan.weight for plan in plans]),
+        keep=torch.cat(keeps),
+        count_in=col,
+    )
+
+
+def reorder_plan(plan: MergePlan, order: Tensor) -> MergePlan:
+    """The same plan over tokens in another order.
+
+    Args:
+        plan: over V tokens.
+        order: int64 (V,), which token comes at each place.
+    """
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order), device=order.device)
+    keep, row = place[plan.keep].sort()
+    new_row = torch.empty_like(row)
+    new_row[row] = torch.arange(len(row), device=row.device)
+    return MergePlan.from_entries(new_row[plan.row], place[plan.col], plan.weight, keep=keep, count_in=plan.count_in)
+
+
+def expand_plan(plan: MergePlan, size: int) -> MergePlan:
+    """The plan over the parts of V tokens of ``size`` parts each: parts merge with the same part of the other."""
+    if size == 1:
+        return plan
+    part = torch.arange(size, device=plan.keep.device)
+
+    def expand(index: Tensor) -> Tensor:
+        return (index[:, None] * size + part).flatten()
+
+    return MergePlan.from_entries(
+        expand(plan.row),
+        expand(plan.col),
+        plan.weight.repeat_interleave(size),
+        keep=expand(plan.keep),
+        count_in=plan.count_in * size,
+    )

@@ -1,0 +1,434 @@
+"""A compressor at work on a model: hooks that shorten what the model sees, for the length of a `with` block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from compress.errors import ConfigError, ShapeError, SignalError
+from compress.methods import METHODS
+from compress.models.adapter import VideoGrid, VideoTokens, VisionRequest, VisionTap, adapt, spread
+from compress.models.decoder_merge import DecoderMerge
+from compress.models.plans import join_plans
+from compress.models.prefix import Prefix
+from compress.models.rows import RowSelection, real_places
+from compress.models.signals import MetaSignals, gather_signals
+from compress.plan import MergePlan
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM
+
+if TYPE_CHECKING:
+    from codecmeta import VideoMeta
+    from compress.ops.saliency import PoolingHead
+    from compress.video import MapChoice
+
+Saliency = Literal["auto", "attention", "none"]
+
+StageTimer = Callable[[str], AbstractContextManager[None]]
+
+_ATTACHED = "_compress_attached"
+_SAME = 1e-2
+"""How far features of the same video may differ, relative to their size, when a batch holds it several times."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoResult:
+    """What became of one video of the last prompt.
+
+    Attributes:
+        tokens_in: its visual tokens.
+        tokens_out: those that entered the language model.
+        before_encoder: what was merged of its patches; None where nothing was.
+        before_llm: what was merged of its tokens; None where nothing was.
+        sources: signal -> where it came from.
+    """
+
+    tokens_in: int
+    tokens_out: int
+    before_encoder: Compression | None
+    before_llm: Compression | None
+    sources: Mapping[str, str]
+
+
+class Session:
+    """What ``compressor.attach(model, meta)`` returns; use it in a `with` block.
+
+    Attributes:
+        compressor: the method or pipeline.
+        model: the model.
+        adapter: what knows the model.
+        results: what became of each video of the last prompt.
+        timer: called with the name of a stage, gives a context that times it; None for no timing.
+
+    Raises:
+        ConfigError: the model or the combination of options is not supported.
+    """
+
+    def __init__(
+        self,
+        compressor: Any,
+        model: nn.Module,
+        meta: VideoMeta | Sequence[VideoMeta] | None = None,
+        *,
+        map: MapChoice = "auto",
+        saliency: Saliency = "auto",
+        pooling_head: PoolingHead | None = None,
+    ) -> None:
+        if not isinstance(compressor, BeforeEncoder | BeforeLLM | InsideLLM):
+            raise ConfigError(f"{type(compressor).__name__} has no stage that works on a model (see compress.stage)")
+        if saliency not in ("auto", "attention", "none"):
+            raise ConfigError(f"saliency is {saliency!r}; allowed are 'auto', 'attention' and 'none'")
+        self.compressor: Any = compressor
+        self.model = model
+        self.adapter = adapt(model)
+        metas = () if meta is None else tuple(meta) if isinstance(meta, Sequence) else (meta,)
+        self._metas = [MetaSignals(one, self.adapter, map) for one in metas]
+        self.results: list[VideoResult] = []
+        self.timer: StageTimer | None = None
+        self._merges_patches = isinstance(compressor, BeforeEncoder)
+        if self._merges_patches and not self._metas:
+            raise ConfigError(f"{type(compressor).__name__} merges patches by their density; give metadata: meta=...")
+        self._head = pooling_head
+        self._wants_saliency = (
+            isinstance(compressor, BeforeLLM)
+            and saliency != "none"
+            and (saliency == "attention" or _asks_for_saliency(compressor))
+        )
+        self._inside = DecoderMerge(compressor, self.adapter) if isinstance(compressor, InsideLLM) else None
+        self._patches: list[Compression | None] = []
+        self._prefix: Prefix | None = None
+        self._seen: dict[str, Any] = {}
+        self._vision: VisionTap | None = None
+        self._hooks: ExitStack | None = None
+
+    @property
+    def inside(self) -> list[Compression]:
+        """What was merged inside the language model, per row with visual tokens of the last prompt."""
+        return [] if self._inside is None else list(self._inside.results)
+
+    def __enter__(self) -> Session:
+        core = self.adapter.core
+        if getattr(core, _ATTACHED, None) is not None:
+            raise ConfigError(
+                f"{type(self.model).__name__} already has a compressor; leave its `with` block first, or join the "
+                "stages: Pipeline(RPM(), InfoMerge(retention=0.1), MATM()).attach(model, meta)"
+            )
+        with ExitStack() as hooks:
+            setattr(core, _ATTACHED, self)
+            hooks.callback(delattr, core, _ATTACHED)
+            for module, hook in (
+                (self.model, self._before_model),
+                (core, self._before_core),
+                (self.adapter.language_model, self._before_language_model),
+            ):
+                hooks.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            hooks.callback(self.adapter.language_model.register_forward_hook(self._after_language_model).remove)
+            self._vision = self.adapter.install(
+                hooks,
+                VisionRequest(
+                    frames=[meta.frames for meta in self._metas],
+                    plan_patches=self._plan_patches if self._merges_patches else None,
+                    saliency=self._wants_saliency,
+                    head=self._head,
+                ),
+            )
+            if self._inside is not None:
+                self._inside.install(hooks)
+            self._hooks = hooks.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        hooks, self._hooks, self._prefix = self._hooks, None, None
+        if hooks is not None:
+            hooks.close()
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """The context that times a stage."""
+        return nullcontext() if self.timer is None else self.timer(name)
+
+    def _before_model(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if kwargs.get("labels") is not None:
+            raise ConfigError(
+                "labels do not fit a shortened sequence: compression is for inference; leave the `with` block to train"
+            )
+
+    def _before_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = {**kwargs, "input_ids": args[0]} if args else kwargs
+        encoded = named.get("mm_encoder_outputs") or {}
+        if self._merges_patches and (named.get("pixel_values") is not None or encoded.get("image") is not None):
+            raise ConfigError("images beside videos cannot go through a merge before the encoder; use a later stage")
+        self._seen = dict(named)
+
+    def _plan_patches(self, grids: Sequence[VideoGrid]) -> MergePlan:
+        """One plan over the patches of all videos, in raster order; patches of a unit merge as one."""
+        compressor: BeforeEncoder = self.compressor
+        with self.stage("rpm"):
+            unit = self.adapter.patch_unit
+            self._patches, plans = [], []
+            for grid, entry in zip(grids, spread(len(grids), len(self._metas), what="metadata"), strict=True):
+                meta, units = self._metas[entry], (grid[0], grid[1] // unit, grid[2] // unit)
+                if meta.residual is None:
+                    self._patches.append(None)
+                    plans.append(MergePlan.identity(units[0] * units[1] * units[2]))
+                    continue
+                compression = compressor.before_encoder(meta.density(units))
+                self._patches.append(compression)
+                plans.append(compression.plan)
+            return join_plans(plans)
+
+    def _before_language_model(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        embeddings, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+        ids = self._seen.get("input_ids")
+        if getattr(cache, "is_compileable", False) or isinstance(kwargs.get("attention_mask"), dict):
+            raise ConfigError("a static cache has one length for all layers; use the default dynamic cache")
+        if embeddings is None or ids is None:
+            raise ConfigError("videos are found by their placeholder ids; pass input_ids, not inputs_embeds")
+        past = 0 if cache is None else cache.get_seq_length()
+        with self.stage("compress"):
+            if past:
+                return args, self._continue(kwargs, ids, cache, past)
+            short, prefix = self._shorten(kwargs, ids)
+        self._prefix = prefix
+        if self._inside is not None:
+            self._inside.begin(prefix, prefill=True, given_mask=short.get("attention_mask"), past=0)
+        return args, short
+
+    def _after_language_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        cache = getattr(output, "past_key_values", None)
+        if self._prefix is not None and cache is not None:
+            self._prefix.bind(cache)
+        self._seen = {}
+        if self._inside is not None:
+            self._inside.end()
+
+    def _continue(self, kwargs: dict[str, Any], ids: Tensor, cache: Any, past: int) -> dict[str, Any]:
+        """A step after the prompt: positions and masks for the shortened cache."""
+        prefix = self._prefix
+        if prefix is None or not prefix.holds(cache):
+            raise ConfigError(
+                "this cache was not filled inside this `with` block (copies count as others); "
+                "begin with the whole prompt, or keep the cache that generate() returned"
+            )
+        count = ids.shape[1]
+        prefix.feed(ids, past, video_token=self.adapter.config.video_token_id)
+        given = kwargs.get("attention_mask")
+        if given is not None and given.dim() != 2:
+            raise ConfigError(f"attention_mask has {given.dim()} dimensions; give two, (batch, length)")
+        if self._inside is not None:
+            self._inside.begin(prefix, prefill=False, given_mask=given, past=past)
+        return {
+            **kwargs,
+            "position_ids": prefix.next_positions(past, count),
+            "attention_mask": prefix.next_mask(given, past, count),
+        }
+
+    def _shorten(self, kwargs: dict[str, Any], ids: Tensor) -> tuple[dict[str, Any], Prefix]:
+        """The prompt: merge the tokens of its videos and close the gaps."""
+        embeddings, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
+        rows, width = embeddings.shape[:2]
+        device = embeddings.device
+        if mask is not None and mask.dim() != 2:
+            raise ConfigError(f"attention_mask has {mask.dim()} dimensions; give two, (batch, length)")
+        assert self._vision is not None  # hooks are in place
+        videos = self.adapter.locate(ids, self._vision.grids, self._seen)
+        compressions = self._compress(embeddings, videos)
+        self._vision.reset()
+
+        stays = torch.ones(rows, width, dtype=torch.bool, device=device)
+        changes: list[tuple[VideoTokens, MergePlan]] = []
+        for video, compression in zip(videos, compressions, strict=True):
+            if compression is None:
+                continue
+            plan = compression.plan.to(device)
+            stays[video.row, video.index] = False
+            stays[video.row, video.index[plan.keep]] = True
+            if video.newlines is not None:
+                ends = torch.zeros(video.newlines.numel(), dtype=torch.bool, device=device)
+                ends[plan.keep // video.grid[1]] = True
+                stays[video.row, video.newlines.flatten()] = ends
+            changes.append((video, plan))
+        real = real_places(mask, rows=rows, width=width, device=device)
+        kept = [places[stays[row, places]] for row, places in enumerate(real)]
+        selection = RowSelection.of(kept)
+
+        def shorten(values: Tensor) -> Tensor:
+            if changes:
+                values = values.clone()
+            for video, plan in changes:
+                values[video.row, video.index[plan.keep]] = plan.apply(values[video.row, video.index])
+            return selection.take(values)
+
+        positions = self._positions(kwargs.get("position_ids"), selection, real, compressions, width, device)
+        short = {**kwargs, "inputs_embeds": shorten(embeddings), "position_ids": positions}
+        short |= _shorten_deepstack(kwargs, shorten, selection)
+        if selection.real is not None:
+            short["attention_mask"] = selection.real.to(torch.int64 if mask is None else mask.dtype)
+        elif mask is not None:
+            short["attention_mask"] = selection.take(mask)
+        elif kwargs.get("past_key_values") is None and not kwargs.get("use_cache"):
+            # Gaps between positions would be read as several packed sequences.
+            short["attention_mask"] = torch.ones(rows, selection.length, dtype=torch.int64, device=device)
+        visual, text_from = _visual_places(videos, selection, rows, width)
+        prefix = Prefix(
+            ids=ids,
+            given=width,
+            width=selection.length,
+            mask=selection.real,
+            positions=positions,
+            visual=visual,
+            text_from=text_from,
+        )
+        return short, prefix
+
+    def _compress(self, embeddings: Tensor, videos: Sequence[VideoTokens]) -> list[Compression | None]:
+        """Ask the method about each video; one that a batch repeats is asked about once."""
+        self.results = []
+        if not videos:
+            return []
+        vision = self._vision
+        assert vision is not None
+        if self._merges_patches and vision.planned != 1:
+            frames = [meta.frames for meta in self._metas]
+            raise SignalError(
+                f"patches were merged in {vision.planned} of 1 calls of the encoder: it was to see videos of {frames} "
+                f"frames, as the metadata says, but the prompt has videos of {[video.frames for video in videos]}"
+            )
+        count = len(videos)
+        which = spread(count, len(self._metas), what="metadata") if self._metas else list(range(count))
+        total = sum(grid[0] for grid in vision.grids)
+        if total and sum(video.frames for video in videos) % total == 0:
+            # Newer versions encode a video once before beams repeat it, older ones once per beam.
+            vision.split([video.frames for video in videos[:: sum(video.frames for video in videos) // total]])
+        seen = spread(count, len(vision.grids), what="encoded videos") if vision.grids else None
+        first: dict[int, int] = {}
+        compressions: list[Compression | None] = []
+        for number, (video, entry) in enumerate(zip(videos, which, strict=True)):
+            if entry in first:
+                _check_same(embeddings, videos[first[entry]], video)
+                compressions.append(compressions[first[entry]])
+                self.results.append(self.results[first[entry]])
+                continue
+            first[entry] = number
+            encoded = None if seen is None else seen[number]
+            meta = self._metas[entry] if self._metas else None
+            patches = (video.frames, *video.grid) if encoded is None else vision.grids[encoded]
+            sources = {} if meta is None else dict(meta.sources)
+            compression = None
+            if isinstance(self.compressor, BeforeLLM):
+                saliency = vision.saliency[encoded] if vision.saliency and encoded is not None else None
+                features = vision.frame_features[encoded] if vision.frame_features and encoded is not None else None
+                signals = gather_signals(
+                    video,
+                    patches,
+                    meta,
+                    gop=getattr(self.compressor, "gop", "mean"),
+                    saliency=saliency,
+                    frame_features=features,
+                    saliency_source="pooling head" if self._head is not None else self.adapter.saliency_source,
+                )
+                tokens = embeddings[video.row].index_select(0, video.index)
+                compression = self.compressor.before_llm(tokens.view(video.frames, -1, tokens.shape[1]), signals)
+                sources = {**compression.sources, **sources}
+                if compression.positions == "contiguous" and self.adapter.multi_axis:
+                    compression = replace(compression, positions="original")
+                    sources["positions"] = "original: this model's positions have three axes"
+            before = None
+            if self._merges_patches and self._patches:
+                before = self._patches[number * len(self._patches) // count]
+                sources["rpm"] = "skipped: the metadata holds no residuals" if before is None else sources["density"]
+            compressions.append(compression)
+            self.results.append(
+                VideoResult(
+                    tokens_in=len(video.index),
+                    tokens_out=len(video.index) if compression is None else compression.achieved,
+                    before_encoder=before,
+                    before_llm=compression,
+                    sources=sources,
+                )
+            )
+        return compressions
+
+    def _positions(
+        self,
+        given: Tensor | None,
+        selection: RowSelection,
+        real: Sequence[Tensor],
+        compressions: Sequence[Compression | None],
+        width: int,
+        device: torch.device,
+    ) -> Tensor:
+        """Position ids (..., B, L) of what stays: its own, or renumbered without gaps."""
+        rows = len(selection.index)
+        if given is None:
+            given = torch.arange(width, device=device).expand(rows, width)
+        kinds = {compression.positions for compression in compressions if compression is not None}
+        if len(kinds) > 1:
+            raise ConfigError("the method gives some videos of a batch original and others contiguous positions")
+        if kinds == {"contiguous"}:
+            lengths = [selection.length] * rows if selection.real is None else selection.real.sum(dim=1).tolist()
+            selection = RowSelection.of([places[:length] for places, length in zip(real, lengths, strict=True)])
+        if given.dim() == 2:
+            return selection.take(given)
+        return torch.stack([selection.take(axis) for axis in given])
+
+
+def _asks_for_saliency(compressor: Any) -> bool:
+    """Whether the stage before the language model reads saliency; one that is not registered may."""
+    stages = getattr(compressor, "stages", (compressor,))
+    stage = next(stage for stage in stages if hasattr(stage, "before_llm"))
+    kind = f"{type(stage).__module__}:{type(stage).__name__}"
+    for method in METHODS.values():
+        package, _, name = method.target.partition(":")
+        if kind.startswith(package) and kind.endswith(f":{name}"):
+            return "saliency" in method.signals
+    return True
+
+
+def _check_same(embeddings: Tensor, first: VideoTokens, again: VideoTokens) -> None:
+    """Raise ShapeError unless two videos that share metadata are one."""
+    a = embeddings[first.row].index_select(0, first.index)
+    b = embeddings[again.row].index_select(0, again.index)
+    if a.shape != b.shape or bool((a - b).abs().amax() > _SAME * a.abs().amax()):
+        raise ShapeError(
+            f"rows {first.row} and {again.row} hold different videos but share one metadata; give one per video"
+        )
+
+
+def _shorten_deepstack(
+    kwargs: Mapping[str, Any], shorten: Callable[[Tensor], Tensor], selection: RowSelection
+) -> dict[str, Any]:
+    """The features that DeepStack adds after the first layers, shortened like the tokens (Qwen3-VL)."""
+    mask, planes = kwargs.get("visual_pos_masks"), kwargs.get("deepstack_visual_embeds")
+    if mask is None or planes is None:
+        return {}
+    short_mask = selection.take(mask.to(selection.index.device))
+    short_planes = []
+    for plane in planes:
+        whole = plane.new_zeros(*mask.shape, plane.shape[-1])
+        whole[mask] = plane
+        short_planes.append(shorten(whole)[short_mask])
+    return {"visual_pos_masks": short_mask, "deepstack_visual_embeds": short_planes}
+
+
+def _visual_places(
+    videos: Sequence[VideoTokens], selection: RowSelection, rows: int, width: int
+) -> tuple[list[Tensor], list[int]]:
+    """Per row, the places of visual tokens in the shortened prompt, and where the text after them begins."""
+    is_visual = torch.zeros(rows, width, dtype=torch.bool, device=selection.index.device)
+    last = torch.zeros(rows, dtype=torch.int64).tolist()
+    for video in videos:
+        is_visual[video.row, video.index] = True
+        last[video.row] = max(last[video.row], int(video.index[-1]) + 1)
+        if video.newlines is not None:
+            last[video.row] = max(last[video.row], int(video.newlines.max()) + 1)
+    short = selection.take(is_visual)
+    index = selection.index if selection.real is None else selection.index.masked_fill(~selection.real, -1)
+    visual = [row.nonzero().squeeze(1) for row in short]
+    text_from = [int((index[row] < last[row]).sum()) for row in range(rows)]
+    return visual, text_from
