@@ -195,11 +195,11 @@ def _refusal(path: Path, error: Exception) -> SourceError:
     state, evidence = judge_file(path, path.stat().st_size)
     if state == "truncated":
         return SourceError("truncated", f"the file is cut short: {evidence}")
-    text = str(error).split(";")[0].split(": '")[0].strip()
+    text = str(getattr(error, "strerror", None) or error)
     if head.startswith((b"ffconcat", b"#EXTM3U")) or "whitelist" in str(error).lower():
         return SourceError("format_refused", "a playlist or script that names other files is not opened")
     return SourceError(
-        "unreadable", f"not a video that can be read ({text or type(error).__name__}; begins with {head!r})"
+        "unreadable", f"not a video that can be read ({text or type(error).__name__}; it begins with {head!r})"
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import codecmeta
 from codecmeta.batch import Job, Outcome, extract_job, extract_many, is_fresh
-from codecmeta.engines import LocalEngine, SerialEngine
+from codecmeta.engines import LocalEngine, RayEngine, SerialEngine
 from codecmeta.inputs import Input
 from codecmeta.options import Options
 from tests.codecmeta.make_video import write_audio
@@ -178,3 +178,17 @@ def test_local_workers_write_the_same_files(videos: Path, tmp_path: Path) -> Non
     assert counts == {"done": 2, "kept": 0, "failed": 4}
     for name in ("still_h264.mp4.npz", "cut_h264.mkv.npz"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_ray_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(_node_ip_address="127.0.0.1", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        jobs = [Misdeed(deed, number) for number, deed in enumerate(["good", "kill", "hang", "good"])]
+        engine = RayEngine(workers=2, timeout=6.0)
+        results = engine.run(misbehave, jobs, failure=lambda job, code, message, seconds: f"{code} {job.number}")
+        assert sorted(results) == ["crashed 1", "good 0", "good 3", "timeout 2"]
+    finally:
+        ray.shutdown()
