@@ -75,7 +75,7 @@ def position(s):  # type: ignore[no-untyped-def]
     return s.byte * 8 - s.ahead
 
 
-@compiled
+@inlined
 def decision(s, t, index):  # type: ignore[no-untyped-def]
     """Decode one bin with a context."""
     value, s.range, offset, ahead = decide(s.context, index, s.range, s.offset, s.ahead, t.engine)
@@ -83,7 +83,7 @@ def decision(s, t, index):  # type: ignore[no-untyped-def]
     return value
 
 
-@compiled
+@inlined
 def bypass(s):  # type: ignore[no-untyped-def]
     """DecodeBypass (9.3.3.2.3)."""
     s.ahead -= 1

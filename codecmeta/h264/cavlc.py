@@ -27,7 +27,7 @@ def look_up(t, table, bits, window):  # type: ignore[no-untyped-def]
     return entry >> 5, entry & 31
 
 
-@compiled
+@inlined
 def coeff_token(s, t, table):  # type: ignore[no-untyped-def]
     """coeff_token (9.2.1): TrailingOnes + 4 * TotalCoeff."""
     value, length = look_up(t, COEFF_TOKEN + table, COEFF_TOKEN_BITS, peek(s))
@@ -38,7 +38,7 @@ def coeff_token(s, t, table):  # type: ignore[no-untyped-def]
     return value
 
 
-@compiled
+@inlined
 def levels(s, total, trailing_ones):  # type: ignore[no-untyped-def]
     """Level information (9.2.2): `total` levels into `s.level`, highest frequency first."""
     window = peek(s)

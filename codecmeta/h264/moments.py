@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.energy import BlockEnergy, standardisation
+from codecmeta.h264.bits import leading_zeros
 from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
@@ -106,40 +107,40 @@ def _measure_plane(  # type: ignore[no-untyped-def]
     low = np.int64(0)
     high = np.int64(0)
     coded = np.int64(m.coded[plane])
-    b = 0
-    while coded >> b:
-        if (coded >> b) & 1:
-            y, x = (b >> (2 - shift_x)) * 4, (b & (per_row - 1)) * 4
-            base = place + b * 16
-            if whole:
-                cell = (y >> (3 - shift_y - half)) * per_side + (x >> (3 - shift_x - half))
-                total, square, least, most = block_moments(samples, base)
-                sums[cell, 0] += total
-                sums[cell, 1] += square
-                low, high = min(low, least), max(high, most)
-            else:
-                for i in range(16):
-                    dy, dx = y + (i >> 2), x + (i & 3)
-                    if dy < inside_h and dx < inside_w:
-                        r = np.int64(samples[base + i])
-                        cell = dy // cell_h * per_side + dx // cell_w
-                        sums[cell, 0] += r
-                        sums[cell, 1] += r * r
-                        low = min(low, r)
-                        high = max(high, r)
-        b += 1
+    while coded:
+        b = 63 - np.int64(leading_zeros(np.uint64(coded & -coded)))
+        coded &= coded - 1
+        y, x = (b >> (2 - shift_x)) * 4, (b & (per_row - 1)) * 4
+        base = place + b * 16
+        if whole:
+            cell = (y >> (3 - shift_y - half)) * per_side + (x >> (3 - shift_x - half))
+            total, square, least, most = block_moments(samples, base)
+            sums[cell, 0] += total
+            sums[cell, 1] += square
+            low, high = min(low, least), max(high, most)
+        else:
+            for i in range(16):
+                dy, dx = y + (i >> 2), x + (i & 3)
+                if dy < inside_h and dx < inside_w:
+                    r = np.int64(samples[base + i])
+                    cell = dy // cell_h * per_side + dx // cell_w
+                    sums[cell, 0] += r
+                    sums[cell, 1] += r * r
+                    low = min(low, r)
+                    high = max(high, r)
     m.low[plane] = low
     m.high[plane] = high
     total = np.int64(0)
     square = np.int64(0)
-    for cell in range(per_side * per_side):
-        y, x = cell // per_side, cell % per_side
-        n = min(cell_h, inside_h - y * cell_h) * min(cell_w, inside_w - x * cell_w)
-        if n > 0 and sums[cell, 1]:
-            power[plane, row * per_side + y, column * per_side + x] = sums[cell, 1] / n
-            mean[plane, row * per_side + y, column * per_side + x] = sums[cell, 0] / n
-            total += sums[cell, 0]
-            square += sums[cell, 1]
+    for y in range(per_side):
+        for x in range(per_side):
+            n = max(min(cell_h, inside_h - y * cell_h), 0) * max(min(cell_w, inside_w - x * cell_w), 0)
+            if n:
+                cell = y * per_side + x
+                power[plane, row * per_side + y, column * per_side + x] = sums[cell, 1] / n
+                mean[plane, row * per_side + y, column * per_side + x] = sums[cell, 0] / n
+                total += sums[cell, 0]
+                square += sums[cell, 1]
     return total, square
 
 

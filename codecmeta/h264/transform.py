@@ -18,7 +18,7 @@ def saturate(value):  # type: ignore[no-untyped-def]
     return np.int16(min(max(value, -32768), 32767))
 
 
-@compiled
+@inlined
 def scatter_4x4(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
     """Scale `n` levels into `s.coefficient` (8.5.6, 8.5.12.1: 8-336, 8-337)."""
     scan = t.scan4[s.field]
@@ -40,7 +40,7 @@ def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
         s.coefficient[place] = (np.int64(s.level[i]) * (np.int64(factors[place]) << shift) + 32) >> 6
 
 
-@compiled
+@inlined
 def flat_block(s, base, dc):  # type: ignore[no-untyped-def]
     """The inverse 4x4 transform of a block with no coefficient but DC."""
     residual = samples_at(s.samples, s.sample_count)
@@ -50,7 +50,7 @@ def flat_block(s, base, dc):  # type: ignore[no-untyped-def]
         block[i] = value
 
 
-@compiled
+@inlined
 def inverse_4x4(s, base):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
     residual = samples_at(s.samples, s.sample_count)
