@@ -60,15 +60,15 @@ class Estimator:
         if scene.previous is None:
             return self.frame_difference(scene)
         samples, before = (decoded.planes[0].astype(np.float64) for decoded in (scene.current, scene.previous))
-        prediction = before.copy()
         height, width = before.shape
+        moved = np.zeros((2, height, width), np.int32)
         table = motion.vectors(scene.current.picture.frame)
         for x, y, w, h, dx, dy, _side in [] if table is None else table.tolist():
-            rows = np.arange(max(y, 0), min(y + h, height))
-            cols = np.arange(max(x, 0), min(x + w, width))
-            moved_rows = np.clip(rows + int(dy / 4), 0, height - 1)
-            moved_cols = np.clip(cols + int(dx / 4), 0, width - 1)
-            prediction[np.ix_(rows, cols)] = before[np.ix_(moved_rows, moved_cols)]
+            area = np.s_[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
+            moved[0][area], moved[1][area] = int(dy / 4), int(dx / 4)
+        rows = np.clip(np.arange(height)[:, None] + moved[0], 0, height - 1)
+        cols = np.clip(np.arange(width) + moved[1], 0, width - 1)
+        prediction = before[rows, cols]
         return self._energy(samples - prediction, self._depth(scene))
 
     def frame_difference(self, scene: Scene) -> Map:
