@@ -237,8 +237,11 @@ def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harv
         signals[name] = dict(residual) if name in options.maps else {"absent": "not asked for (maps)"}
     if "source" in signals["carried"] and columns.whole("energy_carried") is None:
         signals["carried"] = no_vectors
-        if lost := len(records) - columns.filled("energy_carried"):
-            signals["carried"] = no_vectors | ({"frames": lost} if lost < len(records) else {})
+        lost = len(records) - columns.filled("energy_carried")
+        if lost < len(records):
+            signals["carried"] = {"absent": f"{video.codec}: {lost} frames come without motion vectors"}
+    elif harvest.gaps:
+        signals["carried"]["pictures_not_read"] = harvest.gaps
     for facts in ("mb_bits", "mb_type"):
         whole = columns.whole(facts) is not None
         signals[facts] = {"source": "bitstream"} if whole else {"absent": "read by the bitstream source only"}

@@ -94,6 +94,7 @@ class Harvest:
         decoded: pictures that were decoded.
         errors: packets that the decoder refused.
         corrupt: pictures that it marked as corrupt.
+        gaps: pictures between the targets whose residual could not be read, so that nothing of it is carried.
     """
 
     records: Sequence[FrameRecord]
@@ -102,6 +103,7 @@ class Harvest:
     decoded: int
     errors: int
     corrupt: int
+    gaps: int
 
 
 class Harvester:
@@ -131,6 +133,7 @@ class Harvester:
         self._decoded = 0
         self._errors = 0
         self._corrupt = 0
+        self._gaps = 0
 
     def run(self) -> Harvest:
         """Read all targets.
@@ -161,6 +164,7 @@ class Harvester:
             decoded=self._decoded,
             errors=self._errors,
             corrupt=self._corrupt,
+            gaps=self._gaps,
         )
 
     @property
@@ -267,6 +271,7 @@ class Harvester:
         if target is not None or self._carries:
             evidence = Evidence(payload=picture.payload, picture=picture, rank=decoded.rank, past=past, future=future)
             reading = self._read(sources, evidence, target=target)
+            self._gaps += reading is None and target is None
             if reading is not None and reading.cells is not None and reading.field is not None:
                 states = [reference.state or reading.cells for reference in (*past, *future)]
                 decoded.state = carry(states, reading.field, reading.cells)

@@ -8,6 +8,7 @@ and its predecessor again and reads that bitstream (anything else).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -180,8 +181,9 @@ class BitstreamSource:
         self.reader = ResidualReader(self.extradata)
 
     def observe(self, payload: bytes) -> None:
-        """See `ResidualSource`."""
-        self.reader.observe(payload)
+        """See `ResidualSource`; what is wrong with a packet is told when its picture is read."""
+        with suppress(BitstreamError):
+            self.reader.observe(payload)
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
