@@ -36,7 +36,7 @@ from codecmeta.timeline import Timeline
 Scores = dict[str, dict[str, list[Agreement]]]
 """Agreements by picture type and stand-in."""
 
-_SUFFIXES = (".mp4", ".mov", ".mkv", ".264", ".ts")
+_SUFFIXES = (".mp4", ".mov", ".mkv", ".264", ".h264", ".ts")
 _EXPECTED_BLOCK = 8
 
 
@@ -156,13 +156,13 @@ def show(title: str, kinds: dict[str, Any]) -> None:
 def markdown(report: dict[str, Any]) -> str:
     """The table of the documentation; in brackets the lowest median rank correlation of any clip."""
     whole, clips = report["all"], [found["types"] for found in report["clips"].values()]
-    heads = [f"{kind}, {whole[kind]['pictures']} pictures" for kind in TYPES]
-    lines = [f"| stand-in | {' | '.join(heads)} |", "|---" * (len(TYPES) + 1) + "|"]
+    heads = [f"{kind}, {row['pictures']} pictures" for kind, row in whole.items()]
+    lines = [f"| stand-in | {' | '.join(heads)} |", "|---" * (len(whole) + 1) + "|"]
     for name in ESTIMATES:
         cells = []
-        for kind in TYPES:
+        for kind, row in whole.items():
             lowest = min(types[kind][name][0] for types in clips if kind in types)
-            cells.append(" ".join(f"{value:.2f}" for value in whole[kind][name]) + f" ({lowest:.2f})")
+            cells.append(" ".join(f"{value:.2f}" for value in row[name]) + f" ({lowest:.2f})")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -199,8 +199,8 @@ def main() -> int:
                 f"    truth: {check['equal']} of {check['blocks']} blocks of {check['pictures']} pictures are those of "
                 f"another decoder ({check['shifted']} with pictures shifted by one)"
             )
+    report["all"] = medians(pool(every))
     if len(every) > 1:
-        report["all"] = medians(pool(every))
         show("all clips", report["all"])
     target = options.json or (None if options.clips or failed else results)
     if target is not None:
