@@ -42,6 +42,7 @@ class VideoTokens:
         frames: T, after temporal patching.
         grid: rows and columns of the tokens of a frame, N = rows * cols.
         index: int64 (T * N,), place in the sequence of each token, frame-major, raster order.
+        stop: where its last placeholder ends.
         newlines: int64 (T, rows), place of the token that ends each row of tokens; None where rows have none. It
             leaves with the last token of its row.
     """
@@ -50,6 +51,7 @@ class VideoTokens:
     frames: int
     grid: tuple[int, int]
     index: Tensor
+    stop: int
     newlines: Tensor | None = None
 
 
@@ -106,13 +108,13 @@ class VisionTap(Protocol):
         grids: of the videos.
         saliency: per video, (T, N).
         frame_features: per video, (T, D); empty without a pooling head.
-        planned: how many batches of videos were merged.
+        planned: whether patches were merged.
     """
 
     grids: list[VideoGrid]
     saliency: list[Tensor]
     frame_features: list[Tensor]
-    planned: int
+    planned: bool
 
     def split(self, frames: Sequence[int]) -> None:
         """Learn how many frames each of the encoded videos has, where the encoder cannot tell."""

@@ -77,12 +77,13 @@ class DecoderMerge:
         """Attention that each row's visual tokens receive, mean over heads and over the queries that count."""
         scores = []
         for row, visual in enumerate(prefix.visual):
-            start = key.shape[2] - 1 if self._query == "last" else min(prefix.text_from[row], key.shape[2] - 1)
-            q, k = query[row, :, start:].float(), key[row].float()
+            stop = key.shape[2] - prefix.drafted
+            start = stop - 1 if self._query == "last" else min(prefix.text_from[row], stop - 1)
+            q, k = query[row, :, start:stop].float(), key[row].float()
             groups = q.shape[0] // k.shape[0]
             logits = (q.view(k.shape[0], groups, *q.shape[1:]) @ k[:, None].mT).flatten(0, 1) * scaling
             place = torch.arange(k.shape[1], device=k.device)
-            hidden = place > place[start:, None]
+            hidden = place > place[start:stop, None]
             if prefix.mask is not None:
                 hidden = hidden | ~prefix.mask[row]
             attention = logits.masked_fill(hidden, -torch.inf).softmax(dim=-1)

@@ -112,6 +112,7 @@ class LlavaVideo(LlavaOnevision):
                     frames=frames,
                     grid=(rows, cols),
                     index=place[..., :-1].flatten(),
+                    stop=stop,
                     newlines=place[..., -1].contiguous(),
                 )
             )

@@ -24,6 +24,7 @@ class Prefix:
         positions: (..., B, S1), position ids of the shortened prompt.
         visual: per row, places of visual tokens among the S1.
         text_from: per row, where the text after the last visual token begins.
+        drafted: tokens at the end of the prompt that are guesses of an assistant, which attention is not asked of.
         inner_width: columns in the layers after the merge; None before there was one.
         inner_mask: bool (B, inner_width), likewise.
     """
@@ -35,6 +36,7 @@ class Prefix:
     positions: Tensor
     visual: list[Tensor]
     text_from: list[int]
+    drafted: int = 0
     inner_width: int | None = None
     inner_mask: Tensor | None = None
     _cache: weakref.ref[Any] | None = field(default=None, repr=False)

@@ -30,7 +30,7 @@ class QwenVisionTap:
         self.grids: list[VideoGrid] = []
         self.saliency: list[Tensor] = []
         self.frame_features: list[Tensor] = []
-        self.planned = 0
+        self.planned = False
         self._visual = visual
         self._windowed = windowed
         self._request = request
@@ -45,7 +45,7 @@ class QwenVisionTap:
 
     def reset(self) -> None:
         """Forget: a new prompt begins."""
-        self.grids, self.saliency, self.frame_features, self.planned = [], [], [], 0
+        self.grids, self.saliency, self.frame_features, self.planned = [], [], [], False
 
     def split(self, frames: Sequence[int]) -> None:
         """Nothing to learn: the encoder is given every video's grid."""
@@ -83,7 +83,7 @@ class QwenVisionTap:
         self.grids, self._grid_thw = grids, grid_thw
         self._order = self._sequence_order(grid_thw)
         if self._request.plan_patches is not None:
-            self.planned += 1
+            self.planned = True
             self._prepare(self._request.plan_patches(grids))
 
     def _sequence_order(self, grid_thw: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -168,10 +169,17 @@ class ByteTokenizer:
 
     eos_token_id = None
     offset = 16
+    special = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """One id per byte, past the ids that stand for pictures."""
-        return [byte + self.offset for byte in text.encode()]
+        """One id per byte, past the special ones; ``special`` begin at id 2."""
+        ids: list[int] = []
+        for piece in re.split("(" + "|".join(map(re.escape, self.special)) + ")", text):
+            if piece in self.special:
+                ids.append(2 + self.special.index(piece))
+            else:
+                ids += [byte + self.offset for byte in piece.encode()]
+        return ids
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ids; those that stand for no byte are left out."""

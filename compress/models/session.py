@@ -22,7 +22,14 @@ from compress.plan import MergePlan
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM
 
 if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from codecmeta import VideoMeta
+    from compress.models.chat import Chat
+    from compress.models.prompt import Tokenizer
     from compress.ops.saliency import PoolingHead
     from compress.video import MapChoice
 
@@ -102,6 +109,7 @@ class Session:
         self._patches: list[Compression | None] = []
         self._prefix: Prefix | None = None
         self._seen: dict[str, Any] = {}
+        self._drafted = 0
         self._vision: VisionTap | None = None
         self._hooks: ExitStack | None = None
 
@@ -109,6 +117,29 @@ class Session:
     def inside(self) -> list[Compression]:
         """What was merged inside the language model, per row with visual tokens of the last prompt."""
         return [] if self._inside is None else list(self._inside.results)
+
+    @property
+    def active(self) -> bool:
+        """Whether the model is inside the `with` block."""
+        return self._hooks is not None
+
+    def chat(
+        self,
+        video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str],
+        *,
+        tokenizer: Tokenizer,
+        **options: Any,
+    ) -> Chat:
+        """A conversation about a video, whose tokens are shortened once.
+
+        Args:
+            video: its metadata with frames, a file, or frames.
+            tokenizer: of the checkpoint.
+            options: of ``generate``, for example max_new_tokens.
+        """
+        from compress.models.chat import Chat
+
+        return Chat(self, video, tokenizer, options)
 
     def __enter__(self) -> Session:
         core = self.adapter.core
@@ -142,7 +173,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        hooks, self._hooks, self._prefix = self._hooks, None, None
+        hooks, self._hooks, self._prefix, self._vision = self._hooks, None, None, None
         if hooks is not None:
             hooks.close()
 
@@ -155,6 +186,9 @@ class Session:
             raise ConfigError(
                 "labels do not fit a shortened sequence: compression is for inference; leave the `with` block to train"
             )
+        # Assisted decoding feeds its first guesses with the prompt and asks for logits from the prompt's end on.
+        wanted = kwargs.get("logits_to_keep")
+        self._drafted = max(wanted - 1, 0) if isinstance(wanted, int) else 0
 
     def _before_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = {**kwargs, "input_ids": args[0]} if args else kwargs
@@ -283,6 +317,7 @@ class Session:
             positions=positions,
             visual=visual,
             text_from=text_from,
+            drafted=self._drafted,
         )
         return short, prefix
 
@@ -293,11 +328,11 @@ class Session:
             return []
         vision = self._vision
         assert vision is not None
-        if self._merges_patches and vision.planned != 1:
-            frames = [meta.frames for meta in self._metas]
+        if self._merges_patches and not vision.planned:
             raise SignalError(
-                f"patches were merged in {vision.planned} of 1 calls of the encoder: it was to see videos of {frames} "
-                f"frames, as the metadata says, but the prompt has videos of {[video.frames for video in videos]}"
+                f"the metadata describes videos of {[meta.frames for meta in self._metas]} frames, but the prompt has "
+                f"videos of {[video.frames for video in videos]}; give the model the frames of the metadata, for "
+                "example by compress.models.prompt.prepare"
             )
         count = len(videos)
         which = spread(count, len(self._metas), what="metadata") if self._metas else list(range(count))
@@ -421,12 +456,10 @@ def _visual_places(
 ) -> tuple[list[Tensor], list[int]]:
     """Per row, the places of visual tokens in the shortened prompt, and where the text after them begins."""
     is_visual = torch.zeros(rows, width, dtype=torch.bool, device=selection.index.device)
-    last = torch.zeros(rows, dtype=torch.int64).tolist()
+    last = [0] * rows
     for video in videos:
         is_visual[video.row, video.index] = True
-        last[video.row] = max(last[video.row], int(video.index[-1]) + 1)
-        if video.newlines is not None:
-            last[video.row] = max(last[video.row], int(video.newlines.max()) + 1)
+        last[video.row] = max(last[video.row], video.stop)
     short = selection.take(is_visual)
     index = selection.index if selection.real is None else selection.index.masked_fill(~selection.real, -1)
     visual = [row.nonzero().squeeze(1) for row in short]

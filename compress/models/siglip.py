@@ -37,7 +37,7 @@ class SiglipTap:
         self.grids: list[VideoGrid] = []
         self.saliency: list[Tensor] = []
         self.frame_features: list[Tensor] = []
-        self.planned = 0
+        self.planned = False
         self._tower = tower
         self._projector = projector
         self._layer = layer
@@ -51,7 +51,7 @@ class SiglipTap:
 
     def reset(self) -> None:
         """Forget: a new prompt begins."""
-        self.grids, self.saliency, self.frame_features, self.planned = [], [], [], 0
+        self.grids, self.saliency, self.frame_features, self.planned = [], [], [], False
 
     def install(self, hooks: ExitStack) -> None:
         """Put the hooks on the tower and the projector."""
@@ -77,7 +77,7 @@ class SiglipTap:
         self._count = count
         if self._request.plan_patches is None or not described:
             return None
-        self.planned += 1
+        self.planned = True
         plan = self._request.plan_patches(self.grids)
         self._lengths = torch.bincount(plan.keep // math.prod(self._grid), minlength=count).tolist()
         self._plan = plan.to(embeddings.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ TOKENIZER = ByteTokenizer()
 FRAMES = 4
 
 
+@cache
 def sharp_model(name: str, *, attention: str = "sdpa") -> Any:
     """A tiny model whose attention is not nearly uniform, so that wrong positions and masks change what it says."""
     model = build_random(name, attention=attention)
@@ -37,7 +39,7 @@ def moving_frames(seed: int = 0, *, frames: int = FRAMES, size: tuple[int, int] 
     background = rng.integers(0, 160, (*size, 3), dtype=np.uint8)
     clip = np.repeat(background[None], frames, axis=0)
     for t in range(frames):
-        left = 4 + 9 * t
+        left = 4 + 9 * t % 40
         clip[t, 10:26, left : left + 16] = rng.integers(160, 256, (16, 16, 3), dtype=np.uint8)
     return clip
 
@@ -49,7 +51,7 @@ def video_meta(seed: int = 0, *, frames: int = FRAMES, size: tuple[int, int] = (
     block = 4
     energy = rng.random((frames, height // block, width // block), dtype=np.float32) * 0.2
     for t in range(frames):
-        left = (4 + 9 * t) // block
+        left = (4 + 9 * t % 40) // block
         energy[t, 2:7, left : left + 4] += 2
     info = {
         "source": {"name": f"square{seed}.mp4"},
