@@ -16,7 +16,7 @@ from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
 from codecmeta.h264.residual_data import LUMA_SAMPLES
-from codecmeta.h264.vectors import block_moments
+from codecmeta.h264.vectors import block_extremes, block_sums
 
 
 def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int) -> BlockEnergy:
@@ -56,7 +56,7 @@ def measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no
         power, mean: float32 (3, rows, columns), zero; written where something is coded.
 
     Returns:
-        Sum and sum of squares of each channel. Every macroblock gets its channels' extremes (0 included).
+        Sum and sum of squares of each channel. Every coded macroblock gets its `peak`.
     """
     height, width, width_mbs, block, down, across, chroma = geometry
     t0, q0, t1, q1, t2, q2 = 0, 0, 0, 0, 0, 0
@@ -67,8 +67,7 @@ def measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no
             continue
         row, column = mb // width_mbs, mb % width_mbs
         for plane in range(3):
-            m.low[plane] = 0
-            m.high[plane] = 0
+            m.peak[plane] = 0
             if m.coded[plane] == 0:
                 continue
             shift_y, shift_x = (down, across) if plane else (0, 0)
@@ -104,8 +103,7 @@ def _measure_plane(  # type: ignore[no-untyped-def]
     for cell in range(per_side * per_side):
         sums[cell, 0] = 0
         sums[cell, 1] = 0
-    low = np.int64(0)
-    high = np.int64(0)
+    peak = np.int64(0)
     coded = np.int64(m.coded[plane])
     while coded:
         b = 63 - np.int64(leading_zeros(np.uint64(coded & -coded)))
@@ -114,10 +112,10 @@ def _measure_plane(  # type: ignore[no-untyped-def]
         base = place + b * 16
         if whole:
             cell = (y >> (3 - shift_y - half)) * per_side + (x >> (3 - shift_x - half))
-            total, square, least, most = block_moments(samples, base)
+            total, square = block_sums(samples, base)
             sums[cell, 0] += total
             sums[cell, 1] += square
-            low, high = min(low, least), max(high, most)
+            peak = max(peak, square)
         else:
             for i in range(16):
                 dy, dx = y + (i >> 2), x + (i & 3)
@@ -126,12 +124,20 @@ def _measure_plane(  # type: ignore[no-untyped-def]
                     cell = dy // cell_h * per_side + dx // cell_w
                     sums[cell, 0] += r
                     sums[cell, 1] += r * r
-                    low = min(low, r)
-                    high = max(high, r)
-    m.low[plane] = low
-    m.high[plane] = high
+                    peak = max(peak, r * r)
+    m.peak[plane] = peak
     total = np.int64(0)
     square = np.int64(0)
+    if whole:
+        scale = 1.0 / (cell_h * cell_w)  # a power of two: exact
+        for y in range(per_side):
+            for x in range(per_side):
+                cell = y * per_side + x
+                power[plane, row * per_side + y, column * per_side + x] = sums[cell, 1] * scale
+                mean[plane, row * per_side + y, column * per_side + x] = sums[cell, 0] * scale
+                total += sums[cell, 0]
+                square += sums[cell, 1]
+        return total, square
     for y in range(per_side):
         for x in range(per_side):
             n = max(min(cell_h, inside_h - y * cell_h), 0) * max(min(cell_w, inside_w - x * cell_w), 0)
@@ -152,10 +158,30 @@ def _term(r, mean, weight):  # type: ignore[no-untyped-def]
 
 @inlined
 def _bound(m, means, weights):  # type: ignore[no-untyped-def]
-    """No sample of the macroblock has more energy than this."""
+    """No sample of the macroblock has more energy than this, as none exceeds the root of its block's square sum."""
     total = 0.0
     for c in range(3):
-        total += max(_term(m.low[c], means[c], weights[c]), _term(m.high[c], means[c], weights[c]))
+        peak = np.sqrt(np.float64(m.peak[c])) if m.coded[c] else 0.0
+        total += _term(peak + abs(means[c]), 0.0, weights[c])
+    return total * (1.0 + 1e-12)
+
+
+@compiled
+def _close_bound(mbs, samples, mb, chroma, means, weights):  # type: ignore[no-untyped-def]
+    """The same from the extremes of each channel."""
+    m = mbs[mb]
+    base = mb * (LUMA_SAMPLES + 2 * chroma)
+    total = 0.0
+    for c in range(3):
+        low, high = np.int64(0), np.int64(0)
+        coded = np.int64(m.coded[c])
+        place = base + (LUMA_SAMPLES + (c - 1) * chroma if c else 0)
+        while coded:
+            b = 63 - np.int64(leading_zeros(np.uint64(coded & -coded)))
+            coded &= coded - 1
+            least, most = block_extremes(samples, place + b * 16)
+            low, high = min(low, least), max(high, most)
+        total += max(_term(low, means[c], weights[c]), _term(high, means[c], weights[c]))
     return total
 
 
@@ -168,7 +194,7 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
         energy: float32 (rows, columns), written.
         extent: float32 (2,), written.
     """
-    height, width, width_mbs, block, down, across, _chroma = geometry
+    height, width, width_mbs, block, down, across, chroma = geometry
     nothing = _term(0, means[0], weights[0]) + _term(0, means[1], weights[1]) + _term(0, means[2], weights[2])
     lowest = 0.0
     for c in range(3):
@@ -207,7 +233,12 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
         low, high = _scan(mbs, samples, geometry, top, means, weights, energy, False, low, high)
     for mb in range(mbs.size):
         m = mbs[mb]
-        if m.coded[0] | m.coded[1] | m.coded[2] and (low > lowest or _bound(m, means, weights) > high):
+        if m.coded[0] | m.coded[1] | m.coded[2] == 0:
+            continue
+        promising = _bound(m, means, weights) > high
+        if promising:
+            promising = _close_bound(mbs, samples, mb, chroma, means, weights) > high
+        if promising or low > lowest:
             low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, False, low, high)
     extent[0] = low
     extent[1] = high

@@ -22,8 +22,7 @@ MACROBLOCK = np.dtype(
         ("chroma_mode", "u1"),
         ("dc", "u1"),
         ("coded", "u2", (3,)),
-        ("low", "i2", (3,)),
-        ("high", "i2", (3,)),
+        ("peak", "i8", (3,)),
         ("total_coeff", "u1", (3, 8)),
         ("ref", "u1", (2, 4)),
         ("mvd_right", "u1", (2, 4, 2)),
@@ -38,7 +37,7 @@ slice: number of the slice it belongs to, unique within a reader; anything older
 bits: bits of the slice data it took.  kind: one of the constants above.  field: it is a field macroblock.
 cbp: CodedBlockPatternLuma + 16 * CodedBlockPatternChroma.  dc: coded_block_flag of the Y, Cb, Cr DC blocks.
 coded: bit b of plane p is set if 4x4 block b (raster order within the macroblock) has a residual.
-low, high: extremes of each plane's residual, 0 included; valid where something is coded (moments.py).
+peak: no residual sample of the plane exceeds its root; valid where something is coded (moments.py).
 total_coeff: by plane, of the 4x4 blocks along the bottom and the right edge, four each (fewer for subsampled chroma);
 only valid where cbp is not 0.  ref: min(ref_idx, 2) by list and 8x8 block.  mvd_right, mvd_bottom: |mvd|, at most
 255, of the 4x4 blocks along the right and bottom edge, by list and component.  intra_mode: Intra4x4PredMode of

@@ -144,7 +144,7 @@ def _luma_8x8(s, t, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-de
     if n:
         at = base + (x + 4 * y) * 16
         if s.bypass:
-            store_8x8(s, at, 0)
+            store_8x8(s, at)
             direction = _direction(s, cell)
             if direction >= 0:
                 accumulate(s, at, 8, 8, 4, direction)

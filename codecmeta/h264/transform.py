@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.h264 import vectors
 from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.views import samples_at
 
@@ -50,92 +51,33 @@ def flat_block(s, base, dc):  # type: ignore[no-untyped-def]
         block[i] = value
 
 
-@inlined
+@compiled
 def inverse_4x4(s, base):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
-    residual = samples_at(s.samples, s.sample_count)
-    block = residual[base : base + 16]
-    d = s.coefficient
-    for i in range(0, 16, 4):
-        e = d[i] + d[i + 2]
-        f = d[i] - d[i + 2]
-        g = (d[i + 1] >> 1) - d[i + 3]
-        h = d[i + 1] + (d[i + 3] >> 1)
-        d[i] = e + h
-        d[i + 1] = f + g
-        d[i + 2] = f - g
-        d[i + 3] = e - h
-    for i in range(4):
-        e = d[i] + d[i + 8] + 32
-        f = d[i] - d[i + 8] + 32
-        g = (d[i + 4] >> 1) - d[i + 12]
-        h = d[i + 4] + (d[i + 12] >> 1)
-        block[i] = saturate((e + h) >> 6)
-        block[i + 4] = saturate((f + g) >> 6)
-        block[i + 8] = saturate((f - g) >> 6)
-        block[i + 12] = saturate((e - h) >> 6)
-    for i in range(16):
-        d[i] = 0
-
-
-@inlined
-def _butterfly_8(d, at, step):  # type: ignore[no-untyped-def]
-    # one row or column of 8.5.13.2
-    d0, d1, d2, d3 = d[at], d[at + step], d[at + 2 * step], d[at + 3 * step]
-    d4, d5, d6, d7 = d[at + 4 * step], d[at + 5 * step], d[at + 6 * step], d[at + 7 * step]
-    e0 = d0 + d4
-    e1 = d5 - d3 - d7 - (d7 >> 1)
-    e2 = d0 - d4
-    e3 = d1 + d7 - d3 - (d3 >> 1)
-    e4 = (d2 >> 1) - d6
-    e5 = d7 - d1 + d5 + (d5 >> 1)
-    e6 = d2 + (d6 >> 1)
-    e7 = d3 + d5 + d1 + (d1 >> 1)
-    f0 = e0 + e6
-    f1 = e1 + (e7 >> 2)
-    f2 = e2 + e4
-    f3 = e3 + (e5 >> 2)
-    f4 = e2 - e4
-    f5 = (e3 >> 2) - e5
-    f6 = e0 - e6
-    f7 = e7 - (e1 >> 2)
-    d[at] = f0 + f7
-    d[at + step] = f2 + f5
-    d[at + 2 * step] = f4 + f3
-    d[at + 3 * step] = f6 + f1
-    d[at + 4 * step] = f6 - f1
-    d[at + 5 * step] = f4 - f3
-    d[at + 6 * step] = f2 - f5
-    d[at + 7 * step] = f0 - f7
+    vectors.inverse_4x4(s.coefficient, samples_at(s.samples, s.sample_count), base)
 
 
 @compiled
 def inverse_8x8(s, base):  # type: ignore[no-untyped-def]
-    """Transform `s.coefficient` (8.5.13.2), round, store as four 4x4 blocks, and clear it.
+    """Transform `s.coefficient` (8.5.13), round, store as four 4x4 blocks, and clear it.
 
     Args:
         base: place of the first sample of the upper left 4x4 block; the lower blocks follow 64 places later.
     """
-    d = s.coefficient
-    for i in range(0, 64, 8):
-        _butterfly_8(d, i, 1)
-    for i in range(8):
-        _butterfly_8(d, i, 8)
-    store_8x8(s, base, 6)
+    vectors.inverse_8x8(s.coefficient, samples_at(s.samples, s.sample_count), base)
 
 
 @compiled
-def store_8x8(s, base, shift):  # type: ignore[no-untyped-def]
-    """Store 64 values as four 4x4 blocks, divided by 2**shift and rounded, and clear them."""
+def store_8x8(s, base):  # type: ignore[no-untyped-def]
+    """Store `s.coefficient` untransformed as four 4x4 blocks, and clear it."""
     residual = samples_at(s.samples, s.sample_count)
     d = s.coefficient
-    half = (1 << shift) >> 1
     for y in range(8):
         at = base + (y >> 2) * 64 + (y & 3) * 4
         line = residual[at : at + 20]
         for x in range(4):
-            line[x] = saturate((d[y * 8 + x] + half) >> shift)
-            line[x + 16] = saturate((d[y * 8 + 4 + x] + half) >> shift)
+            line[x] = saturate(d[y * 8 + x])
+            line[x + 16] = saturate(d[y * 8 + 4 + x])
     for i in range(64):
         d[i] = 0
 
