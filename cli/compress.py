@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from cli import compress_models
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,6 +27,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Shorten the visual tokens of Video-LLMs with what the video codec already knows, without training.",
 )
+
+app.command()(compress_models.bench)
 
 STAGES = ("load", "density", "encode", "compress", "save", "plot")
 WIDE = 150
@@ -62,6 +66,15 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again.")] = False,
+    model: Annotated[
+        str | None, typer.Option(show_default=False, help="Ask this Hugging Face checkpoint (name or folder) instead.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(show_default=False, help="What to ask the model.")] = None,
+    random_weights: Annotated[
+        str | None,
+        typer.Option(metavar="CONFIG", show_default=False, help="As --model, but an architecture with random weights."),
+    ] = None,
+    new_tokens: Annotated[int, typer.Option(help="Longest answer of the model, in tokens.")] = 128,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object per video on standard output, and nothing else there."),
@@ -83,6 +96,20 @@ def run(
     from compress.token_file import write_whole
 
     try:
+        if model is not None or random_weights is not None or prompt is not None:
+            compress_models.answer(
+                meta,
+                model=model,
+                random_weights=random_weights,
+                prompt=prompt,
+                method=method,
+                retention=retention,
+                settings=parse_assignments(assignments or []),
+                map=density,
+                device=device,
+                new_tokens=new_tokens,
+                as_json=as_json,
+            )
         chosen = build(method, retention=retention, settings=parse_assignments(assignments or []))
         job = Job(
             method=chosen,

@@ -136,14 +136,10 @@ def llava_video_config(fields: dict[str, Any]) -> Any:
     missing = [name for name in TEXT_FIELDS[:5] if name not in fields]
     if missing:
         raise ConfigError(f"config.json lacks {', '.join(missing)}")
-    text = {name: fields[name] for name in TEXT_FIELDS if name in fields}
-    theta = float(fields.get("rope_theta", 1000000.0))
+    text: dict[str, Any] = {name: fields[name] for name in TEXT_FIELDS if name in fields}
+    rope = {"rope_type": "default", "rope_theta": float(fields.get("rope_theta", 1000000.0))}
     return LlavaOnevisionConfig(
-        text_config={
-            "model_type": "qwen2",
-            **text,
-            "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-        },
+        text_config={**text, "model_type": "qwen2", "rope_parameters": rope},
         vision_config={"model_type": "siglip_vision_model", "vision_use_head": False, **_tower(fields)},
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",

@@ -1,0 +1,214 @@
+"""The commands of `compress` that need a model: answering, `bench` and `eval`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from compress.models.measure import Measurement
+    from compress.video import MapChoice
+
+WIDE = 170
+"""Columns of a table that is not printed on a terminal."""
+
+NEED_HF = "this needs transformers; run: pip install 'codecmeta[hf]'"
+
+
+def answer(
+    meta: Path,
+    *,
+    model: str | None,
+    random_weights: str | None,
+    prompt: str | None,
+    method: str,
+    retention: float,
+    settings: Mapping[str, str],
+    map: MapChoice,
+    device: str,
+    new_tokens: int,
+    as_json: bool,
+) -> NoReturn:
+    """Ask a model about every video under a folder and print its answers."""
+    from compress.errors import ConfigError
+    from compress.methods import build
+
+    if prompt is None:
+        refuse("with a model there must be a question: --prompt TEXT")
+    try:
+        compressor = build(method, retention=retention, settings=settings)
+        answers = _import_answering()
+        opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
+        compressor = fit_layers(compressor, opened, settings)
+        question = answers.Question(
+            text=prompt,
+            model=opened,
+            tokenizer=tokenizer,
+            compressor=compressor,
+            method=method,
+            retention=getattr(compressor, "retention", retention),
+            map=map,
+            new_tokens=new_tokens,
+        )
+        failed = False
+        for one in answers.answer_videos(meta, question):
+            failed |= one.status == "failed"
+            if as_json:
+                print(one.to_json(), flush=True)  # noqa: T201
+                continue
+            if one.status == "failed":
+                print(f"{one.video}: failed, {one.message}", file=sys.stderr)  # noqa: T201
+                continue
+            stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in one.seconds.items())
+            budgets = f"{min(one.budgets)}-{max(one.budgets)} per frame" if one.budgets else "no budgets"
+            print(f"{one.video}: {one.answer}")  # noqa: T201
+            print(f"  {one.tokens_in} -> {one.tokens_out} tokens, {budgets}; seconds: {stages}")  # noqa: T201
+    except ConfigError as error:
+        refuse(str(error))
+    raise typer.Exit(int(failed))
+
+
+def bench(
+    meta: Annotated[
+        Path | None, typer.Option(show_default=False, help="A .npz with frames; without it a synthetic video is used.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(show_default=False, help="Checkpoint: name or folder.")] = None,
+    random_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONFIG", show_default=False, help="Architecture with random weights: a name or config.json."
+        ),
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "metom,infomerge",
+    retentions: Annotated[str, typer.Option(help="Retained fractions, separated by commas.")] = "0.5,0.3,0.15,0.1,0.05",
+    frames: Annotated[int, typer.Option(help="Frames of the synthetic video.")] = 32,
+    prompt: Annotated[str, typer.Option(help="The question.")] = "What happens in the video?",
+    repeats: Annotated[int, typer.Option(help="Measured rounds; cases take turns.")] = 5,
+    new_tokens: Annotated[int, typer.Option(help="Further tokens by which decoding is timed.")] = 8,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    out: Annotated[Path | None, typer.Option(show_default=False, help="Write the figures as JSON.")] = None,
+    plot: Annotated[Path | None, typer.Option(show_default=False, help="Draw the stages as a PNG.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Measure what compression saves on a model: stages, tokens, operations, memory; null case included."""
+    import json
+
+    from compress.errors import CompressError
+    from compress.methods import build
+
+    try:
+        answers = _import_answering()
+        from compress.models.bench import describe, draw, synthetic_meta
+        from compress.models.measure import TTFT_CONTAINS, Case, Null, measure_cases
+        from compress.models.prompt import prepare
+
+        opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
+        if meta is None:
+            video = synthetic_meta(frames=frames)
+        else:
+            from codecmeta import load
+
+            video = load(meta)
+        cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
+        for method in methods.split(","):
+            for text in retentions.split(","):
+                share = _fraction(text)
+                compressor = fit_layers(build(method.strip(), retention=share), opened, {})
+                cases.append(Case(name=f"{method.strip()} {share:g}", compressor=compressor, retention=share))
+        inputs = prepare(opened, video, prompt, tokenizer=tokenizer)
+        found = measure_cases(
+            opened,
+            inputs,
+            video,
+            cases,
+            repeats=repeats,
+            new_tokens=new_tokens,
+            progress=lambda line: print(line, file=sys.stderr),  # noqa: T201
+        )
+    except CompressError as error:
+        refuse(str(error))
+    record = describe(found, model=model or random_weights or "", device=device)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=1) + "\n")
+    if plot is not None:
+        draw(found, plot)
+    if as_json:
+        print(json.dumps(record))  # noqa: T201
+        return
+    _print_measurements(found, TTFT_CONTAINS)
+
+
+def fit_layers(compressor: Any, model: Any, settings: Mapping[str, str]) -> Any:
+    """The method with its layers in a shallower model at the same relative depth, unless they were set."""
+    import dataclasses
+
+    depth = model.config.text_config.num_hidden_layers
+    layers = getattr(compressor, "layers", ())
+    if "layers" in settings or not layers or layers[-1] + 1 < depth:
+        return compressor
+    scaled = tuple(sorted({max(1, layer * depth // 28) for layer in layers} - {depth - 1}))
+    print(f"layers of the model: {depth}; attention is read at {scaled} instead of {layers}", file=sys.stderr)  # noqa: T201
+    return dataclasses.replace(compressor, layers=scaled)
+
+
+def refuse(message: str) -> NoReturn:
+    """Wrong usage: say why on standard error and leave with 2."""
+    print(f"compress: {message}", file=sys.stderr)  # noqa: T201
+    raise typer.Exit(2)
+
+
+def _fraction(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        refuse(f"{text!r} is no retained fraction; write --retentions 0.3,0.1")
+
+
+def _import_answering() -> Any:
+    try:
+        from compress.models import answer as answers
+    except ImportError as error:
+        if error.name != "transformers":
+            raise
+        refuse(NEED_HF)
+    return answers
+
+
+def _print_measurements(found: Sequence[Measurement], note: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from compress.models.measure import OTHER, STAGES, TTFT
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("case", overflow="fold")
+    shown = (*STAGES, OTHER, TTFT)
+    for column in ("tokens", "inner", "patches", *(f"{stage} ms" for stage in shown), "ttft x", "prefill x"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("decode ms", "GMACs", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    plain = found[0].seconds
+    for one in found:
+        table.add_row(
+            one.name,
+            str(one.tokens_out),
+            str(one.tokens_inner),
+            f"{100 * one.patches:.0f} %",
+            *(f"{1000 * one.seconds.get(stage, 0):.1f}" for stage in shown),
+            f"{plain[TTFT] / one.seconds[TTFT]:.2f}",
+            f"{plain['prefill'] / one.seconds['prefill']:.2f}",
+            f"{1000 * one.decode:.1f}",
+            f"{one.macs / 1e9:.1f}",
+            f"{one.memory / 1e6:.0f}",
+        )
+    console = Console()
+    console = console if console.is_terminal else Console(width=WIDE)
+    console.print(table)
+    console.print(note, style="dim", highlight=False)

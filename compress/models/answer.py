@@ -1,0 +1,177 @@
+"""What `compress run --model` does: answer one question about every video, over shortened tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from codecmeta import CodecMetaError, load
+from compress.errors import CompressError, ConfigError
+from compress.models.prompt import Tokenizer, prepare
+from compress.models.timing import StageTimer
+from compress.runner import find_metas
+from compress.video import MapChoice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What became of one video; `to_json` is a line of `compress run --model ... --json`.
+
+    Attributes:
+        video: path of the .npz below the input folder, without its suffix.
+        status: done or failed.
+        message: why it failed.
+        method: name of the method.
+        retention: nominal retained fraction.
+        frames: frames of tokens that the model saw.
+        tokens_in: visual tokens of the prompt.
+        tokens_out: those that entered the language model.
+        budgets: tokens that left per frame, by the frame of their anchor.
+        seconds: per stage.
+        answer: the text.
+        sources: signal -> where it came from.
+    """
+
+    video: str
+    status: Literal["done", "failed"]
+    message: str
+    method: str
+    retention: float
+    frames: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    budgets: tuple[int, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    answer: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One line of ASCII, whatever the answer holds."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Question:
+    """A question to a model.
+
+    Attributes:
+        text: what to ask.
+        model: whom.
+        tokenizer: of the model.
+        compressor: what shortens the tokens.
+        method: its name.
+        retention: nominal.
+        map: where the density of patches comes from.
+        new_tokens: longest answer.
+    """
+
+    text: str
+    model: Any
+    tokenizer: Tokenizer
+    compressor: Any
+    method: str
+    retention: float
+    map: MapChoice = "auto"
+    new_tokens: int = 128
+
+
+def open_model(
+    *, checkpoint: str | None, random_config: str | None, device: str, dtype: torch.dtype | None = None
+) -> tuple[Any, Tokenizer]:
+    """A model and its tokenizer.
+
+    Args:
+        checkpoint: name or folder; exclusive with the next.
+        random_config: architecture to fill with random weights.
+        device: where to put it.
+        dtype: of the weights; None for bfloat16 on an accelerator and float32 elsewhere.
+
+    Raises:
+        ConfigError: both or none are given, or one cannot be loaded.
+    """
+    from compress.models.checkpoint import load_model
+    from compress.models.random_weights import ByteTokenizer, build_random
+
+    chosen = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+    if random_config is not None and checkpoint is None:
+        return build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
+    if checkpoint is None or random_config is not None:
+        raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
+    from transformers import AutoTokenizer
+
+    model = load_model(checkpoint, dtype=chosen, device=device)
+    try:
+        return model, AutoTokenizer.from_pretrained(checkpoint)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {error}") from error
+
+
+def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[Answer]:
+    """Ask about every video, one after the other; one that fails never stops the others.
+
+    Args:
+        meta: a folder of .npz files, or one of them.
+        question: what to ask whom.
+
+    Yields:
+        An answer per video, in the order of their names.
+
+    Raises:
+        ConfigError: there is no .npz, or the method does not go with the model.
+    """
+    for name, path in find_metas(meta):
+        try:
+            yield _answer(name, path, question)
+        except ConfigError:
+            raise
+        except (CodecMetaError, CompressError, OSError, torch.OutOfMemoryError) as error:
+            message = " ".join(str(error).split())
+            yield Answer(
+                video=name, status="failed", message=message, method=question.method, retention=question.retention
+            )
+
+
+@torch.inference_mode()
+def _answer(name: str, path: Path, question: Question) -> Answer:
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    meta = load(path)
+    seconds["load"] = time.perf_counter() - start
+    start = time.perf_counter()
+    inputs = prepare(question.model, meta, question.text, tokenizer=question.tokenizer)
+    seconds["prepare"] = time.perf_counter() - start
+    timer = StageTimer(inputs["input_ids"].device)
+    with question.compressor.attach(question.model, meta, map=question.map) as session:
+        session.timer = timer.stage
+        with timer.watch(session.adapter):
+            start = time.perf_counter()
+            question.model.generate(**inputs, max_new_tokens=1, do_sample=False)
+            stages = timer.read()
+            seconds |= {**stages, "ttft": time.perf_counter() - start}
+        start = time.perf_counter()
+        output = question.model.generate(**inputs, max_new_tokens=question.new_tokens, do_sample=False)
+        text = output[0, inputs["input_ids"].shape[1] :].tolist()
+        seconds["answer"] = time.perf_counter() - start
+        (result,) = session.results
+    return Answer(
+        video=name,
+        status="done",
+        message="",
+        method=question.method,
+        retention=question.retention,
+        frames=0 if result.before_llm is None else result.before_llm.frames,
+        tokens_in=result.tokens_in,
+        tokens_out=result.tokens_out,
+        budgets=() if result.before_llm is None else tuple(result.before_llm.frame_counts.tolist()),
+        seconds={stage: round(value, 6) for stage, value in seconds.items()},
+        answer=question.tokenizer.decode(text, skip_special_tokens=True),
+        sources=dict(result.sources),
+    )

@@ -1,0 +1,115 @@
+"""The commands of `compress` that need a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("transformers")
+
+import codecmeta
+from cli.compress import app
+
+TINY = "llava-onevision-tiny"
+
+
+@pytest.fixture(scope="module")
+def metas(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    folder = tmp_path_factory.mktemp("meta")
+    for name in ("still_h264.mp4", "event_h264.mp4"):
+        codecmeta.extract(data / name, frames="uniform:4", pixels=96).save(folder / f"{name}.npz")
+    return folder
+
+
+def invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("config", [TINY, "qwen2-vl-tiny"])
+def test_a_model_answers_about_every_video(metas: Path, config: str) -> None:
+    (metas / "broken.npz").write_bytes(b"no archive")
+    try:
+        result = invoke(
+            "run", "--meta", metas, "--random-weights", config, "--prompt", "What?", "--retention", 0.4,
+            "--new-tokens", 5, "--json",
+        )  # fmt: skip
+    finally:
+        (metas / "broken.npz").unlink()
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["video"] for line in lines] == ["broken", "event_h264.mp4", "still_h264.mp4"]
+    assert [line["status"] for line in lines] == ["failed", "done", "done"]
+    for line in lines[1:]:
+        assert 0 < line["tokens_out"] <= round(0.4 * line["tokens_in"]) and sum(line["budgets"]) == line["tokens_out"]
+        assert set(line["seconds"]) >= {"load", "prepare", "tower", "compress", "prefill", "ttft", "answer"}
+        assert line["sources"]["density"] == "carried"
+
+
+def test_answers_for_people(metas: Path) -> None:
+    result = invoke(
+        "run",
+        "--meta",
+        metas,
+        "--random-weights",
+        TINY,
+        "--prompt",
+        "What?",
+        "--method",
+        "infomerge",
+        "--new-tokens",
+        3,
+    )
+    assert result.exit_code == 0
+    assert "event_h264.mp4: " in result.stdout and "tokens" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--random-weights", TINY], "--prompt"),
+        (["--prompt", "What?"], "--model"),
+        (["--prompt", "What?", "--random-weights", "nothing-tiny"], "nothing-tiny"),
+        (["--prompt", "What?", "--random-weights", TINY, "--model", "x"], "either"),
+        (["--prompt", "What?", "--model", "./no-such-folder"], "no-such-folder"),
+        (["--prompt", "What?", "--random-weights", TINY, "--set", "layers=9"], "4 decoder layers"),
+    ],
+)
+def test_wrong_usage(metas: Path, arguments: list[str], message: str) -> None:
+    result = invoke("run", "--meta", metas, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_bench(tmp_path: Path) -> None:
+    out, plot = tmp_path / "figures" / "b.json", tmp_path / "b.png"
+    result = invoke(
+        "bench", "--random-weights", TINY, "--methods", "metom,infomerge", "--retentions", "0.3", "--frames", 4,
+        "--repeats", 1, "--new-tokens", 2, "--out", out, "--plot", plot, "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record == json.loads(out.read_text())
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert [case["name"] for case in record["cases"]] == ["uncompressed", "null", "metom 0.3", "infomerge 0.3"]
+    plain, null, metom, infomerge = record["cases"]
+    assert plain["tokens_in"] == plain["tokens_out"] == null["tokens_out"] == 36
+    assert infomerge["tokens_out"] == round(0.3 * 36) and metom["tokens_inner"] < metom["tokens_out"] <= 11
+    assert metom["patches"] < 1 == null["patches"]
+    assert infomerge["macs"] < plain["macs"] == null["macs"]
+    for case in record["cases"]:
+        stages = case["seconds"]
+        parts = sum(value for name, value in stages.items() if name != "ttft")
+        assert parts == pytest.approx(stages["ttft"], rel=1e-6)
+    assert "TTFT" in record["ttft"]
+    assert "uncompressed" in invoke("bench", "--random-weights", TINY, "--methods", "metom", "--retentions", "0.3",
+                                    "--frames", 2, "--repeats", 1).stdout  # fmt: skip
+
+
+def test_bench_refuses(tmp_path: Path) -> None:
+    assert invoke("bench").exit_code == 2
+    assert "nonsense" in invoke("bench", "--random-weights", TINY, "--retentions", "nonsense").stderr
+    assert "fastest" in invoke("bench", "--random-weights", TINY, "--methods", "fastest").stderr
