@@ -70,6 +70,30 @@ def innovation(planes: Residual) -> CarriedState:
     return CarriedState(moments=moments)
 
 
+_BY_POWER: NDArray[np.bool_] = np.zeros((0, 0, 0), np.bool_)
+
+
+def from_block_means(power: NDArray[np.float32], mean: NDArray[np.float32]) -> CarriedState:
+    """State of a picture whose residual is known as block means.
+
+    Args:
+        power: float32 (3, h4, w4), means of r² on 4x4 luma cells.
+        mean: float32 (3, h4, w4), means of r.
+    """
+    moments = np.empty((*power.shape[1:], 2, 3), np.float32)
+    _interleave(power, mean, moments)
+    return CarriedState(moments=moments)
+
+
+@nb.njit(cache=True, nogil=True)
+def _interleave(power, mean, moments):  # type: ignore[no-untyped-def]
+    for row in range(moments.shape[0]):
+        for col in range(moments.shape[1]):
+            for channel in range(3):
+                moments[row, col, 0, channel] = power[channel, row, col]
+                moments[row, col, 1, channel] = mean[channel, row, col]
+
+
 def carry(
     references: Sequence[CarriedState],
     field: MotionField,
@@ -102,7 +126,7 @@ def carry(
         )
     if coded is not None and coded.shape not in ((rows, cols), (3, rows, cols)):
         raise UsageError(f"coded has shape {coded.shape}, not {(rows, cols)} or {(3, rows, cols)}")
-    mask = own.power > 0 if coded is None else np.broadcast_to(coded, (3, rows, cols))
+    mask = _BY_POWER if coded is None else np.ascontiguousarray(np.broadcast_to(coded, (3, rows, cols)))
     moments = own.moments.copy()
     if references:
         states = [state.moments for state in references]
@@ -111,7 +135,7 @@ def carry(
             tuple(np.ascontiguousarray(state) for state in states),
             np.ascontiguousarray(field.reference),
             np.ascontiguousarray(field.displacement),
-            np.ascontiguousarray(mask),
+            mask,
             moments,
         )
     return CarriedState(moments=moments)
@@ -188,19 +212,23 @@ def _cell_moments(plane, step_y, step_x, channel, moments):  # type: ignore[no-u
 
 
 @nb.njit(cache=True, nogil=True)
-def _carry(states, reference, displacement, coded, moments):  # type: ignore[no-untyped-def]
+def _carry(states, reference, displacement, mask, moments):  # type: ignore[no-untyped-def]
     rows, cols = moments.shape[:2]
+    by_power = mask.size == 0
+    coded = np.empty(3, np.bool_)
     for row in range(rows):
         for col in range(cols):
             slots = 0
             for side in range(2):
                 if reference[side, row, col] >= 0:
                     slots += 1
-            if slots == 0 or (coded[0, row, col] and coded[1, row, col] and coded[2, row, col]):
+            for channel in range(3):
+                coded[channel] = moments[row, col, 0, channel] > 0 if by_power else mask[channel, row, col]
+            if slots == 0 or (coded[0] and coded[1] and coded[2]):
                 continue
             share = np.float32(1.0 / slots)
             for channel in range(3):
-                if not coded[channel, row, col]:
+                if not coded[channel]:
                     moments[row, col, 0, channel] = 0
                     moments[row, col, 1, channel] = 0
             for side in range(2):
@@ -212,7 +240,7 @@ def _carry(states, reference, displacement, coded, moments):  # type: ignore[no-
                 y = min(max(row + ((displacement[side, row, col, 1] + 8) >> 4), 0), rows - 1)
                 x = min(max(col + ((displacement[side, row, col, 0] + 8) >> 4), 0), cols - 1)
                 for channel in range(3):
-                    if not coded[channel, row, col]:
+                    if not coded[channel]:
                         moments[row, col, 0, channel] += share * state[y, x, 0, channel]
                         moments[row, col, 1, channel] += share * state[y, x, 1, channel]
 

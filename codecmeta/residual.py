@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta import motion
-from codecmeta.carried import CarriedState, innovation
+from codecmeta.carried import CarriedState, from_block_means, innovation
 from codecmeta.compensation import MotionField, Reference, motion_residual
 from codecmeta.container import Video
 from codecmeta.decode import Picture
@@ -193,8 +193,7 @@ class BitstreamSource:
         if cells:
             if energy and block != 4:
                 fine = self.reader.measure(evidence.payload, block=4)
-            pair = np.stack([fine.energy.power, fine.energy.mean])
-            state = CarriedState(moments=np.ascontiguousarray(pair.transpose(2, 3, 0, 1)))
+            state = from_block_means(fine.energy.power, fine.energy.mean)
             motion_field = nearest_field(
                 evidence.vectors,
                 width=self.width,
