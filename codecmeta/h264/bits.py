@@ -26,25 +26,34 @@ class BitReader:
         self._rbsp = rbsp
         self._what = what
         self._end = len(rbsp) * 8
+        self._chunk = 0
+        self._chunk_end = -1
         self.position = 0
+
+    def _window(self) -> int:
+        """The 64 bits from the current position on; beyond the data they are 0."""
+        unused = self._chunk_end - self.position - 64
+        if unused < 0:
+            start = self.position >> 3
+            self._chunk = int.from_bytes(self._rbsp[start : start + 64].ljust(64, b"\0"), "big")
+            self._chunk_end = 8 * (start + 64)
+            unused = self._chunk_end - self.position - 64
+        return (self._chunk >> unused) & 0xFFFFFFFFFFFFFFFF
+
+    def _advance(self, count: int) -> None:
+        self.position += count
+        if self.position > self._end:
+            raise BitstreamError(f"{self._what} is cut short after {len(self._rbsp)} bytes")
 
     def u(self, count: int) -> int:
         """Read an unsigned integer of `count` bits, at most 32."""
-        start = self.position >> 3
-        unused = 40 - (self.position & 7) - count
-        self.position += count
-        if self.position > self._end:
-            raise self._cut_short()
-        word = int.from_bytes(self._rbsp[start : start + 5].ljust(5, b"\0"), "big")
-        return (word >> unused) & ((1 << count) - 1)
+        value = self._window() >> (64 - count)
+        self._advance(count)
+        return value
 
     def flag(self) -> bool:
         """Read one bit."""
-        position = self.position
-        if position >= self._end:
-            raise self._cut_short()
-        self.position = position + 1
-        return bool(self._rbsp[position >> 3] >> (7 - (position & 7)) & 1)
+        return self.u(1) == 1
 
     def ue(self, limit: int = 0xFFFFFFFE, name: str = "") -> int:
         """Read an Exp-Golomb coded integer (9.1) of at most `limit`.
@@ -52,16 +61,12 @@ class BitReader:
         Raises:
             BitstreamError: the value is above `limit`, or the data end first.
         """
-        start = self.position >> 3
-        window = int.from_bytes(self._rbsp[start : start + 9].ljust(9, b"\0"), "big")
-        window = (window << (self.position & 7)) & ((1 << 72) - 1)
-        zeros = 72 - window.bit_length()
+        window = self._window()
+        zeros = 64 - window.bit_length()
         if zeros > 31:
             raise BitstreamError(f"{self._what}: an Exp-Golomb code of more than 31 leading zeros")
-        self.position += 2 * zeros + 1
-        if self.position > self._end:
-            raise self._cut_short()
-        value = (window >> (71 - 2 * zeros)) - 1
+        self._advance(2 * zeros + 1)
+        value = (window >> (63 - 2 * zeros)) - 1
         if value > limit:
             raise BitstreamError(f"{self._what}: {name or 'a value'} is {value}, at most {limit} is allowed")
         return value
@@ -74,9 +79,6 @@ class BitReader:
     def more_rbsp_data(self) -> bool:
         """Whether syntax elements precede the trailing bits (7.2)."""
         return self.position < stop_bit(self._rbsp)
-
-    def _cut_short(self) -> BitstreamError:
-        return BitstreamError(f"{self._what} is cut short after {len(self._rbsp)} bytes")
 
 
 def stop_bit(rbsp: bytes) -> int:
@@ -105,6 +107,16 @@ def leading_zeros(typingctx, word):  # type: ignore[no-untyped-def]
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
         return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def count_ones(typingctx, word):  # type: ignore[no-untyped-def]
+    """Number of 1 bits of a uint64."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.ctpop(args[0])
 
     return types.uint64(types.uint64), codegen
 

@@ -25,6 +25,7 @@ from codecmeta.h264.records import (
 )
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_residual
 from codecmeta.h264.slice_header import B, I
+from codecmeta.h264.transform import block_index
 from codecmeta.h264.views import macroblocks_at, samples_at
 
 
@@ -108,7 +109,6 @@ def _read_pcm(s):  # type: ignore[no-untyped-def]
     if s.bit + 256 * s.depth_luma + 2 * size * s.depth_chroma > s.stop:
         s.fault = faults.CUT_SHORT
         return
-    base = s.mb * (LUMA_SAMPLES + 2 * size)
     columns = 4 if s.chroma == 3 else 2
     for plane in range(3 if s.chroma else 1):
         across = 16 if plane == 0 else columns * 4
@@ -116,9 +116,10 @@ def _read_pcm(s):  # type: ignore[no-untyped-def]
         count = size if plane else LUMA_SAMPLES
         for i in range(count):
             y, x = i // across, i % across
-            place = ((y >> 2) * (across >> 2) + (x >> 2)) * 16 + (y & 3) * 4 + (x & 3)
-            residual[base + place] = read_bits(s, depth) - (1 << (depth - 1))
-        base += count
+            place = block_index(x >> 2, y >> 2, across >> 2) * 16 + (y & 3) * 4 + (x & 3)
+            residual[s.cursor + place] = read_bits(s, depth) - (1 << (depth - 1))
+        m.first[plane] = s.cursor
+        s.cursor += count
         m.coded[plane] = (1 << (count >> 4)) - 1
         for i in range(8):
             m.total_coeff[plane, i] = 16

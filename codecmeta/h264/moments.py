@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.energy import BlockEnergy, standardisation
-from codecmeta.h264.bits import leading_zeros
+from codecmeta.h264.bits import count_ones, leading_zeros
 from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
-from codecmeta.h264.residual_data import LUMA_SAMPLES
+from codecmeta.h264.transform import block_index, block_place
 from codecmeta.h264.vectors import block_extremes, block_sums
 
 
@@ -33,7 +33,7 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
     energy = np.empty((rows, columns), np.float32)
     extent = np.empty(2, np.float32)
     v, u = sequence.subsampling
-    chroma = LUMA_SAMPLES // (v * u) if sequence.chroma_format_idc else 0
+    chroma = int(sequence.chroma_format_idc != 0)
     geometry = (height, width, sequence.width_mbs, block, v - 1, u - 1, chroma)
     sums = np.empty((16, 2), np.int64)
     totals = measure_cells(buffers.macroblocks, buffers.samples, geometry, sums, power, mean)
@@ -51,16 +51,15 @@ def measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no
 
     Args:
         geometry: height and width in luma samples, width in macroblocks, cell size, chroma shifts (down, across),
-            samples of a chroma plane per macroblock.
+            whether there is chroma.
         sums: int64 (16, 2), room for the cells of one macroblock.
         power, mean: float32 (3, rows, columns), zero; written where something is coded.
 
     Returns:
         Sum and sum of squares of each channel. Every coded macroblock gets its `peak`.
     """
-    height, width, width_mbs, block, down, across, chroma = geometry
+    height, width, width_mbs, block, down, across, _chroma = geometry
     t0, q0, t1, q1, t2, q2 = 0, 0, 0, 0, 0, 0
-    size = LUMA_SAMPLES + 2 * chroma
     for mb in range(mbs.size):
         m = mbs[mb]
         if m.coded[0] | m.coded[1] | m.coded[2] == 0:
@@ -71,9 +70,8 @@ def measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no
             if m.coded[plane] == 0:
                 continue
             shift_y, shift_x = (down, across) if plane else (0, 0)
-            place = mb * size + (LUMA_SAMPLES + (plane - 1) * chroma if plane else 0)
             total, square = _measure_plane(
-                m, samples, place, plane, row, column, height, width, block, shift_y, shift_x, sums, power, mean
+                m, samples, plane, row, column, height, width, block, shift_y, shift_x, sums, power, mean
             )
             if plane == 0:
                 t0 += total
@@ -89,13 +87,12 @@ def measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no
 
 @compiled
 def _measure_plane(  # type: ignore[no-untyped-def]
-    m, samples, place, plane, row, column, height, width, block, shift_y, shift_x, sums, power, mean
+    m, samples, plane, row, column, height, width, block, shift_y, shift_x, sums, power, mean
 ):
     """One plane of one macroblock; returns its sum and sum of squares."""
     half = np.int64(block == 4)
     cell_h, cell_w = block >> shift_y, block >> shift_x
     per_side = 16 // block
-    per_row = 4 >> shift_x
     # what of the macroblock lies inside the picture, in samples of the plane
     inside_h = min(16 >> shift_y, -(-(height - 16 * row) >> shift_y))
     inside_w = min(16 >> shift_x, -(-(width - 16 * column) >> shift_x))
@@ -105,26 +102,27 @@ def _measure_plane(  # type: ignore[no-untyped-def]
         sums[cell, 1] = 0
     peak = np.int64(0)
     coded = np.int64(m.coded[plane])
+    base = np.int64(m.first[plane])
     while coded:
         b = 63 - np.int64(leading_zeros(np.uint64(coded & -coded)))
         coded &= coded - 1
-        y, x = (b >> (2 - shift_x)) * 4, (b & (per_row - 1)) * 4
-        base = place + b * 16
+        bx, by = block_place(b, 4 >> shift_x)
         if whole:
-            cell = (y >> (3 - shift_y - half)) * per_side + (x >> (3 - shift_x - half))
+            cell = (by * 4 >> (3 - shift_y - half)) * per_side + (bx * 4 >> (3 - shift_x - half))
             total, square = block_sums(samples, base)
             sums[cell, 0] += total
             sums[cell, 1] += square
             peak = max(peak, square)
         else:
             for i in range(16):
-                dy, dx = y + (i >> 2), x + (i & 3)
+                dy, dx = by * 4 + (i >> 2), bx * 4 + (i & 3)
                 if dy < inside_h and dx < inside_w:
                     r = np.int64(samples[base + i])
                     cell = dy // cell_h * per_side + dx // cell_w
                     sums[cell, 0] += r
                     sums[cell, 1] += r * r
                     peak = max(peak, r * r)
+        base += 16
     m.peak[plane] = peak
     total = np.int64(0)
     square = np.int64(0)
@@ -157,29 +155,27 @@ def _term(r, mean, weight):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _bound(m, means, weights):  # type: ignore[no-untyped-def]
-    """No sample of the macroblock has more energy than this, as none exceeds the root of its block's square sum."""
-    total = 0.0
+def _bound(m, constant, slopes):  # type: ignore[no-untyped-def]
+    """No sample of the macroblock has more energy than this; see `combine_cells`."""
+    total = constant
     for c in range(3):
-        peak = np.sqrt(np.float64(m.peak[c])) if m.coded[c] else 0.0
-        total += _term(peak + abs(means[c]), 0.0, weights[c])
-    return total * (1.0 + 1e-12)
+        if m.coded[c]:
+            total += slopes[c] * m.peak[c]
+    return total
 
 
 @compiled
-def _close_bound(mbs, samples, mb, chroma, means, weights):  # type: ignore[no-untyped-def]
-    """The same from the extremes of each channel."""
-    m = mbs[mb]
-    base = mb * (LUMA_SAMPLES + 2 * chroma)
+def _close_bound(m, samples, means, weights):  # type: ignore[no-untyped-def]
+    """The same, closer, from the extremes of each channel."""
     total = 0.0
     for c in range(3):
         low, high = np.int64(0), np.int64(0)
         coded = np.int64(m.coded[c])
-        place = base + (LUMA_SAMPLES + (c - 1) * chroma if c else 0)
+        base = np.int64(m.first[c])
         while coded:
-            b = 63 - np.int64(leading_zeros(np.uint64(coded & -coded)))
             coded &= coded - 1
-            least, most = block_extremes(samples, place + b * 16)
+            least, most = block_extremes(samples, base)
+            base += 16
             low, high = min(low, least), max(high, most)
         total += max(_term(low, means[c], weights[c]), _term(high, means[c], weights[c]))
     return total
@@ -194,19 +190,30 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
         energy: float32 (rows, columns), written.
         extent: float32 (2,), written.
     """
-    height, width, width_mbs, block, down, across, chroma = geometry
+    height, width, width_mbs, block, down, across, _chroma = geometry
     nothing = _term(0, means[0], weights[0]) + _term(0, means[1], weights[1]) + _term(0, means[2], weights[2])
     lowest = 0.0
+    constant = 0.0
     for c in range(3):
         lowest += _term(np.rint(means[c]), means[c], weights[c])
+        constant += weights[c] * (abs(means[c]) + means[c] * means[c])
+    # w (r - m)^2 <= w ((1 + |m|) r^2 + |m| + m^2), and r^2 <= peak; a hair more for rounding
+    slopes = (
+        weights[0] * (1.000001 + abs(means[0])),
+        weights[1] * (1.000001 + abs(means[1])),
+        weights[2] * (1.000001 + abs(means[2])),
+    )
     per_side = 16 // block
     rows, columns = energy.shape
     low, high = np.inf, -np.inf
-    top, top_bound = -1, -1.0
     odd = (down and height & 1) or (across and width & 1)
+    row, column = 0, -1
     for mb in range(mbs.size):
         m = mbs[mb]
-        y0, x0 = mb // width_mbs * per_side, mb % width_mbs * per_side
+        column += 1
+        if column == width_mbs:
+            row, column = row + 1, 0
+        y0, x0 = row * per_side, column * per_side
         if y0 >= rows or x0 >= columns:
             continue
         y1, x1 = min(y0 + per_side, rows), min(x0 + per_side, columns)
@@ -216,9 +223,6 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
                 for x in range(x0, x1):
                     energy[y, x] = nothing
             continue
-        bound = _bound(m, means, weights)
-        if bound > top_bound:
-            top, top_bound = mb, bound
         if odd and (y1 == rows or x1 == columns):
             # a chroma sample at an odd edge stands for fewer luma samples than the others
             low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, True, low, high)
@@ -229,17 +233,13 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
                 for c in range(3):
                     total += weights[c] * (power[c, y, x] - 2.0 * means[c] * mean[c, y, x] + means[c] * means[c])
                 energy[y, x] = total
-    if top >= 0:
-        low, high = _scan(mbs, samples, geometry, top, means, weights, energy, False, low, high)
-    for mb in range(mbs.size):
-        m = mbs[mb]
-        if m.coded[0] | m.coded[1] | m.coded[2] == 0:
-            continue
-        promising = _bound(m, means, weights) > high
-        if promising:
-            promising = _close_bound(mbs, samples, mb, chroma, means, weights) > high
-        if promising or low > lowest:
+        if _bound(m, constant, slopes) > high and _close_bound(m, samples, means, weights) > high:
             low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, False, low, high)
+    for mb in range(mbs.size):
+        # hardly ever needed: a sample that is not coded mostly has the lowest energy there can be
+        if low <= lowest:
+            break
+        low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, False, low, high)
     extent[0] = low
     extent[1] = high
 
@@ -251,19 +251,17 @@ def _scan(mbs, samples, geometry, mb, means, weights, energy, store, low, high):
     m = mbs[mb]
     y0, x0 = mb // width_mbs * 16, mb % width_mbs * 16
     y1, x1 = min(y0 + 16, height), min(x0 + 16, width)
-    base = mb * (LUMA_SAMPLES + 2 * chroma)
     for top in range(y0, y1, block):
         for left in range(x0, x1, block):
             bottom, right = min(top + block, y1), min(left + block, x1)
             total = 0.0
             for y in range(top, bottom):
                 for x in range(left, right):
-                    e = _term(_sample(m, samples, base, 0, y - y0, x - x0, 2), means[0], weights[0])
+                    e = _term(_sample(m, samples, 0, y - y0, x - x0, 4), means[0], weights[0])
                     if chroma:
                         cy, cx = (y - y0) >> down, (x - x0) >> across
-                        at = base + LUMA_SAMPLES
-                        e += _term(_sample(m, samples, at, 1, cy, cx, 2 - across), means[1], weights[1])
-                        e += _term(_sample(m, samples, at + chroma, 2, cy, cx, 2 - across), means[2], weights[2])
+                        e += _term(_sample(m, samples, 1, cy, cx, 4 >> across), means[1], weights[1])
+                        e += _term(_sample(m, samples, 2, cy, cx, 4 >> across), means[2], weights[2])
                     total += e
                     low, high = min(low, e), max(high, e)
             if store:
@@ -272,9 +270,11 @@ def _scan(mbs, samples, geometry, mb, means, weights, energy, store, low, high):
 
 
 @inlined
-def _sample(m, samples, base, plane, y, x, shift):  # type: ignore[no-untyped-def]
-    """Residual at (y, x) of a plane of 2**shift 4x4 blocks per row."""
-    b = ((y >> 2) << shift) + (x >> 2)
-    if (np.int64(m.coded[plane]) >> b) & 1:
-        return np.int64(samples[base + b * 16 + (y & 3) * 4 + (x & 3)])
+def _sample(m, samples, plane, y, x, columns):  # type: ignore[no-untyped-def]
+    """Residual at (y, x) of a plane of `columns` 4x4 blocks per row."""
+    b = block_index(x >> 2, y >> 2, columns)
+    coded = np.int64(m.coded[plane])
+    if (coded >> b) & 1:
+        before = np.int64(count_ones(np.uint64(coded & ((1 << b) - 1))))
+        return np.int64(samples[m.first[plane] + before * 16 + (y & 3) * 4 + (x & 3)])
     return 0

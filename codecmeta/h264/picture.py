@@ -13,6 +13,7 @@ from codecmeta.h264.compiled import entry
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.records import I_4X4, I_PCM, MACROBLOCK
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
+from codecmeta.h264.transform import block_place
 
 MB_TYPE_NAMES = (
     "not coded",
@@ -101,11 +102,18 @@ class PictureMoments(PictureFacts):
 
 
 class Buffers:
-    """Macroblock records and samples of one colour plane set of a frame or field; reused for every picture."""
+    """Macroblock records and samples of one colour plane set of a frame or field; reused for every picture.
+
+    Attributes:
+        macroblocks: records of type `MACROBLOCK`, by macroblock address.
+        samples: int16, the coded 4x4 blocks of the picture.
+        used: samples in use.
+    """
 
     def __init__(self, sequence: SequenceParameters, field: bool) -> None:
         self.count = sequence.width_mbs * sequence.height_mbs >> field
         chroma = sequence.chroma_array_type
+        self.used = 0
         self.macroblocks = np.zeros(self.count, MACROBLOCK)
         self.samples = np.empty(self.count * (LUMA_SAMPLES + 2 * chroma_samples.py_func(chroma)), np.int16)
 
@@ -152,14 +160,12 @@ def fill_maps(mbs, order, mb_type, qp, cbp, bits):  # type: ignore[no-untyped-de
 
 
 @entry
-def fill_plane(plane, mbs, samples, source, place, across, down, size, width_mbs, mbaff, parity, top, left):  # type: ignore[no-untyped-def]
+def fill_plane(plane, mbs, samples, source, across, down, width_mbs, mbaff, parity, top, left):  # type: ignore[no-untyped-def]
     """Copy the coded blocks of a colour plane to where they are shown; `plane` is zero elsewhere.
 
     Args:
         source: which of `coded` tells the blocks.
-        place: first sample of the plane in a macroblock's samples.
         across, down: 4x4 blocks per row and column of a macroblock.
-        size: samples per macroblock.
         parity: -1 for frames; 0 or 1 to fill the lines of the top or bottom field.
         top, left: samples of the plane that are cropped away.
     """
@@ -184,12 +190,14 @@ def fill_plane(plane, mbs, samples, source, place, across, down, size, width_mbs
             if parity >= 0:
                 y0 = 2 * y0 + parity
                 step = 2
+        base = np.int64(mbs[mb].first[source]) - 16
         for block in range(across * down):
             if not (coded >> block) & 1:
                 continue
-            x = column * 4 * across + (block % across) * 4 - left
-            y = y0 + (block // across) * 4 * step - top
-            base = mb * size + place + block * 16
+            bx, by = block_place(block, across)
+            x = column * 4 * across + bx * 4 - left
+            y = y0 + by * 4 * step - top
+            base += 16
             for dy in range(4):
                 row = y + dy * step
                 if row < 0 or row >= height:

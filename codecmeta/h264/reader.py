@@ -28,7 +28,6 @@ from codecmeta.h264.picture import (
     subsampled,
 )
 from codecmeta.h264.records import SLICE
-from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
 from codecmeta.h264.scaling import level_scale
 from codecmeta.h264.slice_data import read_slice
 from codecmeta.h264.slice_header import I, SliceHeader, read_slice_header
@@ -162,7 +161,10 @@ class ResidualReader:
         key = (header.structure == "bottom", header.colour_plane)
         if key not in self._buffers:
             self._buffers[key] = Buffers(picture.sequence, picture.structure == "field")
-        buffers = picture.parts[key] = self._buffers[key]
+        buffers = self._buffers[key]
+        if key not in picture.parts:
+            picture.parts[key] = buffers
+            buffers.used = 0
         first_mb = header.first_mb << header.mbaff
         if first_mb < picture.latest.get(key, 0):
             raise BitstreamError(
@@ -176,6 +178,7 @@ class ResidualReader:
                 f"slice {index} starts at macroblock {first_mb}, the picture has {buffers.count}", slice_index=index
             )
         self._fill_slice(header, picture, rbsp)
+        self._slice["cursor"] = buffers.used
         data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
         table = 0 if header.slice_type == I else 1 + header.cabac_init_idc
         read_slice(
@@ -189,6 +192,7 @@ class ResidualReader:
             header.slice_qp,
         )
         state = self._slice[0]
+        buffers.used = int(state["cursor"])
         if fault := int(state["fault"]):
             raise BitstreamError(
                 f"slice {index}, macroblock {state['mb']}: {faults.MESSAGES[fault]}",
@@ -268,19 +272,16 @@ class ResidualReader:
             np.zeros(chroma_shape, np.int16),
             np.zeros(chroma_shape, np.int16),
         )
-        chroma = chroma_samples.py_func(sequence.chroma_array_type)
         for (bottom, colour_plane), buffers in picture.parts.items():
-            for plane in range(3 if chroma else 1):
+            for plane in range(3 if sequence.chroma_array_type else 1):
                 v, u = sequence.subsampling if plane else (1, 1)
                 fill_plane(
                     planes[plane or colour_plane],
                     buffers.macroblocks,
                     buffers.samples,
                     plane,
-                    0 if plane == 0 else LUMA_SAMPLES + (plane - 1) * chroma,
                     4 // u,
                     4 // v,
-                    LUMA_SAMPLES + 2 * chroma,
                     sequence.width_mbs,
                     picture.structure == "mbaff",
                     int(bottom) if picture.structure == "field" else -1,

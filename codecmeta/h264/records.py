@@ -22,6 +22,7 @@ MACROBLOCK = np.dtype(
         ("chroma_mode", "u1"),
         ("dc", "u1"),
         ("coded", "u2", (3,)),
+        ("first", "i4", (3,)),
         ("peak", "i8", (3,)),
         ("total_coeff", "u1", (3, 8)),
         ("ref", "u1", (2, 4)),
@@ -36,7 +37,8 @@ MACROBLOCK = np.dtype(
 slice: number of the slice it belongs to, unique within a reader; anything older is not of this picture.
 bits: bits of the slice data it took.  kind: one of the constants above.  field: it is a field macroblock.
 cbp: CodedBlockPatternLuma + 16 * CodedBlockPatternChroma.  dc: coded_block_flag of the Y, Cb, Cr DC blocks.
-coded: bit b of plane p is set if 4x4 block b (raster order within the macroblock) has a residual.
+coded: bit b of plane p is set if its 4x4 block b (transform.block_index) has samples; they follow each other from
+`first` on.
 peak: no residual sample of the plane exceeds its root; valid where something is coded (moments.py).
 total_coeff: by plane, of the 4x4 blocks along the bottom and the right edge, four each (fewer for subsampled chroma);
 only valid where cbp is not 0.  ref: min(ref_idx, 2) by list and 8x8 block.  mvd_right, mvd_bottom: |mvd|, at most
@@ -60,6 +62,7 @@ SLICE = np.dtype(
         ("macroblocks", "i8"),
         ("samples", "i8"),
         ("sample_count", "i8"),
+        ("cursor", "i8"),
         ("end", "i8"),
         ("stop", "i8"),
         # from the headers

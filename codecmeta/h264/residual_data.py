@@ -38,13 +38,14 @@ def read_residual(s, t):  # type: ignore[no-untyped-def]
     mbs = macroblocks_at(s.macroblocks, s.count)
     gather_total_coeff(s)
     m = mbs[s.mb]
-    base = s.mb * (LUMA_SAMPLES + 2 * chroma_samples(s.chroma))
-    m.coded[0] = _luma(s, t, base, 0, s.qp + s.qp_offset[0])
+    m.first[0] = s.cursor
+    m.coded[0] = _luma(s, t, 0, s.qp + s.qp_offset[0])
     if s.chroma == 3:
         for plane in range(1, 3):
-            m.coded[plane] = _luma(s, t, base + plane * LUMA_SAMPLES, plane, chroma_qp(s, t, plane))
+            m.first[plane] = s.cursor
+            m.coded[plane] = _luma(s, t, plane, chroma_qp(s, t, plane))
     elif s.chroma:
-        _chroma(s, t, base + LUMA_SAMPLES)
+        _chroma(s, t)
     if s.cbp:
         store_total_coeff(s)
 
@@ -82,44 +83,41 @@ def _token_table(left, top):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma(s, t, base, plane, qp):  # type: ignore[no-untyped-def]
+def _luma(s, t, plane, qp):  # type: ignore[no-untyped-def]
     """residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; returns the mask of blocks with samples."""
     category = (0, 6, 10)[plane]
     scale = (plane if s.chroma == 3 else s.scale_list) + (0 if s.intra else 3)
     if s.kind == I_16X16:
-        return _luma_16x16(s, t, base, plane, category, scale, qp)
+        return _luma_16x16(s, t, plane, category, scale, qp)
     coded = 0
     for block8 in range(4):
         if not (s.cbp >> block8) & 1:
             continue
         x8, y8 = (block8 & 1) * 2, (block8 >> 1) * 2
         if s.transform8x8:
-            if _luma_8x8(s, t, base, plane, x8, y8, scale, qp):
-                coded |= 0x33 << (x8 + 4 * y8)
+            if _luma_8x8(s, t, plane, 6 + 5 * y8 + x8, scale, qp):
+                coded |= 15 << (4 * block8)
             continue
         for block4 in range(4):
-            x, y = x8 + (block4 & 1), y8 + (block4 >> 1)
-            cell = 6 + 5 * y + x
+            cell = 6 + 5 * (y8 + (block4 >> 1)) + x8 + (block4 & 1)
             n = _block(s, t, category + 2, cell, plane, 16)
             if n:
-                coded |= 1 << (x + 4 * y)
-                at = base + (x + 4 * y) * 16
+                coded |= 1 << (4 * block8 + block4)
                 if s.bypass:
-                    _bypass_4x4(s, t, n, at, _direction(s, cell))
+                    _bypass_4x4(s, t, n, _direction(s, cell))
                 else:
                     scatter_4x4(s, t, n, scale, qp)
                     if n == 1 and s.place[0] == 0:
-                        flat_block(s, at, s.coefficient[0])
+                        flat_block(s, s.coefficient[0])
                         s.coefficient[0] = 0
                     else:
-                        inverse_4x4(s, at)
+                        inverse_4x4(s)
     return coded
 
 
 @compiled
-def _luma_8x8(s, t, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_8x8(s, t, plane, cell, scale, qp):  # type: ignore[no-untyped-def]
     """An 8x8 block, in variable-length code four interleaved 4x4 blocks; returns its count."""
-    cell = 6 + 5 * y + x
     n = 0
     if s.cabac:
         category = (5, 9, 13)[plane]
@@ -142,14 +140,14 @@ def _luma_8x8(s, t, base, plane, x, y, scale, qp):  # type: ignore[no-untyped-de
             _scatter(s, t, found, scale, qp)
             n += found
     if n:
-        at = base + (x + 4 * y) * 16
         if s.bypass:
-            store_8x8(s, at)
+            at = s.cursor
+            store_8x8(s)
             direction = _direction(s, cell)
             if direction >= 0:
                 accumulate(s, at, 8, 8, 4, direction)
         else:
-            inverse_8x8(s, at)
+            inverse_8x8(s)
     return n
 
 
@@ -163,7 +161,7 @@ def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma_16x16(s, t, base, plane, category, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_16x16(s, t, plane, category, scale, qp):  # type: ignore[no-untyped-def]
     """An Intra_16x16 plane (8.5.2); returns the mask of blocks with samples."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     for i in range(16):
@@ -180,40 +178,43 @@ def _luma_16x16(s, t, base, plane, category, scale, qp):  # type: ignore[no-unty
     if n and not s.bypass:
         inverse_luma_dc(s, scale, qp)
     coded = 0
+    at = s.cursor
+    predicted = s.bypass != 0 and s.intra16_mode < 2
     for block in range(16):
         x = (block & 1) + ((block >> 1) & 2)
         y = ((block >> 1) & 1) + ((block >> 2) & 2)
         n = _block(s, t, category + 1, 6 + 5 * y + x, plane, 15) if s.cbp & 15 else 0
-        if _with_dc(s, t, n, base + (x + 4 * y) * 16, s.dc[x + 4 * y], scale, qp):
-            coded |= 1 << (x + 4 * y)
-    if s.bypass and s.intra16_mode < 2:
-        _fill_and_accumulate(s, base, coded, 4, 4, s.intra16_mode)
-        coded = 0xFFFF
+        if _with_dc(s, t, n, s.dc[x + 4 * y], scale, qp, predicted):
+            coded |= 1 << block
+    if predicted:
+        accumulate(s, at, 16, 16, 4, s.intra16_mode)
     return coded
 
 
 @compiled
-def _with_dc(s, t, n, at, dc, scale, qp):  # type: ignore[no-untyped-def]
-    """A 4x4 block of `n` AC levels and a DC that is scaled already; returns whether it has samples."""
-    if n == 0:
-        if dc == 0:
-            return False
-        if not s.bypass:
-            flat_block(s, at, dc)
-            return True
+def _with_dc(s, t, n, dc, scale, qp, keep):  # type: ignore[no-untyped-def]
+    """A 4x4 block of `n` AC levels and a DC that is scaled already.
+
+    Returns:
+        Whether it is stored: if it has any coefficient, or if `keep` says so.
+    """
+    if n == 0 and dc == 0 and not keep:
+        return False
     if s.bypass:
         s.place[n] = 0
         s.level[n] = dc
-        _bypass_4x4(s, t, n + 1, at, -1)
+        _bypass_4x4(s, t, n + 1, -1)
+    elif n == 0:
+        flat_block(s, dc)
     else:
         scatter_4x4(s, t, n, scale, qp)
         s.coefficient[0] = dc
-        inverse_4x4(s, at)
+        inverse_4x4(s)
     return True
 
 
 @compiled
-def _chroma(s, t, base):  # type: ignore[no-untyped-def]
+def _chroma(s, t):  # type: ignore[no-untyped-def]
     """The Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     blocks = 4 * s.chroma
@@ -235,19 +236,20 @@ def _chroma(s, t, base):  # type: ignore[no-untyped-def]
         if n and not s.bypass:
             inverse_chroma_dc(s, first, plane + (0 if s.intra else 3), chroma_qp(s, t, plane))
     for plane in range(1, 3):
-        at = base + (plane - 1) * 16 * blocks
+        at = s.cursor
+        m.first[plane] = at
         scale = plane + (0 if s.intra else 3)
         qp = chroma_qp(s, t, plane)
         coded = 0
+        predicted = s.bypass != 0 and s.intra != 0 and (s.chroma_mode == 1 or s.chroma_mode == 2)
         for block in range(blocks):
             n = 0
             if s.cbp & 0x20:
                 n = _block(s, t, 4, 6 + 5 * (block >> 1) + (block & 1), plane, 15)
-            if _with_dc(s, t, n, at + block * 16, s.dc[8 * (plane - 1) + block], scale, qp):
+            if _with_dc(s, t, n, s.dc[8 * (plane - 1) + block], scale, qp, predicted):
                 coded |= 1 << block
-        if s.bypass and s.intra and (s.chroma_mode == 1 or s.chroma_mode == 2):
-            _fill_and_accumulate(s, at, coded, 2, blocks >> 1, 2 - s.chroma_mode)
-            coded = (1 << blocks) - 1
+        if predicted:
+            accumulate(s, at, 8, 2 * blocks, 2, 2 - s.chroma_mode)
         m.coded[plane] = coded
 
 
@@ -267,21 +269,13 @@ def _direction(s, cell):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _bypass_4x4(s, t, n, at, direction):  # type: ignore[no-untyped-def]
+def _bypass_4x4(s, t, n, direction):  # type: ignore[no-untyped-def]
     residual = samples_at(s.samples, s.sample_count)
+    at = s.cursor
+    s.cursor += 16
     for i in range(16):
         residual[at + i] = 0
     for i in range(n):
         residual[at + t.scan4[s.field, s.place[i]]] = saturate(np.int64(s.level[i]))
     if direction >= 0:
         accumulate(s, at, 4, 4, 1, direction)
-
-
-@compiled
-def _fill_and_accumulate(s, base, coded, columns, rows, horizontal):  # type: ignore[no-untyped-def]
-    residual = samples_at(s.samples, s.sample_count)
-    for block in range(columns * rows):
-        if not (coded >> block) & 1:
-            for i in range(16):
-                residual[base + block * 16 + i] = 0
-    accumulate(s, base, 4 * columns, 4 * rows, columns, horizontal)

@@ -24,7 +24,7 @@ def read_slice(state, mbs, data, tables, residual, first_mb, init_table, slice_q
         mbs: array of `MACROBLOCK`, one per address.
         data: uint8, the RBSP and `PADDING` zero bytes.
         tables: one record of type `TABLES`.
-        residual: int16, samples by macroblock address, plane and 4x4 block.
+        residual: int16, the picture's samples; those of the slice are stored from `cursor` on.
         first_mb: address of the first macroblock.
         init_table: which of `t.context_init` to start contexts from.
         slice_qp: SliceQPY.

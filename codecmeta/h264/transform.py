@@ -1,7 +1,8 @@
 """Scaling and inverse transforms of transform coefficients (Rec. ITU-T H.264, 8.5.6 to 8.5.15).
 
-Residual samples are kept 4x4 block by 4x4 block: a macroblock's Y, Cb and Cr blocks follow each other in raster order,
-16 samples each. Samples beyond int16, which no conforming stream of any bit depth needs, saturate.
+Residual samples are kept as the 4x4 blocks that have any, 16 samples each in raster order, back to back as they are
+decoded (6.4.3): `s.cursor` is the place of the next. An 8x8 block makes four of them. Samples beyond int16, which no
+conforming stream of any bit depth needs, saturate.
 """
 
 from __future__ import annotations
@@ -42,44 +43,44 @@ def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def flat_block(s, base, dc):  # type: ignore[no-untyped-def]
+def flat_block(s, dc):  # type: ignore[no-untyped-def]
     """The inverse 4x4 transform of a block with no coefficient but DC."""
     residual = samples_at(s.samples, s.sample_count)
     value = saturate((dc + 32) >> 6)
-    block = residual[base : base + 16]
+    block = residual[s.cursor : s.cursor + 16]
     for i in range(16):
         block[i] = value
+    s.cursor += 16
 
 
 @compiled
-def inverse_4x4(s, base):  # type: ignore[no-untyped-def]
+def inverse_4x4(s):  # type: ignore[no-untyped-def]
     """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
-    vectors.inverse_4x4(s.coefficient, samples_at(s.samples, s.sample_count), base)
+    vectors.inverse_4x4(s.coefficient, samples_at(s.samples, s.sample_count), s.cursor)
+    s.cursor += 16
 
 
 @compiled
-def inverse_8x8(s, base):  # type: ignore[no-untyped-def]
-    """Transform `s.coefficient` (8.5.13), round, store as four 4x4 blocks, and clear it.
-
-    Args:
-        base: place of the first sample of the upper left 4x4 block; the lower blocks follow 64 places later.
-    """
-    vectors.inverse_8x8(s.coefficient, samples_at(s.samples, s.sample_count), base)
+def inverse_8x8(s):  # type: ignore[no-untyped-def]
+    """Transform `s.coefficient` (8.5.13), round, store as four 4x4 blocks, and clear it."""
+    vectors.inverse_8x8(s.coefficient, samples_at(s.samples, s.sample_count), s.cursor)
+    s.cursor += 64
 
 
 @compiled
-def store_8x8(s, base):  # type: ignore[no-untyped-def]
+def store_8x8(s):  # type: ignore[no-untyped-def]
     """Store `s.coefficient` untransformed as four 4x4 blocks, and clear it."""
     residual = samples_at(s.samples, s.sample_count)
     d = s.coefficient
     for y in range(8):
-        at = base + (y >> 2) * 64 + (y & 3) * 4
+        at = s.cursor + (y >> 2) * 32 + (y & 3) * 4
         line = residual[at : at + 20]
         for x in range(4):
             line[x] = saturate(d[y * 8 + x])
             line[x + 16] = saturate(d[y * 8 + 4 + x])
     for i in range(64):
         d[i] = 0
+    s.cursor += 64
 
 
 @compiled
@@ -132,7 +133,7 @@ def accumulate(s, base, across, down, columns, horizontal):  # type: ignore[no-u
     """Bypass with horizontal or vertical intra prediction (8.5.15): each sample adds up those before it.
 
     Args:
-        base: place of the first sample of the upper left 4x4 block.
+        base: place of the first sample of the area's first block; all its blocks are there.
         across, down: size of the area in samples.
         columns: 4x4 blocks per row of the macroblock's plane.
     """
@@ -148,4 +149,20 @@ def accumulate(s, base, across, down, columns, horizontal):  # type: ignore[no-u
 
 @inlined
 def _sample(base, x, y, columns):  # type: ignore[no-untyped-def]
-    return base + ((y >> 2) * columns + (x >> 2)) * 16 + (y & 3) * 4 + (x & 3)
+    return base + block_index(x >> 2, y >> 2, columns) * 16 + (y & 3) * 4 + (x & 3)
+
+
+@inlined
+def block_index(x, y, columns):  # type: ignore[no-untyped-def]
+    """Index of the 4x4 block at (x, y) of a plane: luma4x4BlkIdx (6.4.3) in four columns, raster order in two."""
+    if columns == 4:
+        return (x & 1) + 2 * (y & 1) + 2 * (x & 2) + 4 * (y & 2)
+    return x + columns * y
+
+
+@inlined
+def block_place(index, columns):  # type: ignore[no-untyped-def]
+    """The (x, y) whose `block_index` is `index`."""
+    if columns == 4:
+        return (index & 1) + ((index >> 1) & 2), ((index >> 1) & 1) + ((index >> 2) & 2)
+    return index & (columns - 1), index // columns

@@ -147,8 +147,7 @@ def _inverse(n: int, butterfly: Any) -> Any:
                 line = builder.trunc(value, narrow)
                 for x in range(0, n, 4):
                     part = _shuffle(builder, line, line, list(range(x, x + 4)))
-                    # 4x4 blocks follow each other in raster order, four to a row of the macroblock
-                    where = ((y >> 2) * 4 + (x >> 2)) * 16 + (y & 3) * 4
+                    where = ((y >> 2) * 2 + (x >> 2)) * 16 + (y & 3) * 4
                     address = builder.gep(target, [ir.Constant(_I64, where)])
                     builder.store(part, builder.bitcast(address, ir.VectorType(_I16, 4).as_pointer()), align=2)
             return context.get_dummy_value()
@@ -162,4 +161,4 @@ inverse_4x4 = _inverse(4, _butterfly_4)
 """(coefficients, samples, place): transform 16 int32 in raster order (8.5.12.2), round, store as int16, clear them."""
 
 inverse_8x8 = _inverse(8, _butterfly_8)
-"""(coefficients, samples, place): the same for 64 (8.5.13), stored as four 4x4 blocks, those below 64 places on."""
+"""(coefficients, samples, place): the same for 64 (8.5.13), stored as four 4x4 blocks in raster order."""

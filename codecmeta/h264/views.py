@@ -36,4 +36,4 @@ macroblocks_at = _array_at(MACROBLOCK)
 """(s.macroblocks, s.count) -> the picture's macroblocks by address: records of type `MACROBLOCK`."""
 
 samples_at = _array_at(np.int16)
-"""(s.samples, s.sample_count) -> its residual samples: int16, by macroblock address, plane and 4x4 block."""
+"""(s.samples, s.sample_count) -> its residual samples: int16, see transform.py."""
