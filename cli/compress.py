@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 app.command()(compress_models.bench)
+app.command("eval")(compress_models.evaluate)
 
 STAGES = ("load", "density", "encode", "compress", "save", "plot")
 WIDE = 150

@@ -144,6 +144,67 @@ def bench(
     _print_measurements(found, TTFT_CONTAINS)
 
 
+def evaluate(
+    model: Annotated[str, typer.Option(help="Checkpoint: name or folder.")],
+    backbone: Annotated[
+        str, typer.Option(help="Which of lmms-eval's names to run under: llava_onevision, llava_video, qwen2_vl.")
+    ] = "llava_onevision",
+    method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
+    retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
+    frames: Annotated[int, typer.Option(help="Sampled frames per video.")] = 32,
+    tasks: Annotated[
+        str, typer.Option(help="Benchmarks, separated by commas.")
+    ] = "videomme,mlvu,longvideobench,egoschema,nextqa,mvbench",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", show_default=False, help="Set a constant of the method."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute.")] = "cuda",
+    out: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("logs"),
+    limit: Annotated[int | None, typer.Option(show_default=False, help="Samples per benchmark.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
+) -> None:
+    """Evaluate a model with a method on video benchmarks: prints the command of lmms-eval and runs it.
+
+    Exit code: that of lmms-eval; 2 for wrong usage.
+    """
+    import importlib.util
+    import shlex
+    import subprocess
+
+    from compress.errors import ConfigError
+    from compress.integrations.lmms_eval import MODELS, TASKS
+    from compress.methods import build
+    from compress.settings import parse_assignments
+
+    name = f"compress_{backbone}"
+    unknown = [task for task in tasks.split(",") if task not in TASKS]
+    try:
+        if name not in MODELS:
+            known = ", ".join(model.removeprefix("compress_") for model in MODELS)
+            raise ConfigError(f"there is no backbone {backbone!r} for lmms-eval; there are {known}")
+        if unknown:
+            raise ConfigError(f"there are no benchmarks {', '.join(unknown)}; there are {', '.join(TASKS)}")
+        settings = parse_assignments(assignments or [])
+        build(method, retention=retention, settings=settings)
+    except ConfigError as error:
+        refuse(str(error))
+    fields = {"pretrained": model, "method": method, "retention": retention, "frames": frames, "device": device}
+    # lmms-eval splits its arguments at commas, so that lists are written with a plus.
+    fields |= {field: value.replace(",", "+") for field, value in settings.items()}
+    command = [sys.executable, "-m", "lmms_eval", "--model", name]
+    command += ["--model_args", ",".join(f"{field}={value}" for field, value in fields.items())]
+    command += ["--tasks", ",".join(TASKS[task] for task in tasks.split(",")), "--batch_size", "1"]
+    command += ["--output_path", str(out), "--log_samples"]
+    command += [] if limit is None else ["--limit", str(limit)]
+    print(shlex.join(command), flush=True)  # noqa: T201
+    if dry_run:
+        return
+    if importlib.util.find_spec("lmms_eval") is None:
+        refuse("this needs lmms-eval; run: pip install 'codecmeta[eval]'")
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
 def fit_layers(compressor: Any, model: Any, settings: Mapping[str, str]) -> Any:
     """The method with its layers in a shallower model at the same relative depth, unless they were set."""
     import dataclasses
