@@ -95,6 +95,8 @@ def extract_job(job: Job) -> Outcome:
         target = Path(job.meta)
         target.parent.mkdir(parents=True, exist_ok=True)
         meta.save(target, deflate=job.deflate)
+    except CodecMetaError as error:
+        return failed("internal", str(error))
     except OSError as error:
         code = "disk_full" if error.errno in _FULL else "output"
         return failed(code, f"cannot write {job.meta!r}: {error.strerror or error}")

@@ -11,6 +11,7 @@ from codecmeta import mp4
 State = Literal["complete", "truncated", "unknown"]
 
 _TS_SYNC = 0x47
+_KNOWN_BOXES = frozenset((b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"udta", b"meta", b"sidx", b"mfra"))
 _TS_TAIL = 20_000
 _TS_LEAD = 9000
 _PS_TAIL = 1 << 18
@@ -50,8 +51,12 @@ def judge_file(path: Path, size: int) -> tuple[State, str]:
 
 def _judge_boxes(file: BinaryIO, size: int) -> tuple[State, str]:
     boxes = mp4.top_level_boxes(file, size)
+    if not boxes:
+        return "unknown", "the first box has no length"
     last = boxes[-1]
     name = last.type.decode("latin-1")
+    if last.end > size and last.type not in _KNOWN_BOXES and {b"moov", b"mdat"} <= {box.type for box in boxes}:
+        return "complete", f"{size - last.begin + 8} bytes follow the last box"
     if last.end > size:
         return "truncated", f"box {name!r} ends at byte {last.end}, the file at {size}"
     if not any(box.type == b"moov" for box in boxes):

@@ -253,8 +253,12 @@ def _from_index(video: Video) -> PacketTable | None:
     if offsets is None or count == 0 or count != offsets.size:
         return None
     rows = np.array([(e.timestamp, e.size, e.is_keyframe, e.is_discard, e.pos) for e in entries], np.int64)
-    dts, size, key, discard, position = rows.T
-    pts = dts + offsets
+    # samples without bytes stand for dropped frames, and are not packets
+    present = rows[:, 1] > 0
+    dts, size, key, discard, position = rows[present].T
+    if size.sum() > video.size:
+        raise SourceError("damaged", f"the index lists {size.sum()} bytes of packets, the file has {video.size}")
+    pts = dts + offsets[present]
     shift = _check_index(video, pts, dts, size)
     if shift is None or (np.unique(pts[discard == 0]).size != np.count_nonzero(discard == 0)):
         return None
@@ -295,6 +299,7 @@ def _from_demuxing(video: Video) -> PacketTable:
     rows: list[tuple[int, int, int, bool, bool]] = []
     corrupt = 0
     hides = video.codec == "vp8"
+    video.rewind()
     try:
         for packet in _demux(video):
             shown = not packet.is_discard

@@ -60,7 +60,7 @@ class Run:
     targets: tuple[int, ...]
 
 
-def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[int]) -> list[Run]:
+def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[int], *, back: int = 0) -> list[Run]:
     """Cover the targets with as little decoding as possible.
 
     A target needs the packets from the key packet before it; a picture that is shown before that key packet (an open
@@ -70,6 +70,8 @@ def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[i
         packets: the packet table.
         rank: place of every packet's picture in presentation order, int64 (P,).
         targets: packets of the wanted frames.
+        back: key packets to begin earlier. A key packet of a stream that is refreshed little by little is a
+            recovery point, and nothing is shown until the recovery is done.
 
     Raises:
         SourceError: a target comes before the first key packet.
@@ -82,7 +84,7 @@ def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[i
             raise SourceError("no_key_frame", f"packet {target} comes before the first key frame")
         if place > 0 and target != keys[place] and rank[target] < rank[keys[place]]:
             place -= 1
-        run = Run(start=int(keys[place]), stop=target + 1, targets=(target,))
+        run = Run(start=int(keys[max(place - back, 0)]), stop=target + 1, targets=(target,))
         # a leading picture reaches back over the run that its key picture began
         while runs and run.start < runs[-1].stop:
             before = runs.pop()
@@ -127,7 +129,10 @@ class Decoder:
         self.errors = 0
         self.corrupt = 0
         exports = ["mvs"] * vectors + ["venc_params"] * quantisers
-        self._options = {"max_pixels": str(MAX_PIXELS)}
+        # cut pictures exactly where the stream says, not at the next aligned column
+        self._options = {"max_pixels": str(MAX_PIXELS), "flags": "+unaligned"}
+        # dav1d reads the option once, when it is opened
+        self._skips = video.codec != "av1"
         if exports:
             self._options["export_side_data"] = "+".join(exports)
         # MPEG-1 and MPEG-2 decoders attach nothing to a picture that is flushed: go on until it comes by itself
@@ -173,7 +178,8 @@ class Decoder:
             packet.opaque = (number,)
             if self._payloads is not None:
                 self._payloads[number] = bytes(packet)
-            context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
+            if self._skips:
+                context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
             for picture in self._decode(packet):
                 pending.discard(picture.packet)
                 yield picture

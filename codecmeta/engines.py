@@ -72,6 +72,9 @@ class LocalEngine:
                     yield failure(job, "timeout", f"not done after {self.timeout:g} s", time.monotonic() - begin)
                 except ProcessExpired as error:
                     yield failure(job, "crashed", _cause(error.exitcode), time.monotonic() - begin)
+                except Exception as error:
+                    # what a worker raised must not take the other jobs with it
+                    yield failure(job, "internal", f"{type(error).__name__}: {error}", time.monotonic() - begin)
 
         try:
             for job in jobs:

@@ -17,12 +17,13 @@ from codecmeta import __version__, npz
 from codecmeta.completeness import State, judge_file
 from codecmeta.container import PacketTable, Video, open_video, read_packets
 from codecmeta.decode import presentation_order
-from codecmeta.errors import BitstreamError, SourceError
+from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.feed import read_payloads
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.harvest import FrameRecord, Harvest, Harvester
 from codecmeta.meta import VideoMeta
 from codecmeta.options import MAPS, MapChoice, Options, ResidualChoice
+from codecmeta.picture import scaled_size
 from codecmeta.residual import STANDARDS
 from codecmeta.sampling import choose_frames
 from codecmeta.timeline import Timeline, from_decoder, from_pts, has_usable_pts
@@ -30,6 +31,7 @@ from codecmeta.timeline import Timeline, from_decoder, from_pts, has_usable_pts
 _SMALL_PICTURE = 288
 _DIGEST_BYTES = 1 << 20
 _UNKNOWN_QP = -128
+_MAX_REASONS = 100
 
 
 def extract(
@@ -82,6 +84,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
         )
         block: Literal[4, 8] = 4 if min(video.width, video.height) < _SMALL_PICTURE else 8
         targets = timeline.packet[chosen].tolist()
+        _check_output(video, options, len(targets), block)
         harvest = Harvester(video, packets, timeline, targets, options, block).run()
         if _identify(path) != identity:
             raise SourceError("changed_while_reading", "the file changed while it was read")
@@ -99,8 +102,8 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
             packet_dts=packets.dts,
             packet_size=packets.size,
             packet_key=packets.key,
-            frame_packet=timeline.packet[chosen].astype(np.int32),
-            frame_pts=timeline.pts[chosen],
+            frame_packet=np.array(harvest.targets, np.int32),
+            frame_pts=timeline.pts[np.isin(timeline.packet, harvest.targets)],
             frame_type=np.array([record.type for record in harvest.records], "<U1"),
             **_arrays(harvest, signals),
         )
@@ -122,6 +125,18 @@ def _identify(path: Path) -> dict[str, Any]:
     }
 
 
+def _check_output(video: Video, options: Options, frames: int, block: int) -> None:
+    """Refuse what would not fit the record, before anything is allocated."""
+    blocks = -(-video.width // block) * -(-video.height // block)
+    size = frames * blocks * 4 * (8 if options.chosen_maps else 0)
+    if options.pixels is not None:
+        wide, tall = scaled_size(video.width, video.height, short_side=options.pixels)
+        size += frames * wide * tall * 3
+    if size > npz.MAX_BYTES:
+        gib = f"{size / 2**30:.0f} GiB for {frames} frames, at most {npz.MAX_BYTES / 2**30:.0f} GiB are allowed"
+        raise UsageError(f"the record would take {gib}: choose fewer frames, or leave out pixels or maps")
+
+
 def _check_last_packet(video: Video, packets: PacketTable) -> None:
     """A raw or transport stream that was cut ends in a picture that cannot be parsed to its end (H.264)."""
     if video.codec != "h264":
@@ -141,7 +156,8 @@ def _check_last_packet(video: Video, packets: PacketTable) -> None:
 
 
 def _order(video: Video, packets: PacketTable) -> Timeline:
-    if has_usable_pts(packets):
+    reorders = bool(video.stream.codec_context.has_b_frames) and video.container.format.name in ("avi", "asf")
+    if has_usable_pts(packets, reorders=reorders):
         return from_pts(packets)
     fps = video.fps or 25.0
     base = video.stream.time_base
@@ -186,7 +202,7 @@ def _chroma(video: Video) -> str:
 
 
 def _verdict(state: State, evidence: str, packets: PacketTable, timeline: Timeline, harvest: Harvest) -> dict[str, Any]:
-    damaged = packets.corrupt + harvest.errors + harvest.corrupt > 0
+    damaged = packets.corrupt + harvest.errors + harvest.corrupt + harvest.missing > 0
     return {
         "state": "damaged" if damaged else state,
         "evidence": evidence,
@@ -198,6 +214,7 @@ def _verdict(state: State, evidence: str, packets: PacketTable, timeline: Timeli
         "pictures_decoded": harvest.decoded,
         "decode_errors": harvest.errors,
         "corrupt_pictures": harvest.corrupt,
+        "missing_frames": harvest.missing,
     }
 
 
@@ -250,7 +267,8 @@ def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harv
     elif video.codec not in STANDARDS and all(record.vectors is None for record in records):
         signals["motion"] = no_vectors
     else:
-        signals["motion"] = {"source": "decoder"}
+        unknown_vectors = [row for row, record in enumerate(records) if not record.vectors_known]
+        signals["motion"] = {"source": "decoder"} | ({"unknown_frames": unknown_vectors} if unknown_vectors else {})
     if not options.qp:
         signals["qp"] = {"absent": "not asked for"}
     elif not columns.filled("qp"):
@@ -271,9 +289,14 @@ def _residual_signal(options: Options, records: Sequence[FrameRecord]) -> dict[s
     signal: dict[str, Any] = {"source": names[0] if len(set(names)) == 1 else "mixed"}
     if signal["source"] == "mixed":
         signal["per_frame"] = names
-    reasons = {str(i): record.reasons for i, record in enumerate(records) if record.reasons}
+    reasons: dict[str, list[int]] = {}
+    for row, record in enumerate(records):
+        for name, reason in record.reasons.items():
+            reasons.setdefault(f"{name}: {reason}", []).append(row)
     if reasons:
-        signal["reasons"] = reasons
+        signal["reasons"] = [
+            {"reason": reason, "frames": rows} for reason, rows in list(reasons.items())[:_MAX_REASONS]
+        ]
     return signal
 
 

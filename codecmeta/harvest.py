@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from codecmeta import motion
 from codecmeta.carried import CarriedState, carried_energy, carry
 from codecmeta.container import PacketTable, Video
-from codecmeta.decode import Decoder, Picture, plan_runs
+from codecmeta.decode import Decoder, Picture, Run, plan_runs
 from codecmeta.errors import SourceError
 from codecmeta.feed import read_payloads
 from codecmeta.options import Options
-from codecmeta.picture import crop, to_rgb
+from codecmeta.picture import crop, to_rgb, upright
 from codecmeta.references import Decoded, ReferenceStore, in_decode_order
 from codecmeta.residual import (
     STANDARDS,
@@ -25,10 +25,14 @@ from codecmeta.residual import (
     ResidualSource,
     SourceName,
     choose_sources,
+    cuts_left_or_top,
     is_reference,
     open_source,
 )
 from codecmeta.timeline import Timeline
+
+_MOST_MISSING = 0.1
+"""Share of the sampled frames that may be without a picture."""
 
 
 @dataclass(kw_only=True)
@@ -40,6 +44,7 @@ class FrameRecord:
         source: where its residual came from, None without one.
         reasons: why earlier sources did not have it.
         vectors: its motion vectors, None where the decoder gave none.
+        vectors_known: whether none means that nothing is predicted from another picture.
         seen: it was decoded.
     """
 
@@ -47,6 +52,7 @@ class FrameRecord:
     source: SourceName | None = None
     reasons: dict[SourceName, str] = field(default_factory=dict)
     vectors: NDArray[np.int16] | None = None
+    vectors_known: bool = True
     seen: bool = False
 
 
@@ -65,6 +71,13 @@ class Columns:
             self._filled[name] = np.zeros(self._rows, np.bool_)
         self._arrays[name][row] = value
         self._filled[name][row] = True
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all other rows."""
+        if len(rows) < self._rows:
+            self._rows = len(rows)
+            self._arrays = {name: array[rows] for name, array in self._arrays.items()}
+            self._filled = {name: filled[rows] for name, filled in self._filled.items()}
 
     def filled(self, name: str) -> int:
         """How many rows of a column are set."""
@@ -88,15 +101,18 @@ class Harvest:
     """The records and arrays of the sampled frames, and what decoding them showed.
 
     Attributes:
-        records: one per target, in the order of the targets.
+        targets: packets of the frames that were read.
+        records: one per target, in their order.
         columns: the arrays of a VideoMeta that have one row per frame.
         rotation: degrees counter-clockwise for display.
         decoded: pictures that were decoded.
         errors: packets that the decoder refused.
         corrupt: pictures that it marked as corrupt.
         gaps: pictures between the targets whose residual could not be read, so that nothing of it is carried.
+        missing: targets that were left out because the decoder did not put them out.
     """
 
+    targets: Sequence[int]
     records: Sequence[FrameRecord]
     columns: Columns
     rotation: int
@@ -104,6 +120,7 @@ class Harvest:
     errors: int
     corrupt: int
     gaps: int
+    missing: int
 
 
 class Harvester:
@@ -152,20 +169,33 @@ class Harvester:
         by_predecessor = [source for source in sources if source.context == "predecessor"]
         if left and by_predecessor:
             left = self._read_pairs(by_predecessor, left)
+        missing = self._leave_out_missing() if self._decoded else 0
+        left = [target for target in left if target in self._records]
         if left and self._maps:
             record = self._records[left[0]]
             reasons = "; ".join(f"{name}: {reason}" for name, reason in record.reasons.items())
             place = self._timeline.rank[left[0]]
             raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
         return Harvest(
+            targets=list(self._records),
             records=list(self._records.values()),
             columns=self._columns,
-            rotation=self._rotation or 0,
+            rotation=self._find_rotation(),
             decoded=self._decoded,
             errors=self._errors,
             corrupt=self._corrupt,
             gaps=self._gaps,
+            missing=missing,
         )
+
+    def _find_rotation(self) -> int:
+        """The rotation; where neither the header nor a decoded picture told it, that of the first key picture."""
+        if self._rotation is None:
+            key = int(np.flatnonzero(self._packets.key)[0])
+            run = Run(start=key, stop=key + 1, targets=(key,))
+            shown = next(Decoder(self._video, self._packets).decode(run), None)
+            self._rotation = 0 if shown is None else upright(int(shown.frame.rotation))
+        return self._rotation
 
     @property
     def _decodes(self) -> bool:
@@ -187,17 +217,17 @@ class Harvester:
 
     def _read_pictures(self, sources: Sequence[ResidualSource], targets: Sequence[int]) -> list[int]:
         """Read targets with the reference pictures around them; returns those whose residual cannot be had."""
-        estimates = bool(sources) and sources[0].context == "references"
+        estimates = any(source.context == "references" for source in sources)
         decoder = Decoder(
             self._video,
             self._packets,
             vectors=self._options.motion or bool(sources),
             quantisers=self._options.qp or estimates,
             payloads=bool(sources),
-            coded_size=estimates,
+            coded_size=estimates and not cuts_left_or_top(self._video),
         )
         failed: list[int] = []
-        for run in plan_runs(self._packets, self._timeline.rank, targets):
+        for run in self._runs(targets, targets):
             store = ReferenceStore()
             pictures = decoder.decode(run)
             for picture in in_decode_order(pictures) if sources else pictures:
@@ -205,8 +235,16 @@ class Harvester:
                 self._look_at(picture, target)
                 if sources and not self._read_decoded(picture, store, sources, target=target) and target is not None:
                     failed.append(target)
-        self._account(decoder, targets)
+        self._account(decoder)
         return failed
+
+    def _runs(self, targets: Sequence[int], packets: Iterable[int]) -> Iterator[Run]:
+        """Runs that cover the packets; as long as targets are not seen, again from earlier key packets."""
+        yield from plan_runs(self._packets, self._timeline.rank, packets)
+        for back in (1, 2, 4, 8):
+            missing = [target for target in targets if not self._records[target].seen]
+            if missing:
+                yield from plan_runs(self._packets, self._timeline.rank, missing, back=back)
 
     def _read_pairs(self, sources: Sequence[ResidualSource], targets: Sequence[int]) -> list[int]:
         """Read targets with the picture shown before each; returns those whose residual cannot be had."""
@@ -218,8 +256,8 @@ class Harvester:
             self._video, self._packets, vectors=self._options.motion, quantisers=self._options.qp, payloads=True
         )
         failed: list[int] = []
-        for run in plan_runs(self._packets, self._timeline.rank, wanted | useful):
-            held: dict[int, Decoded] = {}
+        held: dict[int, Decoded] = {}
+        for run in self._runs(targets, wanted | useful):
             for picture in decoder.decode(run):
                 number = picture.packet
                 rank = int(self._timeline.rank[number])
@@ -231,16 +269,23 @@ class Harvester:
                         failed.append(number)
                 if number in useful:
                     held = {number: Decoded(picture=picture, rank=rank)}
-        self._account(decoder, targets)
+        self._account(decoder)
         return failed
 
-    def _account(self, decoder: Decoder, targets: Sequence[int]) -> None:
+    def _account(self, decoder: Decoder) -> None:
         self._errors += decoder.errors
         self._corrupt += decoder.corrupt
-        missing = [target for target in targets if not self._records[target].seen]
-        if missing:
-            first = f"{len(missing)} of {len(targets)} frames are not decoded, first frame"
+
+    def _leave_out_missing(self) -> int:
+        """Drop the frames that the decoder did not put out, if they are few: pictures without content, or damaged."""
+        missing = [target for target, r in self._records.items() if not r.seen and r.source is None]
+        if len(missing) > _MOST_MISSING * len(self._records):
+            first = f"{len(missing)} of {len(self._records)} frames are not decoded, first frame"
             raise SourceError("damaged", f"{first} {self._timeline.rank[missing[0]]}")
+        for target in missing:
+            del self._records[target]
+        self._columns.keep([row for target, row in self._row.items() if target in self._records])
+        return len(missing)
 
     def _read(self, sources: Sequence[ResidualSource], evidence: Evidence, *, target: int | None) -> Reading | None:
         """Take the residual from the first source that has it; of a target, keep it."""
@@ -286,14 +331,18 @@ class Harvester:
         self._decoded += 1
         frame = picture.frame
         if self._rotation is None:
-            self._rotation = int(frame.rotation)
+            self._rotation = upright(int(frame.rotation))
         if target is None or self._records[target].seen:
             return
         record, row = self._records[target], self._row[target]
         record.seen = True
         record.type = picture.type
         if self._options.motion:
-            record.vectors = motion.vectors(frame)
+            vectors = motion.vectors(frame)
+            # MPEG-4 decoders export zero vectors of B pictures, and nothing of a picture that is flushed
+            false = self._video.codec == "mpeg4" and picture.type == "B"
+            record.vectors = None if false else vectors
+            record.vectors_known = not false and not (picture.flushed and picture.type != "I" and vectors is None)
         if self._options.qp:
             exported = motion.quantisers(frame, self._video.width, self._video.height)
             if exported is not None:

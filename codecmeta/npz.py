@@ -130,6 +130,8 @@ def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping
     """
     target = Path(path)
     text = json.dumps(info, ensure_ascii=True, allow_nan=False, sort_keys=True)
+    if len(text) > MAX_INFO_CHARACTERS:
+        raise MetaFormatError(os.fspath(path), "info", f"has {len(text)} characters, at most {MAX_INFO_CHARACTERS} fit")
     checked = {name: _little_endian(array) for name, array in arrays.items()}
     check(os.fspath(path), dict(info), checked)
     members: dict[str, Array] = {"schema": np.array(SCHEMA, "<i4"), "info": np.array(text), **checked}
@@ -270,6 +272,8 @@ def _read_header(
         raise MetaFormatError(path, name, "is in Fortran order, C order is required")
     count = 1
     for length in shape:
+        if length < 0:
+            raise MetaFormatError(path, name, f"has shape {shape}")
         count *= length
     if header + count * dtype.itemsize != entry.file_size:
         raise MetaFormatError(path, name, f"says {shape} of {dtype}, but holds {entry.file_size - header} bytes")
@@ -321,7 +325,7 @@ def _check_headers(
     frames, packets = headers["frame_pts"][1], headers["packet_pts"][1]
     try:
         sizes = sizes_of(info, frames=frames[0] if frames else 0, packets=packets[0] if packets else 0)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MetaFormatError(path, "info", f"is incomplete or wrong ({error!r})") from error
     for name, (dtype, shape) in headers.items():
         expected = FIELDS[name].shape(sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import cast
 
 import av
@@ -9,12 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def upright(angle: int) -> int:
+    """An angle in degrees if it is a multiple of 90, else 0: pictures are turned by quarters only."""
+    return angle if angle % 90 == 0 else 0
+
+
 def crop(frame: av.VideoFrame, *, width: int, height: int) -> av.VideoFrame:
     """The top-left part of a picture, without copying its samples."""
     if (frame.width, frame.height) == (width, height):
         return frame
     graph = av.filter.Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+    )
     cut = graph.add("crop", f"{width}:{height}:0:0:exact=1")
     sink = graph.add("buffersink")
     source.link_to(cut)

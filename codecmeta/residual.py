@@ -23,6 +23,7 @@ from codecmeta.decode import Picture
 from codecmeta.energy import BlockEnergy, measure_energy
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.h264 import nal
+from codecmeta.h264.parameter_sets import read_sequence_parameters
 from codecmeta.h264.picture import PictureMoments
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.motion_field import nearest_field
@@ -154,6 +155,18 @@ def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]
     return (choice,)
 
 
+def cuts_left_or_top(video: Video) -> bool:
+    """Whether an H.264 stream's pictures begin elsewhere than at the first coded sample."""
+    if video.codec != "h264":
+        return False
+    try:
+        _, units = nal.read_extradata(bytes(video.stream.codec_context.extradata or b""))
+        crops = [read_sequence_parameters(unit.rbsp()).crop for unit in units if unit.kind == nal.SPS]
+    except BitstreamError:
+        return True
+    return any(left or top for left, _, top, _ in crops)
+
+
 def is_reference(video: Video, picture: Picture) -> bool:
     """Whether later pictures may refer to this one."""
     if video.codec != "h264":
@@ -245,9 +258,11 @@ class MotionSource:
             raise UsageError("the motion source needs the decoded picture")
         kind, vectors = evidence.picture.type, evidence.vectors
         if self.codec == "mpeg4" and kind == "B":
-            raise SourceError("no_signal", "mpeg4: the decoder exports no motion vectors of B pictures")
+            raise SourceError("no_signal", "mpeg4: the decoder exports no true motion vectors of B pictures")
         if evidence.picture.flushed and kind != "I" and vectors is None:
             raise SourceError("no_signal", f"{self.codec}: the decoder exports no motion vectors of the last picture")
+        if self.codec != "h264" and vectors is not None and ((vectors[:, 2] == 16) & (vectors[:, 3] == 8)).any():
+            raise SourceError("no_signal", f"{self.codec}: field prediction is not followed")
         frame = evidence.picture.frame
         past, future = (
             [Reference(planes=picture.planes, distance=abs(picture.rank - evidence.rank)) for picture in side]

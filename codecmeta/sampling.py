@@ -24,7 +24,7 @@ def parse_frames(spec: str | Sequence[int]) -> str | tuple[int, ...]:
             as text.
 
     Returns:
-        The specification in its shortest form; indices sorted and unique.
+        The checked specification; indices sorted and unique.
 
     Raises:
         SamplingError: it is none of these.
@@ -41,7 +41,7 @@ def parse_frames(spec: str | Sequence[int]) -> str | tuple[int, ...]:
         raise SamplingError(f"frames={spec!r}: N must be 1..{MAX_FRAMES}")
     if match := re.fullmatch(r"fps:(\d{1,6}(?:\.\d{1,9})?)", text):
         if float(match[1]) > 0:
-            return f"fps:{float(match[1]):g}"
+            return f"fps:{match[1]}"
         raise SamplingError(f"frames={spec!r}: R must be greater than 0")
     if re.fullmatch(r"\d{1,9}(,\d{1,9})*", text):
         return _indices([int(part) for part in text.split(",")])

@@ -32,10 +32,20 @@ class Timeline:
     leading: int
 
 
-def has_usable_pts(packets: PacketTable) -> bool:
-    """Whether every shown packet has a time stamp of its own."""
-    pts = packets.pts[packets.shown]
-    return bool((pts != MISSING).all()) and np.unique(pts).size == pts.size
+def has_usable_pts(packets: PacketTable, *, reorders: bool) -> bool:
+    """Whether every shown packet has a presentation time of its own.
+
+    AVI and ASF have one stamp per packet. Where libav makes both times of it, pts - dts is one constant, and a stream
+    that reorders its pictures has no presentation times.
+
+    Args:
+        packets: the packet table.
+        reorders: whether the decoder shows pictures in another order than they come in.
+    """
+    pts, dts = packets.pts[packets.shown], packets.dts[packets.shown]
+    if (pts == MISSING).any() or np.unique(pts).size != pts.size:
+        return False
+    return not (reorders and pts.size > 1 and (dts != MISSING).all() and np.unique(pts - dts).size == 1)
 
 
 def from_pts(packets: PacketTable) -> Timeline:
