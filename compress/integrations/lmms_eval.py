@@ -1,4 +1,4 @@
-"""What lmms-eval is told through its entry point: which models there are. Nothing heavy is imported before one is used."""
+"""What lmms-eval is told through its entry point: which models there are. Nothing heavy is imported before use."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -31,7 +31,13 @@ TTFT_CONTAINS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Null(Attachable):
-    """Keeps every token: what the hooks alone cost."""
+    """Keeps every token: what the hooks alone cost.
+
+    Attributes:
+        signals: none are read, so that none are measured.
+    """
+
+    signals: ClassVar[tuple[str, ...]] = ()
 
     def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
         """The identity."""

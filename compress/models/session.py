@@ -414,9 +414,14 @@ class Session:
 
 
 def _asks_for_saliency(compressor: Any) -> bool:
-    """Whether the stage before the language model reads saliency; one that is not registered may."""
+    """Whether the stage before the language model reads saliency.
+
+    A method that is not registered may say so by an attribute ``signals`` like the registry's; without one it may.
+    """
     stages = getattr(compressor, "stages", (compressor,))
     stage = next(stage for stage in stages if hasattr(stage, "before_llm"))
+    if hasattr(stage, "signals"):
+        return "saliency" in stage.signals
     kind = f"{type(stage).__module__}:{type(stage).__name__}"
     for method in METHODS.values():
         package, _, name = method.target.partition(":")
