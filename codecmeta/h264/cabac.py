@@ -13,35 +13,45 @@ from codecmeta.h264.tables import (
     DIRECT_INCREMENT,
     FIELD_8X8,
     FRAME_8X8,
-    LPS,
-    TRANSITION,
 )
 
-# codIOffset is kept with `ahead` bits of the slice data appended, so that renormalising shifts the range only
-# and data are loaded 32 bits at a time. A decision takes at most 7 bits; `refill` keeps at least 16.
+# codIRange and codIOffset are kept in the top 9 bits of 64, the offset with `ahead` more bits of the slice data below.
+# Renormalising is then a shift by the leading zeros, and data are loaded 32 bits at a time. A decision takes at most 7
+# bits; `refill` keeps at least 16.
+
+TOP = np.uint64(55)
+"""Place of the lowest bit of codIRange and codIOffset."""
 
 
 @inlined
-def decide(context, index, width, offset, ahead, engine):  # type: ignore[no-untyped-def]
+def decide(context, index, width, offset, ahead, t):  # type: ignore[no-untyped-def]
     """DecodeDecision (9.3.3.2.1) without branches: returns the bin, codIRange, codIOffset and bits ahead."""
     state = np.int64(context[index])
-    lps = np.int64(engine[LPS + ((width & 0xC0) << 1) + state])
+    lps = t.lps[np.int64(width >> np.uint64(61)) & 3, state]
     width -= lps
-    threshold = width << ahead
-    is_lps = (threshold - 1 - offset) >> 63
-    offset -= threshold & is_lps
+    is_lps = np.uint64(0) - np.uint64(offset >= width)
+    offset -= width & is_lps
     width += (lps - width) & is_lps
-    state ^= is_lps
-    context[index] = engine[TRANSITION + (state & 255)]
-    shift = np.int64(leading_zeros(np.uint64(width))) - 55
-    return state & 1, width << shift, offset, ahead - shift
+    state ^= np.int64(is_lps)
+    context[index] = t.transition[state & 255]
+    shift = leading_zeros(width)
+    return state & 1, width << shift, offset << shift, ahead - np.int64(shift)
+
+
+@inlined
+def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
+    """DecodeBypass (9.3.3.2.3) without branches: returns -1 for a bin of 1, else 0, and codIOffset."""
+    half = width >> np.uint64(1)
+    one = np.uint64(0) - np.uint64(offset >= half)
+    return np.int64(one), (offset - (half & one)) << np.uint64(1)
 
 
 @inlined
 def refill(data, offset, ahead, byte, end):  # type: ignore[no-untyped-def]
     """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
     if ahead < 16:
-        offset = (offset << 32) | np.int64(load_be64(data + min(byte, end + 8)) >> np.uint64(32))
+        word = load_be64(data + min(byte, end + 8)) >> np.uint64(32)
+        offset |= word << np.uint64(23 - ahead)
         ahead += 32
         byte += 4
     return offset, ahead, byte
@@ -50,11 +60,11 @@ def refill(data, offset, ahead, byte, end):  # type: ignore[no-untyped-def]
 @compiled
 def start_engine(s, byte):  # type: ignore[no-untyped-def]
     """Initialise the arithmetic decoding engine at a byte (9.3.1.2)."""
-    s.range = 510
-    s.offset = np.int64(load_be64(s.data + min(byte, s.end + 8)) >> np.uint64(24))
+    s.range = np.uint64(510) << TOP
+    s.offset = load_be64(s.data + min(byte, s.end + 8)) & np.uint64(0xFFFFFFFFFF000000)
     s.ahead = 31
     s.byte = byte + 5
-    if s.offset >> 31 >= 510:
+    if s.offset >= s.range:
         s.fault = faults.ARITHMETIC_START
 
 
@@ -78,33 +88,28 @@ def position(s):  # type: ignore[no-untyped-def]
 @inlined
 def decision(s, t, index):  # type: ignore[no-untyped-def]
     """Decode one bin with a context."""
-    value, s.range, offset, ahead = decide(s.context, index, s.range, s.offset, s.ahead, t.engine)
+    value, s.range, offset, ahead = decide(s.context, index, s.range, s.offset, s.ahead, t)
     s.offset, s.ahead, s.byte = refill(s.data, offset, ahead, s.byte, s.end)
     return value
 
 
 @inlined
 def bypass(s):  # type: ignore[no-untyped-def]
-    """DecodeBypass (9.3.3.2.3)."""
-    s.ahead -= 1
-    threshold = s.range << s.ahead
-    value = np.int64(s.offset >= threshold)
-    if value:
-        s.offset -= threshold
-    s.offset, s.ahead, s.byte = refill(s.data, s.offset, s.ahead, s.byte, s.end)
-    return value
+    """Decode one bin without a context."""
+    one, offset = decide_bypass(s.range, s.offset)
+    s.offset, s.ahead, s.byte = refill(s.data, offset, s.ahead - 1, s.byte, s.end)
+    return -one
 
 
 @compiled
 def terminate(s):  # type: ignore[no-untyped-def]
     """DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
-    s.range -= 2
-    if s.offset >= s.range << s.ahead:
+    s.range -= np.uint64(2) << TOP
+    if s.offset >= s.range:
         return 1
-    if s.range < 256:
-        s.range <<= 1
-        s.ahead -= 1
-        s.offset, s.ahead, s.byte = refill(s.data, s.offset, s.ahead, s.byte, s.end)
+    shift = leading_zeros(s.range)
+    s.range <<= shift
+    s.offset, s.ahead, s.byte = refill(s.data, s.offset << shift, s.ahead - np.int64(shift), s.byte, s.end)
     return 0
 
 
@@ -121,12 +126,11 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
         Coefficients found; their scan indices are in `s.place`, their levels in `s.level`.
     """
     context = s.context
-    engine = t.engine
     data, end = s.data, s.end
     width, offset, ahead, byte = s.range, s.offset, s.ahead, s.byte
     if flag >= 0:
         found, width, offset, ahead = decide(
-            context, np.int64(t.coded_block_flag[category]) + flag, width, offset, ahead, engine
+            context, np.int64(t.coded_block_flag[category]) + flag, width, offset, ahead, t
         )
         offset, ahead, byte = refill(data, offset, ahead, byte, end)
         if not found:
@@ -143,13 +147,11 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
     n = 0
     index = 0
     while index < count - 1:
-        found, width, offset, ahead = decide(
-            context, significant + t.significant[row, index], width, offset, ahead, engine
-        )
+        found, width, offset, ahead = decide(context, significant + t.significant[row, index], width, offset, ahead, t)
         if found:
             s.place[n] = first + index
             n += 1
-            found, width, offset, ahead = decide(context, last + t.last[row, index], width, offset, ahead, engine)
+            found, width, offset, ahead = decide(context, last + t.last[row, index], width, offset, ahead, t)
             if found:
                 break
         offset, ahead, byte = refill(data, offset, ahead, byte, end)
@@ -164,7 +166,7 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
     ones = 1
     above_one = 0
     for i in range(n - 1, -1, -1):
-        more, width, offset, ahead = decide(context, base + ones, width, offset, ahead, engine)
+        more, width, offset, ahead = decide(context, base + ones, width, offset, ahead, t)
         offset, ahead, byte = refill(data, offset, ahead, byte, end)
         level = 1
         if more:
@@ -173,7 +175,7 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
             ones = 0
             level = 2
             while level < 15:
-                more, width, offset, ahead = decide(context, index, width, offset, ahead, engine)
+                more, width, offset, ahead = decide(context, index, width, offset, ahead, t)
                 offset, ahead, byte = refill(data, offset, ahead, byte, end)
                 if not more:
                     break
@@ -182,31 +184,23 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
                 # suffix: Exp-Golomb of order 0 (9.3.2.3)
                 k = 0
                 while k < 24:
-                    ahead -= 1
-                    threshold = width << ahead
-                    if offset < threshold:
+                    one, offset = decide_bypass(width, offset)
+                    offset, ahead, byte = refill(data, offset, ahead - 1, byte, end)
+                    if not one:
                         break
-                    offset -= threshold
                     level += 1 << k
                     k += 1
-                    offset, ahead, byte = refill(data, offset, ahead, byte, end)
                 if k == 24:
                     s.fault = faults.LEVEL
                 while k > 0:
                     k -= 1
-                    offset, ahead, byte = refill(data, offset, ahead, byte, end)
-                    ahead -= 1
-                    threshold = width << ahead
-                    if offset >= threshold:
-                        offset -= threshold
-                        level += 1 << k
-                offset, ahead, byte = refill(data, offset, ahead, byte, end)
+                    one, offset = decide_bypass(width, offset)
+                    offset, ahead, byte = refill(data, offset, ahead - 1, byte, end)
+                    level -= one << k
         elif ones:
             ones = min(ones + 1, 4)
+        negative, offset = decide_bypass(width, offset)
         ahead -= 1
-        threshold = width << ahead
-        negative = (threshold - 1 - offset) >> 63
-        offset -= threshold & negative
         s.level[i] = (level ^ negative) - negative
     s.range = width
     s.offset, s.ahead, s.byte = refill(data, offset, ahead, byte, end)

@@ -207,6 +207,7 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
     rows, columns = energy.shape
     low, high = np.inf, -np.inf
     odd = (down and height & 1) or (across and width & 1)
+    top, top_bound = -1, -1.0
     row, column = 0, -1
     for mb in range(mbs.size):
         m = mbs[mb]
@@ -233,7 +234,18 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
                 for c in range(3):
                     total += weights[c] * (power[c, y, x] - 2.0 * means[c] * mean[c, y, x] + means[c] * means[c])
                 energy[y, x] = total
-        if _bound(m, constant, slopes) > high and _close_bound(m, samples, means, weights) > high:
+        bound = _bound(m, constant, slopes)
+        if bound > top_bound:
+            top, top_bound = mb, bound
+    if top >= 0:
+        low, high = _scan(mbs, samples, geometry, top, means, weights, energy, False, low, high)
+    for mb in range(mbs.size):
+        if top_bound <= high:
+            break
+        m = mbs[mb]
+        if m.coded[0] | m.coded[1] | m.coded[2] == 0 or _bound(m, constant, slopes) <= high:
+            continue
+        if _close_bound(m, samples, means, weights) > high:
             low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, False, low, high)
     for mb in range(mbs.size):
         # hardly ever needed: a sample that is not coded mostly has the lowest energy there can be

@@ -50,9 +50,9 @@ SLICE = np.dtype(
     [
         # why reading stopped (faults.py)
         ("fault", "i8"),
-        # arithmetic decoding engine: codIRange, codIOffset with `ahead` more bits, next byte
-        ("range", "i8"),
-        ("offset", "i8"),
+        # arithmetic decoding engine (cabac.py): codIRange, codIOffset with `ahead` more bits, next byte
+        ("range", "u8"),
+        ("offset", "u8"),
         ("ahead", "i8"),
         ("byte", "i8"),
         # bit reader; address and size in bytes of the RBSP, position of its stop bit

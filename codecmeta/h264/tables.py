@@ -10,9 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LPS, TRANSITION = 0, 512
-"""Parts of the `engine` table: rangeTabLPS and the next states, after an MPS at state, after an LPS at 255 - state."""
-
 COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 """First code table of each kind in `vlc_base`; the tables of a kind follow its number in the standard."""
 
@@ -47,7 +44,8 @@ _VLC_SIZE = 12288
 
 TABLES = np.dtype(
     [
-        ("engine", "u1", (768,)),
+        ("lps", "u8", (4, 128)),
+        ("transition", "u1", (256,)),
         ("context_init", "i1", (4, 1024, 2)),
         ("coded_block_flag", "u2", (14,)),
         ("significant_base", "u2", (2, 14)),
@@ -68,9 +66,10 @@ TABLES = np.dtype(
 )
 """Record of all tables that compiled code reads.
 
-`context_init` is ordered I, then cabac_init_idc 0..2. An entry of `vlc` is value * 32 + length, 0 for no
-codeword, or minus the place of a second table. `coded_block_pattern` is indexed by (ChromaArrayType in 0 and 3,
-Inter, codeNum). Scans are (frame, field) and give raster positions.
+`lps` is rangeTabLPS in the top 9 bits of 64, by qCodIRangeIdx and state; `transition` the next state, after an MPS at
+state, after an LPS at 255 - state. `context_init` is ordered I, then cabac_init_idc 0..2. An entry of `vlc` is
+value * 32 + length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed by
+(ChromaArrayType in 0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
 """
 
 
@@ -93,7 +92,7 @@ def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
     """Lay out the constants of `source` (the content of tables.json) as an array of one record of type `TABLES`."""
     result = np.zeros(1, TABLES)
     record = result[0]
-    _fill_engine(record["engine"], source)
+    _fill_engine(record["lps"], record["transition"], source)
     record["context_init"] = [source["cabac_context_init"][key] for key in ("I", "0", "1", "2")]
     record["coded_block_flag"] = _CODED_BLOCK_FLAG
     record["significant_base"] = _SIGNIFICANT
@@ -125,16 +124,16 @@ def tables() -> NDArray[np.void]:
     return build_tables(constants())
 
 
-def _fill_engine(engine: NDArray[np.uint8], source: dict[str, Any]) -> None:
+def _fill_engine(lps: NDArray[np.uint64], transition: NDArray[np.uint8], source: dict[str, Any]) -> None:
     # A state is pStateIdx * 2 + valMPS. Complementing it after an LPS selects the transition and the bin (9.3.3.2.1).
     for p_state, (ranges, after_lps) in enumerate(
         zip(source["rangeTabLPS"]["table"], source["transIdxLPS"]["table"], strict=True)
     ):
         for mps in (0, 1):
             state = p_state * 2 + mps
-            engine[[LPS + 128 * quarter + state for quarter in range(4)]] = ranges
-            engine[TRANSITION + state] = min(p_state + 1, 62) * 2 + mps
-            engine[TRANSITION + 255 - state] = after_lps * 2 + (mps if p_state else 1 - mps)
+            lps[:, state] = [width << 55 for width in ranges]
+            transition[state] = min(p_state + 1, 62) * 2 + mps
+            transition[255 - state] = after_lps * 2 + (mps if p_state else 1 - mps)
 
 
 def _fill_codes(vlc: NDArray[np.int16], base: NDArray[np.int64], source: dict[str, Any]) -> None:
