@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,7 +46,13 @@ def extract(
             metavar="SOURCE...", help="Files, folders, globs, @list.txt, or - for a list on standard input."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the .npz files: a/clip.mp4 becomes OUT/a/clip.mp4.npz.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the .npz files: a/clip.mp4 becomes OUT/a/clip.mp4.npz. Files found in a folder keep their "
+            "path below it, absolute paths their name; paths in lists lose only the root."
+        ),
+    ],
     frames: Annotated[
         str, typer.Option(help="uniform:N, fps:R, keyframes, all, or indices such as 0,40,80.")
     ] = "uniform:32",
@@ -59,7 +67,9 @@ def extract(
     jobs: Annotated[
         int | None, typer.Option(min=0, help="Videos at a time; 0 works in this process. Default: all cores.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds per video; 0 for no limit.")] = 900.0,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds per video, 0 for no limit; --jobs 0 has none.")
+    ] = 900.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract again what is there and fresh.")] = False,
     deflate: Annotated[bool, typer.Option("--deflate", help="Compress the .npz files: smaller, slower.")] = False,
     engine: Annotated[
@@ -71,13 +81,15 @@ def extract(
 
     A bad file never stops the run. Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
     """
-    from cli.progress import Reporter
+    from cli.progress import Reporter, compiled
     from codecmeta.batch import extract_many, usable_cores
     from codecmeta.engines import Engine, LocalEngine, RayEngine, SerialEngine
     from codecmeta.errors import UsageError
     from codecmeta.inputs import find_inputs
     from codecmeta.options import Options, parse_maps
+    from codecmeta.warmup import compile_kernels
 
+    signal.signal(signal.SIGTERM, _terminate)
     workers = usable_cores() if jobs is None else jobs
     limit = timeout or None
     chosen: Engine = LocalEngine(workers=workers, timeout=limit)
@@ -96,6 +108,9 @@ def extract(
         )
         inputs = find_inputs(sources, out=out, stdin=sys.stdin)
         with Reporter(json=json) as reporter:
+            if engine == "local" and not compiled():
+                reporter.say("compiling the decoders, once, for about a minute; later runs start at once")
+                compile_kernels()
             counts = extract_many(
                 reporter.count(inputs),
                 out,
@@ -108,6 +123,10 @@ def extract(
             reporter.finish(counts, out)
     except UsageError as error:
         _fail(2, str(error))
+    except BrokenPipeError:
+        # whoever read standard output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(1) from None
     except OSError as error:
         _fail(2, f"{out}: {error.strerror or error}")
     if counts["failed"]:
@@ -149,6 +168,11 @@ def plot(
         _fail(2, str(error))
     except OSError as error:
         _fail(2, f"{out}: {error.strerror or error}")
+
+
+def _terminate(number: int, frame: object) -> None:
+    """End like an interrupted run: workers stopped, nothing half-written."""
+    raise SystemExit(128 + number)
 
 
 def _load(path: Path) -> Any:

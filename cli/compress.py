@@ -133,8 +133,11 @@ def run(
                 print(report.to_json(), flush=True)  # noqa: T201
     if html is not None:
         page = render_page(reports, title=f"compress run: {method}, retention {job.retention:g}")
-        html.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(html, page.encode("utf-8"))
+        try:
+            html.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(html, page.encode("utf-8"))
+        except OSError as error:
+            _refuse(ConfigError(f"{html}: {error.strerror or error}"))
     if not as_json:
         _print_reports(_console(), reports)
     raise typer.Exit(int(any(report.status == "failed" for report in reports)))
@@ -349,4 +352,9 @@ def _refuse(error: Exception) -> NoReturn:
 
 def main() -> None:
     """Entry point of the script `compress`."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        sys.exit(f"compress: this needs {error.name}: pip install 'codecmeta[compress]'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -40,14 +41,18 @@ class Reporter:
 
     def __enter__(self) -> Reporter:
         self._progress.start()
-        if not compiled():
-            self._console.print("compiling the decoders, once; later runs start at once", style="dim")
         return self
+
+    def say(self, text: str) -> None:
+        """A remark beside the progress."""
+        self._console.print(text, style="dim")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
+            self._console.print("interrupted; run the same command again to do what is left")
 
     def count(self, inputs: Iterable[Input]) -> Iterator[Input]:
         """Pass the inputs on and keep the bar's total in step."""
@@ -66,12 +71,11 @@ class Reporter:
         if outcome.status == "failed":
             self._console.print(f"[red]failed[/] {source}: {escape(printable(outcome.message))} \\[{outcome.code}]")
         elif outcome.status == "done" and not self._json and not self._console.is_terminal:
-            facts = (
-                f"{outcome.frames} frames of {outcome.packets} packets in {outcome.gops} GoP{'s' * (outcome.gops != 1)}"
-            )
-            self._console.print(
-                f"done {source}: {facts}, residual {outcome.residual or 'none'}, {outcome.seconds:.1f} s"
-            )
+            counts = (("frame", outcome.frames), ("packet", outcome.packets), ("GoP", outcome.gops))
+            facts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts)
+            note = f"; {outcome.message}" if outcome.message else ""
+            residual = outcome.residual or "none"
+            self._console.print(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{escape(note)}")
 
     def finish(self, counts: Mapping[Status, int], out: Path) -> None:
         """Say what became of all inputs."""
@@ -80,8 +84,10 @@ class Reporter:
 
 
 def compiled() -> bool:
-    """Whether compiled kernels lie in numba's cache beside the package."""
+    """Whether compiled kernels lie in numba's cache: its own folder if it has one, else beside the package."""
     import codecmeta
 
+    if folder := os.environ.get("NUMBA_CACHE_DIR"):
+        return any(Path(folder).rglob("*.nbi"))
     home = Path(codecmeta.__file__).parent
-    return any((home / "h264" / "__pycache__").glob("*.nbi"))
+    return any((home / "h264" / "__pycache__").glob("*.nbi")) and any((home / "__pycache__").glob("*.nbi"))

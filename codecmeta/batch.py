@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from codecmeta import __version__, npz
 from codecmeta.engines import Engine
@@ -45,7 +45,7 @@ class Outcome:
         meta: its .npz.
         status: `done`, `kept` (was there already), or `failed`.
         code: stable word for the reason of a failure, "" otherwise.
-        message: the reason in words, "" otherwise.
+        message: the reason in words; or which maps that were asked for are not to be had; "" otherwise.
         frames: sampled frames.
         packets: packets of the stream.
         gops: its GoPs.
@@ -100,33 +100,40 @@ def extract_job(job: Job) -> Outcome:
     except OSError as error:
         code = "disk_full" if error.errno in _FULL else "output"
         return failed(code, f"cannot write {job.meta!r}: {error.strerror or error}")
-    signal = meta.info["signals"].get("innovation", {})
+    return _success(job, "done", meta.info, time.perf_counter() - begin)
+
+
+def _success(job: Job, status: Status, info: dict[str, Any], seconds: float) -> Outcome:
+    signals = {name: info["signals"][name] for name in job.options.chosen_maps}
+    absent = [f"no {name} map ({signal['absent']})" for name, signal in signals.items() if "absent" in signal]
     return Outcome(
         source=job.source,
         meta=job.meta,
-        status="done",
-        frames=len(meta.frame_pts),
-        packets=len(meta.packet_size),
-        gops=len(meta.gops),
-        residual=signal.get("source"),
-        seconds=round(time.perf_counter() - begin, 3),
+        status=status,
+        message="; ".join(absent),
+        frames=info["extraction"]["frames"],
+        packets=info["verdict"]["packets"],
+        gops=info["verdict"]["gops"],
+        residual=next((signal["source"] for signal in signals.values() if "source" in signal), None),
+        seconds=round(seconds, 3),
     )
 
 
-def is_fresh(job: Job) -> bool:
-    """Whether the .npz is there and was made from this very video, with these options, by this version."""
+def find_fresh(job: Job) -> Outcome | None:
+    """The outcome of an earlier run, if its .npz was made from this very video, with these options, by this version."""
     try:
         info = npz.read_info(job.meta)
         status = Path(job.source).stat()
         source, extraction = info["source"], info["extraction"]
-        return bool(
+        fresh = (
             source["bytes"] == status.st_size
             and source["mtime_ns"] == status.st_mtime_ns
             and extraction["digest"] == job.options.digest()
             and extraction["version"] == __version__
         )
+        return _success(job, "kept", info, 0.0) if fresh else None
     except (OSError, MetaFormatError, KeyError, TypeError, ValueError):
-        return False
+        return None
 
 
 def extract_many(
@@ -179,8 +186,8 @@ def extract_many(
                 if taken != hash(job.source):
                     message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
                     settle(_failure(job, "output", message, 0.0))
-                elif not overwrite and is_fresh(job):
-                    settle(Outcome(source=job.source, meta=job.meta, status="kept"))
+                elif not overwrite and (kept := find_fresh(job)):
+                    settle(kept)
                 else:
                     _sweep(Path(job.meta).parent)
                     yield job

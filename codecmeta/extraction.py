@@ -19,6 +19,7 @@ from codecmeta.container import PacketTable, Video, open_video, read_packets
 from codecmeta.decode import presentation_order
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.feed import read_payloads
+from codecmeta.gop import split_gops
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.harvest import FrameRecord, Harvest, Harvester
 from codecmeta.meta import VideoMeta
@@ -94,7 +95,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
             "stream": _stream(video, packets, (numerator, denominator), harvest.rotation),
             "verdict": _verdict(state, evidence, packets, timeline, harvest),
             "signals": signals,
-            "extraction": _extraction(options, block, timeline),
+            "extraction": _extraction(options, block, timeline, len(harvest.targets)),
         }
         return VideoMeta(
             info=info,
@@ -207,6 +208,7 @@ def _verdict(state: State, evidence: str, packets: PacketTable, timeline: Timeli
         "state": "damaged" if damaged else state,
         "evidence": evidence,
         "packets": int(packets.size.size),
+        "gops": len(split_gops(packets.size, packets.key)),
         "frames": int(timeline.packet.size),
         "leading": timeline.leading,
         "hidden": int(np.count_nonzero(~packets.shown)),
@@ -218,7 +220,7 @@ def _verdict(state: State, evidence: str, packets: PacketTable, timeline: Timeli
     }
 
 
-def _extraction(options: Options, block: int, timeline: Timeline) -> dict[str, Any]:
+def _extraction(options: Options, block: int, timeline: Timeline, frames: int) -> dict[str, Any]:
     warnings = []
     if timeline.synthetic:
         warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
@@ -234,6 +236,7 @@ def _extraction(options: Options, block: int, timeline: Timeline) -> dict[str, A
         },
         "options": options.describe(),
         "digest": options.digest(),
+        "frames": frames,
         "sampling": options.frames if isinstance(options.frames, str) else list(options.frames),
         "block": block,
         "pixels": options.pixels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TextIO
@@ -64,8 +64,8 @@ class Input:
     place: PurePath
 
 
-def find_inputs(sources: Iterable[str], *, out: Path, stdin: TextIO) -> Iterator[Input]:
-    """Expand SOURCE arguments, in order.
+def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO) -> Iterator[Input]:
+    """Expand SOURCE arguments, in order, once all of them are known to lead to something.
 
     Args:
         sources: files, folders (searched for videos, without following links to folders), globs, `@list.txt` with one
@@ -73,7 +73,7 @@ def find_inputs(sources: Iterable[str], *, out: Path, stdin: TextIO) -> Iterator
         out: the output folder; videos inside it are not taken.
         stdin: where `-` reads from.
 
-    Yields:
+    Returns:
         Videos. One found in a folder is placed by its path below that folder; one that was named, by its relative path
         as given, or by its bare name if the path is absolute; one from a list, by its path without the root.
 
@@ -81,21 +81,40 @@ def find_inputs(sources: Iterable[str], *, out: Path, stdin: TextIO) -> Iterator
         UsageError: a folder, list or glob does not exist or holds nothing.
     """
     for source in sources:
+        _check(source, out)
+    return _expand(sources, out, stdin)
+
+
+def _check(source: str, out: Path) -> None:
+    if source == "-":
+        return
+    if source.startswith("@") and not Path(source).exists():
+        try:
+            Path(source[1:]).open("rb").close()
+        except OSError as error:
+            raise UsageError(f"list {source[1:]!r} cannot be read ({error.strerror})") from error
+    elif Path(source).is_dir():
+        if next(_from_folder(Path(source), out), None) is None:
+            raise UsageError(f"folder {source!r} holds no file with the ending of a video")
+    elif not os.path.lexists(source) and glob.has_magic(source) and not _matches(source):
+        raise UsageError(f"nothing matches {source!r}")
+
+
+def _matches(pattern: str) -> list[str]:
+    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
+
+
+def _expand(sources: Iterable[str], out: Path, stdin: TextIO) -> Iterator[Input]:
+    for source in sources:
         if source == "-":
             yield from _from_list(stdin)
         elif source.startswith("@") and not Path(source).exists():
-            try:
-                with Path(source[1:]).open(encoding="utf-8", errors="surrogateescape") as lines:
-                    yield from _from_list(lines)
-            except OSError as error:
-                raise UsageError(f"list {source[1:]!r} cannot be read ({error.strerror})") from error
+            with Path(source[1:]).open(encoding="utf-8", errors="surrogateescape") as lines:
+                yield from _from_list(lines)
         elif Path(source).is_dir():
             yield from _from_folder(Path(source), out)
         elif not os.path.lexists(source) and glob.has_magic(source):
-            matches = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
-            if not matches:
-                raise UsageError(f"nothing matches {source!r}")
-            for match in matches:
+            for match in _matches(source):
                 if Path(match).is_dir():
                     yield from _from_folder(Path(match), out)
                 else:
@@ -123,17 +142,13 @@ def _from_list(lines: Iterable[str]) -> Iterator[Input]:
 
 def _from_folder(folder: Path, out: Path) -> Iterator[Input]:
     avoid = out.resolve()
-    found = False
     for parent, folders, files in os.walk(folder):
         here = Path(parent)
         folders[:] = sorted(name for name in folders if (here / name).resolve() != avoid)
         for name in sorted(files):
             if PurePath(name).suffix.lower() in EXTENSIONS:
-                found = True
                 path = here / name
                 yield Input(path=path, place=output_place(path.relative_to(folder)))
-    if not found:
-        raise UsageError(f"folder {str(folder)!r} holds no file with the ending of a video")
 
 
 def output_place(place: PurePath) -> PurePath:

@@ -107,7 +107,8 @@ def compress_video(
     if meta.frames is None:
         source = meta.info["source"]["name"]
         raise SignalError(
-            f"there are no cached frames to encode; run: codecmeta extract {source} --pixels 384 --overwrite"
+            "there are no cached frames to encode; "
+            f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
     watch, place = stopwatch or Stopwatch(), torch.device(device)
     sources: dict[str, str] = {"packet_size": "mean packet of the frame's GoP"}
@@ -172,7 +173,7 @@ def choose_map(meta: VideoMeta, choice: MapChoice) -> Literal["carried", "textur
         source = meta.info["source"]["name"]
         raise SignalError(
             f"there is no map {choice!r}, only {', '.join(present) or 'none'}; "
-            f"run: codecmeta extract {source} --maps {choice} --overwrite, or choose --map texture"
+            f"run: codecmeta extract PATH/{source} --out META --maps {choice} --overwrite, or choose --map texture"
         )
     return None if choice == "none" else choice
 

@@ -104,7 +104,7 @@ def test_missing_pixels_fail_that_video_and_name_the_command(
     (meta / "blind.npz").write_bytes(records["no_pixels"].read_bytes())
     result = compress("run", "--meta", meta, "--out", tmp_path / "tokens")
     assert result.exit_code == 1
-    assert "codecmeta extract cut_h264.mkv --pixels 384" in result.stdout.replace("\n", "")
+    assert "codecmeta extract PATH/cut_h264.mkv --out META --pixels 384" in result.stdout.replace("\n", "")
     assert (tmp_path / "tokens" / "shots" / "cut.mkv.safetensors").is_file()
 
 

@@ -8,13 +8,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 import pytest
 
 import codecmeta
-from codecmeta.batch import Job, Outcome, extract_job, extract_many, is_fresh
+from codecmeta.batch import Job, Outcome, extract_job, extract_many, find_fresh
 from codecmeta.engines import LocalEngine, RayEngine, SerialEngine
 from codecmeta.inputs import Input
 from codecmeta.options import Options
@@ -92,11 +92,22 @@ def test_running_again_does_only_what_is_missing_or_stale(videos: Path, tmp_path
 
 def test_another_version_is_stale(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = Job(source=str(videos / "still_h264.mp4"), meta=str(tmp_path / "a.npz"), options=LIGHT)
-    assert not is_fresh(job)
-    assert extract_job(job).status == "done"
-    assert is_fresh(job)
+    assert find_fresh(job) is None
+    done = extract_job(job)
+    assert done.status == "done"
+    kept = find_fresh(job)
+    assert kept == replace(done, status="kept", seconds=0.0)
     monkeypatch.setattr("codecmeta.batch.__version__", "999")
-    assert not is_fresh(job)
+    assert find_fresh(job) is None
+
+
+def test_a_map_that_a_codec_does_not_have_is_told(data: Path, tmp_path: Path) -> None:
+    options = Options(frames="uniform:2", pixels=None, maps=("carried",))
+    hevc = extract_job(Job(source=str(data / "pan_hevc.mp4"), meta=str(tmp_path / "a.npz"), options=options))
+    assert (hevc.status, hevc.residual) == ("done", None)
+    assert "no carried map (hevc: the decoder exports no motion vectors)" in hevc.message
+    avc = extract_job(Job(source=str(data / "still_h264.mp4"), meta=str(tmp_path / "b.npz"), options=options))
+    assert (avc.residual, avc.message) == ("bitstream", "")
 
 
 def test_two_inputs_of_one_place(videos: Path, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_bad_inputs_fail_alone_and_leave_nothing_behind(meta_folder: Path, tmp_p
     failed = {name for name, report in reports.items() if report.status == "failed"}
     assert failed == {"garbage", "cut", "empty", "blind"}
     assert "internal error" not in "".join(report.message for report in reports.values())
-    assert "codecmeta extract clip.mp4 --pixels 384" in reports["blind"].message
+    assert "codecmeta extract PATH/clip.mp4 --out META --pixels 384" in reports["blind"].message
     assert {name.split(".")[0] for name in contents(out)} == {"one", "a/two"}
 
 
