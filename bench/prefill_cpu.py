@@ -6,7 +6,7 @@ Ratios within one run: cases take turns and medians are compared, in time of thi
 is measured against the plain model:
   prefill      decoder alone, at the retained fractions of InfoMerge
   null         all tokens kept: what the hooks cost
-  compression  signals, planning and merging, as a share of the prefill time saved
+  compression  signals, planning and merging, and what saliency adds to the tower, as a share of the prefill time saved
   tower        SigLIP with half of the patches merged, projector included
 """
 
@@ -30,7 +30,7 @@ from compress.models.measure import Null
 from compress.models.prompt import prepare
 from compress.models.random_weights import ByteTokenizer, build_random
 
-FRAMES = 32
+FRAMES = 20
 GOALS = {0.5: 2.3, 0.3: 4.0, 0.15: 7.5, 0.1: 11.0, 0.05: 17.0}
 
 
@@ -126,6 +126,8 @@ def main() -> None:
         if name in ("plain", "rpm 0.5"):
             continue
         prefill, work = median(name, "prefill"), median(name, "compress")
+        if name.startswith("infomerge"):
+            work += max(0.0, median(name, "tower") - median("plain", "tower"))
         goal = GOALS.get(float(name.split()[1])) if " " in name else None
         saved = work / (plain - prefill) if goal else None
         rows.append(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from compress.errors import ConfigError, ShapeError, SignalError
+from compress.errors import ConfigError, SignalError
 from compress.methods import METHODS
 from compress.models.adapter import VideoGrid, VideoTokens, VisionRequest, VisionTap, adapt, spread
 from compress.models.decoder_merge import DecoderMerge
 from compress.models.plans import join_plans
 from compress.models.prefix import Prefix
 from compress.models.rows import RowSelection, real_places
+from compress.models.shortening import check_same, place_positions, shorten_deepstack, visual_places
 from compress.models.signals import MetaSignals, gather_signals
 from compress.plan import MergePlan
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM
@@ -38,8 +39,6 @@ Saliency = Literal["auto", "attention", "none"]
 StageTimer = Callable[[str], AbstractContextManager[None]]
 
 _ATTACHED = "_compress_attached"
-_SAME = 1e-2
-"""How far features of the same video may differ, relative to their size, when a batch holds it several times."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -298,9 +297,9 @@ class Session:
                 values[video.row, video.index[plan.keep]] = plan.apply(values[video.row, video.index])
             return selection.take(values)
 
-        positions = self._positions(kwargs.get("position_ids"), selection, real, compressions, width, device)
+        positions = place_positions(kwargs.get("position_ids"), selection, real, compressions, width, device)
         short = {**kwargs, "inputs_embeds": shorten(embeddings), "position_ids": positions}
-        short |= _shorten_deepstack(kwargs, shorten, selection)
+        short |= shorten_deepstack(kwargs, shorten, selection)
         if selection.real is not None:
             short["attention_mask"] = selection.real.to(torch.int64 if mask is None else mask.dtype)
         elif mask is not None:
@@ -308,7 +307,7 @@ class Session:
         elif kwargs.get("past_key_values") is None and not kwargs.get("use_cache"):
             # Gaps between positions would be read as several packed sequences.
             short["attention_mask"] = torch.ones(rows, selection.length, dtype=torch.int64, device=device)
-        visual, text_from = _visual_places(videos, selection, rows, width)
+        visual, text_from = visual_places(videos, selection, rows, width)
         prefix = Prefix(
             ids=ids,
             given=width,
@@ -345,7 +344,7 @@ class Session:
         compressions: list[Compression | None] = []
         for number, (video, entry) in enumerate(zip(videos, which, strict=True)):
             if entry in first:
-                _check_same(embeddings, videos[first[entry]], video)
+                check_same(embeddings, videos[first[entry]], video)
                 compressions.append(compressions[first[entry]])
                 self.results.append(self.results[first[entry]])
                 continue
@@ -389,29 +388,6 @@ class Session:
             )
         return compressions
 
-    def _positions(
-        self,
-        given: Tensor | None,
-        selection: RowSelection,
-        real: Sequence[Tensor],
-        compressions: Sequence[Compression | None],
-        width: int,
-        device: torch.device,
-    ) -> Tensor:
-        """Position ids (..., B, L) of what stays: its own, or renumbered without gaps."""
-        rows = len(selection.index)
-        if given is None:
-            given = torch.arange(width, device=device).expand(rows, width)
-        kinds = {compression.positions for compression in compressions if compression is not None}
-        if len(kinds) > 1:
-            raise ConfigError("the method gives some videos of a batch original and others contiguous positions")
-        if kinds == {"contiguous"}:
-            lengths = [selection.length] * rows if selection.real is None else selection.real.sum(dim=1).tolist()
-            selection = RowSelection.of([places[:length] for places, length in zip(real, lengths, strict=True)])
-        if given.dim() == 2:
-            return selection.take(given)
-        return torch.stack([selection.take(axis) for axis in given])
-
 
 def _asks_for_saliency(compressor: Any) -> bool:
     """Whether the stage before the language model reads saliency.
@@ -428,45 +404,3 @@ def _asks_for_saliency(compressor: Any) -> bool:
         if kind.startswith(package) and kind.endswith(f":{name}"):
             return "saliency" in method.signals
     return True
-
-
-def _check_same(embeddings: Tensor, first: VideoTokens, again: VideoTokens) -> None:
-    """Raise ShapeError unless two videos that share metadata are one."""
-    a = embeddings[first.row].index_select(0, first.index)
-    b = embeddings[again.row].index_select(0, again.index)
-    if a.shape != b.shape or bool((a - b).abs().amax() > _SAME * a.abs().amax()):
-        raise ShapeError(
-            f"rows {first.row} and {again.row} hold different videos but share one metadata; give one per video"
-        )
-
-
-def _shorten_deepstack(
-    kwargs: Mapping[str, Any], shorten: Callable[[Tensor], Tensor], selection: RowSelection
-) -> dict[str, Any]:
-    """The features that DeepStack adds after the first layers, shortened like the tokens (Qwen3-VL)."""
-    mask, planes = kwargs.get("visual_pos_masks"), kwargs.get("deepstack_visual_embeds")
-    if mask is None or planes is None:
-        return {}
-    short_mask = selection.take(mask.to(selection.index.device))
-    short_planes = []
-    for plane in planes:
-        whole = plane.new_zeros(*mask.shape, plane.shape[-1])
-        whole[mask] = plane
-        short_planes.append(shorten(whole)[short_mask])
-    return {"visual_pos_masks": short_mask, "deepstack_visual_embeds": short_planes}
-
-
-def _visual_places(
-    videos: Sequence[VideoTokens], selection: RowSelection, rows: int, width: int
-) -> tuple[list[Tensor], list[int]]:
-    """Per row, the places of visual tokens in the shortened prompt, and where the text after them begins."""
-    is_visual = torch.zeros(rows, width, dtype=torch.bool, device=selection.index.device)
-    last = [0] * rows
-    for video in videos:
-        is_visual[video.row, video.index] = True
-        last[video.row] = max(last[video.row], video.stop)
-    short = selection.take(is_visual)
-    index = selection.index if selection.real is None else selection.index.masked_fill(~selection.real, -1)
-    visual = [row.nonzero().squeeze(1) for row in short]
-    text_from = [int((index[row] < last[row]).sum()) for row in range(rows)]
-    return visual, text_from
