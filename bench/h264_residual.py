@@ -1,6 +1,6 @@
 """What the residual costs: `ResidualReader.measure` against FFmpeg's decoder and a patched one.
 
-    python bench/h264_residual.py [--repeats 5] [--clips ../shared/clips] [--peer VENV/bin/python]
+    python -m bench.h264_residual [--repeats 5] [--clips ../shared/clips] [--peer VENV/bin/python]    (from the root)
 
 Every figure is the median of interleaved repetitions of one thread's CPU time, both sides in the same run:
 
@@ -152,7 +152,7 @@ def all_frames(path: Path, repeats: int) -> dict[str, Any]:
     for _ in range(repeats):
         seconds, frames = decode_all(path)
         theirs.append(seconds)
-        ours.append(timed(lambda: [reader.measure(packet, block=8) for packet in data]))
+        ours.append(timed(lambda: sum(reader.measure(packet, block=8).ref_idc for packet in data)))
     return {
         "frames": frames,
         "kbit_per_frame": round(sum(map(len, data)) * 8 / frames / 1000, 1),

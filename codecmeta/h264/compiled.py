@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba.core import types
 from numba.core.registry import CPUDispatcher
+from numba.core.types import unliteral  # type: ignore[attr-defined]
 
 
 class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        return super().get_call_template(tuple(types.unliteral(arg) for arg in args), kws)
+        return super().get_call_template(tuple(unliteral(arg) for arg in args), kws)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -39,7 +39,7 @@ def entry(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
-def _dispatcher(function: Callable[..., Any], **options: bool) -> _Dispatcher:
+def _dispatcher(function: Callable[..., Any], **options: Any) -> _Dispatcher:
     options |= {"nopython": True, "nogil": True, "error_model": "numpy", "_nrt": False}
     return _Dispatcher(function, targetoptions=options)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from codecmeta.errors import BitstreamError
 
@@ -14,8 +14,7 @@ SLICE, PARTITION_A, PARTITION_C, IDR_SLICE, SPS, PPS = 1, 2, 4, 5, 7, 8
 _START_CODE = re.compile(rb"\x00\x00\x01")
 
 
-@dataclass(frozen=True, slots=True)
-class NalUnit:
+class NalUnit(NamedTuple):
     """One NAL unit, still with its emulation prevention bytes.
 
     Attributes:
