@@ -24,5 +24,5 @@ def test_mutated_packets_are_read_or_refused(pytestconfig: pytest.Config) -> Non
     assert report["boundscheck"]
     outcomes = report["outcomes"]
     assert outcomes["refused"] > 100
-    assert outcomes["read"] > 10
+    assert outcomes["read"] > 3
     assert outcomes["refused"] + outcomes["read"] == 400
