@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,12 +148,14 @@ def _check_last_packet(video: Video, packets: PacketTable) -> None:
     last = packets.size.size - 1
     for number, payload in read_payloads(video, packets, {int(keys[-1]), last}):
         if number != last:
-            reader.observe(payload)
+            with suppress(BitstreamError):
+                reader.observe(payload)
         else:
             try:
                 reader.measure(payload, block=8)
             except BitstreamError as error:
-                if error.unsupported is None:
+                # a packet may also hold one field of two
+                if error.unsupported is None and "field" not in str(error):
                     raise SourceError("truncated", f"the last picture is cut short: {error}") from error
 
 
