@@ -32,7 +32,7 @@ class Timeline:
     leading: int
 
 
-def has_usable_pts(packets: PacketTable, *, reorders: bool) -> bool:
+def has_usable_pts(packets: PacketTable, *, reorders: bool = False) -> bool:
     """Whether every shown packet has a presentation time of its own.
 
     AVI and ASF have one stamp per packet. Where libav makes both times of it, pts - dts is one constant, and a stream
