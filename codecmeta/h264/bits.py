@@ -111,16 +111,6 @@ def leading_zeros(typingctx, word):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), codegen
 
 
-@intrinsic
-def count_ones(typingctx, word):  # type: ignore[no-untyped-def]
-    """Number of 1 bits of a uint64."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.ctpop(args[0])
-
-    return types.uint64(types.uint64), codegen
-
-
 @inlined
 def peek(s):  # type: ignore[no-untyped-def]
     """The bits from the current position on, first bit topmost; 57 or more of the 64 are valid."""

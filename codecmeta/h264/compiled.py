@@ -45,5 +45,7 @@ def _dispatcher(function: Callable[..., Any], **options: Any) -> _Dispatcher:
 
 
 def _package_stamp() -> tuple[tuple[str, int, int], ...]:
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    here = Path(__file__).parent
+    # moments.py compiles a function of energy.py
+    sources = [*sorted(here.glob("*.py")), here.parent / "energy.py"]
     return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sources)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.energy import BlockEnergy, standardisation
-from codecmeta.h264.bits import count_ones, leading_zeros
+from codecmeta.h264.bits import leading_zeros
 from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
-from codecmeta.h264.transform import block_index, block_place
+from codecmeta.h264.transform import block_place
 from codecmeta.h264.vectors import block_extremes, block_sums
+
+_standardisation = compiled(standardisation)
 
 
 def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int) -> BlockEnergy:
@@ -35,28 +37,41 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
     v, u = sequence.subsampling
     chroma = int(sequence.chroma_format_idc != 0)
     geometry = (height, width, sequence.width_mbs, block, v - 1, u - 1, chroma)
-    sums = np.empty((16, 2), np.int64)
-    totals = measure_cells(buffers.macroblocks, buffers.samples, geometry, sums, power, mean)
-    chroma_count = -(-height // v) * -(-width // u) if chroma else 0
-    samples = (height * width, chroma_count, chroma_count)
-    channels = [standardisation(total, square, n) for (total, square), n in zip(totals, samples, strict=True)]
-    means, weights = zip(*channels, strict=True)
-    combine_cells(buffers.macroblocks, buffers.samples, geometry, power, mean, means, weights, energy, extent)
+    room = np.empty((16, 2), np.int64), np.empty((3, 256), np.int64)
+    measure(buffers.macroblocks, buffers.samples, geometry, room, power, mean, energy, extent)
     return BlockEnergy(energy=energy, power=power, mean=mean, range=extent)
 
 
 @entry
-def measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no-untyped-def]
-    """Block means of r and r² of all cells with coded blocks.
+def measure(mbs, samples, geometry, room, power, mean, energy, extent):  # type: ignore[no-untyped-def]
+    """Block means and extremes of a picture.
 
     Args:
+        mbs: array of `MACROBLOCK`.
+        samples: int16, the coded blocks.
         geometry: height and width in luma samples, width in macroblocks, cell size, chroma shifts (down, across),
             whether there is chroma.
-        sums: int64 (16, 2), room for the cells of one macroblock.
+        room: int64 (16, 2) and (3, 256), for one macroblock.
         power, mean: float32 (3, rows, columns), zero; written where something is coded.
+        energy: float32 (rows, columns), written.
+        extent: float32 (2,), written.
+    """
+    height, width, _width_mbs, _block, down, across, chroma = geometry
+    totals = _measure_cells(mbs, samples, geometry, room[0], power, mean)
+    chroma_count = (-(-height >> down)) * (-(-width >> across)) if chroma else 0
+    mean_y, weight_y = _standardisation(totals[0], totals[1], height * width)
+    mean_cb, weight_cb = _standardisation(totals[2], totals[3], chroma_count)
+    mean_cr, weight_cr = _standardisation(totals[4], totals[5], chroma_count)
+    means, weights = (mean_y, mean_cb, mean_cr), (weight_y, weight_cb, weight_cr)
+    _combine_cells(mbs, samples, geometry, room[1], power, mean, means, weights, energy, extent)
+
+
+@compiled
+def _measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no-untyped-def]
+    """Block means of r and r² of all cells with coded blocks.
 
     Returns:
-        Sum and sum of squares of each channel. Every coded macroblock gets its `peak`.
+        Sum and sum of squares of each channel in turn. Every coded macroblock gets its `peak`.
     """
     height, width, width_mbs, block, down, across, _chroma = geometry
     t0, q0, t1, q1, t2, q2 = 0, 0, 0, 0, 0, 0
@@ -82,7 +97,7 @@ def measure_cells(mbs, samples, geometry, sums, power, mean):  # type: ignore[no
             else:
                 t2 += total
                 q2 += square
-    return (t0, q0), (t1, q1), (t2, q2)
+    return t0, q0, t1, q1, t2, q2
 
 
 @compiled
@@ -156,7 +171,7 @@ def _term(r, mean, weight):  # type: ignore[no-untyped-def]
 
 @inlined
 def _bound(m, constant, slopes):  # type: ignore[no-untyped-def]
-    """No sample of the macroblock has more energy than this; see `combine_cells`."""
+    """No sample of the macroblock has more energy than this; see `_combine_cells`."""
     total = constant
     for c in range(3):
         if m.coded[c]:
@@ -181,15 +196,9 @@ def _close_bound(m, samples, means, weights):  # type: ignore[no-untyped-def]
     return total
 
 
-@entry
-def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, extent):  # type: ignore[no-untyped-def]
-    """Energy of all cells, and the extremes over all samples.
-
-    Args:
-        means, weights: of the three channels (`standardisation`).
-        energy: float32 (rows, columns), written.
-        extent: float32 (2,), written.
-    """
+@compiled
+def _combine_cells(mbs, samples, geometry, room, power, mean, means, weights, energy, extent):  # type: ignore[no-untyped-def]
+    """Energy of all cells, and the extremes over all samples."""
     height, width, width_mbs, block, down, across, _chroma = geometry
     nothing = _term(0, means[0], weights[0]) + _term(0, means[1], weights[1]) + _term(0, means[2], weights[2])
     lowest = 0.0
@@ -226,7 +235,7 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
             continue
         if odd and (y1 == rows or x1 == columns):
             # a chroma sample at an odd edge stands for fewer luma samples than the others
-            low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, True, low, high)
+            low, high = _scan(mbs, samples, geometry, room, mb, means, weights, energy, True, low, high)
             continue
         for y in range(y0, y1):
             for x in range(x0, x1):
@@ -238,7 +247,7 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
         if bound > top_bound:
             top, top_bound = mb, bound
     if top >= 0:
-        low, high = _scan(mbs, samples, geometry, top, means, weights, energy, False, low, high)
+        low, high = _scan(mbs, samples, geometry, room, top, means, weights, energy, False, low, high)
     for mb in range(mbs.size):
         if top_bound <= high:
             break
@@ -246,21 +255,23 @@ def combine_cells(mbs, samples, geometry, power, mean, means, weights, energy, e
         if m.coded[0] | m.coded[1] | m.coded[2] == 0 or _bound(m, constant, slopes) <= high:
             continue
         if _close_bound(m, samples, means, weights) > high:
-            low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, False, low, high)
+            low, high = _scan(mbs, samples, geometry, room, mb, means, weights, energy, False, low, high)
     for mb in range(mbs.size):
         # hardly ever needed: a sample that is not coded mostly has the lowest energy there can be
         if low <= lowest:
             break
-        low, high = _scan(mbs, samples, geometry, mb, means, weights, energy, False, low, high)
+        low, high = _scan(mbs, samples, geometry, room, mb, means, weights, energy, False, low, high)
     extent[0] = low
     extent[1] = high
 
 
 @compiled
-def _scan(mbs, samples, geometry, mb, means, weights, energy, store, low, high):  # type: ignore[no-untyped-def]
+def _scan(mbs, samples, geometry, room, mb, means, weights, energy, store, low, high):  # type: ignore[no-untyped-def]
     """Widen the extremes `low`, `high` by the samples of one macroblock; `store` its cells' energy as well."""
     height, width, width_mbs, block, down, across, chroma = geometry
     m = mbs[mb]
+    for plane in range(3 if chroma else 1):
+        _expand(m, samples, plane, 4 >> across if plane else 4, room)
     y0, x0 = mb // width_mbs * 16, mb % width_mbs * 16
     y1, x1 = min(y0 + 16, height), min(x0 + 16, width)
     for top in range(y0, y1, block):
@@ -269,11 +280,11 @@ def _scan(mbs, samples, geometry, mb, means, weights, energy, store, low, high):
             total = 0.0
             for y in range(top, bottom):
                 for x in range(left, right):
-                    e = _term(_sample(m, samples, 0, y - y0, x - x0, 4), means[0], weights[0])
+                    e = _term(room[0, (y - y0) * 16 + x - x0], means[0], weights[0])
                     if chroma:
-                        cy, cx = (y - y0) >> down, (x - x0) >> across
-                        e += _term(_sample(m, samples, 1, cy, cx, 4 >> across), means[1], weights[1])
-                        e += _term(_sample(m, samples, 2, cy, cx, 4 >> across), means[2], weights[2])
+                        at = ((y - y0) >> down) * (16 >> across) + ((x - x0) >> across)
+                        e += _term(room[1, at], means[1], weights[1])
+                        e += _term(room[2, at], means[2], weights[2])
                     total += e
                     low, high = min(low, e), max(high, e)
             if store:
@@ -281,12 +292,17 @@ def _scan(mbs, samples, geometry, mb, means, weights, energy, store, low, high):
     return low, high
 
 
-@inlined
-def _sample(m, samples, plane, y, x, columns):  # type: ignore[no-untyped-def]
-    """Residual at (y, x) of a plane of `columns` 4x4 blocks per row."""
-    b = block_index(x >> 2, y >> 2, columns)
+@compiled
+def _expand(m, samples, plane, columns, room):  # type: ignore[no-untyped-def]
+    """Lay out a plane of the macroblock, `columns` 4x4 blocks wide, in raster order."""
+    for i in range(256):
+        room[plane, i] = 0
+    base = np.int64(m.first[plane])
     coded = np.int64(m.coded[plane])
-    if (coded >> b) & 1:
-        before = np.int64(count_ones(np.uint64(coded & ((1 << b) - 1))))
-        return np.int64(samples[m.first[plane] + before * 16 + (y & 3) * 4 + (x & 3)])
-    return 0
+    while coded:
+        b = 63 - np.int64(leading_zeros(np.uint64(coded & -coded)))
+        coded &= coded - 1
+        x, y = block_place(b, columns)
+        for i in range(16):
+            room[plane, (y * 4 + (i >> 2)) * columns * 4 + x * 4 + (i & 3)] = samples[base + i]
+        base += 16

@@ -108,12 +108,13 @@ class Buffers:
         macroblocks: records of type `MACROBLOCK`, by macroblock address.
         samples: int16, the coded 4x4 blocks of the picture.
         used: samples in use.
+        covered: macroblocks that the slices read so far have coded.
     """
 
     def __init__(self, sequence: SequenceParameters, field: bool) -> None:
         self.count = sequence.width_mbs * sequence.height_mbs >> field
         chroma = sequence.chroma_array_type
-        self.used = 0
+        self.used = self.covered = 0
         self.macroblocks = np.zeros(self.count, MACROBLOCK)
         self.samples = np.empty(self.count * (LUMA_SAMPLES + 2 * chroma_samples.py_func(chroma)), np.int16)
 

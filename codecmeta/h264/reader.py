@@ -164,7 +164,7 @@ class ResidualReader:
         buffers = self._buffers[key]
         if key not in picture.parts:
             picture.parts[key] = buffers
-            buffers.used = 0
+            buffers.used = buffers.covered = 0
         first_mb = header.first_mb << header.mbaff
         if first_mb < picture.latest.get(key, 0):
             raise BitstreamError(
@@ -177,27 +177,27 @@ class ResidualReader:
             raise BitstreamError(
                 f"slice {index} starts at macroblock {first_mb}, the picture has {buffers.count}", slice_index=index
             )
-        self._fill_slice(header, picture, rbsp)
-        self._slice["cursor"] = buffers.used
-        data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
-        table = 0 if header.slice_type == I else 1 + header.cabac_init_idc
-        read_slice(
-            self._slice,
-            buffers.macroblocks,
-            data,
-            self._tables,
-            buffers.samples,
+        self._prepare(header, picture)
+        values = (
+            self._number,
+            picture.first_number,
             first_mb,
-            table,
+            header.slice_type,
             header.slice_qp,
+            0 if header.slice_type == I else 1 + header.cabac_init_idc,
+            *header.num_ref_idx_active,
+            header.data_position,
+            stop_bit(rbsp),
+            buffers.used,
         )
-        state = self._slice[0]
-        buffers.used = int(state["cursor"])
-        if fault := int(state["fault"]):
+        data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
+        fault, mb, covered, buffers.used = read_slice(
+            self._slice, buffers.macroblocks, data, self._tables, buffers.samples, values
+        )
+        buffers.covered += covered
+        if fault:
             raise BitstreamError(
-                f"slice {index}, macroblock {state['mb']}: {faults.MESSAGES[fault]}",
-                slice_index=index,
-                macroblock=int(state["mb"]),
+                f"slice {index}, macroblock {mb}: {faults.MESSAGES[fault]}", slice_index=index, macroblock=mb
             )
         return picture
 
@@ -218,20 +218,12 @@ class ResidualReader:
         if (header.structure == "frame") != (first.structure == "frame") or header.frame_num != first.frame_num:
             raise BitstreamError(f"slice {index} is of another picture than slice 0", slice_index=index)
 
-    def _fill_slice(self, header: SliceHeader, picture: _Picture, rbsp: bytes) -> None:
-        state = self._slice[0]
+    def _prepare(self, header: SliceHeader, picture: _Picture) -> None:
+        """Put what the parameter sets say into the slice record, unless it is there already."""
         setting = (header.parameters, picture.structure, header.colour_plane)
-        if self._setting is None or any(a is not b for a, b in zip(setting, self._setting, strict=True)):
-            self._setting = setting
-            self._fill_setting(header, picture)
-        state["bit"] = header.data_position
-        state["stop"] = stop_bit(rbsp)
-        state["number"] = self._number
-        state["first_number"] = picture.first_number
-        state["slice_type"] = header.slice_type
-        state["references"] = header.num_ref_idx_active
-
-    def _fill_setting(self, header: SliceHeader, picture: _Picture) -> None:
+        if self._setting is not None and all(a is b for a, b in zip(setting, self._setting, strict=True)):
+            return
+        self._setting = setting
         state = self._slice[0]
         pps, sps = header.parameters, picture.sequence
         state["scale4"], state["scale8"] = level_scale(pps.scaling)
@@ -254,8 +246,8 @@ class ResidualReader:
         for bottom in fields:
             for plane in range(3 if picture.sequence.separate_colour_plane else 1):
                 buffers = picture.parts.get((bottom, plane))
-                missing = 0 if buffers is None else first_uncovered(buffers.macroblocks, picture.first_number)
-                if missing >= 0:
+                if buffers is None or buffers.covered < buffers.count:
+                    missing = first_uncovered(buffers.macroblocks, picture.first_number) if buffers else 0
                     which = ("bottom field, " if bottom else "top field, ") if len(fields) == 2 else ""
                     raise BitstreamError(
                         f"the slices of the packet do not cover the picture: {which}macroblock {missing} is missing",

@@ -63,6 +63,7 @@ SLICE = np.dtype(
         ("samples", "i8"),
         ("sample_count", "i8"),
         ("cursor", "i8"),
+        ("covered", "i8"),
         ("end", "i8"),
         ("stop", "i8"),
         # from the headers
@@ -123,6 +124,7 @@ SLICE = np.dtype(
 """The slice being read. One record serves a reader for all its slices.
 
 number: see MACROBLOCK.slice; first_number: number of the picture's first slice.  chroma: ChromaArrayType.
+cursor: place of the next sample.  covered: macroblocks read so far.
 width: PicWidthInMbs; count: PicSizeInMbs.  qp_offset: QpBdOffsetY, then chroma_qp_index_offset of Cb and Cr.
 top, left: addresses of the neighbours above and left of each 4x4 row, -1 if not available; left_row: the 4x4 row there.
 first_only: all ref_idx are 0, as mb_type P_8x8ref0 says.

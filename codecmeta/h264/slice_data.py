@@ -16,20 +16,21 @@ from codecmeta.h264.views import macroblocks_at
 
 
 @entry
-def read_slice(state, mbs, data, tables, residual, first_mb, init_table, slice_qp):  # type: ignore[no-untyped-def]
+def read_slice(state, mbs, data, tables, residual, header):  # type: ignore[no-untyped-def]
     """slice_data (7.3.4): read all macroblocks of a slice.
 
     Args:
-        state: one record of type `SLICE` with the header's values set and `bit` at the slice data.
+        state: one record of type `SLICE` with the values of the parameter sets.
         mbs: array of `MACROBLOCK`, one per address.
         data: uint8, the RBSP and `PADDING` zero bytes.
         tables: one record of type `TABLES`.
-        residual: int16, the picture's samples; those of the slice are stored from `cursor` on.
-        first_mb: address of the first macroblock.
-        init_table: which of `t.context_init` to start contexts from.
-        slice_qp: SliceQPY.
+        residual: int16, the picture's samples.
+        header: integers: `number` and `first_number` of `SLICE`; address of the first macroblock; slice type;
+            SliceQPY; which of `context_init` to start from; active references of lists 0 and 1; first bit of the slice
+            data and stop bit in the RBSP; place for the first sample.
 
-    `fault` of the state tells whether, `mb` where reading stopped early.
+    Returns:
+        Fault (faults.py) and the macroblock where it came up; macroblocks read; place after the last sample.
     """
     s = state[0]
     t = tables[0]
@@ -39,7 +40,10 @@ def read_slice(state, mbs, data, tables, residual, first_mb, init_table, slice_q
     s.count = mbs.size
     s.samples = residual.ctypes.data
     s.sample_count = residual.size
+    s.number, s.first_number, first_mb, s.slice_type, slice_qp, init_table = header[:6]
+    s.references[0], s.references[1], s.bit, s.stop, s.cursor = header[6:]
     s.fault = faults.NONE
+    s.covered = 0
     s.mb = first_mb
     s.qp = slice_qp
     s.qp_changed = 0
@@ -59,6 +63,7 @@ def read_slice(state, mbs, data, tables, residual, first_mb, init_table, slice_q
         at_end = s.bit == s.stop
     if not s.fault and not at_end:
         s.fault = faults.NOT_AT_END
+    return s.fault, s.mb, s.covered, s.cursor
 
 
 @compiled
@@ -147,6 +152,7 @@ def _enter(s):  # type: ignore[no-untyped-def]
         s.fault = faults.CODED_TWICE
         return False
     mbs[s.mb].slice = s.number
+    s.covered += 1
     return True
 
 
