@@ -4,6 +4,9 @@ Per frame and channel the residual is standardised over the channel's own sample
 ``r̃_c = (r_c - mean_c) / (std_c + 1e-6)``, and ``E = Σ_c r̃_c²`` on the luma grid, each chroma sample
 standing for the luma samples it covers. A channel without variance contributes 0, so the mean of E is the
 number of channels that vary.
+
+The mean of E over a block follows from the block's means of r and r². Only its extremes need single samples, and only of
+blocks whose channels reach far enough to hold an extreme of the picture.
 """
 
 from __future__ import annotations
@@ -70,25 +73,29 @@ def measure_energy(
     Raises:
         ValueError: the planes do not fit together.
     """
-    luma = planes[0]
-    height, width = luma.shape
+    y, cb, cr = (np.ascontiguousarray(plane) for plane in planes)
+    height, width = y.shape
+    channels = 3 if cb.size else 1
+    shift_y, shift_x = _subsampling(y.shape, cb.shape) if cb.size else (0, 0)
+    if cr.shape != cb.shape:
+        raise ValueError(f"chroma planes of shapes {cb.shape} and {cr.shape} do not go together")
     rows, cols = -(-height // block), -(-width // block)
-    power = np.zeros((3, rows, cols), np.float32)
-    mean = np.zeros((3, rows, cols), np.float32)
+    moments = np.empty((channels, 2, rows, cols))
+    limits = np.empty((2, rows, cols), np.int16)
+    energy, floor, ceiling = np.zeros((3, rows, cols))
     means = np.zeros(3)
     weights = np.zeros(3)
-    shift_y = shift_x = 0
-    for channel, plane in enumerate(planes):
-        if plane.size == 0:
-            continue
-        shift_y, shift_x = _subsampling(luma.shape, plane.shape) if channel else (0, 0)
-        total, square_total = _block_moments(plane, block >> shift_y, block >> shift_x, power[channel], mean[channel])
+    for channel, plane in enumerate((y, cb, cr)[:channels]):
+        block_h, block_w = (block >> shift_y, block >> shift_x) if channel else (block, block)
+        total, square_total = _block_moments(plane, block_h, block_w, moments[channel], limits)
         means[channel], weights[channel] = standardisation(total, square_total, plane.size)
-    energy = np.zeros((rows, cols), np.float32)
-    extent = np.zeros(2, np.float32)
-    chroma = planes[1:] if planes[1].size else (luma[:0], luma[:0])
-    _block_energy(luma, chroma[0], chroma[1], shift_y, shift_x, means, weights, block, energy, extent)
-    return BlockEnergy(energy=energy, power=power, mean=mean, range=extent)
+        _add_channel(moments[channel], limits, means[channel], weights[channel], energy, floor, ceiling)
+    extent = np.empty(2, np.float32)
+    _find_extremes(y, cb, cr, (shift_y, shift_x), block, means, weights, energy, floor, ceiling, extent)
+    power = np.zeros((3, rows, cols), np.float32)
+    mean = np.zeros((3, rows, cols), np.float32)
+    power[:channels], mean[:channels] = moments[:, 0], moments[:, 1]
+    return BlockEnergy(energy=energy.astype(np.float32), power=power, mean=mean, range=extent)
 
 
 def _subsampling(luma: tuple[int, ...], chroma: tuple[int, ...]) -> tuple[int, int]:
@@ -103,53 +110,176 @@ def _subsampling(luma: tuple[int, ...], chroma: tuple[int, ...]) -> tuple[int, i
     return shifts[0], shifts[1]
 
 
+_FITS = 23170
+"""Largest residual of which eight squares fit 32 bits."""
+
+
 @nb.njit(cache=True, nogil=True)
-def _block_moments(plane, block_h, block_w, power, mean):  # type: ignore[no-untyped-def]
-    height, width = plane.shape
+def _add_line(line, sums, squares, least, most):  # type: ignore[no-untyped-def]
+    """Add a line of samples to the sums and extremes of its columns; squares may wrap around."""
+    for x in range(line.size):
+        r = line[x]
+        sums[x] = np.int32(sums[x] + np.int32(r))
+        squares[x] = np.int32(squares[x] + np.int32(np.int32(r) * np.int32(r)))
+        least[x] = min(least[x], r)
+        most[x] = max(most[x], r)
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _fold(columns, count, side, height, moments, limits, row):  # type: ignore[no-untyped-def]
+    """Block moments and extremes from those of the columns; returns the sums and the extremes of the row of blocks.
+
+    The number of columns per block, ``side``, has to be a literal for this to become vector code.
+    """
+    sums, squares, least, most = columns
+    samples = height * side
     total = np.int64(0)
     square_total = np.int64(0)
-    for row in range(power.shape[0]):
+    lowest = np.int16(32767)
+    highest = np.int16(-32768)
+    for col in range(count):
+        s = np.int32(0)
+        q = np.uint64(0)
+        low = np.int16(32767)
+        high = np.int16(-32768)
+        for k in range(side):
+            x = np.uintp(col * side + k)
+            s = np.int32(s + sums[x])
+            q += np.uint64(np.uint32(squares[x]))
+            low = min(low, least[x])
+            high = max(high, most[x])
+        moments[0, row, col] = np.int64(q) / samples
+        moments[1, row, col] = s / samples
+        limits[0, row, col] = low
+        limits[1, row, col] = high
+        total += np.int64(s)
+        square_total += np.int64(q)
+        lowest = min(lowest, low)
+        highest = max(highest, high)
+    return total, square_total, lowest, highest
+
+
+@nb.njit(cache=True, nogil=True)
+def _measure_block(plane, y0, y1, x0, x1, moments, limits, row, col):  # type: ignore[no-untyped-def]
+    """Moments and extremes of one block from its samples; returns its sums."""
+    s = np.int64(0)
+    q = np.int64(0)
+    low = np.int16(32767)
+    high = np.int16(-32768)
+    for y in range(y0, y1):
+        for x in range(x0, x1):
+            r = plane[y, x]
+            s += np.int64(r)
+            q += np.int64(r) * np.int64(r)
+            low = min(low, r)
+            high = max(high, r)
+    samples = (y1 - y0) * (x1 - x0)
+    moments[0, row, col] = q / samples
+    moments[1, row, col] = s / samples
+    limits[0, row, col] = low
+    limits[1, row, col] = high
+    return s, q
+
+
+@nb.njit(cache=True, nogil=True)
+def _block_moments(plane, block_h, block_w, moments, limits):  # type: ignore[no-untyped-def]
+    """Means of r² and r and extremes of r of each block; returns the sums of r and r² over the plane."""
+    height, width = plane.shape
+    sums = np.empty(width, np.int32)
+    squares = np.empty(width, np.int32)
+    least = np.empty(width, np.int16)
+    most = np.empty(width, np.int16)
+    columns = (sums, squares, least, most)
+    whole = width // block_w
+    total = np.int64(0)
+    square_total = np.int64(0)
+    for row in range(moments.shape[1]):
         y0, y1 = row * block_h, min(row * block_h + block_h, height)
-        for col in range(power.shape[1]):
-            x0, x1 = col * block_w, min(col * block_w + block_w, width)
-            s = np.int64(0)
-            q = np.int64(0)
-            for y in range(y0, y1):
-                for x in range(x0, x1):
-                    r = np.int64(plane[y, x])
-                    s += r
-                    q += r * r
-            n = (y1 - y0) * (x1 - x0)
-            power[row, col] = q / n
-            mean[row, col] = s / n
-            total += s
-            square_total += q
+        sums[:] = 0
+        squares[:] = 0
+        least[:] = 32767
+        most[:] = -32768
+        for y in range(y0, y1):
+            _add_line(plane[y], sums, squares, least, most)
+        if block_w == 8:
+            s, q, low, high = _fold(columns, whole, 8, y1 - y0, moments, limits, row)
+        elif block_w == 4:
+            s, q, low, high = _fold(columns, whole, 4, y1 - y0, moments, limits, row)
+        else:
+            s, q, low, high = _fold(columns, whole, 2, y1 - y0, moments, limits, row)
+        first = whole
+        if low < -_FITS or high > _FITS:
+            first, s, q = 0, 0, 0
+        for col in range(first, moments.shape[2]):
+            right = min(col * block_w + block_w, width)
+            part, square_part = _measure_block(plane, y0, y1, col * block_w, right, moments, limits, row, col)
+            s += part
+            q += square_part
+        total += s
+        square_total += q
     return total, square_total
 
 
+@nb.njit(cache=True, nogil=True, inline="always")
+def _term(r, mean, weight):  # type: ignore[no-untyped-def]
+    d = r - mean
+    return weight * d * d
+
+
 @nb.njit(cache=True, nogil=True)
-def _block_energy(luma, cb, cr, shift_y, shift_x, means, weights, block, energy, extent):  # type: ignore[no-untyped-def]
-    height, width = luma.shape
-    has_chroma = cb.size > 0
+def _add_channel(moments, limits, mean, weight, energy, floor, ceiling):  # type: ignore[no-untyped-def]
+    """Add a channel's part to the mean of E of each block, and to the least and the most that a sample may have."""
+    nearest = np.rint(mean)
+    for row in range(energy.shape[0]):
+        for col in range(energy.shape[1]):
+            power, average = moments[0, row, col], moments[1, row, col]
+            low, high = np.float64(limits[0, row, col]), np.float64(limits[1, row, col])
+            energy[row, col] += weight * max(power - 2.0 * average * mean + mean * mean, 0.0)
+            floor[row, col] += _term(min(max(nearest, low), high), mean, weight)
+            ceiling[row, col] += max(_term(low, mean, weight), _term(high, mean, weight))
+
+
+@nb.njit(cache=True, nogil=True)
+def _scan(planes, shifts, block, row, col, means, weights):  # type: ignore[no-untyped-def]
+    """Mean, smallest and largest E of the samples of one block."""
+    luma, cb, cr = planes
+    shift_y, shift_x = shifts
+    bottom, right = min(row * block + block, luma.shape[0]), min(col * block + block, luma.shape[1])
+    total = 0.0
     low = np.inf
     high = -np.inf
-    for row in range(energy.shape[0]):
-        y0, y1 = row * block, min(row * block + block, height)
-        for col in range(energy.shape[1]):
-            x0, x1 = col * block, min(col * block + block, width)
-            s = 0.0
-            for y in range(y0, y1):
-                for x in range(x0, x1):
-                    d = luma[y, x] - means[0]
-                    e = weights[0] * d * d
-                    if has_chroma:
-                        d = cb[y >> shift_y, x >> shift_x] - means[1]
-                        e += weights[1] * d * d
-                        d = cr[y >> shift_y, x >> shift_x] - means[2]
-                        e += weights[2] * d * d
-                    s += e
-                    low = min(low, e)
-                    high = max(high, e)
-            energy[row, col] = s / ((y1 - y0) * (x1 - x0))
+    for y in range(row * block, bottom):
+        for x in range(col * block, right):
+            e = _term(luma[y, x], means[0], weights[0])
+            if cb.size:
+                e += _term(cb[y >> shift_y, x >> shift_x], means[1], weights[1])
+                e += _term(cr[y >> shift_y, x >> shift_x], means[2], weights[2])
+            total += e
+            low = min(low, e)
+            high = max(high, e)
+    return total / ((bottom - row * block) * (right - col * block)), low, high
+
+
+@nb.njit(cache=True, nogil=True)
+def _find_extremes(luma, cb, cr, shifts, block, means, weights, energy, floor, ceiling, extent):  # type: ignore[no-untyped-def]
+    """Smallest and largest E of the picture, from the samples of the blocks that may have it.
+
+    A chroma sample at an odd edge stands for fewer luma samples than the others, so that blocks there get their mean
+    from the samples, too.
+    """
+    planes = (luma, cb, cr)
+    rows, cols = energy.shape
+    last_row = rows - 1 if cb.size and shifts[0] and luma.shape[0] & 1 else rows
+    last_col = cols - 1 if cb.size and shifts[1] and luma.shape[1] & 1 else cols
+    top = np.argmax(ceiling)
+    _, low, high = _scan(planes, shifts, block, top // cols, top % cols, means, weights)
+    for row in range(rows):
+        for col in range(cols):
+            odd = row == last_row or col == last_col
+            if odd or floor[row, col] < low or ceiling[row, col] > high:
+                mean, least, most = _scan(planes, shifts, block, row, col, means, weights)
+                low, high = min(low, least), max(high, most)
+                if odd:
+                    energy[row, col] = mean
     extent[0] = low
     extent[1] = high
