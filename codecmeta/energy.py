@@ -5,8 +5,8 @@ Per frame and channel the residual is standardised over the channel's own sample
 standing for the luma samples it covers. A channel without variance contributes 0, so the mean of E is the
 number of channels that vary.
 
-The mean of E over a block follows from the block's means of r and r². Only its extremes need single samples, and only of
-blocks whose channels reach far enough to hold an extreme of the picture.
+The mean of E over a block follows from the block's means of r and r². Only the extremes of the picture need single
+samples, and only those of blocks whose channels reach far enough.
 """
 
 from __future__ import annotations

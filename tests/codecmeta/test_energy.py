@@ -13,13 +13,14 @@ Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
 
 def pixel_energy(planes: Planes) -> NDArray[np.float64]:
     """E on the luma grid of 4:2:0 planes."""
-    total = np.zeros(planes[0].shape)
+    height, width = planes[0].shape
+    total = np.zeros((height, width))
     for plane in planes:
         values = plane.astype(np.float64)
         squared = ((values - values.mean()) / (values.std() + 1e-6)) ** 2
         step = round(planes[0].shape[1] / plane.shape[1])
         repeated = np.repeat(np.repeat(squared, step, axis=0), step, axis=1)
-        total += repeated[: total.shape[0], : total.shape[1]]
+        total += repeated[:height, :width]
     return total
 
 
