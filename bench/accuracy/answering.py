@@ -1,0 +1,300 @@
+"""All questions about a clip, answered over one shortened prompt.
+
+A question comes behind the video, so that before the language model no visual token depends on it: the video's part
+of the prompt is prefilled once, and the questions lie side by side behind it, each seeing that part and itself, at the
+positions that it would have alone. A method that merges inside the language model by the question's attention needs
+the whole prompt of every question; those go through as one batch, padded on the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.accuracy.questions import Question
+from bench.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
+from codecmeta import VideoMeta
+from compress.flops import LanguageModel
+from compress.models.adapter import Adapter, adapt
+from compress.models.prompt import Tokenizer, take_clip
+from compress.models.session import Session
+from compress.models.timing import StageTimer
+from compress.stage import InsideLLM
+from compress.video import MapChoice
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sheet:
+    """Questions about a clip as a model takes them.
+
+    Attributes:
+        video: ids up to the end of the video's placeholders.
+        texts: ids that follow, per question, the last one being that behind which the answer comes.
+        options: ids of the words among which the answer is, per question.
+        answers: id of the right one, per question.
+        families: of the questions.
+    """
+
+    video: tuple[int, ...]
+    texts: tuple[tuple[int, ...], ...]
+    options: tuple[tuple[int, ...], ...]
+    answers: tuple[int, ...]
+    families: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Account:
+    """What became of a clip's visual tokens.
+
+    Attributes:
+        tokens_in: of the prompt.
+        tokens_out: those that entered the language model.
+        tokens_inner: those behind the merge inside it, mean over the questions; as tokens_out without one.
+        patches: share of the patches that the tower saw.
+        macs: multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-16).
+        seconds: of planning and merging before the language model.
+    """
+
+    tokens_in: int
+    tokens_out: int
+    tokens_inner: float
+    patches: float
+    macs: float
+    seconds: float
+
+
+class Examinee:
+    """A model that is asked about clips.
+
+    Attributes:
+        model: a supported model with one video per prompt.
+        tokenizer: its own.
+        adapter: what knows the model.
+    """
+
+    def __init__(self, model: Any, tokenizer: Tokenizer) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.adapter: Adapter = adapt(model)
+        self._weight = next(model.parameters())
+        self._ids: dict[str, int] = {}
+
+    def write_sheet(self, meta: VideoMeta, questions: Sequence[Question]) -> Sheet:
+        """Questions as ids, in the model's own prompt (as `compress.models.prompt.prepare`).
+
+        Raises:
+            ValueError: a word among which the answer is chosen is not one id.
+        """
+        clip = take_clip(meta)
+        (run,) = self.adapter.encode_pixels(clip).runs
+        before: list[int] = []
+        texts = []
+        for question in questions:
+            pieces = self.adapter.write_prompt(question.text, clip)
+            split = pieces.index(None)
+            before = self._encode(pieces[:split])
+            texts.append(tuple(self._encode(pieces[split + 1 :])))
+        return Sheet(
+            video=(*before, *[self.adapter.config.video_token_id] * run),
+            texts=tuple(texts),
+            options=tuple(tuple(map(self._word, question.options)) for question in questions),
+            answers=tuple(self._word(question.answer) for question in questions),
+            families=tuple(question.family for question in questions),
+        )
+
+    @torch.inference_mode()
+    def look(self, meta: VideoMeta) -> TowerMemory:
+        """The clip's pixels, ready for the tower."""
+        pixels = self.adapter.encode_pixels(take_clip(meta)).tensors["pixel_values_videos"]
+        return TowerMemory(self.adapter, pixels.to(self._weight.device, self._weight.dtype))
+
+    @torch.inference_mode()
+    def answer_plain(
+        self,
+        sheet: Sheet,
+        memory: TowerMemory,
+        *,
+        alter: Callable[[TowerOutput], TowerOutput] | None = None,
+        blind: bool = False,
+    ) -> NDArray[np.float32]:
+        """Logits of the answers without a compressor.
+
+        Args:
+            sheet: the questions.
+            memory: of the clip.
+            alter: what to do to the visual tokens first.
+            blind: hide them from the newline behind them and from the questions.
+
+        Returns:
+            float32 (questions, words).
+        """
+        hidden = [token == self.adapter.config.video_token_id for token in sheet.video]
+        hidden[len(sheet.video) - 1 - hidden[::-1].index(True)] = False  # the newline, which is a placeholder too
+        return self._answer_prefix(sheet, memory, plain_model(self.adapter, memory, alter), hidden if blind else None)
+
+    @torch.inference_mode()
+    def answer_compressed(
+        self, sheet: Sheet, memory: TowerMemory, meta: VideoMeta, compressor: Any, *, map: MapChoice = "auto"
+    ) -> tuple[NDArray[np.float32], Account]:
+        """Logits of the answers over tokens that a compressor has shortened, through ``compressor.attach``.
+
+        Args:
+            sheet: the questions.
+            memory: of the clip.
+            meta: its metadata.
+            compressor: a method or pipeline.
+            map: where the density of patches comes from.
+
+        Returns:
+            float32 (questions, words), and what became of the tokens.
+        """
+        session = with_memory(compressor.attach(self.model, meta, map=map), memory)
+        timer = StageTimer(self._weight.device)
+        session.timer = timer.stage
+        if isinstance(compressor, InsideLLM):
+            logits = self._answer_prompts(sheet, memory, session)
+        else:
+            logits = self._answer_prefix(sheet, memory, session, None)
+        return logits, self._settle(session, timer.read())
+
+    def _answer_prefix(
+        self,
+        sheet: Sheet,
+        memory: TowerMemory,
+        attached: AbstractContextManager[Session | None],
+        hidden: Sequence[bool] | None,
+    ) -> NDArray[np.float32]:
+        """Prefill the video's part with hooks in place; ask behind it without, since nothing is left to shorten."""
+        device = self._weight.device
+        video = torch.tensor([sheet.video], device=device)
+        options: dict[str, Any] = {}
+        if hidden is not None:
+            seen = ~torch.tensor(hidden, device=device)
+            options["attention_mask"] = _causal(len(seen), device) & (seen | _diagonal(len(seen), device))
+        with attached as session:
+            output = self.model(
+                input_ids=video, pixel_values_videos=memory.pixels, use_cache=True, logits_to_keep=1, **options
+            )
+            compression = session.results[0].before_llm if session is not None else None
+        cache = output.past_key_values
+        past = cache.get_seq_length()
+        contiguous = compression is not None and compression.positions == "contiguous"
+        start = past if contiguous else len(sheet.video)
+        packed = pack(sheet.texts, past=past, start=start, device=device)
+        if hidden is not None:
+            packed.mask[..., :past] &= seen
+        output = self.model(
+            input_ids=packed.ids,
+            past_key_values=cache,
+            position_ids=packed.positions,
+            attention_mask=packed.mask,
+            logits_to_keep=packed.last,
+        )
+        logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
+        return logits
+
+    def _answer_prompts(self, sheet: Sheet, memory: TowerMemory, session: Session) -> NDArray[np.float32]:
+        longest = max(map(len, sheet.texts))
+        rows = [[0] * (longest - len(text)) + [*sheet.video, *text] for text in sheet.texts]
+        device = self._weight.device
+        ids = torch.tensor(rows, device=device)
+        lengths = torch.tensor([len(text) for text in sheet.texts], device=device)
+        position = torch.arange(ids.shape[1], device=device) - (longest - lengths[:, None])
+        with session:
+            output = self.model(
+                input_ids=ids,
+                attention_mask=(position >= 0).long(),
+                position_ids=position.clamp_min(0),
+                pixel_values_videos=memory.pixels.expand(len(rows), -1, -1, -1, -1),
+                use_cache=False,
+                logits_to_keep=1,
+            )
+        logits: NDArray[np.float32] = output.logits[:, 0].float().cpu().numpy()
+        return logits
+
+    def _settle(self, session: Session, seconds: Mapping[str, float]) -> Account:
+        result = session.results[0]
+        inner = [one.achieved for one in session.inside] or [result.tokens_out]
+        text = self.model.config.text_config
+        size = LanguageModel(
+            layers=text.num_hidden_layers,
+            width=text.hidden_size,
+            mlp_width=text.intermediate_size,
+            heads=text.num_attention_heads,
+            kv_heads=text.num_key_value_heads,
+        )
+        merge_layer = session.compressor.merge_layer if session.inside else None
+        return Account(
+            tokens_in=result.tokens_in,
+            tokens_out=result.tokens_out,
+            tokens_inner=float(np.mean(inner)),
+            patches=1.0 if result.before_encoder is None else result.before_encoder.plan.retention,
+            macs=float(size.prefill(result.tokens_out, merge_layer=merge_layer, tokens_after=inner[0])),
+            seconds=seconds.get("compress", 0.0) + seconds.get("rpm", 0.0),
+        )
+
+    def _encode(self, pieces: Sequence[str | None]) -> list[int]:
+        return [token for piece in pieces if piece for token in self.tokenizer.encode(piece, add_special_tokens=False)]
+
+    def _word(self, word: str) -> int:
+        if word not in self._ids:
+            ids = self.tokenizer.encode(word, add_special_tokens=False)
+            if len(ids) != 1:
+                raise ValueError(f"the answer {word!r} is {len(ids)} tokens; answers are scored as one")
+            self._ids[word] = ids[0]
+        return self._ids[word]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """Questions side by side behind a cache.
+
+    Attributes:
+        ids: int64 (1, S).
+        positions: int64 (1, S), beginning anew with each question.
+        mask: bool (1, 1, S, past + S): a question sees the cache and itself.
+        last: int64 (questions,), places whose logits are the answers.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor
+    last: Tensor
+
+
+def pack(texts: Sequence[Sequence[int]], *, past: int, start: int, device: torch.device) -> Packed:
+    """Lay questions behind a cache of ``past`` entries, each from position ``start`` on."""
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    owner = torch.repeat_interleave(torch.arange(len(texts), device=device), lengths)
+    stops = lengths.cumsum(0)
+    place = torch.arange(len(owner), device=device) - (stops - lengths)[owner]
+    own = (owner[:, None] == owner) & (place[:, None] >= place)
+    mask = torch.cat((torch.ones(len(owner), past, dtype=torch.bool, device=device), own), dim=1)
+    return Packed(
+        ids=torch.tensor([[token for text in texts for token in text]], device=device),
+        positions=(start + place)[None],
+        mask=mask[None, None],
+        last=stops - 1,
+    )
+
+
+def mark(sheet: Sheet, logits: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which questions are answered rightly, bool (questions,): among their options, and among all words."""
+    choices = [options[int(np.argmax(row[list(options)]))] for options, row in zip(sheet.options, logits, strict=True)]
+    answers = np.array(sheet.answers)
+    return np.array(choices) == answers, logits.argmax(axis=1) == answers
+
+
+def _causal(length: int, device: torch.device) -> Tensor:
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
+
+
+def _diagonal(length: int, device: torch.device) -> Tensor:
+    return torch.eye(length, dtype=torch.bool, device=device)

@@ -1,0 +1,95 @@
+"""Clips of a split on disk: rendered and extracted once, then read again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import codecmeta
+from bench.accuracy import drawing, labels, questions, scene, world
+from bench.accuracy.labels import Labels, label
+from bench.accuracy.questions import Question, ask
+from bench.accuracy.scene import SAMPLED, Split, make_scene
+from bench.accuracy.world import encode
+from codecmeta import VideoMeta
+
+FRAMES: Final = f"uniform:{SAMPLED}"
+"""How frames are sampled; the questions of a clip are those that these frames can answer."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """A clip of the benchmark.
+
+    Attributes:
+        split: what it belongs to.
+        seed: its number there.
+        meta: what `codecmeta.extract` found in the file.
+        labels: what the cells of the sampled frames show.
+        questions: about those frames.
+    """
+
+    split: Split
+    seed: int
+    meta: VideoMeta
+    labels: Labels
+    questions: tuple[Question, ...]
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.split}/{self.seed}"
+
+
+def default_cache() -> Path:
+    """``$XDG_CACHE_HOME/codecmeta/accuracy``, or the same below ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codecmeta" / "accuracy"
+
+
+def digest_world() -> str:
+    """Twelve hexadecimal digits over the sources that decide what a clip shows and what is asked."""
+    digest = hashlib.sha256()
+    for module in (scene, drawing, world, labels, questions):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def open_clip(cache: Path, split: Split, seed: int) -> Clip:
+    """A clip, rendered and extracted unless its .npz is there already.
+
+    Files lie in a folder named after the generator's sources, so that a changed world is rendered anew.
+
+    Args:
+        cache: root of the cache.
+        split: which scenes.
+        seed: which of them.
+
+    Raises:
+        CodecMetaError: the clip cannot be extracted, or its .npz read.
+        ValueError: the extracted frames are not those that the questions are about.
+    """
+    made = make_scene(seed, split=split)
+    stem = cache / f"world-{digest_world()}" / split / f"{seed:06d}.mp4"
+    record = stem.with_name(f"{stem.name}.npz")
+    if not record.exists():
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        part = stem.with_name(f"{seed:06d}.part{os.getpid()}.mp4")
+        part.write_bytes(encode(made))
+        part.rename(stem)
+        codecmeta.extract(stem, frames=FRAMES).save(record)
+    meta = codecmeta.load(record)
+    frames = sampled_frames(meta)
+    if not np.array_equal(frames, made.sampled):
+        raise ValueError(f"{record}: {FRAMES} chose frames {frames.tolist()}, questions ask of {made.sampled.tolist()}")
+    return Clip(split=split, seed=seed, meta=meta, labels=label(made, frames), questions=tuple(ask(made, frames)))
+
+
+def sampled_frames(meta: VideoMeta) -> NDArray[np.int64]:
+    """int64 (T,): presentation indices of the sampled frames."""
+    return np.searchsorted(np.sort(meta.packet_pts), meta.frame_pts).astype(np.int64)

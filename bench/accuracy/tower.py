@@ -1,0 +1,153 @@
+"""What the vision tower makes of a clip, computed once and given to the model again as often as it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from compress.errors import ConfigError
+from compress.models.adapter import Adapter, VideoGrid, VisionRequest, VisionTap
+from compress.models.session import Session
+from compress.plan import MergePlan
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TowerOutput:
+    """A clip behind tower, projector and pooling.
+
+    Attributes:
+        features: (1, T * N + 1, D), the tokens in order and the newline.
+        saliency: (T, N), attention received in the tower.
+        patches: share of the patches that the tower saw.
+    """
+
+    features: Tensor
+    saliency: Tensor
+    patches: float = 1.0
+
+
+class TowerMemory:
+    """The tower's outputs for one clip, by the plan that merged its patches.
+
+    Attributes:
+        pixels: (1, T, 3, height, width), what the model takes.
+    """
+
+    def __init__(self, adapter: Adapter, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self._adapter = adapter
+        self._outputs: dict[tuple[bytes, ...] | None, TowerOutput] = {}
+
+    @property
+    def frames(self) -> int:
+        """T."""
+        return self.pixels.shape[1]
+
+    def recall(self, plan: MergePlan | None = None) -> TowerOutput:
+        """The output with patches merged by a plan; the tower runs when it is asked for the first time."""
+        key = None if plan is None else tuple(one.cpu().numpy().tobytes() for one in (plan.keep, plan.crow, plan.col))
+        if key not in self._outputs:
+            self._outputs[key] = self._run(plan)
+        return self._outputs[key]
+
+    def _run(self, plan: MergePlan | None) -> TowerOutput:
+        request = VisionRequest(
+            frames=[self.frames],
+            plan_patches=None if plan is None else lambda grids: plan,
+            saliency=True,
+            head=None,
+        )
+        core: Any = self._adapter.core
+        with ExitStack() as hooks:
+            tap = self._adapter.install(hooks, request)
+            # The method of the class: this runs while the model's own is replaced.
+            output = type(core).get_video_features(core, self.pixels, return_dict=True)
+        (saliency,) = tap.saliency
+        return TowerOutput(
+            features=output.pooler_output, saliency=saliency, patches=1.0 if plan is None else plan.retention
+        )
+
+
+class RecordedAdapter:
+    """An adapter whose model sees a `TowerMemory` in place of its tower; all else is as before.
+
+    Args:
+        adapter: of the model.
+        memory: of the clip that is going to be asked about.
+        alter: applied to what the memory recalls, for controls.
+    """
+
+    def __init__(
+        self, adapter: Adapter, memory: TowerMemory, alter: Callable[[TowerOutput], TowerOutput] | None = None
+    ) -> None:
+        self._adapter = adapter
+        self._memory = memory
+        self._alter = alter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    def install(self, hooks: ExitStack, request: VisionRequest) -> VisionTap:
+        """Put the memory in place of ``core.get_video_features``; leaving the stack takes it away.
+
+        Raises:
+            ConfigError: a pooling head is asked for, which is not recorded.
+        """
+        if request.head is not None:
+            raise ConfigError("the recorded tower has no pooling head; run the model itself with one")
+        core, memory, adapter = self._adapter.core, self._memory, self._adapter
+        tap = _RecordedTap(frames=memory.frames, grid=adapter.patch_grid)  # type: ignore[attr-defined]
+
+        def recall(pixel_values_videos: Tensor, **options: Any) -> BaseModelOutputWithPooling:
+            plan = None if request.plan_patches is None else request.plan_patches(tap.grids)
+            output = memory.recall(plan)
+            output = output if self._alter is None else self._alter(output)
+            tap.planned = plan is not None
+            tap.saliency = [output.saliency] if request.saliency else []
+            rows = pixel_values_videos.shape[0]
+            return BaseModelOutputWithPooling(pooler_output=output.features.expand(rows, -1, -1))
+
+        core.get_video_features = recall
+        hooks.callback(delattr, core, "get_video_features")
+        return tap
+
+
+class _RecordedTap:
+    """See `compress.models.adapter.VisionTap`."""
+
+    def __init__(self, *, frames: int, grid: tuple[int, int]) -> None:
+        self._grid: VideoGrid = (frames, *grid)
+        self.frame_features: list[Tensor] = []
+        self.reset()
+
+    def split(self, frames: Sequence[int]) -> None:
+        """There is one video, and its frames are known."""
+
+    def reset(self) -> None:
+        """Forget: a new prompt begins."""
+        self.grids: list[VideoGrid] = [self._grid]
+        self.saliency: list[Tensor] = []
+        self.planned = False
+
+
+@contextmanager
+def plain_model(
+    adapter: Adapter, memory: TowerMemory, alter: Callable[[TowerOutput], TowerOutput] | None = None
+) -> Iterator[None]:
+    """The model without a compressor, its tower replaced by a memory."""
+    request = VisionRequest(frames=[memory.frames], plan_patches=None, saliency=False, head=None)
+    with ExitStack() as hooks:
+        RecordedAdapter(adapter, memory, alter).install(hooks, request)
+        yield
+
+
+def with_memory(session: Session, memory: TowerMemory) -> Session:
+    """A session, not entered yet, with its tower replaced by a memory."""
+    session.adapter = RecordedAdapter(session.adapter, memory)
+    return session
