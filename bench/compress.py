@@ -1,9 +1,11 @@
 """Time of MeToM's BTM and of InfoMerge: against loops, against the prefill they save, and over the length of a video.
 
-    python -m bench.compress [--growth] [--repeats 5]        (from the root; as a script it would shadow the package)
+    python -m bench.compress [--device cpu|cuda] [--growth] [--repeats 5]
 
-Everything is measured in one run, interleaved, medians. Results go to bench/results/compress.json, the growth plot to
-docs/compress_growth.png. On a CUDA device the same stages are timed with events, and kernel launches are counted.
+(From the root; as a script it would shadow the package.) Everything is measured in one run, interleaved, medians.
+Results go to bench/results/compress.json, in which the rows of other devices stay; the growth plot goes to
+docs/compress_growth.png. On a CUDA device the same stages are timed with events, and kernel launches, copies and waits
+are counted.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,11 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compress.budget import allocate
+from bench.compress_loops import loop_btm, loop_infomerge
 from compress.flops import LanguageModel
 from compress.infomerge import InfoMerge
 from compress.metom import BTM
-from compress.ops.similarity import unit
 from compress.stage import Signals
 
 # By name: a package exports the class of the same name as its module.
@@ -41,6 +41,9 @@ infomerge_module = importlib.import_module("compress.infomerge.infomerge")
 ROOT = Path(__file__).resolve().parent.parent
 RETENTION = 0.1
 SHAPES = ((32, 196, 3584), (64, 169, 3584))
+GPU_GOAL = 0.002
+"""Seconds on an accelerator of the class of an H200."""
+
 GROWTH = (8, 16, 32, 64, 128, 256, 512)
 
 STAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
@@ -64,7 +67,9 @@ STAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
-def make_video(frames: int, per_frame: int, width: int, dtype: torch.dtype) -> tuple[Tensor, Signals]:
+def make_video(
+    frames: int, per_frame: int, width: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Signals]:
     """Shots of 4 frames over a falling spectrum, a third of the positions nearly static."""
     generator = torch.Generator().manual_seed(0)
     shots = -(-frames // 4)
@@ -81,141 +86,12 @@ def make_video(frames: int, per_frame: int, width: int, dtype: torch.dtype) -> t
     look = torch.randn(shots, 1152, generator=generator).repeat_interleave(4, 0)[:frames]
     rng = np.random.default_rng(0)
     signals = Signals(
-        saliency=torch.rand(frames, per_frame, generator=generator),
-        frame_features=look + 0.2 * torch.randn(frames, 1152, generator=generator),
+        saliency=torch.rand(frames, per_frame, generator=generator).to(device),
+        frame_features=(look + 0.2 * torch.randn(frames, 1152, generator=generator)).to(device),
         density=rng.random((frames, per_frame)).astype(np.float32),
         packet_size=rng.lognormal(7, 0.8, frames),
     )
-    return tokens.to(dtype), signals
-
-
-def loop_infomerge(tokens: Tensor, signals: Signals, retention: float = RETENTION) -> Tensor:
-    """InfoMerge as one would write it down: a loop over segments, frames and anchors, eigenvalues of every segment."""
-    method = InfoMerge(retention=retention)
-    frames, count, width = tokens.shape
-    wide = tokens.float()
-    assert signals.frame_features is not None
-    assert signals.saliency is not None
-    g = unit(signals.frame_features)
-    t = [float(g[i] @ g[i + 1]) for i in range(frames - 1)]
-    cuts = set(np.argsort(t, kind="stable")[: method.c - 1].tolist()) | {
-        i for i in range(frames - 1) if t[i] < method.tau_seg
-    }
-    edges = [0, *sorted(i + 1 for i in cuts), frames]
-    spans = list(pairwise(edges))
-    total = round(retention * frames * count)
-    salient = int((1 - method.d) * retention * count + 1e-9)
-
-    static, u, e = [], [], []
-    video_mean = wide.mean(dim=(0, 1))
-    for a, b in spans:
-        direction = unit(wide[a:b])
-        change = torch.zeros(count)
-        for p in range(count):
-            f = direction[:, p] @ direction[:, p].T
-            change[p] = (f[1:] - f[:-1]).abs().sum() / max((b - a - 1) * (b - a), 1)
-        size = int(method.parameter("rho") * count + 1e-9) if b - a > 1 else 0
-        static.append(set(change.argsort(stable=True)[:size].tolist()))
-        u.append(1 - float(torch.cosine_similarity(wide[a:b].mean(dim=(0, 1)), video_mean, dim=0)))
-        rows = wide[a:b].reshape(-1, width)
-        gram = rows @ rows.T if len(rows) <= width else rows.T @ rows
-        share = torch.linalg.eigvalsh(gram).clamp_min(0)
-        share = share / share.sum()
-        e.append(float(-torch.xlogy(share, share).sum()) / np.log(min(rows.shape)))
-    lengths = np.array([b - a for a, b in spans])
-    z = [(np.array(x) - np.mean(x)) / np.std(x, ddof=1) for x in (u, e)]
-    m = method.parameter("alpha") * z[0] + method.parameter("beta") * z[1]
-    weights = lengths / (1 + np.exp(-method.parameter("tau") * m))
-    budgets = allocate(weights, total - frames * salient, lower=1, upper=lengths * (count - salient))
-
-    out: dict[int, Tensor] = {}
-    for (a, b), fixed, budget in zip(spans, static, budgets, strict=True):
-        history: set[int] = set()
-        seen = wide[a:b].clone()
-        taken = []
-        for frame in range(a, b):
-            score = signals.saliency[frame].clone()
-            spread = score.std(correction=0)
-            for p in history:
-                score[p] -= method.parameter("lam") * spread
-            picked = score.argsort(descending=True, stable=True)[:salient].tolist()
-            taken.append(set(picked))
-            history |= set(picked) & fixed
-            for p in set(picked) & fixed:
-                seen[frame - a :, p] = wide[a:b, p].mean(dim=0)
-            for p in picked:
-                out[frame * count + p] = seen[frame - a, p]
-        anchors = list(range(b - 1, a - 1, -method.p))[::-1]
-        used: set[int] = set()
-        for i, frame in enumerate(anchors):
-            quota = int(budget) // len(anchors) + (i >= len(anchors) - int(budget) % len(anchors))
-            rest = [p for p in range(count) if p not in taken[frame - a]]
-            x = seen[frame - a, rest]
-            d = torch.cdist(x, x) / width**0.5
-            density = -(d.topk(method.k_nn, largest=False).values ** 2).mean(dim=1)
-            score = torch.empty(len(rest))
-            for j in range(len(rest)):
-                denser = density > density[j]
-                separation = d[j][denser].min() if bool(denser.any()) else d[j].max()
-                score[j] = density[j] + separation.log()
-            ranked = sorted(range(len(rest)), key=lambda j: (rest[j] in used, -float(score[j]), j))[:quota]
-            centres = sorted(rest[j] for j in ranked)
-            used |= set(centres) & fixed
-            if not centres:
-                continue
-            pool = [
-                (r, p)
-                for r in range(b - a)
-                for p in range(count)
-                if p not in taken[r] and not (a + r == frame and p in centres)
-            ]
-            features = seen[[r for r, _ in pool], [p for _, p in pool]]
-            best = (unit(features) @ unit(seen[frame - a, centres]).T).argmax(dim=1)
-            for j, centre in enumerate(centres):
-                joined = features[best == j]
-                value = seen[frame - a, centre]
-                out[frame * count + centre] = 0.6 * value + 0.4 * joined.mean(dim=0) if len(joined) else value
-    return torch.stack([out[i] for i in sorted(out)]).to(tokens.dtype)
-
-
-def loop_btm(tokens: Tensor, signals: Signals, retention: float = RETENTION) -> Tensor:
-    """BTM as one would write it down: all pairs in one matrix and one list, then a loop over pairs and tokens."""
-    method = BTM(retention=retention)
-    frames, count, width = tokens.shape
-    flat = tokens.float().reshape(-1, width)
-    assert signals.packet_size is not None
-    budgets = method.frame_budgets(signals.packet_size, tokens_per_frame=count)
-    core = []
-    for t in range(frames):
-        order = np.argsort(-np.asarray(signals.density)[t], kind="stable")[: budgets[t]]
-        core += sorted(t * count + int(p) for p in order)
-    value = {i: flat[i] for i in core}
-    owner = {i: i for i in core}
-    direction = unit(flat[core])
-    similarity = direction @ direction.T
-    frame = torch.tensor(core) // count
-    similar = torch.triu((similarity > method.tau_tem) & (frame[:, None] != frame[None])).nonzero()
-    strength = similarity[similar[:, 0], similar[:, 1]]
-    taken: set[int] = set()
-    for i, j in similar[strength.argsort(descending=True, stable=True)].tolist():
-        a, b = core[i], core[j]
-        if a not in taken and b not in taken:
-            taken |= {a, b}
-            value[a] = (value[a] + value.pop(b)) / 2
-            owner[b] = a
-    merged: dict[int, list[Tensor]] = {i: [] for i in value}
-    core_set = set(core)
-    for t in range(frames):
-        own = [owner[i] for i in core if i // count == t]
-        if not own:
-            continue
-        targets = unit(torch.stack([value[i] for i in own]))
-        for p in range(count):
-            i = t * count + p
-            if i not in core_set:
-                merged[own[int((targets @ flat[i]).argmax())]].append(flat[i])
-    out = [torch.stack([value[i], *merged[i]]).mean(dim=0) for i in sorted(value)]
-    return torch.stack(out).to(tokens.dtype)
+    return tokens.to(device, dtype), signals
 
 
 def shorten(method: Any, tokens: Tensor, signals: Signals) -> Tensor:
@@ -274,13 +150,15 @@ def gemm_rate(dtype: torch.dtype, clock: Clock) -> float:
     return a.shape[0] * a.shape[1] * b.shape[1] / statistics.median(clock(lambda: a @ b) for _ in range(5))
 
 
-def count_launches(call: Callable[[], object]) -> int:
-    """Kernels that a call launches on the CUDA device."""
+def count_calls(call: Callable[[], object]) -> dict[str, int]:
+    """What a call asks of the CUDA device: kernels, copies and waits of the host."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         call()
-    return sum(event.count for event in profiler.key_averages() if "LaunchKernel" in event.key)
+    counts = {event.key: event.count for event in profiler.key_averages()}
+    parts = {"kernels": "LaunchKernel", "copies": "cudaMemcpyAsync", "waits": "cudaStreamSynchronize"}
+    return {name: sum(count for key, count in counts.items() if part in key) for name, part in parts.items()}
 
 
 def measure(
@@ -288,8 +166,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row per method for one video."""
     frames, per_frame, width = shape
-    tokens, signals = make_video(frames, per_frame, width, dtype)
-    tokens = tokens.to(device)
+    tokens, signals = make_video(frames, per_frame, width, dtype, device)
     clock = Clock(device)
     methods: dict[str, Any] = {
         "infomerge, fast": InfoMerge(retention=RETENTION, richness="fast"),
@@ -301,8 +178,8 @@ def measure(
         name: partial(shorten, method, tokens, signals) for name, method in methods.items()
     }
     if device.type == "cpu":
-        calls["infomerge, loops"] = lambda: loop_infomerge(tokens, signals)
-        calls["btm, loops"] = lambda: loop_btm(tokens, signals)
+        calls["infomerge, loops"] = lambda: loop_infomerge(tokens, signals, RETENTION)
+        calls["btm, loops"] = lambda: loop_btm(tokens, signals, RETENTION)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
@@ -338,7 +215,8 @@ def measure(
                 "gemm_mac_per_second": rate,
                 "prefill_saved_seconds": saved / rate,
                 "share_of_prefill_saved": median / (saved / rate),
-                "kernel_launches": count_launches(calls[name]) if device.type == "cuda" else None,
+                "goal_seconds": GPU_GOAL if device.type == "cuda" else None,
+                "calls": count_calls(calls[name]) if device.type == "cuda" else None,
             }
         )
     return rows
@@ -349,8 +227,7 @@ def grow(device: torch.device, repeats: int) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {"InfoMerge": [], "BTM, all pairs": [], "BTM, window 1": []}
     clock = Clock(device)
     for frames in GROWTH:
-        tokens, signals = make_video(frames, 196, 3584, torch.bfloat16)
-        tokens = tokens.to(device)
+        tokens, signals = make_video(frames, 196, 3584, torch.bfloat16, device)
         for name, method in (
             ("InfoMerge", InfoMerge(retention=RETENTION)),
             ("BTM, all pairs", BTM(retention=RETENTION)),
@@ -387,39 +264,43 @@ def plot(growth: dict[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
+def show(row: dict[str, Any]) -> str:
+    """A line about one row."""
+    against = f"{row['speedup_over_loops']:6.1f} x loops" if row["speedup_over_loops"] else ""
+    if row["calls"]:
+        against = f"goal {1e3 * GPU_GOAL:g} ms; " + ", ".join(f"{count} {name}" for name, count in row["calls"].items())
+    return (
+        f"{row['device']:4s} {row['shape']} {row['dtype']:8s} {row['method']:17s} {row['seconds'] * 1e3:9.2f} ms "
+        f"{row['share_of_prefill_saved']:8.3%} of the prefill saved {against}"
+    )
+
+
 def main() -> None:
     """Run, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--growth", action="store_true", help="measure the growth curves as well")
     arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here; --device cpu measures on the processor")
     torch.set_num_threads(1)
-    devices = [torch.device("cpu")] + [torch.device("cuda")] * torch.cuda.is_available()
     target = ROOT / "bench" / "results" / "compress.json"
     report: dict[str, Any] = json.loads(target.read_text()) if target.exists() else {}
-    report |= {
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
-        "torch": torch.__version__,
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else "not measured: no CUDA device",
-        "retention": RETENTION,
-        "rows": [],
-    }
-    for device in devices:
-        for shape in SHAPES:
-            for dtype in (torch.float32, torch.bfloat16):
-                for row in measure(shape, dtype, device, arguments.repeats):
-                    report["rows"].append(row)
-                    speedup = f"{row['speedup_over_loops']:6.1f} x loops" if row["speedup_over_loops"] else ""
-                    print(
-                        f"{row['device']:4s} {row['shape']} {row['dtype']:8s} {row['method']:17s} "
-                        f"{row['seconds'] * 1e3:9.1f} ms "
-                        f"{row['share_of_prefill_saved']:8.3%} of the prefill saved {speedup}",
-                        flush=True,
-                    )
+    rows = [row for row in report.get("rows", []) if row["device"] != device.type]
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    machines = report.get("machines", {}) | {device.type: {"name": name, "threads": 1, "torch": torch.__version__}}
+    for shape in SHAPES:
+        for dtype in (torch.float32, torch.bfloat16):
+            for row in measure(shape, dtype, device, arguments.repeats):
+                rows.append(row)
+                print(show(row), flush=True)
+    report |= {"machines": machines, "retention": RETENTION, "rows": rows}
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(report, indent=1) + "\n")
     if arguments.growth:
-        report["growth"] = grow(devices[-1], max(1, arguments.repeats // 2))
+        report["growth"] = grow(device, max(1, arguments.repeats // 2))
         plot(report["growth"], ROOT / "docs" / "compress_growth.png")
         target.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """LLaVA-OneVision-7B and Qwen2-VL-7B with random bf16 weights on an accelerator: what compression saves, and floors.
 
-    python -m bench.gpu [--out bench/results/gpu.json]                       under 8 minutes on an H200
+    python -m bench.gpu [--out bench/results/gpu.json]                       under 6 minutes on an H200
     python -m bench.gpu --device cpu --models llava-onevision-tiny qwen2-vl-tiny --frames 8 --repeats 1
 
 Needs no network. A synthetic video with static background; all stages by CUDA events, cases in turns, medians. Beside
@@ -125,11 +125,19 @@ def run_model(name: str, options: argparse.Namespace, ceilings: dict[str, float]
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     start = time.perf_counter()
     model = build_random(name, dtype=dtype, device=options.device)
+    print(f"{name}: built in {time.perf_counter() - start:.1f} s", flush=True)
     meta = synthetic_meta(frames=options.frames)
     inputs = prepare(model, meta, "What happens in the video?", tokenizer=ByteTokenizer())
     cases = build_cases(model.config.text_config.num_hidden_layers)
     found = measure_cases(
-        model, inputs, meta, cases, repeats=options.repeats, warmup=options.warmup, new_tokens=options.new_tokens
+        model,
+        inputs,
+        meta,
+        cases,
+        repeats=options.repeats,
+        warmup=options.warmup,
+        new_tokens=options.new_tokens,
+        progress=lambda line: print(f"{name}: {line}, {time.perf_counter() - start:.0f} s", flush=True),
     )
     text = inputs["input_ids"].shape[1] - found[0].tokens_in
     floors: dict[str, float] = {}
