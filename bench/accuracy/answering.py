@@ -3,7 +3,7 @@
 A question comes behind the video, so that before the language model no visual token depends on it: the video's part
 of the prompt is prefilled once, and the questions lie side by side behind it, each seeing that part and itself, at the
 positions that it would have alone. A method that merges inside the language model by the question's attention needs
-the whole prompt of every question; those go through as one batch, padded on the left.
+the whole prompt of every question; those go through as one batch, padded on the left (see `sharing`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.accuracy.questions import Question
+from bench.accuracy.sharing import shared_video
 from bench.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
 from codecmeta import VideoMeta
 from compress.flops import LanguageModel
@@ -207,7 +208,8 @@ class Examinee:
         ids = torch.tensor(rows, device=device)
         lengths = torch.tensor([len(text) for text in sheet.texts], device=device)
         position = torch.arange(ids.shape[1], device=device) - (longest - lengths[:, None])
-        with session:
+        merge_layer = session.compressor.merge_layer
+        with session, shared_video(self.adapter.layers, merge_layer, list(map(len, sheet.texts))):
             output = self.model(
                 input_ids=ids,
                 attention_mask=(position >= 0).long(),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compress.attach import Attachable
 from compress.budget import allocate, count_tokens, round_half_up
-from compress.errors import ConfigError, ShapeError
+from compress.errors import ShapeError
 from compress.ops.transfer import on_device
 from compress.plan import MergePlan
 from compress.stage import Compression, Signals, check_tokens

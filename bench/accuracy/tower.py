@@ -56,6 +56,7 @@ class TowerMemory:
             self._outputs[key] = self._run(plan)
         return self._outputs[key]
 
+    @torch.inference_mode()
     def _run(self, plan: MergePlan | None) -> TowerOutput:
         request = VisionRequest(
             frames=[self.frames],
@@ -101,8 +102,8 @@ class RecordedAdapter:
         """
         if request.head is not None:
             raise ConfigError("the recorded tower has no pooling head; run the model itself with one")
-        core, memory, adapter = self._adapter.core, self._memory, self._adapter
-        tap = _RecordedTap(frames=memory.frames, grid=adapter.patch_grid)  # type: ignore[attr-defined]
+        memory, core = self._memory, self.core
+        tap = _RecordedTap(frames=memory.frames, grid=self.patch_grid)
 
         def recall(pixel_values_videos: Tensor, **options: Any) -> BaseModelOutputWithPooling:
             plan = None if request.plan_patches is None else request.plan_patches(tap.grids)

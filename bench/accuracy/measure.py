@@ -1,0 +1,254 @@
+"""Which share of the questions a model answers rightly over shortened tokens: every method at every retention.
+
+    compress accuracy [--methods default] [--retention 0.5,0.3,0.2,0.15,0.1,0.05] [--slice 128]
+
+Clips are examined by worker processes of one thread each. Answers are kept per clip, in a file named after everything
+that they depend on, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+import codecmeta
+import compress
+from bench.accuracy import answering, baselines, clips, methods, tower
+from bench.accuracy.answering import Account, Examinee, mark
+from bench.accuracy.clips import Clip, digest_world, open_clip
+from bench.accuracy.methods import IDENTITY, Measured
+from bench.accuracy.scene import Split
+from compress.demo import load
+
+RETENTIONS: Final = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
+SLICE: Final = 128
+"""Clips of the default run."""
+FULL: Final = "full"
+"""The row of the model without a compressor."""
+
+
+class MeasurementError(RuntimeError):
+    """A method failed on a clip; it must not pass for a wrong answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to measure.
+
+    Attributes:
+        cache: folder of rendered clips and of answers.
+        split: which scenes.
+        methods: which methods.
+        retentions: at which retained fractions.
+        weights: folder of the model; None for the one of the package.
+        device: where to compute.
+    """
+
+    cache: Path
+    split: Split
+    methods: tuple[Measured, ...]
+    retentions: tuple[float, ...] = RETENTIONS
+    weights: Path | None = None
+    device: str = "cpu"
+
+    @property
+    def cells(self) -> list[tuple[Measured, float]]:
+        """Methods and retentions, the identity first."""
+        return [(IDENTITY, 1.0), *((method, share) for method in self.methods for share in self.retentions)]
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over the sources, the weights and the settings."""
+        digest = hashlib.sha256((digest_world() + digest_weights(self.weights)).encode())
+        for module in (answering, baselines, clips, methods, tower):
+            digest.update(Path(str(module.__file__)).read_bytes())
+        for package in (codecmeta, compress):
+            for path in sorted(Path(package.__path__[0]).rglob("*.py")):
+                digest.update(path.read_bytes())
+        described = [self.split, self.retentions, [repr(method) for method in self.methods], self.device.split(":")[0]]
+        digest.update(json.dumps([*described, torch.__version__]).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A method at a retention on one clip.
+
+    Attributes:
+        right: per question, the share of runs that chose the right one of its options.
+        exact: likewise, among all words.
+        account: what became of the tokens; None for the plain model.
+    """
+
+    right: list[float]
+    exact: list[float]
+    account: dict[str, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """A clip with all its answers.
+
+    Attributes:
+        seed: of the clip.
+        families: of its questions.
+        cells: by `cell_name`, and `FULL`.
+    """
+
+    seed: int
+    families: list[str]
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+    @staticmethod
+    def from_json(line: str) -> Examined:
+        """Read what ``json.dumps(asdict(examined))`` wrote."""
+        fields = json.loads(line)
+        return Examined(**{**fields, "cells": {name: Cell(**cell) for name, cell in fields["cells"].items()}})
+
+
+def cell_name(method: Measured, retention: float) -> str:
+    """Key of a method at a retention."""
+    return f"{method.name}@{retention:g}"
+
+
+def digest_weights(folder: Path | None) -> str:
+    """Twelve hexadecimal digits over the model's files."""
+    from compress.demo import WEIGHTS
+
+    digest = hashlib.sha256()
+    for path in sorted((folder or WEIGHTS).glob("*")):
+        if path.suffix in (".safetensors", ".json"):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def examine(examinee: Examinee, clip: Clip, job: Job) -> Examined:
+    """Ask all questions about a clip, of the plain model and over what every method leaves of it.
+
+    Raises:
+        MeasurementError: a method fails, or keeping all tokens changes a bit of an answer.
+    """
+    sheet = examinee.write_sheet(clip.meta, clip.questions)
+    memory = examinee.look(clip.meta)
+    plain = examinee.answer_plain(sheet, memory)
+    right, exact = mark(sheet, plain)
+    cells = {FULL: Cell(right=right.astype(float).tolist(), exact=exact.astype(float).tolist(), account=None)}
+    for method, retention in job.cells:
+        marks, accounts = [], []
+        for draw in range(method.draws):
+            try:
+                compressor = method.build(retention, seed=clip.seed, draw=draw, occupied=clip.labels.occupied)
+                logits, account = examinee.answer_compressed(sheet, memory, clip.meta, compressor, map=method.map)
+            except Exception as error:
+                raise MeasurementError(f"{cell_name(method, retention)} on {clip.name}: {error}") from error
+            if method is IDENTITY and not np.array_equal(logits, plain):
+                raise MeasurementError(f"{clip.name}: answers over all tokens differ from those of the plain model")
+            marks.append(mark(sheet, logits))
+            accounts.append(account)
+        right, exact = np.mean(marks, axis=0)
+        cells[cell_name(method, retention)] = Cell(
+            right=right.tolist(), exact=exact.tolist(), account=_mean_account(accounts)
+        )
+    return Examined(seed=clip.seed, families=list(sheet.families), cells=cells)
+
+
+def measure(job: Job, count: int, *, workers: int = 1, progress: Callable[[int], None] | None = None) -> list[Examined]:
+    """Examine the first clips of a split, or read what an earlier run with the same settings found.
+
+    Args:
+        job: what to measure.
+        count: how many.
+        workers: processes; 1 works in this one.
+        progress: called with the number of clips that are done.
+
+    Raises:
+        MeasurementError: a method failed.
+    """
+    store = job.cache / "answers" / f"{job.digest()}.jsonl"
+    store.parent.mkdir(parents=True, exist_ok=True)
+    done = {one.seed: one for one in _read(store) if one.seed < count}
+    left = [seed for seed in range(count) if seed not in done]
+    if progress is not None:
+        progress(len(done))
+    with store.open("a", encoding="ascii") as file:
+        for one in _examine_all(job, left, workers):
+            file.write(json.dumps(asdict(one)) + "\n")
+            file.flush()
+            done[one.seed] = one
+            if progress is not None:
+                progress(len(done))
+    return [done[seed] for seed in range(count)]
+
+
+def default_workers(device: str) -> int:
+    """One process per core this one may use; few enough on an accelerator that each has work for it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if device == "cpu" else min(cores, 8)
+
+
+def describe(job: Job, results: Sequence[Examined]) -> dict[str, Any]:
+    """What figures belong to."""
+    import transformers
+
+    return {
+        "split": job.split,
+        "clips": len(results),
+        "questions": sum(len(one.families) for one in results),
+        "world": digest_world(),
+        "weights": digest_weights(job.weights),
+        "device": job.device.split(":")[0],
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+
+
+def _examine_all(job: Job, seeds: Sequence[int], workers: int) -> Iterator[Examined]:
+    if workers == 1 or len(seeds) < 2:
+        yield from _examine_some(job, seeds)
+        return
+    size = max(1, min(4, len(seeds) // workers))
+    parts = [seeds[start : start + size] for start in range(0, len(seeds), size)]
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for found in pool.map(partial(_examine_part, job), parts):
+            yield from found
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _examine_part(job: Job, seeds: Sequence[int]) -> list[Examined]:
+    torch.set_num_threads(1)
+    return list(_examine_some(job, seeds))
+
+
+def _examine_some(job: Job, seeds: Sequence[int]) -> Iterator[Examined]:
+    if not seeds:
+        return
+    examinee = Examinee(*load(job.weights, device=job.device))
+    for seed in seeds:
+        yield examine(examinee, open_clip(job.cache, job.split, seed), job)
+
+
+def _read(store: Path) -> Iterator[Examined]:
+    """Clips of an earlier run; a line that was cut off by its end is written anew."""
+    if not store.exists():
+        return
+    whole, _, cut = store.read_text(encoding="ascii").rpartition("\n")
+    if cut:
+        store.write_text(whole + "\n" if whole else "", encoding="ascii")
+    for line in whole.splitlines():
+        yield Examined.from_json(line)
+
+
+def _mean_account(accounts: Sequence[Account]) -> dict[str, float]:
+    fields: list[Mapping[str, float]] = [asdict(account) for account in accounts]
+    return {name: float(np.mean([one[name] for one in fields])) for name in fields[0]}

@@ -1,0 +1,174 @@
+"""The methods that are measured, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.accuracy import baselines
+from compress.errors import ConfigError
+from compress.methods import METHODS, build
+from compress.video import MapChoice
+
+Group = Literal["method", "ablation", "baseline"]
+Kept = Literal["patches", "tokens_out", "tokens_inner"]
+
+METOM: Final = {"layers": "2,3"}
+"""Of the demo model's six decoder layers, the relative depth of MeToM's 13 to 15 of 28."""
+
+INFOMERGE: Final[dict[str, str]] = {}
+
+NEUTRAL: Final = {
+    "metom": {"target_keep": "1", "tau_tem": "1", "merge_percent": "0"},
+    "btm": {"tau_tem": "1"},
+}
+"""What else must be set for a method to change nothing at retention 1: its budget is only one of its stages."""
+
+DRAWS: Final = 5
+"""Times that a random method is run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A method with its settings.
+
+    Attributes:
+        name: of its rows and its curve.
+        base: name in `compress.methods`, or in `BASELINES`.
+        group: what it is measured for.
+        summary: one line.
+        settings: fields as text, see `compress.settings`.
+        map: where the density of patches comes from.
+        kept: what its retention is a fraction of: patches, tokens that enter the language model, or tokens behind the
+            merge inside it.
+        draws: times it is run, with other seeds.
+    """
+
+    name: str
+    base: str
+    group: Group
+    summary: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    map: MapChoice = "auto"
+    kept: Kept = "tokens_out"
+    draws: int = 1
+
+    def build(self, retention: float, *, seed: int, draw: int, occupied: NDArray[np.bool_]) -> Any:
+        """The compressor for a clip.
+
+        Args:
+            retention: retained fraction.
+            seed: of the clip.
+            draw: which of `draws`.
+            occupied: bool (T, rows, cols), cells that hold an object.
+
+        Raises:
+            ConfigError: a setting is not allowed.
+        """
+        if self.base in METHODS:
+            neutral = NEUTRAL.get(self.base, {}) if retention == 1 else {}
+            return build(self.base, retention=retention, settings={**self.settings, **neutral})
+        if self.base == "everything":
+            return baselines.Everything()
+        if self.base == "random":
+            return baselines.RandomTokens(retention=retention, seed=(seed, draw))
+        if self.base == "oracle":
+            return baselines.Oracle(retention=retention, occupied=occupied)
+        return BASELINES[self.base](retention=retention)
+
+    def with_settings(self, name: str, settings: Mapping[str, str], *, map: MapChoice | None = None) -> Measured:
+        """The same method under another name with some settings changed."""
+        return replace(self, name=name, settings={**self.settings, **settings}, map=map or self.map)
+
+
+BASELINES: Final[Mapping[str, Any]] = {
+    "everything": baselines.Everything,
+    "random": baselines.RandomTokens,
+    "stride": baselines.UniformStride,
+    "frames": baselines.FewerFrames,
+    "pool-space": baselines.SpacePooling,
+    "pool-time": baselines.TimePooling,
+    "oracle": baselines.Oracle,
+}
+
+_MEASURED: Final = (
+    Measured(name="metom", base="metom", group="method", summary="MeToM: RPM, BTM and MATM", settings=METOM),
+    Measured(
+        name="rpm", base="rpm", group="method", summary="its first stage alone; retention of patches", kept="patches"
+    ),
+    Measured(name="btm", base="btm", group="method", summary="its second stage alone"),
+    Measured(
+        name="matm",
+        base="matm",
+        group="method",
+        summary="its third stage alone; retention of tokens behind the merge",
+        settings=METOM,
+        kept="tokens_inner",
+    ),
+    Measured(name="infomerge", base="infomerge", group="method", summary="InfoMerge", settings=INFOMERGE),
+    *(
+        Measured(
+            name=f"rpm-{name}",
+            base="rpm",
+            group="ablation",
+            summary=f"RPM by the map {name}",
+            map=name,
+            kept="patches",
+        )
+        for name in ("innovation", "carried", "texture")
+    ),
+    *(
+        Measured(
+            name=f"infomerge-no-{name}",
+            base="infomerge",
+            group="ablation",
+            summary=f"InfoMerge without {name}: {parameter} = 0",
+            settings={**INFOMERGE, parameter: "0"},
+        )
+        for name, parameter in (("tfd", "rho"), ("uniqueness", "alpha"), ("richness", "beta"))
+    ),
+    Measured(
+        name="random", base="random", group="baseline", summary=f"tokens by lot, mean of {DRAWS} draws", draws=DRAWS
+    ),
+    Measured(name="stride", base="stride", group="baseline", summary="tokens at equal distances"),
+    Measured(name="frames", base="frames", group="baseline", summary="fewer frames at equal distances"),
+    Measured(name="pool-space", base="pool-space", group="baseline", summary="means of blocks within frames"),
+    Measured(name="pool-time", base="pool-time", group="baseline", summary="means of runs of frames"),
+    Measured(
+        name="oracle", base="oracle", group="baseline", summary="cells that hold an object, whatever is asked"
+    ),
+)  # fmt: skip
+
+MEASURED: Final[Mapping[str, Measured]] = {method.name: method for method in _MEASURED}
+
+IDENTITY: Final = Measured(
+    name="everything", base="everything", group="baseline", summary="all tokens, through the same hooks"
+)
+"""Its answers must be the plain model's, bit for bit."""
+
+
+def choose(text: str) -> tuple[Measured, ...]:
+    """Methods by name, separated by commas; `default` are methods and baselines, `all` adds the ablations.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    chosen: dict[str, Measured] = {}
+    for name in (part.strip() for part in text.split(",")):
+        for method in _expand(name):
+            chosen[method.name] = method
+    return tuple(chosen.values())
+
+
+def _expand(name: str) -> Iterable[Measured]:
+    if name == "default":
+        return [method for method in _MEASURED if method.group != "ablation"]
+    if name == "all":
+        return _MEASURED
+    if name not in MEASURED:
+        raise ConfigError(f"there is no measured method {name!r}; there are default, all, {', '.join(MEASURED)}")
+    return [MEASURED[name]]
