@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from codecmeta import mp4
 from codecmeta.completeness import judge_file
-from codecmeta.errors import SourceError
+from codecmeta.errors import BitstreamError, SourceError
+from codecmeta.h264.field_pairs import FieldPairs
 from codecmeta.meta import MISSING
 
 MAX_PIXELS = 36_000_000
@@ -38,15 +39,19 @@ _VP8_SHOW_FRAME = 0x10
 class PacketTable:
     """The packets of a video stream in decode order, P of them.
 
+    The two fields of an H.264 frame count as one packet, also where they come in one each: a packet is a frame.
+
     Attributes:
-        pts: int64 (P,), MISSING where there is none.
+        pts: int64 (P,), MISSING where there is none; of two fields that of the first, as all below.
         dts: int64 (P,), likewise.
         size: uint32 (P,), bytes.
         key: bool (P,), starts a GoP.
         shown: bool (P,), False for packets that an edit list discards or that carry no displayed picture.
+        second: uint32 (P,), how many of these bytes come in a packet of their own, the second field; mostly 0.
         corrupt: number of packets that the demuxer marked as corrupt.
         position: int64 (P,), where each packet's bytes begin in the file; None where the container's index does not
             tell.
+        second_position: int64 (P,), likewise of the second field, where there is one.
     """
 
     pts: NDArray[np.int64]
@@ -54,8 +59,10 @@ class PacketTable:
     size: NDArray[np.uint32]
     key: NDArray[np.bool_]
     shown: NDArray[np.bool_]
+    second: NDArray[np.uint32]
     corrupt: int
     position: NDArray[np.int64] | None
+    second_position: NDArray[np.int64] | None
 
     @property
     def origin(self) -> Literal["index", "demux"]:
@@ -262,14 +269,55 @@ def _from_index(video: Video) -> PacketTable | None:
     shift = _check_index(video, pts, dts, size)
     if shift is None or (np.unique(pts[discard == 0]).size != np.count_nonzero(discard == 0)):
         return None
+    columns = np.stack([pts + shift, dts, size, key, discard == 0, position], axis=1)
+    return _as_table(columns, _find_second_fields(video, columns), corrupt=0)
+
+
+def _find_second_fields(video: Video, columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which packets of an index are the second field of the frame before; reads the headers of interlaced streams."""
+    second = np.zeros(len(columns), np.bool_)
+    pairs = _open_pairs(video)
+    if pairs is None:
+        return second
+    with video.path.open("rb") as file:
+        for number, (_, _, size, key, _, position) in enumerate(columns.tolist()):
+            if pairs.asks_for(key=bool(key)):
+                second[number] = pairs.continues(pairs.read_headers(file, position, size))
+    return second
+
+
+def _open_pairs(video: Video) -> FieldPairs | None:
+    if video.codec != "h264":
+        return None
+    try:
+        return FieldPairs(bytes(video.stream.codec_context.extradata or b""))
+    except BitstreamError:
+        return None
+
+
+def _as_table(columns: NDArray[np.int64], second: NDArray[np.bool_], *, corrupt: int) -> PacketTable:
+    """Join second fields to the packets before them.
+
+    Args:
+        columns: int64 (n, 5 or 6), one row per packet: pts, dts, size, key, shown, and position where it is known.
+        second: bool (n,), never set twice in a row.
+        corrupt: number of corrupt packets.
+    """
+    frames = columns[~second]
+    place = np.cumsum(~second)[second] - 1
+    own = np.zeros((len(frames), columns.shape[1]), np.int64)
+    own[place] = columns[second]
+    located = columns.shape[1] == 6
     return PacketTable(
-        pts=pts + shift,
-        dts=dts.copy(),
-        size=size.astype(np.uint32),
-        key=key.astype(np.bool_),
-        shown=discard == 0,
-        corrupt=0,
-        position=position.copy(),
+        pts=frames[:, 0].copy(),
+        dts=frames[:, 1].copy(),
+        size=(frames[:, 2] + own[:, 2]).astype(np.uint32),
+        key=frames[:, 3].astype(np.bool_),
+        shown=frames[:, 4].astype(np.bool_),
+        second=own[:, 2].astype(np.uint32),
+        corrupt=corrupt,
+        position=frames[:, 5].copy() if located else None,
+        second_position=own[:, 5].copy() if located else None,
     )
 
 
@@ -297,8 +345,10 @@ def _demux(video: Video) -> Iterator[av.Packet[Any]]:
 
 def _from_demuxing(video: Video) -> PacketTable:
     rows: list[tuple[int, int, int, bool, bool]] = []
+    second: list[bool] = []
     corrupt = 0
     hides = video.codec == "vp8"
+    pairs = _open_pairs(video)
     video.rewind()
     try:
         for packet in _demux(video):
@@ -314,18 +364,11 @@ def _from_demuxing(video: Video) -> PacketTable:
                     shown,
                 )
             )
+            asked = pairs if pairs is not None and pairs.asks_for(key=packet.is_keyframe) else None
+            second.append(asked is not None and asked.continues(bytes(packet)))
             corrupt += packet.is_corrupt
             if len(rows) > MAX_PACKETS:
                 raise SourceError("too_large", f"more than {MAX_PACKETS} packets")
     except (av.FFmpegError, ValueError) as error:
         raise SourceError("damaged", f"demuxing stops after {len(rows)} packets ({error})") from error
-    table = np.array(rows, np.int64).reshape(-1, 5)
-    return PacketTable(
-        pts=table[:, 0].copy(),
-        dts=table[:, 1].copy(),
-        size=table[:, 2].astype(np.uint32),
-        key=table[:, 3].astype(np.bool_),
-        shown=table[:, 4].astype(np.bool_),
-        corrupt=corrupt,
-        position=None,
-    )
+    return _as_table(np.array(rows, np.int64).reshape(-1, 5), np.array(second, np.bool_), corrupt=corrupt)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from codecmeta.container import MAX_PIXELS, PacketTable, Video
 from codecmeta.errors import SourceError
-from codecmeta.feed import PacketFeed
+from codecmeta.feed import PacketFeed, join
 
 _TYPES = {1: "I", 2: "P", 3: "B"}
 
@@ -173,16 +173,17 @@ class Decoder:
         self._feed.go_to(run.start)
         self._prepare()
         context = self._video.stream.codec_context
-        for number, packet in self._feed:
-            # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
-            packet.opaque = (number,)
+        for number, packets in self._feed:
             if self._payloads is not None:
-                self._payloads[number] = bytes(packet)
+                self._payloads[number] = join(packets)
             if self._skips:
                 context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
-            for picture in self._decode(packet):
-                pending.discard(picture.packet)
-                yield picture
+            for packet in packets:
+                # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
+                packet.opaque = (number,)
+                for picture in self._decode(packet):
+                    pending.discard(picture.packet)
+                    yield picture
             if number + 1 >= run.stop and not (self._drains and pending and number < run.stop + _HELD_BACK):
                 break
         for picture in self._decode(None):

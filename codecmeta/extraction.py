@@ -154,8 +154,9 @@ def _check_last_packet(video: Video, packets: PacketTable) -> None:
             try:
                 reader.measure(payload, block=8)
             except BitstreamError as error:
-                # a packet may also hold one field of two
-                if error.unsupported is None and "field" not in str(error):
+                # fields that never come in pairs are frames of their own
+                alone = "field" in str(error) and not packets.second.any()
+                if error.unsupported is None and not alone:
                     raise SourceError("truncated", f"the last picture is cut short: {error}") from error
 
 
@@ -215,6 +216,7 @@ def _verdict(state: State, evidence: str, packets: PacketTable, timeline: Timeli
         "frames": int(timeline.packet.size),
         "leading": timeline.leading,
         "hidden": int(np.count_nonzero(~packets.shown)),
+        "field_pairs": int(np.count_nonzero(packets.second)),
         "corrupt_packets": packets.corrupt,
         "pictures_decoded": harvest.decoded,
         "decode_errors": harvest.errors,

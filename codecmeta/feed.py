@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ _READ_AHEAD = 32
 
 
 class PacketFeed:
-    """Yields `(number, packet)` from where `go_to` put it."""
+    """Yields `(number, packets)` from where `go_to` put it: one packet, or two where each holds a field."""
 
     def __init__(self, video: Video, packets: PacketTable) -> None:
         self._video = video
@@ -25,17 +26,26 @@ class PacketFeed:
         self._packet: Iterator[av.Packet[Any]] | None = None
         self._next = 0
 
-    def __iter__(self) -> Iterator[tuple[int, av.Packet[Any]]]:
+    def __iter__(self) -> Iterator[tuple[int, tuple[av.Packet[Any], ...]]]:
         while self._packet is not None:
-            packet = next(self._packet, None)
-            if packet is None:
+            number = self._next
+            sizes = self._sizes(number)
+            packets = tuple(itertools.islice(self._packet, len(sizes)))
+            if not packets:
                 self._packet = None
                 return
-            number = self._next
-            if number >= self._packets.size.size or packet.size != self._packets.size[number]:
+            if [packet.size for packet in packets] != sizes:
                 raise SourceError("changed_while_reading", f"packet {number} is not what it was at first")
             self._next += 1
-            yield number, packet
+            yield number, packets
+
+    def _sizes(self, number: int) -> list[int]:
+        """Bytes of the packets that make up an entry of the table; beyond the table none has a size."""
+        table = self._packets
+        if number >= table.size.size:
+            return [-1]
+        size, second = int(table.size[number]), int(table.second[number])
+        return [size - second, second] if second else [size]
 
     def go_to(self, start: int) -> None:
         """Make packet `start` the next one, by seeking where that saves reading."""
@@ -71,7 +81,7 @@ class PacketFeed:
 
     def _identify(self, packet: av.Packet[Any]) -> int | None:
         table = self._packets
-        same = table.size == packet.size
+        same = table.size - table.second == packet.size
         if packet.dts is not None:
             same &= table.dts == packet.dts
         if packet.pts is not None:
@@ -83,6 +93,11 @@ class PacketFeed:
         for packet in self._video.container.demux(self._video.stream):
             if packet.size:
                 yield packet
+
+
+def join(parts: Iterable[av.Packet[Any]]) -> bytes:
+    """The bytes of an entry of the packet table."""
+    return b"".join(bytes(part) for part in parts)
 
 
 def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
@@ -97,11 +112,15 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
         SourceError: the file has changed since the table was made.
     """
     wanted = sorted(set(numbers))
-    if packets.position is not None:
+    if packets.position is not None and packets.second_position is not None:
         with video.path.open("rb") as file:
             for number in wanted:
+                second = int(packets.second[number])
                 file.seek(int(packets.position[number]))
-                payload = file.read(int(packets.size[number]))
+                payload = file.read(int(packets.size[number]) - second)
+                if second:
+                    file.seek(int(packets.second_position[number]))
+                    payload += file.read(second)
                 if len(payload) != packets.size[number]:
                     raise SourceError("changed_while_reading", f"packet {number} ends after the file")
                 yield number, payload
@@ -112,8 +131,8 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
     for number in wanted:
         key = int(keys[max(int(np.searchsorted(keys, number, side="right")) - 1, 0)])
         feed.go_to(key if key > at else at + 1)
-        for found, packet in feed:
+        for found, parts in feed:
             if found == number:
-                yield number, bytes(packet)
+                yield number, join(parts)
                 break
         at = number

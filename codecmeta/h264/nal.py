@@ -12,6 +12,7 @@ SLICE, PARTITION_A, PARTITION_C, IDR_SLICE, SPS, PPS = 1, 2, 4, 5, 7, 8
 """nal_unit_type values that matter here (Table 7-1)."""
 
 _START_CODE = re.compile(rb"\x00\x00\x01")
+_STARTS_WITH_CODE = re.compile(rb"\x00\x00+\x01")
 
 
 class NalUnit(NamedTuple):
@@ -38,17 +39,21 @@ def split(packet: bytes, length_size: int) -> Iterator[NalUnit]:
     Args:
         packet: one access unit.
         length_size: bytes of the length before each NAL unit, 1 to 4; 0 for a byte stream with start codes.
-            Packets with start codes are accepted where lengths are announced but do not fit.
+            Packets that begin with a start code are accepted where lengths are announced but do not fit.
 
     Yields:
-        The NAL units in order; empty ones are left out.
+        The NAL units in order; empty ones are left out. A tail too short for a unit is passed over, and a last
+        unit longer than the packet is given as far as it goes: whoever parses it finds the cut.
 
     Raises:
         BitstreamError: the packet can be read in neither way.
     """
-    if length_size and (bounds := _length_prefixed(packet, length_size)) is not None:
-        yield from _units(packet, bounds)
-        return
+    if length_size:
+        bounds = _length_prefixed(packet, length_size)
+        whole = bounds and bounds[-1][1] <= len(packet)
+        if whole or (bounds and not _STARTS_WITH_CODE.match(packet)):
+            yield from _units(packet, bounds)
+            return
     starts = [match.end() for match in _START_CODE.finditer(packet)]
     if not starts or packet[: starts[0] - 3].strip(b"\0"):
         expected = f"{length_size}-byte lengths" if length_size else "a start code"
@@ -57,16 +62,15 @@ def split(packet: bytes, length_size: int) -> Iterator[NalUnit]:
     yield from _units(packet, list(zip(starts, ends, strict=True)))
 
 
-def _length_prefixed(packet: bytes, length_size: int) -> list[tuple[int, int]] | None:
+def _length_prefixed(packet: bytes, length_size: int) -> list[tuple[int, int]]:
+    """Begin and end of each unit as announced; the last end may lie beyond the packet."""
     bounds = []
     position = 0
-    while position + length_size <= len(packet):
+    while position + length_size < len(packet):
         start = position + length_size
         position = start + int.from_bytes(packet[position:start], "big")
-        if position > len(packet):
-            return None
         bounds.append((start, position))
-    return bounds if position == len(packet) else None
+    return bounds
 
 
 def _units(packet: bytes, bounds: list[tuple[int, int]]) -> Iterator[NalUnit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from codecmeta.errors import BitstreamError
@@ -85,36 +86,44 @@ class PictureParameters:
 
 
 class ParameterSets:
-    """The parameter sets of a stream; a picture parameter set is parsed when a slice refers to it."""
+    """The parameter sets of a stream, each parsed when a slice first needs it.
+
+    A set that is corrupt takes the place of its predecessor all the same: what it meant to change is not known, so
+    slices that name it are refused until it comes again. All others stay as they are.
+    """
 
     def __init__(self) -> None:
-        self._sequences: dict[int, SequenceParameters] = {}
         self._raw_sequences: dict[int, bytes] = {}
         self._raw_pictures: dict[int, bytes] = {}
+        self._sequences: dict[int, SequenceParameters] = {}
         self._pictures: dict[int, PictureParameters] = {}
 
     def store_sequence(self, rbsp: bytes) -> None:
-        """Take in a sequence parameter set RBSP.
-
-        Raises:
-            BitstreamError: it is corrupt, or describes a picture beyond the limits.
-        """
-        number = BitReader(rbsp[3:], "sequence parameter set").ue(31, "seq_parameter_set_id")
-        if self._raw_sequences.get(number) != rbsp:
-            self._sequences[number] = read_sequence_parameters(rbsp)
-            self._raw_sequences[number] = rbsp
-            self._pictures.clear()
+        """Take in a sequence parameter set RBSP."""
+        for number in _numbers(rbsp[3:], 31, self._raw_sequences):
+            if self._raw_sequences.get(number) != rbsp:
+                self._raw_sequences[number] = rbsp
+                self._sequences.pop(number, None)
+                self._pictures.clear()
 
     def store_picture(self, rbsp: bytes) -> None:
-        """Take in a picture parameter set RBSP, to be parsed on first use.
+        """Take in a picture parameter set RBSP."""
+        for number in _numbers(rbsp, 255, self._raw_pictures):
+            if self._raw_pictures.get(number) != rbsp:
+                self._raw_pictures[number] = rbsp
+                self._pictures.pop(number, None)
+
+    def sequence(self, number: int) -> SequenceParameters:
+        """The sequence parameter set that a picture parameter set names.
 
         Raises:
-            BitstreamError: its number is beyond 255.
+            BitstreamError: it has not been seen, is corrupt, or describes a picture beyond the limits.
         """
-        number = BitReader(rbsp, "picture parameter set").ue(255, "pic_parameter_set_id")
-        if self._raw_pictures.get(number) != rbsp:
-            self._raw_pictures[number] = rbsp
-            self._pictures.pop(number, None)
+        if number not in self._sequences:
+            if number not in self._raw_sequences:
+                raise BitstreamError(f"a picture refers to sequence parameter set {number}, which has not been seen")
+            self._sequences[number] = read_sequence_parameters(self._raw_sequences[number])
+        return self._sequences[number]
 
     def picture(self, number: int) -> PictureParameters:
         """The picture parameter set that a slice header names.
@@ -125,8 +134,16 @@ class ParameterSets:
         if number not in self._pictures:
             if number not in self._raw_pictures:
                 raise BitstreamError(f"a slice refers to picture parameter set {number}, which has not been seen")
-            self._pictures[number] = read_picture_parameters(self._raw_pictures[number], self._sequences)
+            self._pictures[number] = read_picture_parameters(self._raw_pictures[number], self.sequence)
         return self._pictures[number]
+
+
+def _numbers(body: bytes, limit: int, known: Iterable[int]) -> list[int]:
+    """The number of a set; one whose number cannot be read may be any that is known."""
+    try:
+        return [BitReader(body, "parameter set").ue(limit)]
+    except BitstreamError:
+        return list(known)
 
 
 def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
@@ -210,8 +227,12 @@ def _read_crop(
     return left, right, top, bottom
 
 
-def read_picture_parameters(rbsp: bytes, sequences: dict[int, SequenceParameters]) -> PictureParameters:
+def read_picture_parameters(rbsp: bytes, sequence_of: Callable[[int], SequenceParameters]) -> PictureParameters:
     """Parse pic_parameter_set_rbsp (7.3.2.2).
+
+    Args:
+        rbsp: the parameter set's RBSP.
+        sequence_of: gives the sequence parameter set of a number.
 
     Raises:
         BitstreamError: a value is out of range, the data end first, the sequence parameter set is missing, or
@@ -219,10 +240,7 @@ def read_picture_parameters(rbsp: bytes, sequences: dict[int, SequenceParameters
     """
     reader = BitReader(rbsp, "picture parameter set")
     reader.ue(255, "pic_parameter_set_id")
-    sequence_number = reader.ue(31, "seq_parameter_set_id")
-    if sequence_number not in sequences:
-        raise BitstreamError(f"a picture refers to sequence parameter set {sequence_number}, which has not been seen")
-    sequence = sequences[sequence_number]
+    sequence = sequence_of(reader.ue(31, "seq_parameter_set_id"))
     entropy_coding_mode = reader.flag()
     order_present = reader.flag()
     if reader.ue(7, "num_slice_groups_minus1"):

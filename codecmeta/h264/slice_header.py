@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264.bits import BitReader
@@ -40,6 +41,61 @@ class SliceHeader:
     data_position: int
 
 
+class Field(NamedTuple):
+    """Which picture a slice belongs to.
+
+    Attributes:
+        frame_num: frame_num, the same in both fields of a frame.
+        structure: "frame", "top" or "bottom".
+        idr: it is an IDR picture.
+    """
+
+    frame_num: int
+    structure: str
+    idr: bool
+
+
+def read_field(rbsp: bytes, kind: int, sets: ParameterSets) -> Field:
+    """Parse a slice header as far as field_pic_flag and bottom_field_flag (7.3.3).
+
+    Args:
+        rbsp: the slice's RBSP, of which 32 bytes are enough.
+        kind: nal_unit_type, 1 or 5.
+        sets: parameter sets seen so far.
+
+    Raises:
+        BitstreamError: as `read_slice_header`.
+    """
+    start = _read_start(BitReader(rbsp, "slice header"), sets)
+    return Field(start.frame_num, start.structure, kind == IDR_SLICE)
+
+
+class _Start(NamedTuple):
+    first_mb: int
+    slice_type: int
+    parameters: PictureParameters
+    colour_plane: int
+    frame_num: int
+    structure: str
+
+
+def _read_start(reader: BitReader, sets: ParameterSets) -> _Start:
+    first_mb = reader.ue(1 << 20, "first_mb_in_slice")
+    slice_type = reader.ue(9, "slice_type") % 5
+    if slice_type > I:
+        raise BitstreamError("switching slices (SP, SI) are not supported", unsupported="SP and SI slices")
+    pps = sets.picture(reader.ue(255, "pic_parameter_set_id"))
+    sps = pps.sequence
+    colour_plane = reader.u(2) if sps.separate_colour_plane else 0
+    if colour_plane > 2:
+        raise BitstreamError("slice header: colour_plane_id is 3, at most 2 is allowed")
+    frame_num = reader.u(sps.log2_max_frame_num)
+    structure = "frame"
+    if not sps.frame_mbs_only and reader.flag():
+        structure = "bottom" if reader.flag() else "top"
+    return _Start(first_mb, slice_type, pps, colour_plane, frame_num, structure)
+
+
 def read_slice_header(rbsp: bytes, kind: int, ref_idc: int, sets: ParameterSets) -> SliceHeader:
     """Parse slice_header (7.3.3).
 
@@ -54,19 +110,8 @@ def read_slice_header(rbsp: bytes, kind: int, ref_idc: int, sets: ParameterSets)
             a tool that is not supported.
     """
     reader = BitReader(rbsp, "slice header")
-    first_mb = reader.ue(1 << 20, "first_mb_in_slice")
-    slice_type = reader.ue(9, "slice_type") % 5
-    if slice_type > I:
-        raise BitstreamError("switching slices (SP, SI) are not supported", unsupported="SP and SI slices")
-    pps = sets.picture(reader.ue(255, "pic_parameter_set_id"))
+    first_mb, slice_type, pps, colour_plane, frame_num, structure = _read_start(reader, sets)
     sps = pps.sequence
-    colour_plane = reader.u(2) if sps.separate_colour_plane else 0
-    if colour_plane > 2:
-        raise BitstreamError("slice header: colour_plane_id is 3, at most 2 is allowed")
-    frame_num = reader.u(sps.log2_max_frame_num)
-    structure = "frame"
-    if not sps.frame_mbs_only and reader.flag():
-        structure = "bottom" if reader.flag() else "top"
     if kind == IDR_SLICE:
         reader.ue(65535, "idr_pic_id")
     _skip_picture_order_count(reader, pps, structure)

@@ -11,70 +11,21 @@ from numpy.typing import NDArray
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import MB_TYPE_NAMES, ResidualReader
-from tests.codecmeta.h264.bit_writer import BitWriter
-
-COLUMNS, ROWS = 3, 2  # macroblocks of a field
-
-
-def parameter_sets() -> bytes:
-    sps = BitWriter().u(77, 8).u(0, 8).u(30, 8).ue(0)  # Main profile
-    sps.ue(0, 0, 0, 2).u(0, 1)  # frame_num, pic_order_cnt of 4 bits; two reference frames
-    sps.ue(COLUMNS - 1, ROWS - 1).u(0, 1).u(0, 1).u(1, 1).u(0, 1).u(0, 1)
-    pps = BitWriter().ue(0, 0).u(0, 1).u(0, 1).ue(0, 0, 0).u(0, 1).u(0, 2).se(0, 0, 0).u(1, 1).u(0, 1).u(0, 1)
-    return sps.nal(0x67) + pps.nal(0x68)
-
-
-def slice_header(*, slice_type: int, bottom: bool, idr: bool) -> BitWriter:
-    writer = BitWriter().ue(0, slice_type, 0).u(0, 4).u(1, 1).u(int(bottom), 1)
-    if idr:
-        writer.ue(0)
-    writer.u(int(bottom), 4)
-    if slice_type == 5:
-        writer.u(0, 1).u(0, 1)  # no override: one reference; no list modification
-    writer.u(0, 2) if idr else writer.u(0, 1)
-    return writer.se(2).ue(1)  # QP 28; no loop filter
-
-
-def pcm_field(samples: list[NDArray[np.uint8]]) -> bytes:
-    """An IDR top field of I_PCM macroblocks; `samples` are its Y, Cb and Cr planes."""
-    writer = slice_header(slice_type=7, bottom=False, idr=True)
-    for mb in range(COLUMNS * ROWS):
-        writer.ue(25).align_zero()
-        y, x = mb // COLUMNS, mb % COLUMNS
-        for plane, size in zip(samples, (16, 8, 8), strict=True):
-            for sample in plane[y * size : y * size + size, x * size : x * size + size].reshape(-1):
-                writer.u(int(sample), 8)
-    return writer.nal(0x65)
-
-
-def predicted_field(rng: np.random.Generator) -> bytes:
-    """A bottom P field: the first macroblock skipped, the others the top field plus luma coefficients."""
-    writer = slice_header(slice_type=5, bottom=True, idr=False)
-    totals = np.full((4 * ROWS + 1, 4 * COLUMNS + 1), -1)
-    totals[1:5, 1:5] = 0
-    writer.ue(1)
-    for mb in range(1, COLUMNS * ROWS):
-        y0, x0 = mb // COLUMNS * 4, mb % COLUMNS * 4
-        if mb > 1:
-            writer.ue(0)
-        writer.ue(0).se(0, 0)  # P_L0_16x16, mvd 0
-        writer.ue(12 - 1)  # coded_block_pattern 15 by Table 9-4
-        writer.se(0)
-        for block in range(16):
-            y = y0 + ((block >> 1) & 1) + ((block >> 2) & 2)
-            x = x0 + (block & 1) + ((block >> 1) & 2)
-            left, above = totals[y + 1, x], totals[y, x + 1]
-            both = (left + above + 1) // 2 if left >= 0 and above >= 0 else max(left, 0) + max(above, 0)
-            levels = np.where(rng.random(16) < 0.25, rng.integers(-3, 4, 16), 0)
-            totals[y + 1, x + 1] = writer.block(levels.tolist(), int(both))
-    return writer.nal(0x41)
+from tests.codecmeta.h264.field_stream import (
+    COLUMNS,
+    ROWS,
+    coded_frames,
+    parameter_sets,
+    pcm_field,
+    predicted_field,
+    random_samples,
+)
 
 
 @pytest.fixture(scope="module")
 def stream() -> tuple[bytes, bytes, list[NDArray[np.uint8]]]:
     rng = np.random.default_rng(5)
-    shapes = ((16 * ROWS, 16 * COLUMNS), (8 * ROWS, 8 * COLUMNS), (8 * ROWS, 8 * COLUMNS))
-    samples = [rng.integers(90, 160, shape).astype(np.uint8) for shape in shapes]
+    samples = random_samples(rng)
     return parameter_sets() + pcm_field(samples), predicted_field(rng), samples
 
 
@@ -127,3 +78,21 @@ def test_measure_equals_read(stream: tuple[bytes, bytes, list[NDArray[np.uint8]]
     picture = ResidualReader().read(top + bottom)
     blocks = picture.y.astype(np.int64).reshape(ROWS * 4, 8, COLUMNS * 2, 8)
     np.testing.assert_array_equal(moments.energy.mean[0], blocks.sum((1, 3)) / 64)
+
+
+def test_a_stream_of_field_pairs_and_frames_equals_the_decoded_pixels() -> None:
+    """Predicted from the same field of the nearest reference: decoded minus reference is the residual."""
+    frames = coded_frames(20)
+    with av.open(io.BytesIO(b"".join(b"".join(pictures) for pictures in frames)), format="h264") as container:
+        luma = [frame.to_ndarray()[: 32 * ROWS].astype(int) for frame in container.decode(video=0)]
+    assert len(luma) == len(frames)
+    reader = ResidualReader()
+    reference, structures = 0, []
+    for index, pictures in enumerate(frames):
+        picture = reader.read(b"".join(pictures))
+        structures.append(picture.structure)
+        if index % 8:
+            np.testing.assert_array_equal(picture.y, luma[index] - luma[reference])
+        if index % 8 not in (2, 4, 5):
+            reference = index
+    assert (structures.count("field"), structures.count("frame")) == (18, 2)

@@ -17,19 +17,19 @@ from tests.codecmeta.h264.bit_writer import BitWriter
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 
 
-def sequence(*, profile: int = 66, columns: int = 2, rows: int = 2) -> BitWriter:
-    writer = BitWriter().u(profile, 8).u(0, 8).u(30, 8).ue(0).ue(0, 2, 1).u(0, 1)
+def sequence(*, profile: int = 66, columns: int = 2, rows: int = 2, number: int = 0) -> BitWriter:
+    writer = BitWriter().u(profile, 8).u(0, 8).u(30, 8).ue(number).ue(0, 2, 1).u(0, 1)
     return writer.ue(columns - 1, rows - 1).u(1, 1).u(1, 1).u(0, 1).u(0, 1)
 
 
-def picture(*, groups: int = 0) -> BitWriter:
-    writer = BitWriter().ue(0, 0).u(0, 1).u(0, 1).ue(groups)
+def picture(*, groups: int = 0, number: int = 0, sps: int = 0) -> BitWriter:
+    writer = BitWriter().ue(number, sps).u(0, 1).u(0, 1).ue(groups)
     return writer.ue(0, 0).u(0, 1).u(0, 2).se(0, 0, 0).u(0, 1).u(0, 1).u(0, 1)
 
 
-def skipped_slice(run: int, *, slice_type: int = 5, first: int = 0) -> BitWriter:
+def skipped_slice(run: int, *, slice_type: int = 5, first: int = 0, pps: int = 0) -> BitWriter:
     """A P slice of `run` skipped macroblocks."""
-    return BitWriter().ue(first, slice_type, 0).u(0, 4).u(0, 1).u(0, 1).u(0, 1).se(0).ue(run)
+    return BitWriter().ue(first, slice_type, pps).u(0, 4).u(0, 1).u(0, 1).u(0, 1).se(0).ue(run)
 
 
 SETS = sequence().nal(0x67) + picture().nal(0x68)
@@ -76,7 +76,7 @@ def test_unsupported_tools_are_named(packet: bytes, tool: str) -> None:
         (SETS + skipped_slice(5).nal(0x41), "mb_skip_run"),
         (SETS + skipped_slice(4).nal(0x41) + skipped_slice(4).nal(0x41), "already coded|another picture"),
         (SETS + skipped_slice(4, first=4).nal(0x41), "starts at macroblock 4"),
-        (sequence(columns=5000, rows=5000).nal(0x67), "beyond"),
+        (sequence(columns=5000, rows=5000).nal(0x67) + picture().nal(0x68) + skipped_slice(4).nal(0x41), "beyond"),
         (SETS + skipped_slice(4).nal(0x41)[:6], "cut short|does not end"),
     ],
 )
@@ -109,6 +109,73 @@ def test_lengths_and_start_codes_give_the_same_units() -> None:
     started = b"\0" + b"".join(b"\0\0\1" + unit for unit in units)
     for size in (0, 4):
         assert [bytes([u.ref_idc << 5 | u.kind]) + u.payload for u in nal.split(started, size)] == units
+
+
+@pytest.mark.parametrize("tail", [b"\7", b"\0\0\7", b"\0\0\0", b"\0\0\0\0", b"\0\0\0\x09\x06abc"])
+def test_slices_before_a_short_tail_are_read(tail: bytes) -> None:
+    """Bytes behind the last slice that are no whole NAL unit cost nothing; a slice that is cut is refused."""
+    path = CLIPS / "baseline_slices.mp4"
+    reader = ResidualReader(extradata(path))
+    packet = packets(path)[1]
+    whole = reader.read(packet)
+    assert np.abs(whole.y).max() > 0
+    with_tail = reader.read(packet + tail)
+    for name in ("y", "cb", "cr", "mb_bits", "qp"):
+        np.testing.assert_array_equal(getattr(with_tail, name), getattr(whole, name))
+    last = list(nal.split(packet, 4))[-1]
+    for cut in (1, 4, len(last.payload), len(last.payload) + 3):
+        with pytest.raises(BitstreamError, match="slice"):
+            reader.read(packet[:-cut])
+
+
+def test_a_start_code_is_no_length() -> None:
+    """Packets with start codes in a stream of lengths: 00 00 01 65 also reads as a unit of 357 bytes."""
+    units = [b"\x65" + bytes(range(2, 250)) * 3, b"\x41" + bytes(range(2, 250)) * 2]
+    started = b"".join(b"\0\0\1" + unit for unit in units)
+    assert [bytes([u.ref_idc << 5 | u.kind]) + u.payload for u in nal.split(started, 4)] == units
+
+
+BROKEN_SPS = sequence(columns=5000, rows=5000).nal(0x67)
+BROKEN_PPS = BitWriter().ue(0, 0).u(0, 2).ue(0, 0, 0).u(0, 3).se(90, 0, 0).u(0, 3).nal(0x68)  # QP 116
+NAMELESS_SPS = BitWriter().u(66, 8).u(0, 8).u(30, 8).ue(77).nal(0x67)
+NAMELESS_PPS = BitWriter().ue(300).nal(0x68)
+OTHER = sequence(number=1, columns=3).nal(0x67) + picture(number=1, sps=1).nal(0x68)
+
+
+@pytest.mark.parametrize("observed", [True, False])
+@pytest.mark.parametrize(
+    ("broken", "spares_others"),
+    [(BROKEN_SPS, True), (BROKEN_PPS, True), (NAMELESS_SPS, False), (NAMELESS_PPS, False)],
+    ids=["sps", "pps", "nameless sps", "nameless pps"],
+)
+def test_a_corrupt_set_is_never_replaced_by_the_one_before(broken: bytes, spares_others: bool, observed: bool) -> None:
+    """It may have changed what the old one said: its slices are refused until it comes again, others are read."""
+    reader = ResidualReader()
+    other, own = skipped_slice(6, pps=1).nal(0x41), skipped_slice(4).nal(0x41)
+    if observed:
+        reader.observe(SETS + broken + OTHER if spares_others else SETS + OTHER + broken)
+    else:
+        reader.observe(SETS + OTHER)
+        with pytest.raises(BitstreamError, match="parameter set"):
+            reader.read(broken + own)
+    for _ in range(2):
+        with pytest.raises(BitstreamError, match="parameter set"):
+            reader.read(own)
+    if spares_others:
+        assert reader.read(other).y.shape == (32, 48)
+    else:
+        with pytest.raises(BitstreamError, match="parameter set"):
+            reader.read(other)
+    reader.observe(SETS + OTHER)
+    assert reader.read(own).y.shape == (32, 32)
+    assert reader.read(other).y.shape == (32, 48)
+
+
+def test_a_corrupt_set_in_the_extradata_is_told_by_its_slices() -> None:
+    reader = ResidualReader(BROKEN_SPS + OTHER)
+    assert reader.read(skipped_slice(6, pps=1).nal(0x41)).y.shape == (32, 48)
+    with pytest.raises(BitstreamError, match="beyond"):
+        reader.read(picture().nal(0x68) + skipped_slice(4).nal(0x41))
 
 
 def test_a_bit_reader_reads_what_was_written() -> None:

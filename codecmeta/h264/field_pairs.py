@@ -1,0 +1,116 @@
+"""Fields that come in a packet each: which packets make up one frame (Rec. ITU-T H.264, 3.30 and 7.4.1.2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import nal
+from codecmeta.h264.parameter_sets import ParameterSets, read_sequence_parameters
+from codecmeta.h264.slice_header import Field, read_field
+
+_HEADER_BYTES = 32
+"""Bytes of a slice that hold its header as far as bottom_field_flag, emulation prevention included."""
+
+
+class FieldPairs:
+    """Finds the packets that hold the second field of a frame whose first field was the packet before.
+
+    Packets are shown to it in decode order, none left out from one key packet to the next.
+
+    Args:
+        extradata: the container's codec private data.
+
+    Raises:
+        BitstreamError: `extradata` is corrupt.
+    """
+
+    def __init__(self, extradata: bytes) -> None:
+        self._sets = ParameterSets()
+        self._length_size, units = nal.read_extradata(extradata)
+        self._seen = False
+        self._interlaced = False
+        self._open: Field | None = None
+        self._store(units)
+        # the record of an MP4 or Matroska file has all sets, unless it has none (ISO/IEC 14496-15, 5.3.3.1)
+        self._sets_in_band = not (self._length_size and self._seen)
+
+    def asks_for(self, *, key: bool) -> bool:
+        """Whether a packet has to be shown: all of an interlaced stream, else those that may bring new sets."""
+        return self._interlaced or (key and self._sets_in_band)
+
+    def continues(self, packet: bytes) -> bool:
+        """Whether a packet is the second field of the frame that the packet before began.
+
+        It has the frame_num of the first field and the other parity, and is no IDR picture unless the first field is
+        one. A packet that cannot be parsed stands alone.
+
+        Args:
+            packet: the packet, or what `read_headers` left of it.
+        """
+        try:
+            fields = self._fields(packet)
+        except BitstreamError:
+            fields = []
+        if len(fields) == 1 and self._open is not None and _are_pair(self._open, fields[0]):
+            self._open = None
+            return True
+        self._open = None
+        for field in fields:
+            paired = self._open is not None and _are_pair(self._open, field)
+            self._open = None if paired or field.structure == "frame" else field
+        return False
+
+    def read_headers(self, file: BinaryIO, position: int, size: int) -> bytes:
+        """A packet with its slices cut behind their headers, without reading the rest of it.
+
+        Args:
+            file: the opened file.
+            position: where the packet begins.
+            size: its length in bytes.
+        """
+        if not self._length_size:
+            file.seek(position)
+            return file.read(size)
+        left = bytearray()
+        end = position + size
+        while position + self._length_size < end:
+            file.seek(position)
+            head = file.read(self._length_size + _HEADER_BYTES)
+            position += self._length_size
+            length = min(int.from_bytes(head[: self._length_size], "big"), end - position)
+            unit = head[self._length_size :][:length]
+            if unit and unit[0] & 31 in (nal.SPS, nal.PPS):
+                file.seek(position)
+                unit = file.read(length)
+            left += len(unit).to_bytes(self._length_size, "big") + unit
+            position += length
+        return bytes(left)
+
+    def _fields(self, packet: bytes) -> list[Field]:
+        """The pictures that a packet's slices belong to, each once."""
+        fields: list[Field] = []
+        for unit in nal.split(packet, self._length_size):
+            if unit.kind not in (nal.SLICE, nal.IDR_SLICE):
+                self._store([unit])
+            elif self._interlaced:
+                start = unit._replace(payload=unit.payload[:_HEADER_BYTES])
+                field = read_field(start.rbsp(), unit.kind, self._sets)
+                if not fields or fields[-1] != field:
+                    fields.append(field)
+        return fields
+
+    def _store(self, units: Iterable[nal.NalUnit]) -> None:
+        for unit in units:
+            if unit.kind == nal.SPS:
+                self._sets.store_sequence(unit.rbsp())
+                self._seen = True
+                self._interlaced |= not read_sequence_parameters(unit.rbsp()).frame_mbs_only
+            elif unit.kind == nal.PPS:
+                self._sets.store_picture(unit.rbsp())
+
+
+def _are_pair(first: Field, second: Field) -> bool:
+    opposite = {first.structure, second.structure} == {"top", "bottom"}
+    return opposite and first.frame_num == second.frame_num and (first.idr or not second.idr)
