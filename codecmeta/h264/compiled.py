@@ -8,11 +8,12 @@ half the compile time. Nothing here allocates, so reference counting is left out
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from numba.core.registry import CPUDispatcher
 from numba.core.types import unliteral  # type: ignore[attr-defined]
+
+from codecmeta.kernels import keep
 
 
 class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
@@ -33,19 +34,10 @@ def inlined(function: Callable[..., Any]) -> Any:
 def entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls; its machine code, with all it calls, is cached on disk."""
     dispatcher = _dispatcher(function)
-    dispatcher.enable_caching()
-    # numba would look at the entry's own file only, and go on using machine code of callees that have changed
-    dispatcher._cache._cache_file._source_stamp = _package_stamp()
+    keep(dispatcher)
     return dispatcher
 
 
 def _dispatcher(function: Callable[..., Any], **options: Any) -> _Dispatcher:
     options |= {"nopython": True, "nogil": True, "error_model": "numpy", "_nrt": False}
     return _Dispatcher(function, targetoptions=options)
-
-
-def _package_stamp() -> tuple[tuple[str, int, int], ...]:
-    here = Path(__file__).parent
-    # moments.py compiles a function of energy.py
-    sources = [*sorted(here.glob("*.py")), here.parent / "energy.py"]
-    return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sources)
