@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from cli import compress_models
+from cli import compress_accuracy, compress_models
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,7 @@ app = typer.Typer(
 
 app.command()(compress_models.bench)
 app.command("eval")(compress_models.evaluate)
+app.command()(compress_accuracy.accuracy)
 
 STAGES = ("load", "density", "encode", "compress", "save", "plot")
 WIDE = 150

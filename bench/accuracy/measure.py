@@ -226,6 +226,9 @@ def _examine_all(job: Job, seeds: Sequence[int], workers: int) -> Iterator[Exami
 
 
 def _examine_part(job: Job, seeds: Sequence[int]) -> list[Examined]:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     torch.set_num_threads(1)
     return list(_examine_some(job, seeds))
 

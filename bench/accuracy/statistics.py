@@ -80,7 +80,8 @@ def macro(accuracies: Floats) -> Floats:
     present = ~np.isnan(accuracies)
     counts = present.sum(axis=1)
     mean = np.full(len(counts), np.nan)
-    return np.divide(np.where(present, accuracies, 0).sum(axis=1), counts, out=mean, where=counts > 0)
+    np.divide(np.where(present, accuracies, 0).sum(axis=1), counts, out=mean, where=counts > 0)
+    return mean
 
 
 def macro_chance(accuracies: Floats, chance: Floats) -> Floats:
@@ -91,7 +92,9 @@ def macro_chance(accuracies: Floats, chance: Floats) -> Floats:
 def correct_for_chance(accuracy: Floats, chance: Floats, full: Floats) -> Floats:
     """(accuracy - chance) / (full - chance): 0 for guessing, 1 for the full model; NaN where that guesses too."""
     span = full - chance
-    return np.divide(accuracy - chance, span, out=np.full_like(span, np.nan), where=span > 0)
+    corrected = np.full_like(span, np.nan)
+    np.divide(accuracy - chance, span, out=corrected, where=span > 0)
+    return corrected
 
 
 def summarise(samples: Floats, *, level: float = LEVEL) -> Figure:
