@@ -290,9 +290,10 @@ def _open_pairs(video: Video) -> FieldPairs | None:
     if video.codec != "h264":
         return None
     try:
-        return FieldPairs(bytes(video.stream.codec_context.extradata or b""))
+        pairs = FieldPairs(bytes(video.stream.codec_context.extradata or b""))
     except BitstreamError:
         return None
+    return pairs if pairs.asks_for(key=True) else None
 
 
 def _as_table(columns: NDArray[np.int64], second: NDArray[np.bool_], *, corrupt: int) -> PacketTable:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from codecmeta import container
 from codecmeta.errors import SourceError
+from codecmeta.feed import read_payloads
 from codecmeta.meta import MISSING
 from tests.codecmeta.make_video import write_audio, write_video
 
@@ -77,15 +82,77 @@ def test_rotation_comes_from_the_header(clips: Path) -> None:
             assert video.track.rotation == -90
 
 
-def test_index_that_lies_is_not_believed(tmp_path: Path, data: Path) -> None:
-    """A composition offset changed in the header: the packets disagree with the index, demuxing decides."""
-    content = bytearray((data / "event_h264.mp4").read_bytes())
-    at = content.index(b"ctts") + 12
-    content[at + 4 : at + 8] = (99999).to_bytes(4, "big")
-    path = tmp_path / "patched.mp4"
-    path.write_bytes(content)
-    table = check(path)
-    assert table.origin in ("index", "demux")
+def read_both_ways(path: Path) -> tuple[container.PacketTable, container.PacketTable]:
+    """The table with the help of the container's index, and without it."""
+    with container.open_video(path) as video:
+        listed = container.read_packets(video)
+        video.track = None
+        demuxed = container.read_packets(video)
+    assert demuxed.origin == "demux"
+    return listed, demuxed
+
+
+def shift_some(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    return offsets + 512 * (np.arange(offsets.size) == 2)
+
+
+def collide(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(np.arange(offsets.size) == 200, offsets[200] + 512, offsets)
+
+
+@pytest.mark.parametrize(
+    ("lie", "origin"),
+    [(shift_some, "demux"), (collide, "demux"), (lambda offsets: offsets[:-1], "demux"), (lambda o: o + 7, "index")],
+    ids=["other than the first packets", "two samples at one time", "a sample short", "only shifted"],
+)
+def test_index_that_lies_is_not_believed(
+    data: Path, lie: Callable[[NDArray[np.int64]], NDArray[np.int64]], origin: str
+) -> None:
+    """Composition offsets that the packets do not bear out: demuxing decides. A constant shift is no lie."""
+    path = data / "still_h264.mp4" if lie is shift_some else data / "event_h264.mp4"
+    truth = check(path)
+    assert truth.origin == "index"
+    with container.open_video(path) as video:
+        assert video.track is not None
+        assert video.track.composition_offset is not None
+        video.track = replace(video.track, composition_offset=lie(video.track.composition_offset))
+        table = container.read_packets(video)
+    assert table.origin == origin
+    for name in ("pts", "dts", "size", "shown"):
+        assert np.array_equal(getattr(table, name), getattr(truth, name)), name
+
+
+def empty_sample(content: bytes, number: int) -> bytes:
+    """Take the bytes of one sample out of an MP4 whose samples lie in one chunk before its header."""
+    sizes = content.index(b"stsz") + 16
+    (length,) = struct.unpack_from(">I", content, sizes + 4 * number)
+    (begin,) = struct.unpack_from(">I", content, content.index(b"stco") + 12)
+    begin += sum(struct.unpack_from(f">{number}I", content, sizes))
+    changed = bytearray(content)
+    struct.pack_into(">I", changed, sizes + 4 * number, 0)
+    box = content.index(b"mdat") - 4
+    assert box < begin < content.index(b"moov")
+    struct.pack_into(">I", changed, box, struct.unpack_from(">I", content, box)[0] - length)
+    del changed[begin : begin + length]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("number", [299, 150, 7])
+def test_samples_without_bytes_are_no_packets(tmp_path: Path, data: Path, number: int) -> None:
+    """They stand for dropped frames: neither the index nor demuxing counts them."""
+    whole, _ = read_both_ways(data / "event_h264.mp4")
+    path = tmp_path / "dropped.mp4"
+    path.write_bytes(empty_sample((data / "event_h264.mp4").read_bytes(), number))
+    listed, demuxed = read_both_ways(path)
+    assert listed.origin == "index"
+    for name in ("pts", "dts", "size", "key", "shown"):
+        assert np.array_equal(getattr(listed, name), np.delete(getattr(whole, name), number)), name
+        assert np.array_equal(getattr(demuxed, name), getattr(listed, name)), name
+    with container.open_video(path) as video:
+        by_position = dict(read_payloads(video, listed, range(299)))
+        by_demuxing = dict(read_payloads(video, demuxed, range(299)))
+    assert by_position == by_demuxing
+    assert b"" not in by_position.values()
 
 
 def expect(code: str, path: Path) -> str:
