@@ -50,7 +50,7 @@ def extract(
         Path,
         typer.Option(
             help="Folder of the .npz files: a/clip.mp4 becomes OUT/a/clip.mp4.npz. Files found in a folder keep their "
-            "path below it, absolute paths their name; paths in lists lose only the root."
+            "path below it; files that are named keep the path that names them, without the root and without `..`."
         ),
     ],
     frames: Annotated[

@@ -74,8 +74,8 @@ def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO) -> Iterator
         stdin: where `-` reads from.
 
     Returns:
-        Videos. One found in a folder is placed by its path below that folder; one that was named, by its relative path
-        as given, or by its bare name if the path is absolute; one from a list, by its path without the root.
+        Videos. One found in a folder is placed by its path below that folder; one that was named, be it as an
+        argument, by a glob or in a list, by its path as given, without the root and without `..`.
 
     Raises:
         UsageError: a folder, list or glob does not exist or holds nothing.
@@ -124,20 +124,16 @@ def _expand(sources: Iterable[str], out: Path, stdin: TextIO) -> Iterator[Input]
 
 
 def _named(name: str) -> Input:
-    path = Path(name)
-    place = PurePath(path.name) if path.is_absolute() else PurePath(os.path.normpath(name))
-    if ".." in place.parts:
-        place = PurePath(path.name)
-    return Input(path=path, place=output_place(place))
+    whole = PurePath(os.path.normpath(name))
+    place = PurePath(*[part for part in whole.parts if part not in (whole.anchor, "..")])
+    return Input(path=Path(name), place=output_place(place))
 
 
 def _from_list(lines: Iterable[str]) -> Iterator[Input]:
     for line in lines:
         name = line.rstrip("\r\n")
         if name:
-            whole = PurePath(os.path.normpath(name))
-            place = PurePath(*[part for part in whole.parts if part not in (whole.anchor, "..")])
-            yield Input(path=Path(name), place=output_place(place))
+            yield _named(name)
 
 
 def _from_folder(folder: Path, out: Path) -> Iterator[Input]:
@@ -153,7 +149,8 @@ def _from_folder(folder: Path, out: Path) -> Iterator[Input]:
 
 def output_place(place: PurePath) -> PurePath:
     """Append `.npz`; a name that gets too long for a file system is replaced by its digest."""
-    parts = list(place.parts)
+    # a path such as / or .. has no name: nothing can be read from it, either
+    parts = list(place.parts) or ["_"]
     raw = os.fsencode(parts[-1] + SUFFIX)
     if len(raw) > MAX_NAME_BYTES:
         parts[-1] = hashlib.sha256(os.fsencode(parts[-1])).hexdigest()

@@ -33,8 +33,23 @@ def test_folder(tree: Path) -> None:
 
 def test_files_keep_their_relative_path(tree: Path) -> None:
     assert places("v/sub/b.MKV", "lone.bin") == ["v/sub/b.MKV.npz", "lone.bin.npz"]
-    assert places(str(tree / "v" / "a.mp4")) == ["a.mp4.npz"]
-    assert places("../elsewhere/c.mp4") == ["c.mp4.npz"]
+    assert places("../elsewhere/c.mp4", "v/../lone.bin") == ["elsewhere/c.mp4.npz", "lone.bin.npz"]
+    assert places("~/../../c.mp4") == ["c.mp4.npz"]
+
+
+def test_one_rule_for_arguments_globs_and_lists(tree: Path) -> None:
+    names = ["v/a.mp4", f"{tree}/v/a.mp4", "./v//sub/b.MKV", "../x/c.mp4", "/c.mp4"]
+    root = str(tree).lstrip("/")
+    expected = ["v/a.mp4.npz", f"{root}/v/a.mp4.npz", "v/sub/b.MKV.npz", "x/c.mp4.npz", "c.mp4.npz"]
+    (tree / "list.txt").write_text("\n".join(names))
+    assert places(*names) == expected
+    assert places("@list.txt") == expected
+    assert places("-", stdin="\r\n".join(names)) == expected
+    assert places(f"{tree}/v/*.mp4") == [f"{root}/v/a.mp4.npz"]
+
+
+def test_paths_without_a_name(tree: Path) -> None:
+    assert places("-", stdin="/\n.\n..\n../..\n") == ["_.npz"] * 4
 
 
 def test_globs(tree: Path) -> None:
