@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -102,18 +103,13 @@ def tabulate(job: Job, results: Sequence[Examined], about: Mapping[str, Any]) ->
         results: per clip.
         about: repeated in every row.
     """
-    asked = [name for name in FAMILIES if any(name in one.families for one in results)]
+    asked = asked_families(results)
     chance = np.array([CHANCE[name] for name in asked])
     weights = draw_weights(len(results))
-    families = [one.families for one in results]
-
-    def accuracies(cell: str, *, exact: bool = False) -> Floats:
-        marks = [one.cells[cell].exact if exact else one.cells[cell].right for one in results]
-        return Tally.of(families, marks, asked).accuracies(weights)
-
+    accuracies = partial(resample, results, asked, weights)
     full = accuracies(FULL)
     full_macro, chances = macro(full), macro_chance(full, chance)
-    counts = Tally.of(families, [[0.0] * len(kinds) for kinds in families], asked).asked.sum(axis=0).astype(int)
+    counts = np.array([sum(one.families.count(name) for one in results) for name in asked])
     measured = {cell_name(method, retention) for method, retention in job.cells}
     rows = []
     for method, retention in job.cells:
@@ -147,6 +143,19 @@ def tabulate(job: Job, results: Sequence[Examined], about: Mapping[str, Any]) ->
             )
         )
     return rows
+
+
+def asked_families(results: Sequence[Examined]) -> list[str]:
+    """The families of which these clips ask anything."""
+    return [name for name in FAMILIES if any(name in one.families for one in results)]
+
+
+def resample(
+    results: Sequence[Examined], asked: Sequence[str], weights: Floats, cell: str, *, exact: bool = False
+) -> Floats:
+    """Accuracies per family of a cell for each weighting of the clips, (draws, F)."""
+    marks = [one.cells[cell].exact if exact else one.cells[cell].right for one in results]
+    return Tally.of([one.families for one in results], marks, asked).accuracies(weights)
 
 
 def identity_row(rows: Sequence[Row]) -> Row:

@@ -1,0 +1,248 @@
+"""How the settings that the papers leave open change accuracy, one at a time around the defaults, and which to take.
+
+    python -m bench.accuracy.tune [--clips 64] [--methods metom,infomerge] [--out bench/results/accuracy_tuning.json]
+
+Everything is chosen on the split val. A value is taken only where it beats the default by more than its paired
+interval; settings that buy accuracy with more computation are shown and never chosen. What is taken of several
+settings is measured together once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from bench.accuracy.clips import default_cache
+from bench.accuracy.measure import Examined, Job, cell_name, default_workers, describe, measure
+from bench.accuracy.methods import MEASURED, Measured
+from bench.accuracy.results import asked_families, resample
+from bench.accuracy.statistics import Figure, Floats, draw_weights, macro, summarise
+from compress.methods import build
+from compress.settings import list_settings
+
+RETENTIONS: Final = (0.3, 0.1)
+MAP: Final = "map"
+"""Not a field of a method, but of what its density is measured by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """A setting and the values to try.
+
+    Attributes:
+        field: of the method, or `MAP`.
+        values: as text; that of the default need not be among them.
+        spends: other values compute more or less, so that accuracy alone cannot choose.
+    """
+
+    field: str
+    values: tuple[str, ...]
+    spends: bool = False
+
+
+AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
+    "metom": (
+        Axis(field="target_keep", values=("0.3", "0.5", "0.7", "0.95", "1"), spends=True),
+        Axis(field="tau", values=("0.01", "0.03", "0.1", "0.3"), spends=True),
+        Axis(field=MAP, values=("carried", "innovation", "texture")),
+        Axis(field="connectivity", values=("8",)),
+        Axis(field="m_min", values=("0", "1", "2", "4")),
+        Axis(field="tau_tem", values=("0.7", "0.8", "0.95", "0.98", "1")),
+        Axis(field="window", values=("1", "2", "4", "8")),
+        Axis(field="rounds", values=("2", "3")),
+        Axis(field="fold", values=("size", "core")),
+        Axis(field="refill", values=("yes",)),
+        Axis(field="gop", values=("total", "packet", "interval")),
+        Axis(field="positions", values=("original",)),
+        Axis(field="layers", values=("1", "2", "3", "4", "1,2", "3,4", "1,2,3"), spends=True),
+        Axis(field="merge_percent", values=("0", "25", "75"), spends=True),
+        Axis(field="average", values=("sequential",)),
+        Axis(field="query", values=("text",)),
+    ),
+    "infomerge": (
+        Axis(field="c", values=("1", "2", "4", "12")),
+        Axis(field="tau_seg", values=("0.7", "0.8", "0.95", "0.98")),
+        Axis(field="d", values=("0", "0.2", "0.6", "0.8", "1")),
+        Axis(field="p", values=("1", "2", "8")),
+        Axis(field="k_nn", values=("1", "2", "3", "6", "8")),
+        Axis(field="mu", values=("0.4", "0.8", "1")),
+        Axis(field="ddof", values=("0",)),
+        Axis(field="normalise", values=("no",)),
+        Axis(field="salient_rounding", values=("nearest",)),
+        Axis(field="richness", values=("exact",)),
+        Axis(field="tie", values=("saliency",)),
+        Axis(field="substitute", values=("no",)),
+        Axis(field="dtm_features", values=("original",)),
+        Axis(field="hard_mask", values=("no",)),
+        Axis(field="anchor_from", values=("start",)),
+        Axis(field="assignment", values=("segment_global",)),
+        Axis(field="include_self", values=("yes",)),
+        Axis(field="positions", values=("contiguous",)),
+    ),
+}
+"""What MeToM's paper leaves open, and InfoMerge's beyond its Table 7."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A method with one setting changed.
+
+    Attributes:
+        value: of the setting.
+        accuracy: macro accuracy, mean over the retentions.
+        minus_default: less that of the defaults, paired.
+        kept: share of tokens that entered the language model, likewise a mean.
+        macs: multiply-accumulates of the prefill, likewise.
+    """
+
+    value: str
+    accuracy: Figure
+    minus_default: Figure
+    kept: float
+    macs: float
+
+
+def vary(method: Measured, axis: Axis) -> dict[str, Measured]:
+    """The method with each value of a setting."""
+    changed = {}
+    for value in axis.values:
+        name = f"{method.name}:{axis.field}={value}"
+        if axis.field == MAP:
+            changed[value] = method.with_settings(name, {}, map=value)  # type: ignore[arg-type]
+        else:
+            changed[value] = method.with_settings(name, {axis.field: value})
+    return changed
+
+
+def defaults(method: Measured) -> dict[str, str]:
+    """The settings around which others are tried."""
+    fields = list_settings(build(method.base, settings=method.settings))
+    return {**{one.name: one.value for one in fields if one.name != "retention"}, MAP: method.map}
+
+
+def tune(method: Measured, job: Job, clips: int, *, workers: int) -> dict[str, Any]:
+    """Sensitivity of a method to its settings, and a choice.
+
+    Args:
+        method: with its defaults.
+        job: where and at which retentions to measure; its methods are ignored.
+        clips: how many.
+        workers: processes.
+    """
+    axes = {axis: vary(method, axis) for axis in AXES[method.base]}
+    every = [method, *(one for changed in axes.values() for one in changed.values())]
+    results = _measure(job, every, clips, workers)
+    weights = draw_weights(clips)
+    found = {
+        axis: {value: _compare(value, results, one, method, job.retentions, weights) for value, one in changed.items()}
+        for axis, changed in axes.items()
+    }
+    chosen = {axis.field: better for axis, trials in found.items() if (better := choose(axis, trials.values()))}
+    record: dict[str, Any] = {
+        "method": method.name,
+        "retentions": job.retentions,
+        "about": describe(job, results),
+        "defaults": defaults(method),
+        "accuracy": asdict(summarise(_mean_macro(results, method, job.retentions, weights))),
+        "axes": [
+            {"field": axis.field, "spends": axis.spends, "trials": [asdict(trial) for trial in trials.values()]}
+            for axis, trials in found.items()
+        ],
+        "chosen": chosen,
+    }
+    if len(chosen) > 1:
+        settings = {field: value for field, value in chosen.items() if field != MAP}
+        map = chosen.get(MAP, method.map)
+        joint = method.with_settings(f"{method.name}:chosen", settings, map=map)  # type: ignore[arg-type]
+        again = _measure(job, [method, joint], clips, workers)
+        record["together"] = asdict(_compare("chosen", again, joint, method, job.retentions, weights))
+    return record
+
+
+def choose(axis: Axis, trials: Sequence[Trial] | Any) -> str | None:
+    """The best value that beats the default beyond its interval; None to stay with the default."""
+    better = [trial for trial in trials if trial.minus_default.low > 0]
+    if axis.spends or not better:
+        return None
+    return str(max(better, key=lambda trial: trial.accuracy.value).value)
+
+
+def _measure(job: Job, methods: Sequence[Measured], clips: int, workers: int) -> list[Examined]:
+    def tell(done: int) -> None:
+        print(f"{done} of {clips} clips, {len(methods)} settings", file=sys.stderr, flush=True)
+
+    fresh = Job(**{**vars(job), "methods": tuple(methods)})
+    return measure(fresh, clips, workers=workers, progress=tell)
+
+
+def _compare(
+    value: str,
+    results: Sequence[Examined],
+    method: Measured,
+    default: Measured,
+    retentions: Sequence[float],
+    weights: Floats,
+) -> Trial:
+    accuracy = _mean_macro(results, method, retentions, weights)
+    accounts = [one.cells[cell_name(method, share)].account or {} for one in results for share in retentions]
+    return Trial(
+        value=value,
+        accuracy=summarise(accuracy),
+        minus_default=summarise(accuracy - _mean_macro(results, default, retentions, weights)),
+        kept=float(np.mean([account["tokens_out"] / account["tokens_in"] for account in accounts])),
+        macs=float(np.mean([account["macs"] for account in accounts])),
+    )
+
+
+def _mean_macro(results: Sequence[Examined], method: Measured, retentions: Sequence[float], weights: Floats) -> Floats:
+    asked = asked_families(results)
+    found = [macro(resample(results, asked, weights, cell_name(method, share))) for share in retentions]
+    mean: Floats = np.mean(found, axis=0)
+    return mean
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--methods", default="metom,infomerge")
+    parser.add_argument("--retention", default=",".join(map(str, RETENTIONS)))
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--out", type=Path, default=Path("bench/results/accuracy_tuning.json"))
+    options = parser.parse_args()
+    job = Job(
+        cache=options.cache,
+        split="val",
+        methods=(),
+        retentions=tuple(float(part) for part in options.retention.split(",")),
+        weights=options.weights,
+        device=options.device,
+    )
+    workers = options.jobs or default_workers(options.device)
+    records = [tune(MEASURED[name], job, options.clips, workers=workers) for name in options.methods.split(",")]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(records, indent=1) + "\n")
+    for record in records:
+        print(f"{record['method']}: {100 * record['accuracy']['value']:.1f} % with {record['defaults']}")
+        for axis in record["axes"]:
+            for trial in axis["trials"]:
+                less = trial["minus_default"]
+                print(
+                    f"  {axis['field'] + '=' + trial['value']:26} {100 * less['value']:+6.1f} "
+                    f"({100 * less['low']:+.1f} to {100 * less['high']:+.1f}), {100 * trial['kept']:.1f} % kept, "
+                    f"{trial['macs'] / 1e9:.2f} GMAC{' (spends)' if axis['spends'] else ''}"
+                )
+        print(f"  chosen: {record['chosen'] or 'the defaults'}")
+
+
+if __name__ == "__main__":
+    main()
