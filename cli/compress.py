@@ -26,7 +26,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Shorten the visual tokens of Video-LLMs with what the video codec already knows, without training.",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(show: bool) -> None:
+    if show:
+        from codecmeta import __version__
+
+        typer.echo(f"compress {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Shorten the visual tokens of Video-LLMs with what the video codec already knows, without training."""
+
 
 app.command()(compress_models.bench)
 app.command("eval")(compress_models.evaluate)
@@ -89,7 +108,7 @@ def run(
 
     Exit code: 0 all done, 1 some videos failed, 2 wrong usage.
     """
-    from compress.errors import ConfigError
+    from compress.errors import ConfigError, OutputError
     from compress.methods import build
     from compress.report import render_page
     from compress.runner import Job, find_metas
@@ -126,12 +145,15 @@ def run(
     except ConfigError as error:
         _refuse(error)
     reports: list[VideoReport] = []
-    with _Progress(count, hidden=as_json) as progress:
-        for report in run_job(meta, out, job):
-            reports.append(report)
-            progress.advance(report)
-            if as_json:
-                print(report.to_json(), flush=True)  # noqa: T201
+    try:
+        with _Progress(count, hidden=as_json) as progress:
+            for report in run_job(meta, out, job):
+                reports.append(report)
+                progress.advance(report)
+                if as_json:
+                    print(report.to_json(), flush=True)  # noqa: T201
+    except OutputError as error:
+        _refuse(error)
     if html is not None:
         page = render_page(reports, title=f"compress run: {method}, retention {job.retention:g}")
         try:
@@ -221,6 +243,7 @@ def flops(
                         "printed_tflops": row.printed,
                         "printed_share": row.printed_share,
                         "agrees": row.agrees,
+                        "agrees_rounded": row.agrees_rounded,
                     }
                 )
             )
@@ -237,12 +260,13 @@ def flops(
             row.printed,
             f"{float(row.share):.1f}",
             row.printed_share or "",
-            "[green]=[/]" if row.agrees else "[red]differs[/]",
+            "[green]=[/]" if row.agrees else "[yellow]≈[/]" if row.agrees_rounded else "[red]differs[/]",
         )
     console = _console()
     console.print(table)
     console.print(
-        "T: 10¹² multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-17), Qwen2-7B.",
+        "T: 10¹² multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-17), Qwen2-7B.\n"
+        "≈: the paper's share is the quotient of its own rounded T.",
         style="dim",
     )
 

@@ -3,7 +3,8 @@
 CompressError
 ├── ConfigError    a field or combination of options is not allowed   (also a ValueError)
 ├── ShapeError     tensors or grids do not fit together               (also a ValueError)
-└── SignalError    a video's metadata lacks what the method needs
+├── SignalError    a video's metadata lacks what the method needs
+└── OutputError    the output folder cannot be written                (also an OSError)
 """
 
 from __future__ import annotations
@@ -23,3 +24,7 @@ class ShapeError(CompressError, ValueError):
 
 class SignalError(CompressError):
     """The metadata of a video lacks a signal that the method needs; the message says how to get it."""
+
+
+class OutputError(CompressError, OSError):
+    """The output folder cannot be written; the message names it."""

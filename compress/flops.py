@@ -153,16 +153,18 @@ class PaperRow:
 
     @property
     def agrees(self) -> bool:
-        """Whether operations and share round to the printed decimals.
+        """Whether operations and share round to the printed decimals."""
+        return self._same_operations and self.printed_share in (None, _printed(self.share))
 
-        One printed share (11.7 %) is the quotient of two already rounded numbers, so that counts too.
-        """
-        decimals = len(self.printed.partition(".")[2])
-        if tera(self.computed, decimals=decimals) != self.printed:
-            return False
-        full = self.computed * 100 / self.share
-        of_rounded = _printed(Fraction(tera(self.computed)) * 100 / Fraction(tera(full)))
-        return self.printed_share in (None, _printed(self.share), of_rounded)
+    @property
+    def agrees_rounded(self) -> bool:
+        """Whether the printed share is the quotient of the operations as printed, rounded before they are divided."""
+        full = Fraction(tera(self.computed * 100 / self.share))
+        return self._same_operations and self.printed_share == _printed(Fraction(self.printed) * 100 / full)
+
+    @property
+    def _same_operations(self) -> bool:
+        return tera(self.computed, decimals=len(self.printed.partition(".")[2])) == self.printed
 
 
 FASTV_LAYERS = 2

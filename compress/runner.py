@@ -8,9 +8,11 @@ records the options and a digest of the .npz: a later run with the same of both 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,7 @@ import torch
 from codecmeta import CodecMetaError, __version__, load
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import TOKEN_GRID
-from compress.errors import CompressError, ConfigError
+from compress.errors import CompressError, ConfigError, OutputError
 from compress.settings import list_settings
 from compress.stage import BeforeLLM, Compression
 from compress.token_file import write_tokens, write_whole
@@ -32,6 +34,7 @@ REPORT_FORMAT = 1
 MAX_REPORT_BYTES = 16 << 20
 LONGEST_NAME = 255
 """Bytes of a file name that any common file system takes."""
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 SUFFIXES = {"tokens": ".safetensors", "report": ".json", "picture": ".png"}
 
 Status = Literal["done", "kept", "failed"]
@@ -185,9 +188,22 @@ def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> 
 
     Raises:
         ConfigError: there is no .npz.
+        OutputError: the output folder cannot be made or written, or the disk is full.
     """
-    for name, path in find_metas(meta):
+    found = find_metas(meta)
+    _check_place(Path(out))
+    for name, path in found:
         yield run_video(name, path, output_paths(out, name), job)
+
+
+def _check_place(out: Path) -> None:
+    """Make the output folder, and find out whether a file can be made in it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise OutputError(f"{out} cannot be the output folder: {error.strerror or error}") from error
 
 
 def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> VideoReport:
@@ -198,7 +214,11 @@ def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> V
         if kept is not None:
             return dataclasses.replace(kept, video=name, status="kept", out=str(outputs["tokens"]))
         return _compress(name, path, outputs, job, digest)
-    except (CodecMetaError, CompressError, OSError) as error:
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutputError(f"{outputs['tokens'].parent} cannot be written: {error.strerror}") from error
+        message = str(error)
+    except (CodecMetaError, CompressError) as error:
         message = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"out of memory on {job.device}: {error}"

@@ -53,7 +53,10 @@ def take_clip(video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str], *, 
         video = codecmeta.extract(video, frames=frames, residual="none")
     if video.frames is None:
         source = video.info["source"]["name"]
-        raise SignalError(f"there are no cached frames of {source}; run: codecmeta extract {source} --pixels 384")
+        raise SignalError(
+            f"there are no cached frames of {source}; "
+            f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
+        )
     seconds = video.frame_seconds
     duration = video.info["stream"].get("duration_s")
     return Clip(

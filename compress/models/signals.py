@@ -125,7 +125,8 @@ def _measure(meta: VideoMeta, name: Any, grid: tuple[int, int], covered: float) 
     if meta.frames is None:
         source = meta.info["source"]["name"]
         raise SignalError(
-            f"there are neither residuals nor cached frames of {source}; run: codecmeta extract {source} --overwrite"
+            f"there are neither residuals nor cached frames of {source}; "
+            f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
     from codecmeta.density import patch_density
     from codecmeta.texture import texture_energy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 import codecmeta
 from cli.compress import app
+from compress import runner
 from compress.token_file import read_tokens
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
@@ -190,7 +192,49 @@ def test_flops_prints_the_papers_rows_beside_ours() -> None:
     assert "48.8" in result.stdout
     rows = lines(compress("flops", "--json"))
     assert len(rows) >= 12
-    assert all(row["agrees"] for row in rows)
+    other = [row for row in rows if not row["agrees"]]
+    assert [(round(row["share"], 1), row["printed_share"]) for row in other] == [(11.6, "11.7")]
+    assert other[0]["agrees_rounded"]
+    marks = [line.split()[-1] for line in result.stdout.splitlines() if "LLaVA-" in line]
+    assert (marks.count("="), marks.count("≈")) == (len(rows) - 1, 1)
+
+
+def test_help_and_version_are_those_of_codecmeta() -> None:
+    assert compress("-h").stdout == compress("--help").stdout
+    assert "--retention" in compress("run", "-h").stdout
+    assert compress("--version").stdout == f"compress {codecmeta.__version__}\n"
+
+
+def test_an_output_folder_that_cannot_be_is_blamed_itself(
+    meta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "taken"
+    place.touch()
+    for out in (place, place / "below"):
+        result = compress("run", "--meta", meta, "--out", out, "--json")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"{out} cannot be the output folder" in result.stderr
+        assert "cut.mkv" not in result.stderr
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runner, "write_tokens", full)
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "shots cannot be written: No space left on device" in result.stderr
+
+
+def test_a_folder_below_the_output_that_cannot_be_fails_its_video_alone(
+    meta: Path, records: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / "shots").touch()
+    (meta / "other.npz").write_bytes(records["no_residual"].read_bytes())
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json")
+    assert result.exit_code == 1
+    assert {r["video"]: r["status"] for r in lines(result)} == {"other": "done", "shots/cut.mkv": "failed"}
+    assert "shots" in next(r["message"] for r in lines(result) if r["status"] == "failed")
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:

@@ -13,7 +13,9 @@ from compress.flops import LanguageModel, PaperRow, VisionTower, account, paper_
 
 @pytest.mark.parametrize("row", paper_rows(), ids=lambda row: f"{row.paper}, {row.method}")
 def test_printed_figures_are_reproduced(row: PaperRow) -> None:
-    assert row.agrees, f"{float(row.computed) / 1e12} against {row.printed}, {float(row.share)} %"
+    exact = row.agrees
+    assert exact or row.agrees_rounded, f"{float(row.computed) / 1e12} against {row.printed}, {float(row.share)} %"
+    assert exact == (row.printed_share != "11.7"), "the one share that the paper makes of rounded numbers"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def test_other_roundings_are_rejected() -> None:
         if row.paper in wrong and row.method.startswith("InfoMerge"):
             share = Fraction(row.method.split()[1]) / 100
             other = replace(row, computed=model.prefill(Fraction(wrong[row.paper](share))))
-            rejected += not other.agrees
+            rejected += not (other.agrees or other.agrees_rounded)
     assert rejected == 5
 
 

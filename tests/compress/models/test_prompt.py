@@ -174,7 +174,7 @@ def test_a_video_file(data: Path) -> None:
 def test_metadata_without_frames() -> None:
     meta = video_meta()
     bare = type(meta)(**{**vars(meta), "frames": None})
-    with pytest.raises(SignalError, match=r"codecmeta extract square0\.mp4"):
+    with pytest.raises(SignalError, match=r"codecmeta extract PATH/square0\.mp4 --out META --pixels 384"):
         take_clip(bare)
 
 
