@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.infomerge.dtm import Assignments
-from compress.ops.transfer import concatenated, on_device
+from compress.ops.transfer import concatenated, on_device, on_device_together
 from compress.plan import MergePlan
 
 KINDS = ("salient", "substituted", "context")
@@ -108,19 +108,19 @@ def collect_pool(
     per_frame = pool.shape[1]
     plain_slots, plain_columns, mean_slots, mean_indices, mean_counts = [], [], [], [], []
     for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
-        groups = int(assignments.groups[k])
+        groups = len(own[k])
         if not groups:
             continue
-        first = int(assignments.start[k])
+        stride = int(assignments.stride[k])
         joins = pool[start:stop].ravel() & ~own[k]
         stands = replaced[start:stop].ravel()
         group, token = np.nonzero(joins & ~stands)
-        plain_slots.append(first + token * groups + group)
+        plain_slots.append(int(assignments.tokens[k]) + token * stride + group)
         plain_columns.append(start * per_frame + token)
         positions = means.position[means.bounds[k] : means.bounds[k + 1]]
         count = (joins & stands).reshape(groups, stop - start, per_frame).sum(axis=1)[:, positions]
         group, mean = np.nonzero(count)
-        mean_slots.append(first + len(stands) * groups + mean * groups + group)
+        mean_slots.append(int(assignments.means[k]) + mean * stride + group)
         mean_indices.append(means.bounds[k] + mean)
         mean_counts.append(count[group, mean])
     plain_slot, plain_column = concatenated(plain_slots), concatenated(plain_columns)
@@ -189,26 +189,30 @@ def assemble(
     self_column = np.concatenate((anchors[plain], member))
     self_share = np.concatenate((np.ones(len(plain)), (1 / length)[place]))
 
-    def there(array: NDArray[np.generic]) -> Tensor:
-        return on_device(array, device)
-
-    row_of_anchor = there(np.searchsorted(keep, anchors))
-    joined = assignments.anchor[there(pool.slot)]
-    taken = torch.zeros(len(anchors), dtype=torch.int64, device=device).index_add_(0, joined, there(pool.count))
-    own_weight = torch.where(taken > 0, mu, 1.0)
-    other_weight = (1 - mu) / taken.clamp_min(1)
-    self_anchor_there, entry_anchor = there(self_anchor), joined[there(pool.pair)]
+    # What the host knows goes over in two copies.
+    row_of_anchor = np.searchsorted(keep, anchors)
+    known_row = np.concatenate((fixed_row, row_of_anchor[self_anchor]))
+    known_column = np.concatenate((fixed_column, self_column, pool.column))
+    keep_there, row_of_anchor_there, known_row_there, column, self_there, slot, count, pair = on_device_together(
+        keep, row_of_anchor, known_row, known_column, self_anchor, pool.slot, pool.count, pool.pair, device=device
+    )
+    fixed, own, others = on_device_together(
+        fixed_weight.astype(np.float32),
+        self_share.astype(np.float32),
+        (pool.share * (1 - mu)).astype(np.float32),
+        device=device,
+    )
+    joined = assignments.anchor[slot]
+    taken = torch.zeros(len(anchors), dtype=torch.int64, device=device).index_add_(0, joined, count)
+    # An anchor that takes nothing in keeps all its weight.
+    own = own * (1 - (1 - mu) * taken.clamp(max=1))[self_there]
+    entry_anchor = joined[pair]
+    others = others / taken[entry_anchor]
     plan = MergePlan.from_entries(
-        torch.cat((there(fixed_row), row_of_anchor[self_anchor_there], row_of_anchor[entry_anchor])),
-        torch.cat((there(fixed_column), there(self_column), there(pool.column))),
-        torch.cat(
-            (
-                there(fixed_weight.astype(np.float32)),
-                there(self_share.astype(np.float32)) * own_weight[self_anchor_there],
-                there(pool.share.astype(np.float32)) * other_weight[entry_anchor],
-            )
-        ),
-        keep=there(keep),
+        torch.cat((known_row_there, row_of_anchor_there[entry_anchor])),
+        column,
+        torch.cat((fixed, own, others)),
+        keep=keep_there,
         count_in=salient.size,
     )
     return plan, kind

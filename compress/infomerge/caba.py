@@ -12,7 +12,7 @@ from scipy.special import expit
 from torch import Tensor
 
 from compress.infomerge.dyseg import group_segments
-from compress.ops.similarity import unit
+from compress.ops.similarity import NORM_FLOOR
 from compress.ops.spectral_entropy import exact_entropy, finish_entropy, sketch_spectra
 from compress.ops.transfer import on_device
 
@@ -37,16 +37,18 @@ def uniqueness(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
     Returns:
         float32 (K,), in [0, 2].
     """
-    frame_means = tokens.sum(dim=1, dtype=torch.float32) / tokens.shape[1]
-    length = on_device(np.diff(bounds), tokens.device)
-    offsets = on_device(bounds, tokens.device)
-    # `unsafe` leaves out checks of the offsets, which would wait for the device.
-    segment_sums = torch.segment_reduce(frame_means, "sum", offsets=offsets, axis=0, unsafe=True)
-    segment_means = segment_sums / length[:, None]
-    segment, video = unit(segment_means), unit(frame_means.mean(dim=0, keepdim=True))
+    # Rows that take means over the frames of each segment and, the last one, of the video.
+    lengths = np.diff(bounds)
+    means = np.zeros((len(lengths) + 1, len(tokens)), np.float32)
+    means[np.repeat(np.arange(len(lengths)), lengths), np.arange(len(tokens))] = 1 / np.repeat(lengths, lengths)
+    means[-1] = 1 / len(tokens)
+    mean = on_device(means / tokens.shape[1], tokens.device) @ tokens.sum(dim=1, dtype=torch.float32)
+    norm = torch.linalg.vector_norm(mean, dim=1, keepdim=True)
+    missing = norm < NORM_FLOOR
+    direction = mean / norm.masked_fill(missing, torch.inf)
+    distance = torch.linalg.vector_norm(direction[:-1] - direction[-1:], dim=1)
     # A mean without direction has cosine 0 with everything, so each missing one counts for one half.
-    missing = (segment == 0).all(dim=1).float() + (video == 0).all(dim=1).float()
-    return 0.5 * ((segment - video).square().sum(dim=1) + missing)
+    return 0.5 * (distance.square() + missing[:-1, 0] + missing[-1])
 
 
 class RichnessEstimate:

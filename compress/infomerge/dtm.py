@@ -10,15 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.infomerge.dyseg import group_segments
 from compress.ops.density_peaks import log_peak_scores
 from compress.ops.similarity import unit
-from compress.ops.transfer import on_device
+from compress.ops.transfer import on_device, on_device_together
 
 AnchorFrom = Literal["end", "start"]
 Assignment = Literal["per_anchor_frame", "segment_global"]
 
 SCORE_TILE = 2**24
 """Elements of anchor frames in float32 held at a time: 64 MB."""
+
+ASSIGN_FRAMES = 64
+"""Frames that an accelerator assigns together."""
 
 ASSIGN_TILE = 2**23
 """Similarities between tokens and anchors held at a time: 32 MB."""
@@ -153,18 +157,22 @@ def pick_anchors(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Assignments:
-    """The nearest anchor of every token of every segment, one for each of its groups of anchors.
+    """The nearest anchor of every token and mean in every group of anchors of its segment.
+
+    Segments that are taken together share a table with one column per group; token i of segment k finds its anchor in
+    group g at ``tokens[k] + i * stride[k] + g``, mean i at ``means[k] + i * stride[k] + g``.
 
     Attributes:
-        anchor: int64 (n,), index among all anchors, on the device. Segment k occupies, from ``start[k]``, first
-            (P_k * N, groups) for its tokens as they are, then (R_k, groups) for its means.
-        start: int64 (K,).
-        groups: int64 (K,), anchor frames of each segment, or 1 where they count as one.
+        anchor: int64 (n,), index among all anchors, on the device.
+        tokens: int64 (K,).
+        means: int64 (K,).
+        stride: int64 (K,).
     """
 
     anchor: Tensor
-    start: NDArray[np.int64]
-    groups: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    means: NDArray[np.int64]
+    stride: NDArray[np.int64]
 
 
 def assign_tokens(
@@ -177,6 +185,9 @@ def assign_tokens(
 ) -> Assignments:
     """Cosine arg-max of every token and mean over each group of anchors of its segment (ties: the first).
 
+    The CPU takes one segment at a time. An accelerator takes several together, and looks at the anchors of all of
+    them for each token: more arithmetic, fewer launches.
+
     Args:
         tokens: (L, N, D).
         means: float32 (R, D), of all segments in order.
@@ -187,31 +198,40 @@ def assign_tokens(
     """
     device = tokens.device
     direction = unit(anchor_features)
+    groups = np.array([sizes.size for sizes in group_sizes], np.int64)
+    token_start, mean_start, stride = (np.zeros(len(groups), np.int64) for _ in range(3))
     parts: list[Tensor] = []
-    starts, total, offset = [], 0, 0
-    for k, sizes in enumerate(group_sizes):
-        starts.append(total)
+    total = offset = 0
+    for first, last in group_segments(bounds, frames=0 if device.type == "cpu" else ASSIGN_FRAMES):
+        sizes = np.concatenate(group_sizes[first:last])
         if not sizes.size:
             continue
-        widest = int(sizes.max())
-        place = np.arange(widest)[None] < sizes[:, None]
-        index = np.where(place, offset + np.cumsum(place).reshape(place.shape) - 1, offset)
+        place = np.arange(int(sizes.max())) < sizes[:, None]
+        begin = offset + np.cumsum(sizes) - sizes
+        index = np.where(place, begin[:, None] + np.arange(place.shape[1]), 0)
         offset += int(sizes.sum())
-        index_there = on_device(index, device)
+        begin_there, index_there = on_device_together(begin, index, device=device)
         padding = None if place.all() else on_device(~place, device)
-        candidates = direction.index_select(0, index_there.reshape(-1))
-        rows = tokens[int(bounds[k]) : int(bounds[k + 1])].flatten(0, 1)
-        own_means = means[int(mean_bounds[k]) : int(mean_bounds[k + 1])]
+        candidates = direction.index_select(0, index_there.flatten())
+
+        rows = tokens[int(bounds[first]) : int(bounds[last])].flatten(0, 1)
+        own_means = means[int(mean_bounds[first]) : int(mean_bounds[last])]
+        column = np.cumsum(groups[first:last]) - groups[first:last]
+        stride[first:last] = len(sizes)
+        token_start[first:last] = total + (bounds[first:last] - bounds[first]) * tokens.shape[1] * len(sizes) + column
+        mean_row = len(rows) + mean_bounds[first:last] - mean_bounds[first]
+        mean_start[first:last] = total + mean_row * len(sizes) + column
+        total += (len(rows) + len(own_means)) * len(sizes)
         for block in (*torch.split(rows, max(1, ASSIGN_TILE // len(candidates))), own_means):
-            cosine = (block.float() @ candidates.T).view(len(block), len(sizes), widest)
+            if not len(block):
+                continue
+            cosine = (block.float() @ candidates.T).view(len(block), *index.shape)
             if padding is not None:
                 cosine.masked_fill_(padding, -torch.inf)
-            best = cosine.argmax(dim=2)
-            chosen = index_there[torch.arange(len(sizes), device=device), best]
-            parts.append(chosen.reshape(-1))
-            total += chosen.numel()
+            parts.append((cosine.argmax(dim=2) + begin_there).flatten())
     return Assignments(
         anchor=torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=device),
-        start=np.array(starts, np.int64),
-        groups=np.array([sizes.size for sizes in group_sizes], np.int64),
+        tokens=token_start,
+        means=mean_start,
+        stride=stride,
     )

@@ -29,9 +29,9 @@ from compress.infomerge.dtm import (
 )
 from compress.infomerge.dyseg import cut_segments, transitions
 from compress.infomerge.shares import BudgetMode, SalientRounding, share_context, split_budget
-from compress.infomerge.tfd import static_positions, temporal_feature_difference
+from compress.infomerge.tfd import Change, static_positions, temporal_feature_difference
 from compress.ops.saliency import distance_to_frame_mean
-from compress.ops.transfer import on_device, on_host
+from compress.ops.transfer import on_device, on_device_together, on_host
 from compress.plan import MergePlan
 from compress.stage import Compression, Positions, Segment, Signals, check_tokens
 
@@ -71,6 +71,8 @@ class InfoMerge(Attachable):
         richness: spectral entropy ``exact``, ``fast`` (within 1 %), or ``off``.
         normalise: divide a segment's entropy by its largest possible value (eq. 7).
         ddof: 1 or 0, of the standard deviation in CABA's z-scores.
+        tfd: static positions are those that change least against every frame of the ``segment`` (eq. 2), or between
+            ``adjacent`` frames (the paper's Table 5).
         tie: equally static positions go by lower ``position`` or by higher mean ``saliency``.
         substitute: let static tokens leave as the mean of their position (eq. 30).
         dtm_features: whether DTM sees those means or the original tokens.
@@ -101,6 +103,7 @@ class InfoMerge(Attachable):
     richness: Richness = "fast"
     normalise: bool = True
     ddof: int = 1
+    tfd: Change = "segment"
     tie: Tie = "position"
     substitute: bool = True
     dtm_features: DtmFeatures = "substituted"
@@ -133,6 +136,7 @@ class InfoMerge(Attachable):
             ("budget", ("exact", "paper", "fastvid")),
             ("salient_rounding", ("floor", "nearest")),
             ("richness", ("exact", "fast", "off")),
+            ("tfd", ("segment", "adjacent")),
             ("tie", ("position", "saliency")),
             ("dtm_features", ("substituted", "original")),
             ("anchor_from", ("end", "start")),
@@ -189,7 +193,7 @@ class InfoMerge(Attachable):
 
         richness = RichnessEstimate(tokens, bounds, self.richness if self.parameter("beta") else "off")
         difference, u, *fetched = on_host(
-            temporal_feature_difference(tokens, bounds), uniqueness(tokens, bounds), *richness.tensors
+            temporal_feature_difference(tokens, bounds, over=self.tfd), uniqueness(tokens, bounds), *richness.tensors
         )
         if not np.isfinite(u).all():
             raise ShapeError(f"tokens of segments {np.flatnonzero(~np.isfinite(u)).tolist()} hold NaN or infinity")
@@ -275,11 +279,11 @@ class InfoMerge(Attachable):
         flat = anchors.frame[which] * per_frame + position
         anchor_means = np.where(seen.ravel()[flat], mean_row.ravel()[flat], -1)
 
-        features = tokens.flatten(0, 1).index_select(0, on_device(flat, device)).float()
         stands = np.flatnonzero(anchor_means >= 0)
+        flat_there, stands_there, row = on_device_together(flat, stands, anchor_means[stands], device=device)
+        features = tokens.flatten(0, 1).index_select(0, flat_there).float()
         if stands.size:
-            row = on_device(anchor_means[stands], device)
-            features.index_copy_(0, on_device(stands, device), mean_features.index_select(0, row))
+            features.index_copy_(0, stands_there, mean_features.index_select(0, row))
         group_sizes, own = self._groups(anchors, picked, bounds)
         assignments = assign_tokens(tokens, mean_features, means.bounds, features, bounds, group_sizes)
         pool = collect_pool(~salient, seen, own, assignments, means, bounds)

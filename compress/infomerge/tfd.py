@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,6 +13,11 @@ from compress.budget import floor_guarded
 from compress.infomerge.dyseg import group_segments
 from compress.ops.similarity import NORM_FLOOR
 from compress.ops.transfer import on_device
+
+Change = Literal["segment", "adjacent"]
+
+WINDOW = 4
+"""Frames of a window of adjacent differences."""
 
 CHUNK_FRAMES = 64
 """Segments are taken together up to this many frames: few launches, and cost linear in the number of frames."""
@@ -22,7 +29,7 @@ RESOLUTION = 2**20
 """Differences are ranked in steps of 2^-20: positions that do not change at all tie."""
 
 
-def temporal_feature_difference(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
+def temporal_feature_difference(tokens: Tensor, bounds: NDArray[np.int64], *, over: Change = "segment") -> Tensor:
     """TFD of every position in every segment.
 
     Similarities are formed and kept in float32: differences of static positions are 1e-5 to 1e-3, below the step
@@ -31,36 +38,56 @@ def temporal_feature_difference(tokens: Tensor, bounds: NDArray[np.int64]) -> Te
     Args:
         tokens: (L, N, D), any float dtype.
         bounds: int64 (K + 1,), where segments begin.
+        over: change of a token's similarity to every frame of the ``segment``, or (Table 5 of the paper) one minus
+            that of ``adjacent`` frames, in means over windows of `WINDOW` frames.
 
     Returns:
         float32 (K, N), in [0, 2]; 0 for a segment of one frame, where it is not defined.
     """
-    lengths = np.diff(bounds)
+    weigh = _segment_weights if over == "segment" else _adjacent_weights
     parts = []
     for first, last in group_segments(bounds, frames=CHUNK_FRAMES):
-        segment = on_device(np.repeat(np.arange(last - first), lengths[first:last]), tokens.device)
         frames = tokens[int(bounds[first]) : int(bounds[last])]
+        weights = on_device(weigh(np.diff(bounds[first : last + 1])), tokens.device)
         step = max(1, TILE // len(frames) ** 2)
-        columns = [_difference(part, segment, last - first) for part in torch.split(frames, step, dim=1)]
+        columns = [_difference(part, weights, over) for part in torch.split(frames, step, dim=1)]
         parts.append(torch.cat(columns, dim=1))
     return torch.cat(parts)
 
 
-def _difference(frames: Tensor, segment: Tensor, count: int) -> Tensor:
-    """TFD (count, n) of frames (C, n, D) in consecutive segments, ``segment`` (C,)."""
+def _segment_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What |F(i + 1, j) - F(i, j)| counts for in each segment (eq. 2), float32 ((C - 1) * C, count)."""
+    segment = np.repeat(np.arange(len(lengths)), lengths)
+    owner = np.where(segment[1:] == segment[:-1], segment[1:], -1)
+    together = (owner[:, None] == segment)[..., None] & (segment[:, None] == np.arange(len(lengths)))
+    weights = together / (np.maximum(lengths - 1, 1) * lengths)
+    return weights.astype(np.float32).reshape(-1, len(lengths))
+
+
+def _adjacent_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """What 1 - F(i, j) counts for in each segment: the mean over windows of means over pairs, (C * C, count)."""
+    count = int(lengths.sum())
+    segment = np.repeat(np.arange(len(lengths)), lengths)
+    local = np.arange(count) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    window = local // WINDOW
+    frame = np.flatnonzero((segment[1:] == segment[:-1]) & (window[1:] == window[:-1]))
+    owner, windows = segment[frame], lengths // WINDOW + (lengths % WINDOW > 1)
+    pairs = np.minimum(WINDOW, lengths[owner] - window[frame] * WINDOW) - 1
+    weights = np.zeros((count, count, len(lengths)), np.float32)
+    weights[frame, frame + 1, owner] = 1 / (pairs * windows[owner])
+    return weights.reshape(-1, len(lengths))
+
+
+def _difference(frames: Tensor, weights: Tensor, over: Change) -> Tensor:
+    """TFD (count, n) of frames (C, n, D) in consecutive segments."""
     by_position = frames.transpose(0, 1).float()
     gram = by_position @ by_position.mT
     norm = gram.diagonal(dim1=1, dim2=2).sqrt()
-    inverse = torch.where(norm < NORM_FLOOR, 0, 1 / norm.clamp_min(NORM_FLOOR))
+    inverse = 1 / norm.masked_fill(norm < NORM_FLOOR, torch.inf)
     similarity = (gram * inverse[:, :, None] * inverse[:, None, :]).clamp_(-1, 1)
     similarity.diagonal(dim1=1, dim2=2).fill_(1)
-    together = (segment[:, None] == segment[None, :]).float()
-    change = (similarity[:, 1:] - similarity[:, :-1]).abs()
-    change = (change * (together[1:] * together[:-1])).sum(dim=2)
-    member = (segment[:, None] == torch.arange(count, device=segment.device)).float()
-    length = member.sum(dim=0)
-    total = (change @ member[1:]).T
-    return total / ((length - 1).clamp_min(1) * length)[:, None]
+    change = (similarity[:, 1:] - similarity[:, :-1]).abs_() if over == "segment" else 1 - similarity
+    return (change.flatten(1) @ weights).T
 
 
 def static_positions(

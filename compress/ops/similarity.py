@@ -19,7 +19,7 @@ def unit(tokens: Tensor) -> Tensor:
     """
     wide = tokens.float()
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide * torch.where(norm < NORM_FLOOR, 0, 1 / norm.clamp_min(NORM_FLOOR))
+    return wide / norm.masked_fill(norm < NORM_FLOOR, torch.inf)
 
 
 def check_finite(tokens: Tensor, *, name: str = "tokens of frames") -> None:

@@ -15,6 +15,15 @@ def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
 
 
+def on_device_together(*arrays: NDArray[np.generic], device: torch.device) -> list[Tensor]:
+    """Host arrays of one dtype as tensors on ``device``, for one copy in all."""
+    if device.type == "cpu":
+        return [on_device(array, device) for array in arrays]
+    flat = on_device(np.concatenate([array.ravel() for array in arrays]), device)
+    parts = torch.split(flat, [array.size for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
+
+
 def on_host(*tensors: Tensor) -> list[NDArray[np.float64]]:
     """Several tensors on the host in float64, for one synchronisation in all."""
     if all(tensor.device.type == "cpu" for tensor in tensors):

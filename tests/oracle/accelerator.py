@@ -1,0 +1,125 @@
+"""An accelerator that is not there: tensors that say they are on CUDA, computed on the CPU.
+
+Operations that mix devices fail as they would on the real one, `numpy` of such a tensor fails, and launches and waits
+are counted. What it cannot show is the arithmetic of a GPU's kernels and their times.
+"""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+DEVICE = torch.device("lazy", 0)
+"""Any device that builds of PyTorch without accelerators know by name, and ask for nothing more."""
+
+FREE = frozenset(
+    "view _unsafe_view t transpose expand slice select unsqueeze squeeze permute as_strided detach alias split "
+    "split_with_sizes diagonal unbind narrow chunk lift_fresh empty empty_like new_empty empty_strided unfold".split()
+)
+"""Operations that launch nothing."""
+
+WAITS = frozenset(("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "unique_consecutive"))
+"""Operations that wait for the device, since the host needs their result; so does boolean indexing by `index`."""
+
+
+class OnAccelerator(torch.Tensor):
+    """A tensor that says it is on the accelerator."""
+
+    held: torch.Tensor
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor) -> OnAccelerator:
+        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=DEVICE,
+            requires_grad=False,
+        )
+
+    def __init__(self, held: torch.Tensor) -> None:
+        self.held = held
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"OnAccelerator({self.held!r})"
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise RuntimeError(f"{function} outside Accelerator")
+
+
+class Accelerator(TorchDispatchMode):
+    """Within it, tensors can be moved to the accelerator.
+
+    Attributes:
+        launches: operations that start kernels there, by name.
+        copies: from the host.
+        waits: operations for which the host waits, by name.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.launches: collections.Counter[str] = collections.Counter()
+        self.waits: collections.Counter[str] = collections.Counter()
+        self.copies = 0
+
+    def reset(self) -> None:
+        """Count from 0 again."""
+        self.launches.clear()
+        self.waits.clear()
+        self.copies = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        name = function._schema.name.split("::")[1]
+        tensors = [one for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
+        there = [one for one in tensors if isinstance(one, OnAccelerator)]
+        here = [one for one in tensors if not isinstance(one, OnAccelerator)]
+        target = kwargs.get("device")
+        moves = name in ("_to_copy", "copy_")
+        if there and not moves:
+            # Index tensors and scalars of the host may meet tensors of the device, at the price of a copy.
+            stray = [one for one in here if one.dim() > 0 and name not in ("index", "index_put_", "index_put")]
+            if stray:
+                raise RuntimeError(f"{name} mixes devices: {[tuple(one.shape) for one in stray]} on the CPU")
+            self.copies += len(here) if name.startswith("index") else 0
+        if target is not None:
+            kwargs["device"] = torch.device("cpu")
+        to_there = bool(there) if target is None else torch.device(target).type == DEVICE.type
+        if name == "copy_":
+            to_there = isinstance(args[0], OnAccelerator)
+        self._count(name, args, there=there, to_there=to_there, moves=moves)
+        plain_args, plain_kwargs = tree_map(_held, (args, kwargs))
+        result = function(*plain_args, **plain_kwargs)
+        if name.endswith("_") and not name.endswith("__"):
+            return args[0]
+        return tree_map(_there, result) if to_there else result
+
+    def _count(self, name: str, args: Any, *, there: list[Any], to_there: bool, moves: bool) -> None:
+        if not there and not to_there:
+            return
+        if moves and to_there != bool(there):
+            if to_there:
+                self.copies += 1
+            else:
+                self.waits[name] += 1
+            return
+        masks = name == "index" and any(one is not None and one.dtype == torch.bool for one in args[1])
+        if name in WAITS or masks:
+            self.waits[name] += 1
+        if name not in FREE:
+            self.launches[name] += 1
+
+
+def _held(one: Any) -> Any:
+    return one.held if isinstance(one, OnAccelerator) else one
+
+
+def _there(one: Any) -> Any:
+    return OnAccelerator(one) if isinstance(one, torch.Tensor) else one
