@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, PALE, ACCENT, KEY = "#22303c", "#c9d3da", "#2a7fb8", "#d1495b"
+INK, PALE, ACCENT, KEY, BAND = "#22303c", "#c9d3da", "#2a7fb8", "#d1495b", "#eef2f5"
+LISTS = {-1: ("#ffb000", "list 0 (mostly from before)"), 1: ("#ff5fa2", "list 1 (mostly from after)")}
+"""Colour and meaning of arrows, by the direction of a vector."""
 COLUMNS = 4
 _MAX_BARS = 20_000
 
 
 def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | None = None, count: int = 8) -> None:
-    """Write one picture of a video's metadata.
+    """Write one picture of a video's metadata: packets and GoPs, and frames where there is something to show of them.
 
     Args:
         meta: the metadata.
@@ -40,31 +42,67 @@ def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | N
     except ImportError as error:
         raise UsageError("plots need matplotlib: pip install 'codecmeta[plot]'") from error
     name = map or next((n for n in ("carried", "innovation") if getattr(meta, f"energy_{n}") is not None), None)
-    chosen = np.unique(np.linspace(0, len(meta.frame_pts) - 1, min(count, len(meta.frame_pts))).round().astype(int))
+    has_vectors = meta.mv is not None and len(meta.mv) > 0
+    count = min(count, len(meta.frame_pts)) if name or has_vectors or meta.frames is not None else 0
+    chosen = np.unique(np.linspace(0, len(meta.frame_pts) - 1, count).round().astype(int))
     rows = -(-chosen.size // COLUMNS)
     shown_h, shown_w = _shown_size(meta)
     cell = 3.6
-    figure = Figure(figsize=(COLUMNS * cell, 2.6 + rows * (cell * shown_h / shown_w + 0.35)), layout="constrained")
+    below = 0.7 * bool(chosen.size and name) + 0.5 * has_vectors
+    height = 2.9 + rows * (cell * shown_h / shown_w + 0.35) + below
+    figure = Figure(figsize=(COLUMNS * cell, height), layout="constrained")
     heights = [2.4] + [cell * shown_h / shown_w] * rows
     grid = figure.add_gridspec(1 + rows, COLUMNS, height_ratios=heights)
     draw_timeline(figure.add_subplot(grid[0, :]), meta)
+    frames = []
     for place, index in enumerate(chosen.tolist()):
-        axes = figure.add_subplot(grid[1 + place // COLUMNS, place % COLUMNS])
-        draw_frame(axes, meta, index, map=name)
-    _title(figure, meta, name)
+        frames.append(figure.add_subplot(grid[1 + place // COLUMNS, place % COLUMNS]))
+        draw_frame(frames[-1], meta, index, map=name)
+    if name and frames:
+        _add_colour_bar(figure, frames, meta, name)
+    if has_vectors:
+        _add_arrow_legend(figure)
+    _title(figure, meta)
     try:
         figure.savefig(os.fspath(path), dpi=110, facecolor="white")
     except ValueError as error:
         raise UsageError(f"{os.fspath(path)!r}: {error}") from error
 
 
-def _title(figure: Figure, meta: VideoMeta, name: str | None) -> None:
+def _title(figure: Figure, meta: VideoMeta) -> None:
     stream = meta.info["stream"]
-    source = meta.info["signals"].get(name, {}).get("source") if name else None
-    overlay = f"overlay: {name} energy by rank ({source})" if name else "no energy map"
-    arrows = ", arrows: where blocks come from" if meta.mv is not None else ""
-    text = f"{meta.info['source']['name']}   {stream['codec']} {meta.width}x{meta.height}   {overlay}{arrows}"
+    text = f"{meta.info['source']['name']}   {stream['codec']} {meta.width}x{meta.height}"
     figure.suptitle(text.encode("ascii", "backslashreplace").decode(), color=INK, fontsize=11, parse_math=False)
+
+
+def _add_colour_bar(figure: Figure, frames: list[Axes], meta: VideoMeta, name: MapName) -> None:
+    """What the colours of the blocks say, drawn as they are laid over the frames."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap
+
+    on_pixels = meta.frames is not None
+    laid_over = _overlay(np.linspace(0, 1, 256), on_pixels=on_pixels)
+    # a colour bar takes no notice of transparency: show what comes out over white
+    colours = ListedColormap(1 - laid_over[:, 3:] * (1 - laid_over[:, :3]))
+    bar = figure.colorbar(
+        ScalarMappable(cmap=colours), ax=frames, orientation="horizontal", fraction=0.03, aspect=80, pad=0.02
+    )
+    bar.set_ticks([0, 0.5, 1], labels=["none", "median block of the frame", "highest"])
+    bar.ax.tick_params(labelsize=8, colors=INK)
+    source = meta.info["signals"].get(name, {}).get("source")
+    clear = "; blocks of low rank are left clear" if on_pixels else ""
+    bar.set_label(f"{name} energy, source {source}, by rank within a frame{clear}", color=INK, fontsize=9)
+
+
+def _add_arrow_legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=colour, lw=2, label=label) for colour, label in LISTS.values()]
+    title = "arrows lead from where a block is predicted from to where it is"
+    legend = figure.legend(
+        handles=handles, title=title, loc="outside lower center", ncols=2, frameon=False, fontsize=8, labelcolor=INK
+    )
+    legend.get_title().set(fontsize=8, color=INK)
 
 
 def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
@@ -80,7 +118,7 @@ def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
     ends = np.append(starts[1:], sizes.size)
     for number, gop in enumerate(meta.gops):
         if number % 2 == 0:
-            axes.axvspan(gop.start - 0.5, gop.start + gop.packets - 0.5, color="#eef2f5", lw=0, zorder=0)
+            axes.axvspan(gop.start - 0.5, gop.start + gop.packets - 0.5, color=BAND, lw=0, zorder=0)
     step = -(-sizes.size // _MAX_BARS)
     key = meta.packet_key
     axes.vlines(
@@ -90,19 +128,48 @@ def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
     mean = [gop.bytes / gop.packets for gop in meta.gops]
     axes.hlines(mean, starts - 0.5, ends - 0.5, color=INK, lw=1.4, zorder=3)
     low = max(sizes[sizes > 0].min(initial=1e9) * 0.5, 1.0)
-    axes.plot(meta.frame_packet, np.full(len(meta.frame_packet), low), "^", color=INK, ms=4, clip_on=False, zorder=4)
+    axes.plot(
+        meta.frame_packet,
+        np.full(len(meta.frame_packet), 0.03),
+        "^",
+        color=INK,
+        ms=4,
+        transform=axes.get_xaxis_transform(),
+        zorder=4,
+    )
     axes.set_yscale("log")
     axes.set_ylim(low, sizes.max() * 1.6)
     axes.set_xlim(-0.5, sizes.size - 0.5)
     axes.set_ylabel("bytes per packet", color=INK, fontsize=9)
     axes.set_xlabel("packet, decode order", color=INK, fontsize=9, labelpad=2)
     axes.locator_params(axis="x", integer=True)
-    gops = "1 GoP (band)" if len(meta.gops) == 1 else f"{len(meta.gops)} GoPs (bands)"
-    note = f"{gops}   red: key packet   black line: mean of the GoP   ▲ sampled frame"
-    axes.set_title(note, loc="left", color=INK, fontsize=9)
+    _add_legend(axes, len(meta.gops))
     axes.tick_params(labelsize=8, colors=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _add_legend(axes: Axes, gops: int) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = [
+        Line2D([], [], color=KEY, lw=3, label="key packet"),
+        Line2D([], [], color=ACCENT, lw=3, label="other packet"),
+        Patch(facecolor=BAND, edgecolor=PALE, label="1 GoP" if gops == 1 else f"{gops} GoPs, every other shaded"),
+        Line2D([], [], color=INK, lw=1.4, label="mean packet of the GoP"),
+        Line2D([], [], color=INK, marker="^", ms=4, lw=0, label="sampled frame"),
+    ]
+    axes.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=len(handles),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        borderaxespad=0.2,
+    )
 
 
 def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) -> None:
@@ -196,5 +263,5 @@ def _draw_arrows(axes: Axes, meta: VideoMeta, vectors: NDArray[np.int16]) -> Non
         x, y, dx, dy = y, -x, dy, -dx
     height, width = _shown_size(meta)
     x, y = np.where(x < 0, x + width, x), np.where(y < 0, y + height, y)
-    colors = np.where(moving[:, 6] < 0, "#ffb000", "#ff5fa2")
+    colors = np.where(moving[:, 6] < 0, LISTS[-1][0], LISTS[1][0])
     axes.quiver(x - dx, y - dy, dx, dy, color=colors, angles="xy", scale_units="xy", scale=1, width=0.004, headwidth=4)

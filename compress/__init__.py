@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compress.compressor import Pipeline
-    from compress.errors import CompressError, ConfigError, ShapeError, SignalError
+    from compress.errors import CompressError, ConfigError, OutputError, ShapeError, SignalError
     from compress.infomerge import InfoMerge
     from compress.metom import BTM, MATM, RPM, MeToM
     from compress.plan import MergePlan
@@ -28,6 +28,7 @@ _HOME = {
     "MATM": "compress.metom",
     "MeToM": "compress.metom",
     "MergePlan": "compress.plan",
+    "OutputError": "compress.errors",
     "Pipeline": "compress.compressor",
     "RPM": "compress.metom",
     "ShapeError": "compress.errors",
@@ -45,6 +46,7 @@ __all__ = [
     "InfoMerge",
     "MeToM",
     "MergePlan",
+    "OutputError",
     "Pipeline",
     "ShapeError",
     "SignalError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from codecmeta import UsageError, extract
+from codecmeta import UsageError, VideoMeta, extract
 from codecmeta.plot import plot_meta
 
 pytest.importorskip("matplotlib")
+
+from matplotlib.colors import same_color
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 
 def test_plot_shows_what_the_record_holds(data: Path, tmp_path: Path) -> None:
@@ -39,6 +45,60 @@ def test_plot_refuses(data: Path, tmp_path: Path) -> None:
         plot_meta(meta, tmp_path / "x.png", map="carried")
     with pytest.raises(UsageError, match="not supported"):
         plot_meta(meta, tmp_path / "x.xyz")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[VideoMeta], Figure]:
+    """Draws a record and gives the figure instead of a file."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+
+    def draw(meta: VideoMeta) -> Figure:
+        plot_meta(meta, "not written.png")
+        return figures[-1]
+
+    return draw
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+MAPS = {"energy_carried": None, "range_carried": None, "energy_innovation": None, "range_innovation": None}
+
+
+def test_colours_and_marks_are_explained(data: Path, drawn: Callable[[VideoMeta], Figure]) -> None:
+    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True)
+    full = drawn(meta)
+    (legend,) = full.axes[0].findobj(Legend)
+    explained = {
+        text.get_text(): handle for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    packets, keys = full.axes[0].collections[-3:-1]
+    assert same_color(explained["key packet"].get_color(), keys.get_color()[0])
+    assert same_color(explained["other packet"].get_color(), packets.get_color()[0])
+    assert len(keys.get_paths()) == len(meta.gops)
+    for part in ("10 GoPs", "mean packet of the GoP", "sampled frame", "carried energy, source bitstream", "list 1"):
+        assert part in texts(full), part
+    assert "left clear" in texts(full)
+    bare = texts(drawn(replace(meta, frames=None, mv=None, mv_offset=None)))
+    assert "carried energy" in bare
+    assert "left clear" not in bare
+    assert "list 1" not in bare
+    assert "energy" not in texts(drawn(replace(meta, **MAPS)))
+
+
+def test_no_boxes_where_there_is_nothing_to_show(data: Path, drawn: Callable[[VideoMeta], Figure]) -> None:
+    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True)
+    nothing = {"frames": None, "mv": None, "mv_offset": None, **MAPS}
+    empty = replace(meta, **nothing)
+    assert len(drawn(empty).axes) == 1
+    assert "frame 0" not in texts(drawn(empty))
+    # six frames, and the bar where there is a map
+    for name in ("frames", "mv"):
+        kept = {key: value for key, value in nothing.items() if not key.startswith(name)}
+        assert len(drawn(replace(meta, **kept)).axes) == 1 + 6
+    assert len(drawn(replace(meta, frames=None, mv=None, mv_offset=None)).axes) == 1 + 6 + 1
 
 
 def test_hostile_name_in_the_title(data: Path, tmp_path: Path) -> None:
