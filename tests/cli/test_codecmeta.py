@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+
+import codecmeta as package
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -109,6 +112,12 @@ def test_inputs_and_outputs_that_cannot_be(videos: Path, tmp_path: Path) -> None
         assert ran.returncode == 1
         assert "not a readable .npz" in ran.stderr
         assert "Traceback" not in ran.stderr
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert package.__version__ == version
+    assert codecmeta("--version").stdout.startswith(f"codecmeta {version} (")
 
 
 def test_import_is_light(tmp_path: Path) -> None:
