@@ -104,7 +104,7 @@ class Estimator:
     def _compensated(self, scene: Scene, *, past: int, future: int, dead_zone: bool) -> Map:
         frame = scene.current.picture.frame
         sides = [
-            [Reference(planes=one.planes, distance=abs(one.rank - scene.current.rank)) for one in side]
+            [Reference(samples=one.samples, distance=abs(one.rank - scene.current.rank)) for one in side]
             for side in (scene.past[:past], scene.future[:future])
         ]
         measured = motion_residual(

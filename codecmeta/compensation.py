@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.blocks import compensate
 from codecmeta.errors import UsageError
+from codecmeta.half_samples import BAND
 from codecmeta.interpolation import BLOCK
-from codecmeta.motion import Planes
-from codecmeta.prediction import H264, Standard, filter_of, scratch
-from codecmeta.quantiser import dead_zone
-from codecmeta.selection import EVEN, FUTURE, PAST, PREDICTIONS, compensate
+from codecmeta.motion import Planes, Samples
+from codecmeta.prediction import H264, Standard, filter_of
+from codecmeta.quantiser import dead_zones
+from codecmeta.reference_samples import MARGIN, ReferenceSamples
+from codecmeta.selection import EVEN, FUTURE, PAST, PREDICTIONS
 from codecmeta.texture import Residual, intra_residual
 
 
@@ -28,23 +32,23 @@ class Reference:
     """A decoded reference picture.
 
     Attributes:
-        planes: its Y, Cb, Cr samples, as `motion.planes` gives them.
+        samples: its samples; made once for a picture, its half samples serve all pictures that refer to it.
         distance: pictures between its display and that of the current picture, plus one; 1 is a neighbour.
             Implicit weights of H.264 follow from it.
     """
 
-    planes: Planes
+    samples: ReferenceSamples
     distance: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionField:
-    """Where the cells of a picture are predicted from; 4x4 luma cells, h4 = ⌈H/4⌉ rows, w4 = ⌈W/4⌉ columns.
+    """Where the cells of a picture are predicted from: n x n luma samples, h = ⌈H/n⌉ rows, w = ⌈W/n⌉ columns.
 
     Attributes:
-        reference: int8 (2, h4, w4), per list the index into past + future references, -1 for none; -1 in both lists
+        reference: int8 (2, h, w), per list the index into past + future references, -1 for none; -1 in both lists
             is an intra block.
-        displacement: int16 (2, h4, w4, 2), dx and dy in quarter luma samples.
+        displacement: int16 (2, h, w, 2), dx and dy in quarter luma samples.
     """
 
     reference: NDArray[np.int8]
@@ -52,7 +56,7 @@ class MotionField:
 
     @property
     def inter(self) -> NDArray[np.bool_]:
-        """Bool (h4, w4): cells with a prediction from another picture."""
+        """Bool (h, w): cells with a prediction from another picture."""
         return np.asarray((self.reference >= 0).any(axis=0))
 
 
@@ -62,11 +66,22 @@ class MotionResidual:
 
     Attributes:
         planes: int16 Y, Cb, Cr: decoded minus predicted samples in inter blocks, intra proxy elsewhere.
-        field: the vectors and references that were used.
+        blocks: the vectors and references that were used, on 8x8 blocks.
     """
 
     planes: Residual
-    field: MotionField
+    blocks: MotionField
+
+    @property
+    def field(self) -> MotionField:
+        """The same on 4x4 cells."""
+        height, width = self.planes[0].shape
+        rows, cols = -(-height // 4), -(-width // 4)
+        reference, displacement = (
+            np.repeat(np.repeat(part, 2, axis=1), 2, axis=2)[:, :rows, :cols]
+            for part in (self.blocks.reference, self.blocks.displacement)
+        )
+        return MotionField(reference=reference, displacement=displacement)
 
 
 def implicit_weight(before: int, after: int) -> int:
@@ -114,44 +129,64 @@ def motion_residual(
     """
     code = filter_of(standard)
     _check(current, past, future, standard, qp, bit_depth, rounding)
-    luma, cb, cr = current
-    height, width = luma.shape
-    rows, cols = -(-height // 4), -(-width // 4)
-    out = (np.zeros(luma.shape, np.int16), np.zeros(cb.shape, np.int16), np.zeros(cr.shape, np.int16))
+    shapes = [plane.shape for plane in current]
+    height, width = shapes[0]
+    rows, cols = -(-height // 8), -(-width // 8)
+    planes = (np.zeros(shapes[0], np.int16), np.zeros(shapes[1], np.int16), np.zeros(shapes[2], np.int16))
     reference = np.full((2, rows, cols), -1, np.int8)
     displacement = np.zeros((2, rows, cols, 2), np.dtype("<i2"))
-    inter = np.zeros((rows, cols), np.bool_)
     top = (1 << bit_depth) - 1
-    shift_y = int(cb.shape[0] not in (0, height))
-    shift_x = int(cb.shape[1] not in (0, width))
+    shifts = int(shapes[1][0] not in (0, height)), int(shapes[1][1] not in (0, width))
     if vectors is not None and len(vectors) and (past or future):
         if code != H264:
             past, future = past[:1], future[:1]
-        slots = [reference.planes for reference in (*past, *future)]
         weights = np.full((PAST + FUTURE, PAST + FUTURE), EVEN, np.int64)
         for i, before in enumerate(past):
             for j, after in enumerate(future):
                 weights[i, len(past) + j] = implicit_weight(before.distance, after.distance)
         compensate(
-            tuple(plane.ravel() for plane in current),
-            (luma.shape, cb.shape),
-            np.array([[planes[channel].ctypes.data for planes in slots] for channel in range(3)], np.uintp),
+            tuple(_flatten(plane) for plane in current),
+            (shapes[0], shapes[1]),
+            np.stack([one.samples.addresses for one in (*past, *future)]),
             (len(past), len(future)),
             weights,
             np.ascontiguousarray(vectors, np.int16),
-            dead_zone(qp, bit_depth=bit_depth) if qp is not None else np.zeros((2, 0, 0)),
-            (code, rounding, np.int32(top), BLOCK),
-            (shift_y, shift_x),
-            (*scratch(luma.dtype), np.empty(PREDICTIONS * BLOCK * BLOCK, luma.dtype)),
-            tuple(plane.reshape(-1) for plane in out),
+            np.full((2, rows, cols), -1, np.int32),
+            np.zeros((0, 0), np.int8) if qp is None else np.ascontiguousarray(qp),
+            dead_zones(bit_depth),
+            (code, rounding, top),
+            shifts,
+            _scratch(code, width, current[0].dtype),
+            tuple(plane.reshape(-1) for plane in planes),
             reference,
             displacement.view(np.dtype("<i4"))[..., 0],
-            inter,
         )
-    for channel, plane in enumerate(current):
-        shifts = (shift_y, shift_x) if channel else (0, 0)
-        intra_residual(plane, inter, *shifts, top, (top + 1) >> 1, out[channel])
-    return MotionResidual(planes=out, field=MotionField(reference=reference, displacement=displacement))
+    blocks = MotionField(reference=reference, displacement=displacement)
+    inter = blocks.inter
+    if not inter.all():
+        for channel, plane in enumerate(current):
+            intra_residual(plane, inter, *(shifts if channel else (0, 0)), top, (top + 1) >> 1, planes[channel])
+    return MotionResidual(planes=planes, blocks=blocks)
+
+
+def _flatten(plane: Samples) -> tuple[Samples, int]:
+    """A plane as one array, and the length of a row in it."""
+    if plane.size == 0:
+        return plane.reshape(-1), 0
+    stride = plane.strides[0] // plane.itemsize
+    extent = (plane.shape[0] - 1) * stride + plane.shape[1]
+    flat: Any = np.lib.stride_tricks.as_strided(plane, (extent,), (plane.itemsize,), writeable=False)
+    return flat, stride
+
+
+def _scratch(code: int, width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.int32], Samples]:
+    """Sums of half samples (H.264), lines of a block, predicted blocks."""
+    columns = width + 2 * MARGIN if code == H264 else 0
+    return (
+        np.empty((BAND + 5) * columns, np.int16 if dtype == np.uint8 else np.int32),
+        np.empty((BLOCK + 1) * BLOCK, np.int32),
+        np.empty(PREDICTIONS * BLOCK * BLOCK, dtype),
+    )
 
 
 def _check(
@@ -175,12 +210,13 @@ def _check(
     if height == 0 or width == 0 or current[1].shape != current[2].shape or current[1].shape not in chroma:
         raise UsageError(f"planes of shapes {[plane.shape for plane in current]} do not form a picture")
     shapes = [plane.shape for plane in current]
-    for planes in (current, *(reference.planes for reference in (*past, *future))):
-        if any(plane.dtype != dtype or not plane.flags.c_contiguous for plane in planes):
-            raise UsageError(f"planes of {bit_depth} bit samples must be C-contiguous {np.dtype(dtype)}")
-        if [plane.shape for plane in planes] != shapes:
+    if any(plane.dtype != dtype or plane.strides[1:] != (plane.itemsize,) for plane in current):
+        raise UsageError(f"planes of {bit_depth} bit samples must be {np.dtype(dtype)} with contiguous rows")
+    for one in (*past, *future):
+        if list(one.samples.shapes) != shapes or one.samples.dtype != dtype:
             raise UsageError(
-                f"a reference of shapes {[plane.shape for plane in planes]} does not go with a picture of {shapes}"
+                f"a reference of {one.samples.dtype} samples and shapes {list(one.samples.shapes)} does not go with a "
+                f"picture of {np.dtype(dtype)} and {shapes}"
             )
     if qp is not None:
         if standard != "h264":

@@ -41,25 +41,39 @@ def bit_depth(frame: av.VideoFrame) -> int:
     return depth
 
 
-def planes(frame: av.VideoFrame) -> Planes:
-    """Samples of a decoded picture.
+def views(frame: av.VideoFrame) -> Planes:
+    """Samples of a decoded picture where the decoder keeps them, to be read before the frame is given up.
 
     Returns:
-        Y (H, W), Cb, Cr: uint8 for 8 bit, else uint16; contiguous copies without the decoder's line padding, so
-        that references may be kept while the decoder reuses its buffers.
+        Y (H, W), Cb, Cr: read-only, uint8 for 8 bit, else uint16; rows are contiguous, but may be apart.
 
     Raises:
         UsageError: the pixel format is not planar YCbCr or gray.
     """
     depth = bit_depth(frame)
     dtype = np.dtype(np.uint8) if depth == 8 else np.dtype("<u2")
-    read = []
+    read: list[Samples] = []
     for plane in frame.planes[:3]:
-        lines = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        read.append(lines[:, : plane.width * dtype.itemsize].copy().view(dtype))
+        lines: Any = np.frombuffer(memoryview(plane), dtype).reshape(plane.height, plane.line_size // dtype.itemsize)
+        lines.setflags(write=False)
+        read.append(lines[:, : plane.width])
     while len(read) < 3:
         read.append(np.empty((0, 0), dtype))
     return read[0], read[1], read[2]
+
+
+def planes(frame: av.VideoFrame) -> Planes:
+    """Samples of a decoded picture.
+
+    Returns:
+        Y (H, W), Cb, Cr: as `views`, but contiguous copies, so that they may be kept while the decoder reuses its
+        buffers.
+
+    Raises:
+        UsageError: the pixel format is not planar YCbCr or gray.
+    """
+    y, cb, cr = views(frame)
+    return y.copy(), cb.copy(), cr.copy()
 
 
 def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:

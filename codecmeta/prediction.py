@@ -1,27 +1,23 @@
 """Motion-compensated prediction of one block: vector arithmetic of each standard over `interpolation`.
 
-Vectors are in quarter luma samples, chroma vectors in eighths of a chroma sample, for every standard. A reference
-picture continues beyond its edges with its border samples (Rec. ITU-T H.264, 8.4.2.2.1; 14496-2, 7.6.4).
+Vectors are in quarter luma samples, chroma vectors in eighths of a chroma sample, for every standard. References are
+rows of addresses (`reference_samples`), and ``like`` is any array of their sample type. A prediction is written to a
+flat block of `BLOCK` samples per row.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
-from codecmeta.interpolation import (
-    BLOCK,
-    MARGIN_AFTER,
-    MARGIN_BEFORE,
-    h264_chroma,
-    h264_luma,
-    half_sample,
-    mpeg4_quarter,
-)
+from codecmeta.half_samples import BAND, compute_band
+from codecmeta.interpolation import BLOCK, h264_chroma, half_sample, mpeg4_quarter
+from codecmeta.reference_samples import MARGIN, REACH, READY
+from codecmeta.strips import ROWS, put_average_8, put_average_16
+from codecmeta.views import borrow_at
 
 Standard: TypeAlias = Literal["h264", "mpeg1", "mpeg2", "mpeg4", "mpeg4_qpel", "h263"]
 """Whose interpolation and chroma vectors apply; mpeg4_qpel is MPEG-4 part 2 with quarter_sample = 1."""
@@ -36,9 +32,6 @@ FILTERS: dict[str, int] = {
     "mpeg4_qpel": MPEG4_QPEL,
 }
 
-WINDOW = BLOCK + MARGIN_BEFORE + MARGIN_AFTER
-"""Side of the largest window that a filter reads."""
-
 
 def filter_of(standard: str) -> int:
     """Filter code of a standard.
@@ -51,111 +44,135 @@ def filter_of(standard: str) -> int:
     return FILTERS[standard]
 
 
-def scratch(dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int32]]:
-    """Working memory for predictions of one sample type: clamped window, second block, int32 sums."""
-    return (
-        np.empty(WINDOW * WINDOW, dtype),
-        np.empty(BLOCK * BLOCK, dtype),
-        np.empty(WINDOW * BLOCK, np.int32),
-    )
+_G, _B, _H, _J = range(4)
+_POINTS = np.array(
+    [
+        [(_G, 0, 0, _G, 0, 0), (_G, 0, 0, _B, 0, 0), (_B, 0, 0, _B, 0, 0), (_B, 0, 0, _G, 0, 1)],
+        [(_G, 0, 0, _H, 0, 0), (_B, 0, 0, _H, 0, 0), (_B, 0, 0, _J, 0, 0), (_B, 0, 0, _H, 0, 1)],
+        [(_H, 0, 0, _H, 0, 0), (_H, 0, 0, _J, 0, 0), (_J, 0, 0, _J, 0, 0), (_J, 0, 0, _H, 0, 1)],
+        [(_H, 0, 0, _G, 1, 0), (_H, 0, 0, _B, 1, 0), (_J, 0, 0, _B, 1, 0), (_B, 1, 0, _H, 0, 1)],
+    ],
+    np.int64,
+).reshape(16, 6)
+"""Whole or half samples (plane, row, column; twice) whose mean stands at each quarter position (Table 8-12)."""
 
 
-@nb.njit(cache=True, nogil=True)
-def _fetch(plane, size, y, x, rows, window):  # type: ignore[no-untyped-def]
-    """Copy the window at (y, x) of a flat plane of ``size``, its border samples continued outwards."""
-    height, width = size
-    for row in range(rows):
-        line = min(max(y + row, 0), height - 1) * width
-        for col in range(WINDOW):
-            window[row * WINDOW + col] = plane[line + min(max(x + col, 0), width - 1)]
+@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
+def _outside(position, length):  # type: ignore[no-untyped-def]
+    """A row or column of a plane as one of the plane with its margin."""
+    return min(max(position, -REACH), length + REACH - BLOCK) + MARGIN
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
-def _is_inside(size, y, x, height):  # type: ignore[no-untyped-def]
-    """Whether the filters, which compute whole rows of BLOCK samples, stay in the plane."""
-    return (
-        y >= MARGIN_BEFORE
-        and x >= MARGIN_BEFORE
-        and y + height + MARGIN_AFTER <= size[0]
-        and x + BLOCK + MARGIN_AFTER <= size[1]
-    )
+@nb.njit(cache=True, nogil=True, _nrt=False)
+def _compute_bands(address, plane, first, last, shape, top, like, sums):  # type: ignore[no-untyped-def]
+    """See to it that rows first to last of a plane of half samples are there."""
+    bands = (shape[0] + BAND - 1) // BAND
+    ready = borrow_at(address[READY], like)
+    for band in range(first // BAND, last // BAND + 1):
+        flag = (plane - 1) * bands + band
+        if ready[flag] == 0:
+            compute_band(borrow_at(address[0], like), shape, plane, band, top, borrow_at(address[plane], like), sums)
+            ready[flag] = 1
 
 
-@nb.njit(cache=True, nogil=True)
-def predict_luma(plane, size, block, dy, dx, rule, out, base, work):  # type: ignore[no-untyped-def]
-    """Prediction of a block from a plane, displaced by (dy, dx) quarter samples.
+@nb.njit(cache=True, nogil=True, _nrt=False)
+def find_points(address, like, size, block, vector, top, sums):  # type: ignore[no-untyped-def]
+    """The two blocks of whole or half samples whose mean predicts an H.264 block.
 
     Args:
-        plane: flat samples of the reference.
-        size: its height and width.
+        address: uintp (5,), a channel of the reference.
+        like: array of the sample type.
+        size: height and width of the plane.
         block: y, x of the block's top-left sample, its height and width.
-        dy: vertical displacement.
-        dx: horizontal displacement.
-        rule: filter code, rounding, largest sample value, columns to compute (BLOCK).
-        out: flat array for the result.
-        base: index in it.
-        work: `scratch`.
+        vector: dy and dx in quarter samples.
+        top: largest sample value.
+        sums: scratch of `half_samples.compute_band`.
 
     Returns:
-        Flat array, index and row length where the prediction stands: ``out``, or the plane itself where the
-        displacement is whole and stays inside.
+        Samples and index of both, and the length of a row.
     """
-    y, x, height, width = block
-    code, rounding, top, columns = rule
-    row = y + (dy >> 2)
-    col = x + (dx >> 2)
-    fy = dy & 3
-    fx = dx & 3
-    source = plane
-    stride = size[1]
-    start = row * stride + col
-    if not _is_inside(size, row, col, height):
-        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, height + MARGIN_BEFORE + MARGIN_AFTER, work[0])
-        source = work[0]
-        stride = WINDOW
-        start = MARGIN_BEFORE * WINDOW + MARGIN_BEFORE
-    elif fy == 0 and fx == 0:
-        return plane, start, stride
-    if code == H264:
-        h264_luma(source, start, stride, fy, fx, height, columns, top, out, base, work[1], work[2])
-    elif code == MPEG4_QPEL:
-        mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, base, work[2])
-    else:
-        half_sample(source, start, stride, fy >> 1, fx >> 1, height, columns, rounding, out, base)
-    return out, base, BLOCK
-
-
-@nb.njit(cache=True, nogil=True)
-def predict_chroma(plane, size, block, dy, dx, rule, out, base, work):  # type: ignore[no-untyped-def]
-    """As `predict_luma` for a chroma plane; block in its samples, displacement in eighths of them."""
     y, x, height, _ = block
-    row = y + (dy >> 3)
-    col = x + (dx >> 3)
-    fy = dy & 7
-    fx = dx & 7
-    source = plane
-    stride = size[1]
-    start = row * stride + col
-    if not _is_inside(size, row, col, height):
-        _fetch(plane, size, row - MARGIN_BEFORE, col - MARGIN_BEFORE, height + MARGIN_BEFORE + MARGIN_AFTER, work[0])
-        source = work[0]
-        stride = WINDOW
-        start = MARGIN_BEFORE * WINDOW + MARGIN_BEFORE
-    elif fy == 0 and fx == 0:
-        return plane, start, stride
-    if rule[0] == H264:
-        h264_chroma(source, start, stride, fy, fx, height, rule[3], out, base)
+    dy, dx = vector
+    shape = (size[0] + 2 * MARGIN, size[1] + 2 * MARGIN)
+    row = _outside(y + (dy >> 2), size[0])
+    col = _outside(x + (dx >> 2), size[1])
+    k = ((dy & 3) << 2) | (dx & 3)
+    a, b = _POINTS[k, 0], _POINTS[k, 3]
+    row_a, row_b = row + _POINTS[k, 1], row + _POINTS[k, 4]
+    if a:
+        _compute_bands(address, a, row_a, row_a + height - 1, shape, top, like, sums)
+    if b:
+        _compute_bands(address, b, row_b, row_b + height - 1, shape, top, like, sums)
+    first, second = borrow_at(address[a], like), borrow_at(address[b], like)
+    stride = shape[1]
+    return first, row_a * stride + col + _POINTS[k, 2], second, row_b * stride + col + _POINTS[k, 5], stride
+
+
+@nb.njit(cache=True, nogil=True, _nrt=False)
+def put_points(points, height, width, out, base):  # type: ignore[no-untyped-def]
+    """Mean of the two blocks of `find_points`."""
+    first, i, second, j, stride = points
+    for row in range(0, height, ROWS):
+        at, step = base + row * BLOCK, row * stride
+        if width == BLOCK:
+            put_average_16(first, i + step, second, j + step, stride, out, at, np.int64(BLOCK))
+        else:
+            put_average_8(first, i + step, second, j + step, stride, out, at, np.int64(BLOCK))
+
+
+@nb.njit(cache=True, nogil=True, _nrt=False)
+def predict_luma(address, size, block, vector, rule, out, base, sums, lines):  # type: ignore[no-untyped-def]
+    """Prediction of a block of 8 or 16 rows and columns.
+
+    Args:
+        address: uintp (5,), a channel of the reference.
+        size: height and width of the plane.
+        block: y, x of the block's top-left sample, its height and width.
+        vector: dy and dx in quarter samples.
+        rule: filter code, rounding, largest sample value.
+        out: flat array for the result.
+        base: index in it.
+        sums: scratch of `half_samples.compute_band`.
+        lines: int32 scratch of BLOCK + 1 rows of BLOCK.
+    """
+    code, rounding, top = rule
+    if code == H264:
+        points = find_points(address, out, size, block, vector, top, sums)
+        put_points(points, block[2], block[3], out, base)
+        return
+    y, x, height, width = block
+    dy, dx = vector
+    stride = size[1] + 2 * MARGIN
+    source = borrow_at(address[0], out)
+    start = _outside(y + (dy >> 2), size[0]) * stride + _outside(x + (dx >> 2), size[1])
+    if code == MPEG4_QPEL:
+        mpeg4_quarter(source, start, stride, dy & 3, dx & 3, height, width, rounding, out, base, lines)
     else:
-        half_sample(source, start, stride, fy >> 2, fx >> 2, height, rule[3], rule[1], out, base)
-    return out, base, BLOCK
+        half_sample(source, start, stride, (dy >> 1) & 1, (dx >> 1) & 1, height, width, rounding, out, base)
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@nb.njit(cache=True, nogil=True, _nrt=False)
+def predict_chroma(address, size, block, vector, rule, out, base):  # type: ignore[no-untyped-def]
+    """As `predict_luma` for a chroma plane; block in its samples, displacement in eighths of them."""
+    code, rounding, _ = rule
+    y, x, height, width = block
+    dy, dx = vector
+    stride = size[1] + 2 * MARGIN
+    source = borrow_at(address[0], out)
+    start = _outside(y + (dy >> 3), size[0]) * stride + _outside(x + (dx >> 3), size[1])
+    fy, fx = dy & 7, dx & 7
+    if code == H264:
+        h264_chroma(source, start, stride, fy, fx, height, width, out, base)
+    else:
+        half_sample(source, start, stride, fy >> 2, fx >> 2, height, width, rounding, out, base)
+
+
+@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
 def _towards_zero(value):  # type: ignore[no-untyped-def]
     return (value + 1) >> 1 if value < 0 else value >> 1
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, _nrt=False)
 def chroma_component(d, shift, code):  # type: ignore[no-untyped-def]
     """Chroma vector component in eighths from a luma component in quarters, for subsampling ``1 << shift``.
 
@@ -174,7 +191,7 @@ def chroma_component(d, shift, code):  # type: ignore[no-untyped-def]
     return (2 * (half >> 2) + (1 if half & 3 else 0)) << 2
 
 
-@nb.njit(cache=True, nogil=True)
+@nb.njit(cache=True, nogil=True, _nrt=False)
 def chroma_component_of_four(total):  # type: ignore[no-untyped-def]
     """Chroma component in eighths from the sum of a macroblock's four luma components in half samples.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,19 +19,20 @@ def chroma_quantiser(qp: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.asarray(np.where(qp < 30, qp, above[np.clip(qp - 30, 0, 21)]))
 
 
-def dead_zone(qp: NDArray[np.int8], *, bit_depth: int = 8) -> NDArray[np.float64]:
+@cache
+def dead_zones(bit_depth: int = 8) -> NDArray[np.float64]:
     """Sum of squares below which a 4x4 block counts as not coded: 16 (Qstep / 8)².
 
     Args:
-        qp: (h, w) luma quantisers of macroblocks as `motion.quantisers` gives them, which include the 6 steps per
-            bit beyond 8.
         bit_depth: bits per sample.
 
     Returns:
-        float64 (2, h, w): limits for luma and for chroma.
+        float64 (2, 256), read-only: limits for luma and for chroma, for each quantiser from -128 on as
+        `motion.quantisers` gives them, which includes the 6 steps per bit beyond 8.
     """
     offset = 6 * (bit_depth - 8)
     luma = np.arange(-128, 128)
     chroma = chroma_quantiser(luma - offset) + offset
     limits = np.stack([quantiser_step(luma), quantiser_step(chroma)]) ** 2 / 4
-    return limits[:, qp.astype(np.intp) + 128]
+    limits.setflags(write=False)
+    return limits

@@ -10,6 +10,7 @@ from functools import cached_property
 from codecmeta import motion
 from codecmeta.carried import CarriedState
 from codecmeta.decode import Picture
+from codecmeta.reference_samples import ReferenceSamples
 from codecmeta.selection import FUTURE, PAST
 
 MAX_REORDER = 16
@@ -37,6 +38,11 @@ class Decoded:
     def planes(self) -> motion.Planes:
         """Its Y, Cb, Cr samples."""
         return motion.planes(self.picture.frame)
+
+    @cached_property
+    def samples(self) -> ReferenceSamples:
+        """The same for prediction."""
+        return ReferenceSamples(motion.views(self.picture.frame))
 
 
 class ReferenceStore:

@@ -265,11 +265,11 @@ class MotionSource:
             raise SourceError("no_signal", f"{self.codec}: field prediction is not followed")
         frame = evidence.picture.frame
         past, future = (
-            [Reference(planes=picture.planes, distance=abs(picture.rank - evidence.rank)) for picture in side]
+            [Reference(samples=picture.samples, distance=abs(picture.rank - evidence.rank)) for picture in side]
             for side in (evidence.past[:PAST], evidence.future[:FUTURE])
         )
         measured = motion_residual(
-            motion.planes(frame),
+            motion.views(frame),
             vectors,
             past,
             future,

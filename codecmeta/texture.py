@@ -100,7 +100,7 @@ def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
 def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the residual of every 4x4 block of a plane, but for blocks that are covered.
 
-    ``covered`` marks 4x4 luma cells that have an inter prediction; an empty array covers nothing. ``shift_y``,
+    ``covered`` marks 8x8 luma blocks that have an inter prediction; an empty array covers nothing. ``shift_y``,
     ``shift_x`` are the plane's subsampling. ``grey`` predicts the block that has no neighbours; below 0 its mean does.
     """
     height, width = plane.shape
@@ -111,7 +111,7 @@ def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: i
     for y in range(0, height, 4):
         rows = min(4, height - y)
         for x in range(0, width, 4):
-            if some and covered[(y << shift_y) >> 2, (x << shift_x) >> 2]:
+            if some and covered[(y << shift_y) >> 3, (x << shift_x) >> 3]:
                 continue
             cols = min(4, width - x)
             _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out)

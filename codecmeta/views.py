@@ -1,36 +1,35 @@
-"""Array views that compiled code passes around without counting references.
-
-numba counts references to an array with an atomic operation each time it enters a tuple, a call or a variable, which
-for blocks of a few hundred samples costs more than the arithmetic. A borrowed view carries no owner; the array
-must stay alive while it is in use. An argument of the outermost kernel does; a local variable does not, since numba
-gives an array up after its last mention.
-"""
+"""Array views of memory that compiled code knows by its address."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba as nb
-import numpy as np
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
 
 @intrinsic
-def _pointer(typing_context: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+def borrow_at(typingctx, address, like):  # type: ignore[no-untyped-def]
+    """Flat view of the samples at an address, of the type and length of ``like``.
 
-    return types.voidptr(types.uintp), generate
+    It owns nothing: what is at the address must stay alive while the view is in use, and be as long as what is read.
+    """
 
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.return_type
+        view = context.make_array(kind)(context, builder)
+        length = context.make_array(signature.args[1])(context, builder, args[1]).nitems
+        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+        data = builder.inttoptr(args[0], view.data.type)
+        arrayobj.populate_array(
+            view,
+            data=data,
+            shape=cgutils.pack_array(builder, [length]),
+            strides=cgutils.pack_array(builder, [size]),
+            itemsize=size,
+            meminfo=None,
+        )
+        return view._getvalue()
 
-@nb.njit(cache=True, nogil=True, inline="always")
-def borrow(array):  # type: ignore[no-untyped-def]
-    """Borrowed view of a flat, contiguous array."""
-    return nb.carray(_pointer(np.uintp(array.ctypes.data)), array.size, array.dtype)
-
-
-@nb.njit(cache=True, nogil=True, inline="always")
-def borrow_at(address, like):  # type: ignore[no-untyped-def]
-    """Borrowed view of as many samples at an address as ``like`` has, of its type."""
-    return nb.carray(_pointer(address), like.size, like.dtype)
+    return types.Array(like.dtype, 1, "C")(types.uintp, like), codegen

@@ -11,7 +11,8 @@ from codecmeta.compensation import MotionResidual, Reference, implicit_weight, m
 from codecmeta.errors import UsageError
 from codecmeta.motion import Planes
 from codecmeta.prediction import Standard
-from codecmeta.quantiser import chroma_quantiser, dead_zone, quantiser_step
+from codecmeta.quantiser import chroma_quantiser, dead_zones, quantiser_step
+from codecmeta.reference_samples import ReferenceSamples
 from codecmeta.rounding import h263_rounding_type, rounding_type, video_object_layer
 from codecmeta.texture import texture_planes
 from tests.oracle import interpolation as oracle
@@ -29,7 +30,7 @@ def picture(seed: int, shape: tuple[int, int] = (48, 64), top: int = 255) -> Pla
 
 
 def reference(seed: int, distance: int = 1) -> Reference:
-    return Reference(planes=picture(seed), distance=distance)
+    return Reference(samples=ReferenceSamples(picture(seed)), distance=distance)
 
 
 def covered(residual: MotionResidual, channel: int) -> Any:
@@ -76,7 +77,7 @@ def test_p_pictures_of_mpeg_and_h263_are_predicted_exactly(name: str) -> None:
         first, decoded = decode(stream, packets, export_side_data=SIDE_DATA)[:2]
         expected = prediction_of(stream, packets, "nokey")[1]
         rounding = rounding_of(stream, standard, bytes(packets[1]))
-        past = [Reference(planes=motion.planes(first))]
+        past = [Reference(samples=ReferenceSamples(motion.planes(first)))]
         table = motion.vectors(decoded)
         current = motion.planes(decoded)
         residual = motion_residual(current, table, past, standard=standard, rounding=rounding)
@@ -109,8 +110,8 @@ def test_b_pictures_of_mpeg_1_and_2_are_predicted_exactly(codec: str) -> None:
         residual = motion_residual(
             pictures[index],
             motion.vectors(frames[index]),
-            [Reference(planes=pictures[before], distance=index - before)],
-            [Reference(planes=pictures[after], distance=after - index)],
+            [Reference(samples=ReferenceSamples(pictures[before]), distance=index - before)],
+            [Reference(samples=ReferenceSamples(pictures[after]), distance=after - index)],
             standard="mpeg2",
         )
         for channel in range(3):
@@ -122,8 +123,8 @@ def test_b_pictures_of_mpeg_1_and_2_are_predicted_exactly(codec: str) -> None:
         swapped = motion_residual(
             pictures[index],
             motion.vectors(frames[index]),
-            [Reference(planes=pictures[after])],
-            [Reference(planes=pictures[before])],
+            [Reference(samples=ReferenceSamples(pictures[after]))],
+            [Reference(samples=ReferenceSamples(pictures[before]))],
             standard="mpeg2",
         )
         assert not np.array_equal(swapped.planes[0], residual.planes[0])
@@ -164,7 +165,7 @@ def test_h264_clip_with_one_reference_and_no_deblocking_is_exact(shared: Path) -
                 continue
             (before, _), (current, table) = pictures
             assert current[0].shape == (368, 640)
-            residual = motion_residual(current, table, [Reference(planes=before)], standard="h264")
+            residual = motion_residual(current, table, [Reference(samples=ReferenceSamples(before))], standard="h264")
             inter = residual.field.inter[::2, ::2]
             assert inter.mean() > 0.8
             for channel, key, block in ((0, "y", 8), (1, "cb", 4), (2, "cr", 4)):
@@ -191,18 +192,20 @@ def test_best_reference_is_found_by_brute_force() -> None:
     past = [reference(i, i) for i in range(1, 5)]
     table = np.array([[x, y, 16, 16, 5, -3, -1] for y in (0, 16, 32) for x in (0, 16, 32, 48)], np.int16)
     # make reference 2 the right one for one block
-    planted = past[2].planes[0].astype(np.int64)
+    planted = past[2].samples.planes[0].astype(np.int64)
     current[0][16:32, 32:48] = oracle.h264_luma(planted, 16, 32, 16, 16, -3, 5)
     residual = motion_residual(current, table, past, standard="h264")
     for x, y, w, h, dx, dy, _ in table.astype(int):
-        predictions = [oracle.h264_luma(p.planes[0].astype(np.int64), y, x, h, w, dy, dx) for p in past]
+        predictions = [oracle.h264_luma(p.samples.planes[0].astype(np.int64), y, x, h, w, dy, dx) for p in past]
         left = [current[0][y : y + h, x : x + w].astype(int) - p for p in predictions]
         winner = int(np.argmin([(d**2).sum() for d in left]))
         assert residual.field.reference[0, y // 4, x // 4] == winner
         np.testing.assert_array_equal(residual.planes[0][y : y + h, x : x + w], left[winner])
         for channel in (1, 2):
             part = current[channel][y // 2 : y // 2 + 8, x // 2 : x // 2 + 8].astype(int)
-            chroma = oracle.h264_chroma(past[winner].planes[channel].astype(np.int64), y // 2, x // 2, 8, 8, dy, dx)
+            chroma = oracle.h264_chroma(
+                past[winner].samples.planes[channel].astype(np.int64), y // 2, x // 2, 8, 8, dy, dx
+            )
             np.testing.assert_array_equal(
                 residual.planes[channel][y // 2 : y // 2 + 8, x // 2 : x // 2 + 8], part - chroma
             )
@@ -218,7 +221,7 @@ def pair_hypotheses(
     """Predictions of a block by every pair of references, even and implicit weights."""
     x, y, w, h = (int(v) for v in row0[:4])
     sides = [
-        [oracle.h264_luma(r.planes[0].astype(np.int64), y, x, h, w, int(row[5]), int(row[4])) for r in side]
+        [oracle.h264_luma(r.samples.planes[0].astype(np.int64), y, x, h, w, int(row[5]), int(row[4])) for r in side]
         for side, row in ((past, row0), (future, row1))
     ]
     found = {}
@@ -250,7 +253,7 @@ def test_zero_vector_beside_a_partition_may_mean_the_list_is_not_used() -> None:
     current = picture(0)
     past, future = [reference(1)], [reference(2)]
     rows = np.array([[16, 16, 8, 8, -6, 4, -1], [16, 16, 8, 8, 0, 0, 1]], np.int16)
-    current[0][16:24, 16:24] = oracle.h264_luma(past[0].planes[0].astype(np.int64), 16, 16, 8, 8, 4, -6)
+    current[0][16:24, 16:24] = oracle.h264_luma(past[0].samples.planes[0].astype(np.int64), 16, 16, 8, 8, 4, -6)
     residual = motion_residual(current, rows, past, future, standard="h264")
     assert not residual.planes[0][16:24, 16:24].any()
     assert residual.field.reference[:, 4, 4].tolist() == [0, -1]
@@ -266,8 +269,8 @@ def test_both_lists_may_look_at_the_same_side() -> None:
     current = picture(0)
     past = [reference(1), reference(2)]
     rows = np.array([[0, 0, 16, 16, -6, 4, -1], [0, 0, 16, 16, 8, 8, 1]], np.int16)
-    first = oracle.h264_luma(past[1].planes[0].astype(np.int64), 0, 0, 16, 16, 4, -6)
-    second = oracle.h264_luma(past[0].planes[0].astype(np.int64), 0, 0, 16, 16, 8, 8)
+    first = oracle.h264_luma(past[1].samples.planes[0].astype(np.int64), 0, 0, 16, 16, 4, -6)
+    second = oracle.h264_luma(past[0].samples.planes[0].astype(np.int64), 0, 0, 16, 16, 8, 8)
     current[0][:16, :16] = (first + second + 1) >> 1
     residual = motion_residual(current, rows, past, standard="h264")
     assert not residual.planes[0][:16, :16].any()
@@ -276,9 +279,11 @@ def test_both_lists_may_look_at_the_same_side() -> None:
 
 def test_ten_bit_and_full_chroma() -> None:
     rng = np.random.default_rng(1)
-    current, before = (tuple(rng.integers(0, 1024, (32, 32)).astype(np.uint16) for _ in range(3)) for _ in range(2))
+    y, cb, cr, *others = (rng.integers(0, 1024, (32, 32)).astype(np.uint16) for _ in range(6))
+    current, before = (y, cb, cr), (others[0], others[1], others[2])
     rows = np.array([[8, 8, 16, 16, 3, 2, -1]], np.int16)
-    residual = motion_residual(current, rows, [Reference(planes=before)], standard="h264", bit_depth=10)  # type: ignore[arg-type]
+    past = [Reference(samples=ReferenceSamples(before))]
+    residual = motion_residual(current, rows, past, standard="h264", bit_depth=10)
     for channel in range(3):
         expected = oracle.h264_luma(before[channel].astype(np.int64), 8, 8, 16, 16, 2, 3, 1023)
         np.testing.assert_array_equal(
@@ -289,7 +294,9 @@ def test_ten_bit_and_full_chroma() -> None:
 def test_blocks_without_vector_get_the_texture() -> None:
     current = picture(0, (50, 70))
     rows = np.array([[16, 16, 16, 16, 0, 0, -1]], np.int16)
-    residual = motion_residual(current, rows, [Reference(planes=picture(1, (50, 70)))], standard="h264")
+    residual = motion_residual(
+        current, rows, [Reference(samples=ReferenceSamples(picture(1, (50, 70))))], standard="h264"
+    )
     expected = texture_planes(current)
     for plane, samples in zip(expected, current, strict=True):
         plane[:4, :4] = samples[:4, :4].astype(int) - 128  # nothing to predict from: mid-grey
@@ -311,7 +318,7 @@ def test_dead_zone_zeroes_small_blocks_only() -> None:
     before[1][0:4, 0:4] += 2  # chroma QP 31, Qstep 22: below 7.5625
     before[1][4:8, 4:8] += 3
     rows = np.array([[0, 0, 16, 16, 0, 0, -1]], np.int16)
-    past = [Reference(planes=before)]  # type: ignore[arg-type]
+    past = [Reference(samples=ReferenceSamples(before))]  # type: ignore[arg-type]
     residual = motion_residual(current, rows, past, standard="h264", qp=qp)  # type: ignore[arg-type]
     assert not residual.planes[0][:4, :4].any()
     assert (residual.planes[0][4:8, 4:8] == -4).all()
@@ -326,9 +333,9 @@ def test_quantiser_steps_and_dead_zone_limits() -> None:
     steps = quantiser_step(np.array([0, 4, 5, 6, 10, 28, 51]))
     np.testing.assert_allclose(steps, [0.625, 1.0, 1.125, 1.25, 2.0, 16.0, 224.0])
     assert chroma_quantiser(np.array([0, 29, 30, 38, 51])).tolist() == [0, 29, 29, 35, 39]
-    limits = dead_zone(np.array([[28]], np.int8))
-    np.testing.assert_allclose(limits[:, 0, 0], [16 * (16 / 8) ** 2, 16 * (16 / 8) ** 2])
-    ten = dead_zone(np.array([[40]], np.int8), bit_depth=10)
+    limits = dead_zones()[:, 28 + 128]
+    np.testing.assert_allclose(limits, [16 * (16 / 8) ** 2, 16 * (16 / 8) ** 2])
+    ten = dead_zones(10)[:, 40 + 128]
     np.testing.assert_allclose(ten, limits * 16)  # four times the step
 
 
@@ -370,7 +377,7 @@ def test_vectors_that_make_no_sense_are_left_out() -> None:
 def test_a_block_over_the_picture_edge_counts_inside_only() -> None:
     current, before = picture(0, (20, 24)), picture(1, (20, 24))
     rows = np.array([[16, 16, 16, 16, 3, 1, -1]], np.int16)
-    residual = motion_residual(current, rows, [Reference(planes=before)], standard="h264")
+    residual = motion_residual(current, rows, [Reference(samples=ReferenceSamples(before))], standard="h264")
     expected = oracle.h264_luma(before[0].astype(np.int64), 16, 16, 4, 8, 1, 3)
     np.testing.assert_array_equal(residual.planes[0][16:, 16:], current[0][16:, 16:].astype(int) - expected)
     assert residual.field.inter.sum() == 2
@@ -382,7 +389,7 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(UsageError, match="5 past"):
         motion_residual(current, None, past * 5, standard="h264")
     with pytest.raises(UsageError, match="does not go with"):
-        motion_residual(current, None, [Reference(planes=picture(1, (32, 64)))], standard="h264")
+        motion_residual(current, None, [Reference(samples=ReferenceSamples(picture(1, (32, 64))))], standard="h264")
     with pytest.raises(UsageError, match="uint16"):
         motion_residual(current, None, past, standard="h264", bit_depth=10)
     with pytest.raises(UsageError, match="qp"):

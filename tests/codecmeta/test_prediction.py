@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from codecmeta.errors import UsageError
+from codecmeta.half_samples import BAND
 from codecmeta.interpolation import BLOCK, average, weigh
 from codecmeta.prediction import (
     FILTERS,
@@ -15,8 +16,8 @@ from codecmeta.prediction import (
     filter_of,
     predict_chroma,
     predict_luma,
-    scratch,
 )
+from codecmeta.reference_samples import MARGIN, ReferenceSamples
 from tests.oracle import interpolation as oracle
 
 HEIGHT, WIDTH = 56, 72
@@ -42,11 +43,17 @@ def predict(
     top: int = 255,
     chroma: bool = False,
 ) -> np.ndarray[Any, Any]:
+    nothing = np.empty((0, 0), plane.dtype)
+    reference = ReferenceSamples((plane, nothing, nothing))
     out = np.zeros(BLOCK * BLOCK, plane.dtype)
-    function = predict_chroma if chroma else predict_luma
-    rule = (FILTERS[standard], rounding, np.int32(top), BLOCK)
-    samples, start, stride = function(plane.ravel(), plane.shape, block, dy, dx, rule, out, 0, scratch(plane.dtype))
-    return np.array([samples[start + r * stride : start + r * stride + block[3]] for r in range(block[2])], np.int64)
+    rule = (FILTERS[standard], rounding, top)
+    if chroma:
+        predict_chroma(reference.addresses[0], plane.shape, block, (dy, dx), rule, out, 0)
+    else:
+        sums = np.empty((BAND + 5) * (plane.shape[1] + 2 * MARGIN), np.int16 if top == 255 else np.int32)
+        lines = np.empty((BLOCK + 1) * BLOCK, np.int32)
+        predict_luma(reference.addresses[0], plane.shape, block, (dy, dx), rule, out, 0, sums, lines)
+    return out.reshape(BLOCK, BLOCK)[: block[2], : block[3]].astype(np.int64)
 
 
 @pytest.mark.parametrize("top", [255, 1023])
@@ -120,7 +127,7 @@ def test_vectors_over_every_edge(standard: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 3), (17, 16), (24, 21)])
-def test_planes_smaller_than_a_window(shape: tuple[int, int]) -> None:
+def test_planes_smaller_than_a_block(shape: tuple[int, int]) -> None:
     plane = noise(shape=shape)
     for dy, dx in itertools.product((-9, 0, 6, 33), repeat=2):
         luma = predict(plane, "h264", (0, 0, 16, 16), dy, dx)

@@ -1,0 +1,85 @@
+"""Samples of reference pictures, continued beyond their edges (Rec. ITU-T H.264, 8.4.2.2.1; 14496-2, 7.6.4).
+
+With a margin on every side a block that a vector moves over the edge is read like any other: a block beyond the margin
+lies among copies of border samples, where it looks the same as one `REACH` samples outside.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.half_samples import BAND
+from codecmeta.motion import Planes, Samples
+
+MARGIN = 32
+"""Samples added on every side of a plane."""
+REACH = 24
+"""Blocks further out than this are read here; they and the taps of the longest filter fit the margin."""
+
+READY = 4
+"""Column of `ReferenceSamples.addresses` that tells which bands are computed."""
+
+
+class ReferenceSamples:
+    """A reference picture as the compiled prediction reads it.
+
+    Attributes:
+        shapes: rows and columns of Y, Cb and Cr, without margins.
+        dtype: type of the samples.
+        addresses: uintp (3, 5), per channel where its samples, half samples b, h and j (`half_samples`), and the flags
+            of their computed bands are in memory; the object has to outlive its use.
+    """
+
+    def __init__(self, planes: Planes) -> None:
+        """Copy a picture.
+
+        Args:
+            planes: Y, Cb, Cr, or views of a decoder's buffers.
+        """
+        self.shapes = tuple(plane.shape for plane in planes)
+        self.dtype = planes[0].dtype
+        self.addresses = np.zeros((3, 5), np.uintp)
+        self._planes = [_extend(plane) if plane.size else plane for plane in planes]
+        self._halves: list[NDArray[np.generic]] = []
+        for channel, plane in enumerate(self._planes):
+            self.addresses[channel, 0] = plane.ctypes.data
+            if plane.size and plane.shape == self._planes[0].shape:
+                self._make_room(channel, plane)
+
+    @property
+    def planes(self) -> Planes:
+        """Y, Cb, Cr without margins; views."""
+        y, cb, cr = (
+            plane[MARGIN : plane.shape[0] - MARGIN, MARGIN : plane.shape[1] - MARGIN] for plane in self._planes
+        )
+        return y, cb, cr
+
+    def _make_room(self, channel: int, samples: NDArray[np.generic]) -> None:
+        """For half samples, which costs nothing until they are computed (H.264, not for chroma of a smaller size)."""
+        halves = np.empty((3, samples.size), samples.dtype)
+        ready = np.zeros((3, -(-samples.shape[0] // BAND)), samples.dtype)
+        self._halves += [halves, ready]
+        self.addresses[channel, 1:READY] = [half.ctypes.data for half in halves]
+        self.addresses[channel, READY] = ready.ctypes.data
+
+
+def _extend(plane: Samples) -> Samples:
+    height, width = plane.shape
+    extended = np.empty((height + 2 * MARGIN, width + 2 * MARGIN), plane.dtype)
+    _copy_with_margin(plane, extended)
+    return extended
+
+
+@nb.njit(cache=True, nogil=True)
+def _copy_with_margin(plane, out):  # type: ignore[no-untyped-def]
+    height, width = plane.shape
+    for row in range(height):
+        line = out[row + MARGIN]
+        line[:MARGIN] = plane[row, 0]
+        line[MARGIN : MARGIN + width] = plane[row]
+        line[MARGIN + width :] = plane[row, width - 1]
+    for row in range(MARGIN):
+        out[row] = out[MARGIN]
+        out[MARGIN + height + row] = out[MARGIN + height - 1]
