@@ -88,7 +88,11 @@ def run(
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again.")] = False,
     model: Annotated[
-        str | None, typer.Option(show_default=False, help="Ask this Hugging Face checkpoint (name or folder) instead.")
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="Ask this Hugging Face checkpoint (name or folder) instead; demo is a small one that comes along.",
+        ),
     ] = None,
     prompt: Annotated[str | None, typer.Option(show_default=False, help="What to ask the model.")] = None,
     random_weights: Annotated[

@@ -77,7 +77,10 @@ def bench(
     meta: Annotated[
         Path | None, typer.Option(show_default=False, help="A .npz with frames; without it a synthetic video is used.")
     ] = None,
-    model: Annotated[str | None, typer.Option(show_default=False, help="Checkpoint: name or folder.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(show_default=False, help="Checkpoint: name or folder, or demo, which comes with the package."),
+    ] = None,
     random_weights: Annotated[
         str | None,
         typer.Option(
@@ -87,7 +90,9 @@ def bench(
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "metom,infomerge",
     retentions: Annotated[str, typer.Option(help="Retained fractions, separated by commas.")] = "0.5,0.3,0.15,0.1,0.05",
     frames: Annotated[int, typer.Option(help="Frames of the synthetic video.")] = 32,
-    prompt: Annotated[str, typer.Option(help="The question.")] = "What happens in the video?",
+    prompt: Annotated[
+        str | None, typer.Option(show_default=False, help="The question; by default one that the model understands.")
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Measured rounds; cases take turns.")] = 5,
     new_tokens: Annotated[int, typer.Option(help="Further tokens by which decoding is timed.")] = 8,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
@@ -120,7 +125,7 @@ def bench(
                 share = _fraction(text)
                 compressor = fit_layers(build(method.strip(), retention=share), opened, {})
                 cases.append(Case(name=f"{method.strip()} {share:g}", compressor=compressor, retention=share))
-        inputs = prepare(opened, video, prompt, tokenizer=tokenizer)
+        inputs = prepare(opened, video, prompt or answers.sample_question(model), tokenizer=tokenizer)
         found = measure_cases(
             opened,
             inputs,

@@ -33,7 +33,7 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
         path: where to write; the suffix chooses the format.
 
     Raises:
-        ConfigError: matplotlib is missing, or there is nothing to draw.
+        ConfigError: matplotlib is missing, there is nothing to draw, or the full model only guesses.
     """
     require_matplotlib()
     from matplotlib.figure import Figure
@@ -41,6 +41,8 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
     grouped = {name: found for name, found in group_rows(rows).items() if name != IDENTITY.name}
     if not grouped:
         raise ConfigError("there are no methods to draw")
+    if not any(np.isfinite(row.macro.corrected.value) for row in rows):
+        raise ConfigError("the model with all its tokens is no better than guessing; there is no accuracy to keep")
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.add_subplot()
     ends: list[tuple[str, float, float, str]] = []

@@ -51,7 +51,7 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
     "metom": (
         Axis(field="target_keep", values=("0.3", "0.5", "0.7", "0.95", "1"), spends=True),
         Axis(field="tau", values=("0.01", "0.03", "0.1", "0.3"), spends=True),
-        Axis(field=MAP, values=("carried", "innovation", "texture")),
+        Axis(field=MAP, values=("innovation", "texture")),
         Axis(field="connectivity", values=("8",)),
         Axis(field="m_min", values=("0", "1", "2", "4")),
         Axis(field="tau_tem", values=("0.7", "0.8", "0.95", "0.98", "1")),

@@ -83,16 +83,20 @@ class Question:
     new_tokens: int = 128
 
 
+DEMO = "demo"
+"""Name of the small trained model that comes with the package; a folder of that name is ./demo."""
+
+
 def open_model(
     *, checkpoint: str | None, random_config: str | None, device: str, dtype: torch.dtype | None = None
 ) -> tuple[Any, Tokenizer]:
     """A model and its tokenizer.
 
     Args:
-        checkpoint: name or folder; exclusive with the next.
+        checkpoint: name or folder, or `DEMO`; exclusive with the next.
         random_config: architecture to fill with random weights.
         device: where to put it.
-        dtype: of the weights; None for bfloat16 on an accelerator and float32 elsewhere.
+        dtype: of the weights; None for bfloat16 on an accelerator and float32 elsewhere, which `DEMO` has everywhere.
 
     Raises:
         ConfigError: both or none are given, or one cannot be loaded.
@@ -105,6 +109,10 @@ def open_model(
         return build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
     if checkpoint is None or random_config is not None:
         raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
+    if checkpoint == DEMO:
+        from compress.demo import load as load_demo
+
+        return load_demo(device=device, dtype=dtype or torch.float32)
     from transformers import AutoTokenizer
 
     model = load_model(checkpoint, dtype=chosen, device=device)
@@ -112,6 +120,11 @@ def open_model(
         return model, AutoTokenizer.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
         raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {error}") from error
+
+
+def sample_question(checkpoint: str | None) -> str:
+    """A question that a model understands, for measurements; the demo model knows few words."""
+    return "which digit was shown ?" if checkpoint == DEMO else "What happens in the video?"
 
 
 def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[Answer]:

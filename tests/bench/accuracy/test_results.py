@@ -111,6 +111,11 @@ def test_pictures(rows: list[Row], tmp_path: Path) -> None:
     assert all(f"<!-- {name} -->" in text for name in ("btm", "rpm", "random", "oracle"))
     with pytest.raises(ConfigError, match="no methods"):
         draw([identity_row(rows)], tmp_path / "b.svg")
+    guessing = fabricate(JOB)
+    for one in guessing:
+        one.cells[FULL].right[:] = [0.0] * len(one.families)
+    with pytest.raises(ConfigError, match="guessing"):
+        draw(tabulate(JOB, guessing, ABOUT), tmp_path / "b.svg")
 
 
 def test_labels_keep_their_distance() -> None:
