@@ -66,7 +66,7 @@ METHODS: Final[Mapping[str, Method]] = {
             signals=("density",),
             source=_METOM,
             summary="merge connected patches of low residual density",
-            switches=("tau", "target_keep", "connectivity"),
+            switches=("tau", "target_keep", "connectivity", "max_region"),
         ),
         Method(
             name="btm",
@@ -93,7 +93,10 @@ METHODS: Final[Mapping[str, Method]] = {
             signals=("saliency", "frame_features"),
             source=_INFOMERGE,
             summary="salient tokens without static repeats, context tokens where a segment informs most",
-            switches=("alpha", "beta", "rho", "lam", "budget", "richness", "assignment", "hard_mask", "substitute"),
+            switches=(
+                *("alpha", "beta", "rho", "lam", "tfd", "budget"),
+                *("richness", "assignment", "hard_mask", "substitute"),
+            ),
         ),
     )
 }

@@ -46,9 +46,10 @@ def uniqueness(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
     norm = torch.linalg.vector_norm(mean, dim=1, keepdim=True)
     missing = norm < NORM_FLOOR
     direction = mean / norm.masked_fill(missing, torch.inf)
-    distance = torch.linalg.vector_norm(direction[:-1] - direction[-1:], dim=1)
+    distance: Tensor = torch.linalg.vector_norm(direction[:-1] - direction[-1:], dim=1)
     # A mean without direction has cosine 0 with everything, so each missing one counts for one half.
-    return 0.5 * (distance.square() + missing[:-1, 0] + missing[-1])
+    u: Tensor = 0.5 * (distance.square() + missing[:-1, 0] + missing[-1])
+    return u
 
 
 class RichnessEstimate:

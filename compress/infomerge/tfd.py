@@ -60,7 +60,7 @@ def _segment_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
     segment = np.repeat(np.arange(len(lengths)), lengths)
     owner = np.where(segment[1:] == segment[:-1], segment[1:], -1)
     together = (owner[:, None] == segment)[..., None] & (segment[:, None] == np.arange(len(lengths)))
-    weights = together / (np.maximum(lengths - 1, 1) * lengths)
+    weights: NDArray[np.float64] = together / (np.maximum(lengths - 1, 1) * lengths)
     return weights.astype(np.float32).reshape(-1, len(lengths))
 
 

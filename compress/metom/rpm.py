@@ -12,7 +12,7 @@ from torch import Tensor
 from compress.attach import Attachable
 from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
-from compress.ops.regions import Connectivity, label_regions
+from compress.ops.regions import Connectivity, label_regions, split_regions
 from compress.plan import MergePlan
 from compress.stage import Compression
 
@@ -36,6 +36,7 @@ class RPM(Attachable):
         tau: threshold in [0, 1]; None to search for it.
         target_keep: share of tokens to keep, in (0, 1]; None for 0.87 unless ``tau`` is given.
         connectivity: 4 or 8 neighbours.
+        max_region: most patches of a region, larger ones are cut; None for no bound.
 
     Raises:
         ConfigError: both or none of threshold and target, or one outside its range.
@@ -44,6 +45,7 @@ class RPM(Attachable):
     tau: float | None = None
     target_keep: float | None = None
     connectivity: Connectivity = 4
+    max_region: int | None = None
 
     def __post_init__(self) -> None:
         if self.tau is not None and self.target_keep is not None:
@@ -54,6 +56,8 @@ class RPM(Attachable):
             raise ConfigError(f"target_keep is {self.target_keep}; allowed is (0, 1]")
         if self.connectivity not in (4, 8):
             raise ConfigError(f"connectivity is {self.connectivity}; allowed are 4 and 8")
+        if self.max_region is not None and self.max_region < 1:
+            raise ConfigError(f"max_region is {self.max_region}; it must be at least 1 patch, or None for any size")
 
     def before_encoder(self, density: Tensor | NDArray[np.float32]) -> Compression:
         """Merge the patches of a video.
@@ -80,7 +84,7 @@ class RPM(Attachable):
             tau = self._search(maps, nominal)
         else:
             tau = self.tau
-        labels, regions = label_regions(maps < tau, connectivity=self.connectivity)
+        labels, regions = self._label(maps < tau)
         plan = _plan_regions(labels.ravel(), regions)
         return Compression(
             method="rpm",
@@ -92,6 +96,11 @@ class RPM(Attachable):
             diagnostics={"tau": float(tau), "flat_frames": np.flatnonzero(flat)},
         )
 
+    def _label(self, below: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
+        """Regions of patches to merge, and their number; it falls as patches join, with a bound on sizes too."""
+        labels, regions = label_regions(below, connectivity=self.connectivity)
+        return (labels, regions) if self.max_region is None else split_regions(labels, regions, largest=self.max_region)
+
     def _search(self, maps: NDArray[np.floating], target: int) -> float:
         """The threshold whose token count is nearest to ``target``, by bisection over the densities that
         occur."""
@@ -99,7 +108,7 @@ class RPM(Attachable):
 
         def count(level: int) -> int:
             below = maps < levels[level]
-            return int(maps.size - below.sum()) + label_regions(below, connectivity=self.connectivity)[1]
+            return int(maps.size - below.sum()) + self._label(below)[1]
 
         # The lowest density merges nothing, so count(enough) >= target throughout.
         enough, fewer = 0, len(levels)

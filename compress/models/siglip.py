@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class SiglipTap:
         self._request = request
         self._plan: MergePlan | None = None
         self._lengths: list[int] = []
+        self._padding: Padding | None = None
         self._count = 0
         self._received: Tensor | None = None
 
@@ -69,7 +71,7 @@ class SiglipTap:
 
     def _after_embeddings(self, module: nn.Module, args: Any, embeddings: Tensor) -> Tensor | None:
         count, frames = embeddings.shape[0], list(self._request.frames)
-        self._plan, self._received = None, None
+        self._plan, self._padding, self._received = None, None, None
         repeats, rest = divmod(count, sum(frames)) if frames else (0, 0)
         # Images go through the tower too; only exactly the videos that the metadata describes are merged.
         described = repeats > 0 and rest == 0
@@ -97,7 +99,9 @@ class SiglipTap:
             return kernel(module, query, key, value, mask, **options)
         if query.device.type == "cpu":
             return attend_by_segment(kernel, module, query, key, value, self._lengths, **options), None
-        return attend_padded(query, key, value, self._lengths, scaling=options["scaling"]), None
+        if self._padding is None:
+            self._padding = Padding.of(self._lengths, query.device)
+        return attend_padded(query, key, value, self._padding, scaling=options["scaling"]), None
 
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
@@ -155,28 +159,48 @@ def attend_by_segment(
     return torch.cat([kernel(module, q, k, v, None, **options)[0] for q, k, v in segments], dim=1)
 
 
-def attend_padded(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], *, scaling: float) -> Tensor:
-    """The same in one call: segments as a batch, padded to the longest, which launches fewer kernels.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Padding:
+    """How segments of a packed sequence become a batch, padded to the longest; the same for all layers.
+
+    Attributes:
+        source: int64 (segments, longest), place in the sequence, 0 where there is none.
+        real: bool (segments, 1, 1, longest), False where there is none.
+        back: int64 (sum of lengths,), place in the flat batch of each token.
+    """
+
+    source: Tensor
+    real: Tensor
+    back: Tensor
+
+    @staticmethod
+    def of(lengths: Sequence[int], device: torch.device) -> Padding:
+        """For segments of these lengths."""
+        length = torch.tensor(lengths)
+        column = torch.arange(int(length.max()))
+        real = column < length[:, None]
+        source = torch.where(real, (length.cumsum(0) - length)[:, None] + column, 0)
+        back = real.flatten().nonzero().squeeze(1)
+        return Padding(source=source.to(device), real=real[:, None, None].to(device), back=back.to(device))
+
+
+def attend_padded(query: Tensor, key: Tensor, value: Tensor, padding: Padding, *, scaling: float) -> Tensor:
+    """The same in one call, which launches fewer kernels.
 
     Args:
         query: (1, heads, sum of lengths, d); likewise key and value.
         key: see query.
         value: see query.
-        lengths: tokens of each segment.
+        padding: of the segments.
         scaling: factor of the logits.
 
     Returns:
         (1, sum of lengths, heads, d).
     """
-    length = torch.tensor(lengths, device=query.device)
-    real = torch.arange(max(lengths), device=query.device) < length[:, None]
 
     def pad(packed: Tensor) -> Tensor:
-        padded = packed.new_zeros(*real.shape, packed.shape[1], packed.shape[3])
-        padded[real] = packed[0].transpose(0, 1)
-        return padded.transpose(1, 2)
+        batch = packed[0].transpose(0, 1).index_select(0, padding.source.flatten())
+        return batch.view(*padding.source.shape, *batch.shape[1:]).transpose(1, 2)
 
-    attended = F.scaled_dot_product_attention(
-        pad(query), pad(key), pad(value), attn_mask=real[:, None, None], scale=scaling
-    )
-    return attended.transpose(1, 2)[real][None]
+    attended = F.scaled_dot_product_attention(pad(query), pad(key), pad(value), attn_mask=padding.real, scale=scaling)
+    return attended.transpose(1, 2).flatten(0, 1).index_select(0, padding.back)[None]

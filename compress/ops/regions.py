@@ -26,3 +26,28 @@ def label_regions(mask: NDArray[np.bool_], *, connectivity: Connectivity = 4) ->
     labels = np.empty(mask.shape, np.int32)
     count = ndimage.label(mask, structure=neighbours, output=labels)
     return labels, int(count)
+
+
+def split_regions(labels: NDArray[np.int32], count: int, *, largest: int) -> tuple[NDArray[np.int32], int]:
+    """Cut regions of more than ``largest`` patches into as few parts as it takes, which differ by at most one patch.
+
+    A part is a run of its region's patches in raster order.
+
+    Args:
+        labels: from `label_regions`.
+        count: number of regions.
+        largest: at least 1.
+
+    Returns:
+        Labels and their number, as `label_regions` gives them.
+    """
+    flat = labels.ravel()
+    size = np.bincount(flat, minlength=count + 1)
+    parts = -(-size // largest)
+    parts[0] = 0
+    order = np.argsort(flat, kind="stable")
+    label = flat[order]
+    place = np.arange(flat.size) - (np.cumsum(size) - size)[label]
+    split = np.empty_like(flat)
+    split[order] = np.where(label > 0, (np.cumsum(parts) - parts)[label] + place * parts[label] // size[label] + 1, 0)
+    return split.reshape(labels.shape), int(parts.sum())

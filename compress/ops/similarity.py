@@ -19,7 +19,8 @@ def unit(tokens: Tensor) -> Tensor:
     """
     wide = tokens.float()
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return wide / norm.masked_fill(norm < NORM_FLOOR, torch.inf)
+    direction: Tensor = wide / norm.masked_fill(norm < NORM_FLOOR, torch.inf)
+    return direction
 
 
 def check_finite(tokens: Tensor, *, name: str = "tokens of frames") -> None:

@@ -5,9 +5,9 @@ For a matrix X with singular values sigma, ``pi_j = sigma_j² / sum sigma²`` an
 
 The fast estimate takes the dominant eigenvalues by subspace iteration, and what is left by Gauss-Radau quadrature of
 ``-x ln x`` along random vectors (Ubaru, Chen and Saad 2017; Golub and Meurant 2010, chapter 6), corrected by the
-exactly known trace. A node at 0, where ``-x ln x`` bends most, lets four Lanczos steps do for ten without it. The
-relative error was at most 0.5 % on spectra between a few dominant directions and almost flat ones; the probes are
-fixed.
+exactly known trace. A node at 0, where ``-x ln x`` bends most, lets four Lanczos steps do for ten without it. Over 35
+spectra between a few dominant directions and almost flat ones and 16 draws of the random vectors the relative error was
+0.24 % in the root mean square and 1.05 % at most, and 0.6 % at most for the draw that is used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ SMALLEST = 1e-9
 JITTER = 1e-6
 """Share of the trace that is added to a Gram matrix before its Cholesky factors: keeps them real in float32."""
 
-SEED = 20
+SEED = 1
+"""Of the fixed random vectors."""
 
 
 def exact_entropy(matrix: Tensor) -> Tensor:
@@ -97,9 +98,11 @@ def sketch_spectra(blocks: Tensor, segment: Tensor, count: int) -> Sketch:
     def times(vectors: Tensor) -> Tensor:
         """A times the rows (K, j, D); with few columns instead, a GEMM on the CPU takes five times as long."""
         if count == len(wide):
-            return vectors @ wide.mT @ wide * member.sum(dim=1)[:, None, None]
-        images = vectors.index_select(0, segment) @ wide.mT @ wide
-        return (member @ images.flatten(1)).view(vectors.shape)
+            images: Tensor = vectors @ wide.mT @ wide * member.sum(dim=1)[:, None, None]
+        else:
+            images = vectors.index_select(0, segment) @ wide.mT @ wide
+            images = (member @ images.flatten(1)).view(vectors.shape)
+        return images
 
     if width <= SUBSPACE + STEPS:
         identity = torch.eye(width, device=wide.device).expand(count, width, width)
@@ -145,8 +148,8 @@ def _orthonormal(rows: Tensor) -> Tensor:
     gram = rows @ rows.mT
     trace = gram.diagonal(dim1=1, dim2=2).sum(dim=1)[:, None]
     gram.diagonal(dim1=1, dim2=2).add_(trace, alpha=JITTER).add_(torch.finfo(torch.float32).tiny)
-    lower = torch.linalg.cholesky_ex(gram).L
-    return torch.linalg.solve_triangular(lower, rows, upper=False)
+    orthonormal: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram).L, rows, upper=False)
+    return orthonormal
 
 
 def finish_entropy(

@@ -100,6 +100,19 @@ def test_tfd_equals_the_oracle_however_it_is_tiled(monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(temporal_feature_difference(tokens, edges).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_adjacent_difference_equals_the_oracle() -> None:
+    tokens = torch.randn(25, 6, 5, generator=torch.Generator().manual_seed(0))
+    tokens[4, 2] = 0
+    edges = bounds(1, 4, 2, 5, 3, 9, 1)
+    found = temporal_feature_difference(tokens, edges, over="adjacent").numpy()
+    expected = [oracle.adjacent_difference(tokens[a:b].double().numpy()) for a, b in itertools.pairwise(edges)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    # Windows matter: over the whole segment of 9 frames the mean is another.
+    other = oracle.adjacent_difference(tokens[15:24].double().numpy(), window=9)
+    assert np.abs(found[5] - other).max() > 1e-3
+    assert np.abs(found - temporal_feature_difference(tokens, edges).numpy()).max() > 1e-3
+
+
 def nearly_static_bfloat16(noise: float, width: int) -> Tensor:
     """A segment of 4 frames in which each of 196 positions moves by its own small amount, stored in bfloat16."""
     generator = torch.Generator().manual_seed(3)

@@ -63,6 +63,29 @@ def test_target_is_met_as_nearly_as_any_threshold_can(target: float) -> None:
         assert result.achieved == oracle.rpm_target(density, result.nominal)
 
 
+@pytest.mark.parametrize("largest", [1, 2, 5, 100])
+def test_large_regions_are_cut(largest: int) -> None:
+    density = maps(3, 9, 8, seed=3)
+    for tau in (0.3, 0.7, 1.0):
+        plan = RPM(tau=tau, max_region=largest).before_encoder(density).plan
+        assert groups(plan) == oracle.rpm(density, tau, largest=largest)
+        assert int(plan.sizes.max()) <= largest
+        whole = RPM(tau=tau).before_encoder(density).plan
+        assert plan.count_out >= whole.count_out
+        assert (plan.count_out > whole.count_out) == (int(whole.sizes.max()) > largest)
+
+
+def test_target_is_met_with_a_bound_on_regions() -> None:
+    for seed in range(4):
+        density = maps(2, 6, 6, seed)
+        counts = [RPM(tau=tau, max_region=3).before_encoder(density).achieved for tau in np.linspace(0, 1, 30)]
+        assert counts == sorted(counts, reverse=True)
+        result = RPM(target_keep=0.5, max_region=3).before_encoder(density)
+        assert result.achieved == oracle.rpm_target(density, result.nominal, largest=3)
+    with pytest.raises(ConfigError, match="max_region is 0"):
+        RPM(max_region=0)
+
+
 def test_default_target_is_near_the_published_vision_tower_time() -> None:
     density = np.random.default_rng(0).random((8, 27, 27)).astype(np.float32)
     result = RPM().before_encoder(density)

@@ -7,6 +7,7 @@ are counted. What it cannot show is the arithmetic of a GPU's kernels and their 
 from __future__ import annotations
 
 import collections
+import re
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ DEVICE = torch.device("lazy", 0)
 """Any device that builds of PyTorch without accelerators know by name, and ask for nothing more."""
 
 FREE = frozenset(
-    "view _unsafe_view t transpose expand slice select unsqueeze squeeze permute as_strided detach alias split "
-    "split_with_sizes diagonal unbind narrow chunk lift_fresh empty empty_like new_empty empty_strided unfold".split()
+    re.findall(
+        r"\w+",
+        "view _unsafe_view t transpose permute expand slice select narrow unsqueeze squeeze as_strided detach alias "
+        "split split_with_sizes diagonal unbind chunk unfold lift_fresh empty empty_like new_empty empty_strided",
+    )
 )
 """Operations that launch nothing."""
 

@@ -51,6 +51,21 @@ def tfd(tokens: NDArray) -> NDArray:
     return result
 
 
+def adjacent_difference(tokens: NDArray, window: int = 4) -> NDArray:
+    """Mean over windows of the mean of 1 - cos of consecutive frames (Table 5), for one segment (P, N, D)."""
+    length, count, _ = tokens.shape
+    result = np.zeros(count)
+    for p in range(count):
+        means = []
+        for start in range(0, length, window):
+            frames = range(start, min(start + window, length))
+            changes = [1 - cosine(tokens[a, p], tokens[a + 1, p]) for a in frames[:-1]]
+            if changes:
+                means.append(sum(changes) / len(changes))
+        result[p] = sum(means) / len(means) if means else 0.0
+    return result
+
+
 def entropy(matrix: NDArray, normalise: bool = True) -> float:
     """Eqs. (6)-(7), from singular values."""
     sigma = np.linalg.svd(matrix, compute_uv=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -38,7 +39,17 @@ def regions(mask: NDArray, connectivity: int) -> list[set[int]]:
     return found
 
 
-def rpm(density: NDArray, tau: float, connectivity: int = 4) -> list[set[int]]:
+def cut(region: set[int], largest: int | None) -> list[set[int]]:
+    """A region in as few runs of its raster order as do not exceed ``largest``, their sizes as even as can be."""
+    patches = sorted(region)
+    parts = 1 if largest is None else math.ceil(len(patches) / largest)
+    runs: list[set[int]] = [set() for _ in range(parts)]
+    for place, patch in enumerate(patches):
+        runs[place * parts // len(patches)].add(patch)
+    return runs
+
+
+def rpm(density: NDArray, tau: float, connectivity: int = 4, largest: int | None = None) -> list[set[int]]:
     """Members of every token that leaves, by first patch, over the flat patches of the video."""
     frames, rows, cols = density.shape
     tokens: list[set[int]] = []
@@ -46,14 +57,14 @@ def rpm(density: NDArray, tau: float, connectivity: int = 4) -> list[set[int]]:
         frame = density[t]
         offset = t * rows * cols
         mask = np.zeros_like(frame, bool) if frame.max() - frame.min() <= 1e-12 else frame < tau
-        tokens += [{offset + p for p in region} for region in regions(mask, connectivity)]
+        tokens += [{offset + p for p in run} for region in regions(mask, connectivity) for run in cut(region, largest)]
         tokens += [{offset + p} for p in range(rows * cols) if not mask.ravel()[p]]
     return sorted(tokens, key=min)
 
 
-def rpm_target(density: NDArray, target: int, connectivity: int = 4) -> int:
+def rpm_target(density: NDArray, target: int, connectivity: int = 4, largest: int | None = None) -> int:
     """The token count nearest to ``target`` over all thresholds (ties: more tokens)."""
-    counts = {len(rpm(density, tau, connectivity)) for tau in np.unique(density)} | {density.size}
+    counts = {len(rpm(density, tau, connectivity, largest)) for tau in np.unique(density)} | {density.size}
     return min(counts, key=lambda count: (abs(count - target), -count))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 pytest.importorskip("transformers")
 
 from compress.metom import RPM
-from compress.models.siglip import attend_by_segment, attend_padded
+from compress.models.siglip import Padding, attend_by_segment, attend_padded
 from compress.plan import MergePlan
 from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import record_prompt, token_layout
@@ -142,9 +142,9 @@ def test_padded_segments_equal_a_loop() -> None:
         return ((q @ k.mT * scaling).softmax(-1) @ v).transpose(1, 2), None
 
     loop = attend_by_segment(kernel, torch.nn.Identity(), query, key, value, lengths, scaling=0.3)
-    padded = attend_padded(query, key, value, lengths, scaling=0.3)
+    padded = attend_padded(query, key, value, Padding.of(lengths, query.device), scaling=0.3)
     torch.testing.assert_close(padded, loop)
-    assert (loop - attend_padded(query, key, value, [6, 1, 5], scaling=0.3)).abs().max() > 0.1
+    assert (loop - attend_padded(query, key, value, Padding.of([6, 1, 5], query.device), scaling=0.3)).abs().max() > 0.1
 
 
 def test_a_video_of_other_length_is_refused() -> None:
