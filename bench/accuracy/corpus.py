@@ -1,4 +1,4 @@
-"""Rendered clips and single frames as arrays for training: frames at the model's size, cell labels, questions as ids."""
+"""Rendered clips and single frames as arrays for training: frames at the model's size, labels, questions as ids."""
 
 from __future__ import annotations
 
@@ -197,13 +197,13 @@ def render(folder: Path, *, clips: dict[Split, int], frames: int, workers: int) 
             pass
 
 
-def read(folder: Path, name: str) -> Corpus:
-    """The corpus of a split, or of "frames".
+def read(folder: Path, name: str, *, most: int | None = None) -> Corpus:
+    """The corpus of a split, or of "frames"; of its first files, if not of all.
 
     Raises:
         FileNotFoundError: there is none in this folder.
     """
-    files = sorted(folder.glob(f"{name}-*.npz"))
+    files = sorted(folder.glob(f"{name}-?????.npz"))[:most]
     if not files:
         raise FileNotFoundError(f"{folder} holds no {name}-*.npz; render the corpus first")
     parts = [dict(np.load(file)) for file in files]
@@ -221,7 +221,7 @@ def read(folder: Path, name: str) -> Corpus:
 
 def _write(folder: Path, name: str, rows: Iterable[dict[str, NDArray[Any]]]) -> None:
     made = list(rows)
-    part = folder / f"{name}.part.npz"
+    part = folder / f".{name}.npz"
     np.savez(part, **{key: np.stack([row[key] for row in made]) for key in made[0]})
     part.rename(folder / f"{name}.npz")
 

@@ -1,0 +1,163 @@
+"""Training of the demo model in resumable stages.
+
+    python -m bench.accuracy.train corpus   --folder work                    rendered clips and crowded frames
+    python -m bench.accuracy.train tower    --folder work [--device cuda] [--seed 0]
+    python -m bench.accuracy.train decoder  --folder work [--device cuda] [--seed 0] [--minutes 8]
+    python -m bench.accuracy.train export   --folder work [--seed 0] --out compress/demo/weights
+    python -m bench.accuracy.train all      --folder work [--device cuda]    all of them
+
+A stage that is done is not done again; delete its checkpoint, work/seed0/tower.safetensors or decoder.safetensors, to
+repeat it. Half an hour on a data-centre GPU; some hours on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.accuracy.corpus import read, render
+from bench.accuracy.questions import WORDS
+from bench.accuracy.train_decoder import Phase, TokenBank, judge_decoder, train_decoder
+from bench.accuracy.train_tower import FrameBank, judge_tower, train_tower
+from compress.demo.model import build
+
+TOWER_FILES: Final = 60
+"""Files of clips whose frames the tower sees."""
+
+
+def open_model(folder: Path, stage: str | None, *, seed: int, device: str) -> Any:
+    """The model with random weights, or as a stage left it."""
+    torch.manual_seed(seed)
+    model = build(WORDS)
+    if stage is not None:
+        model.load_state_dict(load_file(folder / f"seed{seed}" / f"{stage}.safetensors"), strict=False)
+        model.tie_weights()
+    return model.to(device).train()
+
+
+def save(model: Any, file: Path) -> None:
+    """All weights, once each, float32."""
+    weights = {name: value.detach().float().cpu().contiguous() for name, value in model.named_parameters()}
+    part = file.with_suffix(".part")
+    save_file(weights, part)
+    part.rename(file)
+
+
+class Log:
+    """Lines of JSON in a file, and on the screen."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        """Write a line."""
+        text = json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()})
+        print(text, flush=True)
+        with self.file.open("a") as out:
+            out.write(text + "\n")
+
+
+def run_tower(options: argparse.Namespace) -> None:
+    folder: Path = options.folder / f"seed{options.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "tower.safetensors").exists():
+        return
+    device = torch.device(options.device)
+    model = open_model(options.folder, None, seed=options.seed, device=options.device)
+    torch.set_float32_matmul_precision("high")
+    crowded = FrameBank.from_corpus(read(options.folder, "frames"), device)
+    clips = FrameBank.from_corpus(read(options.folder, "train", most=TOWER_FILES), device)
+    judged = FrameBank.from_corpus(read(options.folder, "val"), device)
+    log = Log(folder / "tower.jsonl")
+    train_tower(
+        model,
+        crowded,
+        clips,
+        steps=options.tower_steps,
+        batch=options.tower_batch,
+        seed=options.seed,
+        learning_rate=options.tower_rate,
+        limit=60 * options.minutes,
+        log=log,
+        keep=lambda: save(model, folder / "tower.partial"),
+    )
+    log({"val": judge_tower(model, judged)})
+    save(model, folder / "tower.safetensors")
+
+
+def run_decoder(options: argparse.Namespace) -> None:
+    folder: Path = options.folder / f"seed{options.seed}"
+    if (folder / "decoder.safetensors").exists():
+        return
+    model = open_model(options.folder, "tower", seed=options.seed, device=options.device)
+    bank = TokenBank.from_corpus(read(options.folder, "train"), model)
+    judged = TokenBank.from_corpus(read(options.folder, "val"), model)
+    log = Log(folder / "decoder.jsonl")
+    scale = options.decoder_scale
+    phases = [
+        Phase(tokens=96, batch=128, steps=round(5000 * scale), share=0.3),
+        Phase(tokens=256, batch=96, steps=round(2500 * scale), share=0.15),
+        Phase(tokens=bank.visual, batch=64, steps=round(5000 * scale), share=0.55),
+    ]
+    train_decoder(model, bank, judged, phases, seed=options.seed, learning_rate=options.decoder_rate,
+                  patience=options.patience, log=log, keep=lambda: save(model, folder / "decoder.partial"),
+                  limit=60 * options.minutes)  # fmt: skip
+    log({"final": judge_decoder(model, judged)})
+    save(model, folder / "decoder.safetensors")
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """fp16 weights with everything that `compress.demo.load` reads, and how they came to be."""
+    model = open_model(options.folder, "decoder", seed=options.seed, device="cpu").eval()
+    options.out.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(options.out)
+    (options.out / "vocab.json").write_text(json.dumps(WORDS) + "\n")
+    folder = options.folder / f"seed{options.seed}"
+    record = {
+        "seed": options.seed,
+        "torch": torch.__version__,
+        "weights_sha256": hashlib.sha256((options.out / "model.safetensors").read_bytes()).hexdigest(),
+        "tower": [json.loads(line) for line in (folder / "tower.jsonl").read_text().splitlines()],
+        "decoder": [json.loads(line) for line in (folder / "decoder.jsonl").read_text().splitlines()],
+    }
+    (options.out / "training.json").write_text(json.dumps(record, indent=0) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=["corpus", "tower", "decoder", "export", "all"])
+    parser.add_argument("--folder", type=Path, required=True, help="corpus and checkpoints")
+    parser.add_argument("--out", type=Path, default=Path("compress/demo/weights"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--clips", type=int, default=16000)
+    parser.add_argument("--frames", type=int, default=160000)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--tower-steps", type=int, default=6000)
+    parser.add_argument("--tower-batch", type=int, default=768)
+    parser.add_argument("--tower-rate", type=float, default=1.5e-3)
+    parser.add_argument("--decoder-rate", type=float, default=1e-3)
+    parser.add_argument("--decoder-scale", type=float, default=1.0, help="steps of all phases, as a share")
+    parser.add_argument("--patience", type=int, default=1200)
+    parser.add_argument("--minutes", type=float, default=600.0, help="longest time of the stage")
+    options = parser.parse_args()
+    if options.stage in ("corpus", "all"):
+        render(options.folder, clips={"train": options.clips, "val": 500}, frames=options.frames,
+               workers=options.workers)  # fmt: skip
+    if options.stage in ("tower", "all"):
+        run_tower(options)
+    if options.stage in ("decoder", "all"):
+        run_decoder(options)
+    if options.stage in ("export", "all"):
+        run_export(options)
+
+
+if __name__ == "__main__":
+    main()
