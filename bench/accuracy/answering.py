@@ -22,7 +22,7 @@ from bench.accuracy.questions import Question
 from bench.accuracy.sharing import shared_video
 from bench.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
 from codecmeta import VideoMeta
-from compress.flops import LanguageModel
+from compress.flops import LanguageModel, VisionTower
 from compress.models.adapter import Adapter, adapt
 from compress.models.prompt import Tokenizer, take_clip
 from compress.models.session import Session
@@ -60,6 +60,7 @@ class Account:
         tokens_inner: those behind the merge inside it, mean over the questions; as tokens_out without one.
         patches: share of the patches that the tower saw.
         macs: multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-16).
+        tower_macs: of the tower over the patches that it saw.
         seconds: of planning and merging before the language model.
     """
 
@@ -68,6 +69,7 @@ class Account:
     tokens_inner: float
     patches: float
     macs: float
+    tower_macs: float
     seconds: float
 
 
@@ -163,7 +165,7 @@ class Examinee:
             logits = self._answer_prompts(sheet, memory, session)
         else:
             logits = self._answer_prefix(sheet, memory, session, None)
-        return logits, self._settle(session, timer.read())
+        return logits, self._settle(session, timer.read(), frames=memory.frames)
 
     def _answer_prefix(
         self,
@@ -221,7 +223,7 @@ class Examinee:
         logits: NDArray[np.float32] = output.logits[:, 0].float().cpu().numpy()
         return logits
 
-    def _settle(self, session: Session, seconds: Mapping[str, float]) -> Account:
+    def _settle(self, session: Session, seconds: Mapping[str, float], *, frames: int) -> Account:
         result = session.results[0]
         inner = [one.achieved for one in session.inside] or [result.tokens_out]
         text = self.model.config.text_config
@@ -233,12 +235,20 @@ class Examinee:
             kv_heads=text.num_key_value_heads,
         )
         merge_layer = session.compressor.merge_layer if session.inside else None
+        vision = self.model.config.vision_config
+        tower = VisionTower(
+            layers=vision.num_hidden_layers, width=vision.hidden_size, mlp_width=vision.intermediate_size
+        )
+        before = result.before_encoder
+        whole = (vision.image_size // vision.patch_size) ** 2
+        seen = [whole] * frames if before is None else before.frame_counts.tolist()
         return Account(
             tokens_in=result.tokens_in,
             tokens_out=result.tokens_out,
             tokens_inner=float(np.mean(inner)),
-            patches=1.0 if result.before_encoder is None else result.before_encoder.plan.retention,
+            patches=1.0 if before is None else before.plan.retention,
             macs=float(size.prefill(result.tokens_out, merge_layer=merge_layer, tokens_after=inner[0])),
+            tower_macs=float(sum(tower.frame(count) for count in seen)),
             seconds=seconds.get("compress", 0.0) + seconds.get("rpm", 0.0),
         )
 

@@ -67,6 +67,7 @@ class Row:
         tokens_inner: those behind the merge inside it.
         patches: share of patches that the tower saw.
         macs: multiply-accumulates of the prefill over visual tokens.
+        tower_macs: of the tower.
         seconds: of planning and merging, per clip.
         about: what the figures belong to.
     """
@@ -87,6 +88,7 @@ class Row:
     tokens_inner: float
     patches: float
     macs: float
+    tower_macs: float
     seconds: float
     about: Mapping[str, Any]
 
@@ -118,7 +120,7 @@ def tabulate(job: Job, results: Sequence[Examined], about: Mapping[str, Any]) ->
         by_lot = next((name for name in measured if name == f"{RANDOM}@{retention:g}" and name != cell), None)
         account = {
             name: float(np.mean([_account(one, cell)[name] for one in results]))
-            for name in ("tokens_in", "tokens_out", "tokens_inner", "patches", "macs", "seconds")
+            for name in ("tokens_in", "tokens_out", "tokens_inner", "patches", "macs", "tower_macs", "seconds")
         }
         rows.append(
             Row(

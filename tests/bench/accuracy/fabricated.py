@@ -36,6 +36,7 @@ def fabricate(job: Job, *, clips: int = 40, per_clip: int = 8, seed: int = 0) ->
                 "tokens_inner": 784.0 * (1 if method.kept == "patches" else retention),
                 "patches": retention if method.kept == "patches" else 1.0,
                 "macs": 1e9 * retention,
+                "tower_macs": 5e9,
                 "seconds": 0.01,
             }
             cells[cell_name(method, retention)] = Cell(right=right, exact=[0.0] * per_clip, account=account)

@@ -88,6 +88,8 @@ def test_accounts_say_what_is_kept(examinee: Examinee, clip: Clip, sheet: Sheet,
     _, merged = examinee.answer_compressed(sheet, memory, clip.meta, RPM(target_keep=0.5))
     assert merged.patches == pytest.approx(0.5, abs=0.05)
     assert merged.tokens_out == 784
+    assert merged.tower_macs < 0.6 * account.tower_macs
+    assert half.tower_macs == account.tower_macs == 16 * 6 * (196 * (4 * 128**2 + 2 * 128 * 384) + 2 * 196**2 * 128)
 
 
 def test_the_tower_runs_once_per_plan(examinee: Examinee, clip: Clip, sheet: Sheet) -> None:

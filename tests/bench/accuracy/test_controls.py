@@ -90,7 +90,7 @@ def test_findings_tell_failures_from_success(examinee: Examinee, clip: Clip, mon
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not WEIGHTS.is_dir(), reason="the demo model's weights are not here")
+@pytest.mark.skipif(not (WEIGHTS / "model.safetensors").is_file(), reason="the demo model's weights are not here")
 def test_the_trained_model_passes_its_controls(cache) -> None:
     examinee = Examinee(*load())
     findings = find(examinee, (open_clip(cache, "test", seed) for seed in range(CLIPS)))
