@@ -22,6 +22,8 @@ class BitReader:
         position: next bit, counted from the first bit of the RBSP.
     """
 
+    __slots__ = ("_chunk", "_chunk_end", "_end", "_rbsp", "_what", "position")
+
     def __init__(self, rbsp: bytes, what: str) -> None:
         self._rbsp = rbsp
         self._what = what
@@ -30,26 +32,24 @@ class BitReader:
         self._chunk_end = -1
         self.position = 0
 
-    def _window(self) -> int:
-        """The 64 bits from the current position on; beyond the data they are 0."""
-        unused = self._chunk_end - self.position - 64
-        if unused < 0:
-            start = self.position >> 3
-            self._chunk = int.from_bytes(self._rbsp[start : start + 64].ljust(64, b"\0"), "big")
-            self._chunk_end = 8 * (start + 64)
-            unused = self._chunk_end - self.position - 64
-        return (self._chunk >> unused) & 0xFFFFFFFFFFFFFFFF
+    def _load(self) -> None:
+        """Take the 64 bytes from the current position on as one integer; beyond the data they are 0."""
+        start = self.position >> 3
+        self._chunk = int.from_bytes(self._rbsp[start : start + 64].ljust(64, b"\0"), "big")
+        self._chunk_end = 8 * (start + 64)
 
-    def _advance(self, count: int) -> None:
-        self.position += count
-        if self.position > self._end:
-            raise BitstreamError(f"{self._what} is cut short after {len(self._rbsp)} bytes")
+    def _cut_short(self) -> BitstreamError:
+        return BitstreamError(f"{self._what} is cut short after {len(self._rbsp)} bytes")
 
     def u(self, count: int) -> int:
         """Read an unsigned integer of `count` bits, at most 32."""
-        value = self._window() >> (64 - count)
-        self._advance(count)
-        return value
+        after = self.position + count
+        if after > self._chunk_end:
+            self._load()
+        if after > self._end:
+            raise self._cut_short()
+        self.position = after
+        return (self._chunk >> (self._chunk_end - after)) & ((1 << count) - 1)
 
     def flag(self) -> bool:
         """Read one bit."""
@@ -61,11 +61,15 @@ class BitReader:
         Raises:
             BitstreamError: the value is above `limit`, or the data end first.
         """
-        window = self._window()
+        if self.position + 64 > self._chunk_end:
+            self._load()
+        window = (self._chunk >> (self._chunk_end - self.position - 64)) & 0xFFFFFFFFFFFFFFFF
         zeros = 64 - window.bit_length()
         if zeros > 31:
             raise BitstreamError(f"{self._what}: an Exp-Golomb code of more than 31 leading zeros")
-        self._advance(2 * zeros + 1)
+        self.position += 2 * zeros + 1
+        if self.position > self._end:
+            raise self._cut_short()
         value = (window >> (63 - 2 * zeros)) - 1
         if value > limit:
             raise BitstreamError(f"{self._what}: {name or 'a value'} is {value}, at most {limit} is allowed")
@@ -111,10 +115,41 @@ def leading_zeros(typingctx, word):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64), codegen
 
 
+@intrinsic
+def set_bits(typingctx, word):  # type: ignore[no-untyped-def]
+    """Number of 1 bits of a uint64."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def settled(typingctx, word):  # type: ignore[no-untyped-def]
+    """The uint64 itself, as a value that the compiler knows nothing of.
+
+    A choice between two loads, both settled, is a choice between two values; it would become one load from a chosen
+    address, which waits for the choice.
+    """
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        word = ir.IntType(64)
+        return builder.asm(ir.FunctionType(word, [word]), "", "=r,0", args, side_effect=False)
+
+    return types.uint64(types.uint64), codegen
+
+
+@inlined
+def peek_at(s, bit):  # type: ignore[no-untyped-def]
+    """The bits from a position on, first bit topmost; 57 or more of the 64 are valid."""
+    return load_be64(s.data + min(bit >> 3, s.end + 8)) << np.uint64(bit & 7)
+
+
 @inlined
 def peek(s):  # type: ignore[no-untyped-def]
-    """The bits from the current position on, first bit topmost; 57 or more of the 64 are valid."""
-    return load_be64(s.data + min(s.bit >> 3, s.end + 8)) << np.uint64(s.bit & 7)
+    """The bits from the current position on, like `peek_at`."""
+    return peek_at(s, s.bit)
 
 
 @compiled

@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import faults
-from codecmeta.h264.bits import leading_zeros, load_be64
+from codecmeta.h264.bits import leading_zeros, load_be64, settled
 from codecmeta.h264.compiled import compiled, inlined
-from codecmeta.h264.tables import (
-    CHROMA_DC_420,
-    CHROMA_DC_422,
-    DIRECT_INCREMENT,
-    FIELD_8X8,
-    FRAME_8X8,
-)
+from codecmeta.h264.tables import CHROMA_DC_422, COLOUR_CONTEXTS
 
 # codIRange and codIOffset are kept in the top 9 bits of 64, the offset with `ahead` more bits of the slice data below.
 # Renormalising is then a shift by the leading zeros, and data are loaded 32 bits at a time. A decision takes at most 7
@@ -22,20 +16,31 @@ from codecmeta.h264.tables import (
 TOP = np.uint64(55)
 """Place of the lowest bit of codIRange and codIOffset."""
 
+WIDTHS = np.uint64(0xFF << 55)
+"""Where a context word, shifted by 16 bits for each step of qCodIRangeIdx, holds codIRangeLPS (tables.py)."""
+
+STATE = np.uint64(127)
+"""Where a context word, shifted by 0, 16 or 32 bits, holds pStateIdx * 2 + valMPS: after an MPS, after an LPS, now."""
+
 
 @inlined
-def decide(context, index, width, offset, ahead, t):  # type: ignore[no-untyped-def]
-    """DecodeDecision (9.3.3.2.1) without branches: returns the bin, codIRange, codIOffset and bits ahead."""
-    state = np.int64(context[index])
-    lps = t.lps[np.int64(width >> np.uint64(61)) & 3, state]
+def decide(word, width, offset, ahead, t):  # type: ignore[no-untyped-def]
+    """DecodeDecision (9.3.3.2.1) without branches, by a context's word.
+
+    Returns:
+        The bin, the context's next word, codIRange, codIOffset and bits ahead.
+    """
+    lps = (word << ((width >> np.uint64(57)) & np.uint64(48))) & WIDTHS
+    after_mps = t.engine[word & STATE]
+    after_lps = t.engine[(word >> np.uint64(16)) & STATE]
     width -= lps
     is_lps = np.uint64(0) - np.uint64(offset >= width)
     offset -= width & is_lps
-    width += (lps - width) & is_lps
-    state ^= np.int64(is_lps)
-    context[index] = t.transition[state & 255]
+    width ^= (width ^ lps) & is_lps
+    after = after_mps ^ ((after_mps ^ after_lps) & is_lps)
     shift = leading_zeros(width)
-    return state & 1, width << shift, offset << shift, ahead - np.int64(shift)
+    value = ((word >> np.uint64(32)) ^ is_lps) & np.uint64(1)
+    return value, after, width << shift, offset << shift, ahead - np.int64(shift)
 
 
 @inlined
@@ -47,10 +52,10 @@ def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def refill(data, offset, ahead, byte, end):  # type: ignore[no-untyped-def]
+def refill(s, offset, ahead, byte):  # type: ignore[no-untyped-def]
     """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
     if ahead < 16:
-        word = load_be64(data + min(byte, end + 8)) >> np.uint64(32)
+        word = load_be64(s.data + min(byte, s.end + 8)) >> np.uint64(32)
         offset |= word << np.uint64(23 - ahead)
         ahead += 32
         byte += 4
@@ -72,11 +77,11 @@ def start_engine(s, byte):  # type: ignore[no-untyped-def]
 def start_contexts(s, t, table, slice_qp):  # type: ignore[no-untyped-def]
     """Initialise the context variables (9.3.1.1) from one of the four sets of (m, n)."""
     qp = min(max(slice_qp, 0), 51)
-    for i in range(1024):
+    for i in range(1024 if s.chroma == 3 else COLOUR_CONTEXTS):
         m = np.int64(t.context_init[table, i, 0])
         n = np.int64(t.context_init[table, i, 1])
         p = min(max(((m * qp) >> 4) + n, 1), 126)
-        s.context[i] = (p - 64) * 2 + 1 if p > 63 else (63 - p) * 2
+        s.context[i] = t.engine[(p - 64) * 2 + 1 if p > 63 else (63 - p) * 2]
 
 
 @inlined
@@ -88,16 +93,17 @@ def position(s):  # type: ignore[no-untyped-def]
 @inlined
 def decision(s, t, index):  # type: ignore[no-untyped-def]
     """Decode one bin with a context."""
-    value, s.range, offset, ahead = decide(s.context, index, s.range, s.offset, s.ahead, t)
-    s.offset, s.ahead, s.byte = refill(s.data, offset, ahead, s.byte, s.end)
-    return value
+    place = np.uint64(index)
+    value, s.context[place], s.range, offset, ahead = decide(s.context[place], s.range, s.offset, s.ahead, t)
+    s.offset, s.ahead, s.byte = refill(s, offset, ahead, s.byte)
+    return np.int64(value)
 
 
 @inlined
 def bypass(s):  # type: ignore[no-untyped-def]
     """Decode one bin without a context."""
     one, offset = decide_bypass(s.range, s.offset)
-    s.offset, s.ahead, s.byte = refill(s.data, offset, s.ahead - 1, s.byte, s.end)
+    s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - 1, s.byte)
     return -one
 
 
@@ -109,7 +115,7 @@ def terminate(s):  # type: ignore[no-untyped-def]
         return 1
     shift = leading_zeros(s.range)
     s.range <<= shift
-    s.offset, s.ahead, s.byte = refill(s.data, s.offset << shift, s.ahead - np.int64(shift), s.byte, s.end)
+    s.offset, s.ahead, s.byte = refill(s, s.offset << shift, s.ahead - np.int64(shift), s.byte)
     return 0
 
 
@@ -118,7 +124,7 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
     """residual_block_cabac (7.3.5.3.3).
 
     Args:
-        category: ctxBlockCat (Table 9-42).
+        category: ctxBlockCat (Table 9-42), `CHROMA_DC_422` for the eight coefficients of 4:2:2.
         count: number of coefficients of the block, 4 to 64.
         flag: ctxIdxInc of coded_block_flag, -1 where the flag is inferred to be 1.
 
@@ -126,66 +132,70 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
         Coefficients found; their scan indices are in `s.place`, their levels in `s.level`.
     """
     context = s.context
-    data, end = s.data, s.end
     width, offset, ahead, byte = s.range, s.offset, s.ahead, s.byte
     if flag >= 0:
-        found, width, offset, ahead = decide(
-            context, np.int64(t.coded_block_flag[category]) + flag, width, offset, ahead, t
-        )
-        offset, ahead, byte = refill(data, offset, ahead, byte, end)
+        place = np.uint64(t.coded_block_flag[category]) + np.uint64(flag)
+        found, context[place], width, offset, ahead = decide(context[place], width, offset, ahead, t)
+        offset, ahead, byte = refill(s, offset, ahead, byte)
         if not found:
             s.range, s.offset, s.ahead, s.byte = width, offset, ahead, byte
             return 0
-    significant = np.int64(t.significant_base[s.field, category])
-    last = np.int64(t.last_base[s.field, category])
-    row = DIRECT_INCREMENT
-    if count == 64:
-        row = FIELD_8X8 if s.field else FRAME_8X8
-    elif category == 3:
-        row = CHROMA_DC_420 if count == 4 else CHROMA_DC_422
-    first = np.int64(count == 15)
-    n = 0
-    index = 0
-    while index < count - 1:
-        found, width, offset, ahead = decide(context, significant + t.significant[row, index], width, offset, ahead, t)
-        if found:
-            s.place[n] = first + index
-            n += 1
-            found, width, offset, ahead = decide(context, last + t.last[row, index], width, offset, ahead, t)
-            if found:
-                break
-        offset, ahead, byte = refill(data, offset, ahead, byte, end)
-        index += 1
-    else:
-        s.place[n] = first + count - 1
-        n += 1
-    offset, ahead, byte = refill(data, offset, ahead, byte, end)
 
-    base = np.int64(t.level_base[category])
-    most_above_one = 3 if category == 3 else 4
-    ones = 1
-    above_one = 0
-    for i in range(n - 1, -1, -1):
-        more, width, offset, ahead = decide(context, base + ones, width, offset, ahead, t)
-        offset, ahead, byte = refill(data, offset, ahead, byte, end)
+    # The significance map. Step 2 i is significant_coeff_flag of scan index i, step 2 i + 1 its
+    # last_significant_coeff_flag, which only follows a 1: after each bin comes the next step or, skipping one, that
+    # after it. Which of them is no branch, since no processor predicts it; the words of both contexts are at hand
+    # before the bin is known.
+    contexts = t.map_context[s.field, category]
+    step = np.uint64(2 * (count == 15))
+    stop = step + np.uint64(2 * count - 2)
+    n = np.uint64(0)
+    word = s.context[contexts[step]]
+    while step < stop:
+        found, s.context[contexts[step]], width, offset, ahead = decide(word, width, offset, ahead, t)
+        offset, ahead, byte = refill(s, offset, ahead, byte)
+        s.place[n] = step >> np.uint64(1)
+        n += found & ~step
+        if found & step:
+            break
+        near = settled(s.context[contexts[step + np.uint64(1)]])
+        far = settled(s.context[contexts[step + np.uint64(2)]])
+        again = (found | step) & np.uint64(1)
+        word = near if again else far
+        step += np.uint64(2) - again
+    else:
+        s.place[n] = stop >> np.uint64(1)
+        n += np.uint64(1)
+
+    base = np.uint64(t.level_base[category])
+    most_above_one = np.uint64(3 if category == 3 or category == CHROMA_DC_422 else 4)
+    ones = np.uint64(1)
+    above_one = np.uint64(0)
+    total = np.int64(n)
+    while n > 0:
+        n -= np.uint64(1)
+        place = base + ones
+        more, context[place], width, offset, ahead = decide(context[place], width, offset, ahead, t)
+        offset, ahead, byte = refill(s, offset, ahead, byte)
         level = 1
         if more:
-            index = base + 5 + min(above_one, most_above_one)
-            above_one += 1
-            ones = 0
+            place = base + np.uint64(5) + min(above_one, most_above_one)
+            above_one += np.uint64(1)
+            ones = np.uint64(0)
             level = 2
+            word = context[place]
             while level < 15:
-                more, width, offset, ahead = decide(context, index, width, offset, ahead, t)
-                offset, ahead, byte = refill(data, offset, ahead, byte, end)
+                more, word, width, offset, ahead = decide(word, width, offset, ahead, t)
+                offset, ahead, byte = refill(s, offset, ahead, byte)
                 if not more:
                     break
                 level += 1
+            context[place] = word
             if level == 15:
                 # suffix: Exp-Golomb of order 0 (9.3.2.3)
                 k = 0
                 while k < 24:
                     one, offset = decide_bypass(width, offset)
-                    offset, ahead, byte = refill(data, offset, ahead - 1, byte, end)
+                    offset, ahead, byte = refill(s, offset, ahead - 1, byte)
                     if not one:
                         break
                     level += 1 << k
@@ -195,13 +205,13 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
                 while k > 0:
                     k -= 1
                     one, offset = decide_bypass(width, offset)
-                    offset, ahead, byte = refill(data, offset, ahead - 1, byte, end)
+                    offset, ahead, byte = refill(s, offset, ahead - 1, byte)
                     level -= one << k
         elif ones:
-            ones = min(ones + 1, 4)
+            ones = min(ones + np.uint64(1), np.uint64(4))
         negative, offset = decide_bypass(width, offset)
         ahead -= 1
-        s.level[i] = (level ^ negative) - negative
+        s.level[n] = (level ^ negative) - negative
     s.range = width
-    s.offset, s.ahead, s.byte = refill(data, offset, ahead, byte, end)
-    return n
+    s.offset, s.ahead, s.byte = refill(s, offset, ahead, byte)
+    return total

@@ -107,6 +107,7 @@ class Buffers:
     Attributes:
         macroblocks: records of type `MACROBLOCK`, by macroblock address.
         samples: int16, the coded 4x4 blocks of the picture.
+        coded, room: int64 (macroblocks, 4) and (3, 256), where moments.py works.
         used: samples in use.
         covered: macroblocks that the slices read so far have coded.
     """
@@ -116,6 +117,8 @@ class Buffers:
         chroma = sequence.chroma_array_type
         self.used = self.covered = 0
         self.macroblocks = np.zeros(self.count, MACROBLOCK)
+        self.coded = np.empty((self.count, 4), np.int64)
+        self.room = np.empty((3, 256), np.int64)
         self.samples = np.empty(self.count * (LUMA_SAMPLES + 2 * chroma_samples.py_func(chroma)), np.int16)
 
 
@@ -151,13 +154,14 @@ def first_uncovered(mbs, first_number):  # type: ignore[no-untyped-def]
 
 @entry
 def fill_maps(mbs, order, mb_type, qp, cbp, bits):  # type: ignore[no-untyped-def]
-    """Lay out what the macroblocks say, raster order."""
-    for i in range(order.size):
-        m = mbs[order[i]]
-        mb_type[i] = m.kind
-        qp[i] = m.qp
-        cbp[i] = m.cbp
-        bits[i] = min(max(m.bits, 0), 65535)
+    """Lay out what the macroblocks say."""
+    for y in range(order.shape[0]):
+        for x in range(order.shape[1]):
+            m = mbs[order[y, x]]
+            mb_type[y, x] = m.kind
+            qp[y, x] = m.qp
+            cbp[y, x] = m.cbp
+            bits[y, x] = min(max(m.bits, 0), 65535)
 
 
 @entry

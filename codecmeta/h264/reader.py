@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from codecmeta.energy import measure_energy
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.h264 import faults, nal
-from codecmeta.h264.bits import PADDING, stop_bit
+from codecmeta.h264.bits import PADDING
 from codecmeta.h264.moments import measure_blocks
 from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters, SequenceParameters
 from codecmeta.h264.picture import (
@@ -187,7 +187,6 @@ class ResidualReader:
             0 if header.slice_type == I else 1 + header.cabac_init_idc,
             *header.num_ref_idx_active,
             header.data_position,
-            stop_bit(rbsp),
             buffers.used,
         )
         data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
@@ -290,9 +289,9 @@ class ResidualReader:
         mbs = picture.parts[False, 0].macroblocks
         if picture.structure == "field":
             mbs = np.concatenate([mbs, picture.parts[True, 0].macroblocks])
-        maps = [np.empty(order.shape, dtype) for dtype in (np.uint8, np.int8, np.uint16, np.uint16)]
-        fill_maps(mbs, order.reshape(-1), *(one.reshape(-1) for one in maps))
-        mb_type, qp, cbp, bits = maps
+        mb_type, qp = np.empty(order.shape, np.uint8), np.empty(order.shape, np.int8)
+        cbp, bits = np.empty(order.shape, np.uint16), np.empty(order.shape, np.uint16)
+        fill_maps(mbs, order, mb_type, qp, cbp, bits)
         return {
             "slice_types": tuple(picture.slice_types),
             "bit_depth": (sequence.bit_depth_luma, sequence.bit_depth_chroma),

@@ -23,7 +23,6 @@ MACROBLOCK = np.dtype(
         ("dc", "u1"),
         ("coded", "u2", (3,)),
         ("first", "i4", (3,)),
-        ("peak", "i8", (3,)),
         ("total_coeff", "u1", (3, 8)),
         ("ref", "u1", (2, 4)),
         ("mvd_right", "u1", (2, 4, 2)),
@@ -39,7 +38,6 @@ bits: bits of the slice data it took.  kind: one of the constants above.  field:
 cbp: CodedBlockPatternLuma + 16 * CodedBlockPatternChroma.  dc: coded_block_flag of the Y, Cb, Cr DC blocks.
 coded: bit b of plane p is set if its 4x4 block b (transform.block_index) has samples; they follow each other from
 `first` on.
-peak: no residual sample of the plane exceeds its root; valid where something is coded (moments.py).
 total_coeff: by plane, of the 4x4 blocks along the bottom and the right edge, four each (fewer for subsampled chroma);
 only valid where cbp is not 0.  ref: min(ref_idx, 2) by list and 8x8 block.  mvd_right, mvd_bottom: |mvd|, at most
 255, of the 4x4 blocks along the right and bottom edge, by list and component.  intra_mode: Intra4x4PredMode of
@@ -115,7 +113,7 @@ SLICE = np.dtype(
         ("coefficient", "i4", (64,)),
         ("dc", "i4", (16,)),
         # tables of this slice
-        ("context", "u1", (1024,)),
+        ("context", "u8", (1024,)),
         ("scale4", "i4", (6, 6, 16)),
         ("scale8", "i4", (6, 6, 64)),
     ],

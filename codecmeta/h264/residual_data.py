@@ -9,6 +9,7 @@ from codecmeta.h264.cabac_syntax import dc_flag_increment
 from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.neighbours import UNAVAILABLE, gather_total_coeff, store_total_coeff
 from codecmeta.h264.records import I_16X16
+from codecmeta.h264.tables import CHROMA_DC_422
 from codecmeta.h264.transform import (
     accumulate,
     flat_block,
@@ -228,7 +229,7 @@ def _chroma(s, t):  # type: ignore[no-untyped-def]
         if not s.cabac:
             n = cavlc.residual_block(s, t, 3 + s.chroma, blocks)
         else:
-            n = cabac.residual_block(s, t, 3, blocks, dc_flag_increment(s, plane))
+            n = cabac.residual_block(s, t, 3 if blocks == 4 else CHROMA_DC_422, blocks, dc_flag_increment(s, plane))
             m.dc |= np.int64(n > 0) << plane
         first = 8 * (plane - 1)
         for i in range(n):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import cabac_syntax, faults
-from codecmeta.h264.bits import PADDING, load_be64, read_bits, read_ue
+from codecmeta.h264.bits import PADDING, leading_zeros, load_be64, read_bits, read_ue
 from codecmeta.h264.cabac import position, start_contexts, start_engine, terminate
 from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.macroblock import read_macroblock
@@ -27,7 +27,7 @@ def read_slice(state, mbs, data, tables, residual, header):  # type: ignore[no-u
         residual: int16, the picture's samples.
         header: integers: `number` and `first_number` of `SLICE`; address of the first macroblock; slice type;
             SliceQPY; which of `context_init` to start from; active references of lists 0 and 1; first bit of the slice
-            data and stop bit in the RBSP; place for the first sample.
+            data; place for the first sample.
 
     Returns:
         Fault (faults.py) and the macroblock where it came up; macroblocks read; place after the last sample.
@@ -41,7 +41,8 @@ def read_slice(state, mbs, data, tables, residual, header):  # type: ignore[no-u
     s.samples = residual.ctypes.data
     s.sample_count = residual.size
     s.number, s.first_number, first_mb, s.slice_type, slice_qp, init_table = header[:6]
-    s.references[0], s.references[1], s.bit, s.stop, s.cursor = header[6:]
+    s.references[0], s.references[1], s.bit, s.cursor = header[6:]
+    s.stop = _stop_bit(data, s.end)
     s.fault = faults.NONE
     s.covered = 0
     s.mb = first_mb
@@ -64,6 +65,18 @@ def read_slice(state, mbs, data, tables, residual, header):  # type: ignore[no-u
     if not s.fault and not at_end:
         s.fault = faults.NOT_AT_END
     return s.fault, s.mb, s.covered, s.cursor
+
+
+@compiled
+def _stop_bit(data, end):  # type: ignore[no-untyped-def]
+    """Position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
+    last = end - 1
+    while last >= 0 and data[last] == 0:
+        last -= 1
+    if last < 0:
+        return np.int64(-1)
+    byte = np.uint64(data[last])
+    return last * 8 + np.int64(leading_zeros(byte & (np.uint64(0) - byte))) - 56
 
 
 @compiled

@@ -16,8 +16,11 @@ COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 COEFF_TOKEN_BITS, TOTAL_ZEROS_BITS, RUN_BEFORE_BITS = 8, 6, 3
 """Bits looked up at once; longer codewords take a second look at 8 more."""
 
-DIRECT_INCREMENT, FRAME_8X8, FIELD_8X8, CHROMA_DC_420, CHROMA_DC_422 = 0, 1, 2, 3, 4
-"""Rows of `significant` and `last`: how ctxIdxInc follows from the coefficient's index (9.3.3.1.3)."""
+COLOUR_CONTEXTS = 460
+"""Context variables from here on are those of Cb and Cr in 4:4:4 (Table 9-34)."""
+
+CHROMA_DC_422 = 14
+"""Stands for ctxBlockCat 3 where a chroma DC block has the eight coefficients of 4:2:2."""
 
 # Table 9-34: first context of coded_block_flag, significant_coeff_flag and last_significant_coeff_flag (frame,
 # field) and coeff_abs_level_minus1, with ctxBlockCatOffset (Table 9-40) added, by ctxBlockCat 0..13.
@@ -44,17 +47,13 @@ _VLC_SIZE = 12288
 
 TABLES = np.dtype(
     [
-        ("lps", "u8", (4, 128)),
-        ("transition", "u1", (256,)),
+        ("engine", "u8", (128,)),
         ("context_init", "i1", (4, 1024, 2)),
-        ("coded_block_flag", "u2", (14,)),
-        ("significant_base", "u2", (2, 14)),
-        ("last_base", "u2", (2, 14)),
-        ("level_base", "u2", (14,)),
-        ("significant", "u1", (5, 64)),
-        ("last", "u1", (5, 64)),
+        ("coded_block_flag", "u2", (15,)),
+        ("map_context", "u2", (2, 15, 128)),
+        ("level_base", "u2", (15,)),
         ("vlc", "i2", (_VLC_SIZE,)),
-        ("vlc_base", "i8", (42,)),
+        ("vlc_base", "u8", (42,)),
         ("scan4", "u1", (2, 16)),
         ("scan8", "u1", (2, 64)),
         ("coded_block_pattern", "u1", (2, 2, 48)),
@@ -66,8 +65,10 @@ TABLES = np.dtype(
 )
 """Record of all tables that compiled code reads.
 
-`lps` is rangeTabLPS in the top 9 bits of 64, by qCodIRangeIdx and state; `transition` the next state, after an MPS at
-state, after an LPS at 255 - state. `context_init` is ordered I, then cabac_init_idc 0..2. An entry of `vlc` is
+`engine` has a word for each state, pStateIdx * 2 + valMPS: from bit 55 on downwards by 16 bits, the four entries of
+rangeTabLPS; in bits 0, 16 and 32, the state after an MPS, the state after an LPS, and this one. `context_init` is
+ordered I, then cabac_init_idc 0..2. `map_context` has the contexts of significant_coeff_flag and
+last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of `vlc` is
 value * 32 + length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed by
 (ChromaArrayType in 0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
 """
@@ -92,20 +93,11 @@ def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
     """Lay out the constants of `source` (the content of tables.json) as an array of one record of type `TABLES`."""
     result = np.zeros(1, TABLES)
     record = result[0]
-    _fill_engine(record["lps"], record["transition"], source)
+    _fill_engine(record["engine"], source)
     record["context_init"] = [source["cabac_context_init"][key] for key in ("I", "0", "1", "2")]
-    record["coded_block_flag"] = _CODED_BLOCK_FLAG
-    record["significant_base"] = _SIGNIFICANT
-    record["last_base"] = _LAST
-    record["level_base"] = _ABSOLUTE_LEVEL
-    for name in ("significant", "last"):
-        record[name][DIRECT_INCREMENT] = np.arange(64)
-        record[name][CHROMA_DC_420] = np.minimum(np.arange(64), 2)
-        record[name][CHROMA_DC_422] = np.minimum(np.arange(64) // 2, 2)
-    record["significant"][FRAME_8X8, :63] = source["sig_coeff_ctxIdxInc_8x8"]["frame"]
-    record["significant"][FIELD_8X8, :63] = source["sig_coeff_ctxIdxInc_8x8"]["field"]
-    record["last"][FRAME_8X8, :63] = source["last_coeff_ctxIdxInc_8x8"]["both"]
-    record["last"][FIELD_8X8, :63] = source["last_coeff_ctxIdxInc_8x8"]["both"]
+    record["coded_block_flag"] = (*_CODED_BLOCK_FLAG, _CODED_BLOCK_FLAG[3])
+    record["level_base"] = (*_ABSOLUTE_LEVEL, _ABSOLUTE_LEVEL[3])
+    _fill_map_contexts(record["map_context"], source)
     _fill_codes(record["vlc"], record["vlc_base"], source)
     record["scan4"] = zigzag(4), source["field_scan"]["4x4"]
     record["scan8"] = zigzag(8), source["field_scan"]["8x8"]
@@ -124,19 +116,37 @@ def tables() -> NDArray[np.void]:
     return build_tables(constants())
 
 
-def _fill_engine(lps: NDArray[np.uint64], transition: NDArray[np.uint8], source: dict[str, Any]) -> None:
-    # A state is pStateIdx * 2 + valMPS. Complementing it after an LPS selects the transition and the bin (9.3.3.2.1).
+def _fill_engine(engine: NDArray[np.uint64], source: dict[str, Any]) -> None:
     for p_state, (ranges, after_lps) in enumerate(
         zip(source["rangeTabLPS"]["table"], source["transIdxLPS"]["table"], strict=True)
     ):
         for mps in (0, 1):
             state = p_state * 2 + mps
-            lps[:, state] = [width << 55 for width in ranges]
-            transition[state] = min(p_state + 1, 62) * 2 + mps
-            transition[255 - state] = after_lps * 2 + (mps if p_state else 1 - mps)
+            after = min(p_state + 1, 62) * 2 + mps, after_lps * 2 + (mps if p_state else 1 - mps), state
+            word = sum(width << (55 - 16 * i) for i, width in enumerate(ranges))
+            engine[state] = word | sum(one << (16 * i) for i, one in enumerate(after))
 
 
-def _fill_codes(vlc: NDArray[np.int16], base: NDArray[np.int64], source: dict[str, Any]) -> None:
+def _fill_map_contexts(contexts: NDArray[np.uint16], source: dict[str, Any]) -> None:
+    """Contexts of the significance map: their first, and ctxIdxInc by the coefficient's index (9.3.3.1.3)."""
+    plain = np.minimum(np.arange(64), 15)
+    for field, structure in enumerate(("frame", "field")):
+        for category in range(15):
+            block = 3 if category == CHROMA_DC_422 else category
+            significant = last = plain
+            if category in (5, 9, 13):
+                significant = np.array(source["sig_coeff_ctxIdxInc_8x8"][structure])
+                last = np.array(source["last_coeff_ctxIdxInc_8x8"]["both"])
+            elif block == 3:
+                significant = last = np.minimum(plain // (1 if category == 3 else 2), 2)
+            elif block in (1, 4, 7, 11):
+                # AC blocks: the first coefficient has scan index 1
+                significant = last = np.maximum(plain - 1, 0)
+            contexts[field, category, 0 : 2 * significant.size : 2] = _SIGNIFICANT[field][block] + significant
+            contexts[field, category, 1 : 2 * last.size : 2] = _LAST[field][block] + last
+
+
+def _fill_codes(vlc: NDArray[np.int16], base: NDArray[np.uint64], source: dict[str, Any]) -> None:
     groups = (
         (COEFF_TOKEN, COEFF_TOKEN_BITS, [v for k, v in source["coeff_token"].items() if k != "doc"]),
         (TOTAL_ZEROS + 1, TOTAL_ZEROS_BITS, list(source["total_zeros"]["4x4"].values())),

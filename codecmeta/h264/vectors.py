@@ -43,19 +43,44 @@ def _pairs(builder: Any, narrow: Any) -> tuple[Any, Any]:
 
 
 @intrinsic
-def block_sums(typingctx, samples, place):  # type: ignore[no-untyped-def]
-    """Sum and sum of squares of the 16 int16 `samples` from `place` on."""
+def run_sums(typingctx, samples, place, blocks):  # type: ignore[no-untyped-def]
+    """Sum, sum of squares, and square of the largest magnitude of the int16 `samples` of a run of 4x4 blocks.
+
+    The run begins at `place` and has 1 to 2^11 blocks.
+    """
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        address = _address(context, builder, signature.args[0], *args, ir.VectorType(_I16, 16))
-        even, odd = _pairs(builder, builder.load(address, align=2))
-        total = builder.sext(_reduce(builder, "add", builder.add(even, odd)), _I64)
+        narrow, wide, long = ir.VectorType(_I16, 16), ir.VectorType(_I32, 8), ir.VectorType(_I64, 8)
+        first = _address(context, builder, signature.args[0], args[0], args[1], narrow)
+        before = builder.block
+        loop, after = (builder.append_basic_block(name) for name in ("blocks", "sums"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        number = builder.phi(_I64)
+        states = [builder.phi(kind) for kind in (wide, long, narrow, narrow)]
+        for phi, start in zip(states, (wide, long, narrow, narrow), strict=True):
+            phi.add_incoming(_splat(start, 0), before)
+        number.add_incoming(ir.Constant(_I64, 0), before)
+        values = builder.load(builder.gep(first, [number]), align=2)
+        even, odd = _pairs(builder, values)
         # two squares of int16 fit an unsigned 32-bit lane
-        squares = builder.add(builder.mul(even, even), builder.mul(odd, odd))
-        square = _reduce(builder, "add", builder.zext(squares, ir.VectorType(_I64, 8)))
-        return context.make_tuple(builder, signature.return_type, [total, square])
+        squares = builder.zext(builder.add(builder.mul(even, even), builder.mul(odd, odd)), long)
+        least = builder.select(builder.icmp_signed("<", values, states[2]), values, states[2])
+        most = builder.select(builder.icmp_signed(">", values, states[3]), values, states[3])
+        results = [builder.add(states[0], builder.add(even, odd)), builder.add(states[1], squares), least, most]
+        following = builder.add(number, ir.Constant(_I64, 1))
+        for phi, result in zip((number, *states), (following, *results), strict=True):
+            phi.add_incoming(result, loop)
+        builder.cbranch(builder.icmp_signed("<", following, args[2]), loop, after)
+        builder.position_at_end(after)
+        total = builder.sext(_reduce(builder, "add", results[0]), _I64)
+        square = _reduce(builder, "add", results[1])
+        low, high = (builder.sext(_reduce(builder, *pair), _I64) for pair in (("smin", least), ("smax", most)))
+        far = builder.neg(low)
+        largest = builder.select(builder.icmp_signed(">", far, high), far, high)
+        return context.make_tuple(builder, signature.return_type, [total, square, builder.mul(largest, largest)])
 
-    return types.UniTuple(types.int64, 2)(samples, types.int64), codegen
+    return types.UniTuple(types.int64, 3)(samples, types.int64, types.int64), codegen
 
 
 @intrinsic
