@@ -17,7 +17,11 @@ from compress.video import MapChoice
 Group = Literal["method", "ablation", "baseline"]
 Kept = Literal["patches", "tokens_out", "tokens_inner"]
 
-METOM: Final = {"layers": "2,3"}
+PLACED: Final = {"positions": "original"}
+"""The model was trained on videos of one length, so that where a token stands tells it when it was; tokens that are
+renumbered without gaps are all taken for late ones. The rows -dense show by how much."""
+
+METOM: Final = {"layers": "2,3", **PLACED}
 """Of the demo model's six decoder layers, the relative depth of MeToM's 13 to 15 of 28."""
 
 INFOMERGE: Final[dict[str, str]] = {}
@@ -100,7 +104,7 @@ _MEASURED: Final = (
     Measured(
         name="rpm", base="rpm", group="method", summary="its first stage alone; retention of patches", kept="patches"
     ),
-    Measured(name="btm", base="btm", group="method", summary="its second stage alone"),
+    Measured(name="btm", base="btm", group="method", summary="its second stage alone", settings=PLACED),
     Measured(
         name="matm",
         base="matm",
@@ -130,6 +134,16 @@ _MEASURED: Final = (
             settings={**INFOMERGE, parameter: "0"},
         )
         for name, parameter in (("tfd", "rho"), ("uniqueness", "alpha"), ("richness", "beta"))
+    ),
+    *(
+        Measured(
+            name=f"{base}-dense",
+            base=base,
+            group="ablation",
+            summary="its tokens renumbered without gaps",
+            settings={**settings, "positions": "contiguous"},
+        )
+        for base, settings in (("metom", METOM), ("infomerge", INFOMERGE))
     ),
     Measured(
         name="random", base="random", group="baseline", summary=f"tokens by lot, mean of {DRAWS} draws", draws=DRAWS

@@ -41,8 +41,8 @@ _ASKING: Final = """
 
 WORDS: Final = tuple(
     dict.fromkeys(
-        ("<pad>", "<bos>", "<video>", "<eos>", *_ASKING.split(), *SHAPES, *COLOURS, *DIGITS, *ICONS, *TEXTURES, *DIRECTIONS,
-         *CORNERS, *NUMBERS)
+        ("<pad>", "<bos>", "<video>", "<eos>", *_ASKING.split(), *SHAPES, *COLOURS, *DIGITS, *ICONS, *TEXTURES,
+         *DIRECTIONS, *CORNERS, *NUMBERS)
     )
 )  # fmt: skip
 """The vocabulary; a word's id is its place."""
