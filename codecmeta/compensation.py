@@ -108,6 +108,7 @@ def motion_residual(
     qp: NDArray[np.int8] | None = None,
     bit_depth: int = 8,
     rounding: int = 0,
+    out: Residual | None = None,
 ) -> MotionResidual:
     """Decoded samples minus motion-compensated prediction.
 
@@ -123,6 +124,7 @@ def motion_residual(
             because what is left there is mostly the loop filter. None switches the dead zone off.
         bit_depth: 8 to 14.
         rounding: vop_rounding_type of a P picture of MPEG-4 (RTYPE of H.263), 0 elsewhere.
+        out: planes of an earlier picture that may be written over; None makes new ones.
 
     Raises:
         UsageError: planes do not fit together, too many references, or an option that the standard does not have.
@@ -132,7 +134,10 @@ def motion_residual(
     shapes = [plane.shape for plane in current]
     height, width = shapes[0]
     rows, cols = -(-height // 8), -(-width // 8)
-    planes = (np.zeros(shapes[0], np.int16), np.zeros(shapes[1], np.int16), np.zeros(shapes[2], np.int16))
+    if out is None or [plane.shape for plane in out] != shapes:
+        out = (np.empty(shapes[0], np.int16), np.empty(shapes[1], np.int16), np.empty(shapes[2], np.int16))
+    for room in out:
+        room.fill(0)
     reference = np.full((2, rows, cols), -1, np.int8)
     displacement = np.zeros((2, rows, cols, 2), np.dtype("<i2"))
     top = (1 << bit_depth) - 1
@@ -157,7 +162,7 @@ def motion_residual(
             (code, rounding, top),
             shifts,
             _scratch(code, width, current[0].dtype),
-            tuple(plane.reshape(-1) for plane in planes),
+            tuple(plane.reshape(-1) for plane in out),
             reference,
             displacement.view(np.dtype("<i4"))[..., 0],
         )
@@ -165,8 +170,8 @@ def motion_residual(
     inter = blocks.inter
     if not inter.all():
         for channel, plane in enumerate(current):
-            intra_residual(plane, inter, *(shifts if channel else (0, 0)), top, (top + 1) >> 1, planes[channel])
-    return MotionResidual(planes=planes, blocks=blocks)
+            intra_residual(plane, inter, *(shifts if channel else (0, 0)), top, (top + 1) >> 1, out[channel])
+    return MotionResidual(planes=out, blocks=blocks)
 
 
 def _flatten(plane: Samples) -> tuple[Samples, int]:

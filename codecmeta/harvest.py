@@ -310,7 +310,7 @@ class Harvester:
         """Read a decoded picture, let it be a reference, and follow what it carries; False if it cannot be read."""
         for source in sources:
             source.observe(picture.payload)
-        decoded = Decoded(picture=picture, rank=int(self._timeline.rank[picture.packet]))
+        decoded = Decoded(picture=picture, rank=int(self._timeline.rank[picture.packet]), room=store.room)
         past, future = store.around(decoded.rank)
         reading = None
         if target is not None or self._carries:

@@ -11,6 +11,7 @@ import struct
 from typing import Any, TypeAlias
 
 import av
+import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -96,16 +97,22 @@ def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:
     if len(exported) == 0:
         return None
     table = np.empty((len(exported), 7), np.int16)
-    table[:, 2] = exported["w"]
-    table[:, 3] = exported["h"]
-    table[:, 0] = exported["dst_x"] - (exported["w"] >> 1)
-    table[:, 1] = exported["dst_y"] - (exported["h"] >> 1)
-    scale = np.maximum(exported["motion_scale"].astype(np.int32), 1)
-    for column, name in ((4, "motion_x"), (5, "motion_y")):
-        quarter = exported[name] * 4 // scale
-        table[:, column] = np.clip(quarter, -(2**15), 2**15 - 1)
-    table[:, 6] = np.where(exported["source"] < 0, -1, 1)
+    _fill_vectors(exported, table)
     return table
+
+
+@nb.njit(cache=True, nogil=True)
+def _fill_vectors(exported, table):  # type: ignore[no-untyped-def]
+    for i in range(len(exported)):
+        one = exported[i]
+        table[i, 0] = one.dst_x - (one.w >> 1)
+        table[i, 1] = one.dst_y - (one.h >> 1)
+        table[i, 2] = one.w
+        table[i, 3] = one.h
+        scale = max(np.int64(one.motion_scale), 1)
+        table[i, 4] = min(max(np.int64(one.motion_x) * 4 // scale, -(2**15)), 2**15 - 1)
+        table[i, 5] = min(max(np.int64(one.motion_y) * 4 // scale, -(2**15)), 2**15 - 1)
+        table[i, 6] = -1 if one.source < 0 else 1
 
 
 _PARAMETERS = struct.Struct("<IxxxxQQiiii")  # nb_blocks, blocks_offset, block_size, type, qp, delta_qp[0][0..1]
@@ -139,12 +146,23 @@ def parse_quantisers(buffer: NDArray[np.uint8], *, width: int, height: int) -> N
     if count < rows * cols or size < 20 or offset + count * size > len(buffer) or offset % 4 or size % 4:
         return None
     # AVVideoBlockParams: int src_x, src_y, w, h, delta_qp
-    blocks = buffer[offset : offset + count * size].view(np.int32).reshape(count, size // 4)[:, :5]
-    x, y, w, h, delta = blocks.T
-    whole = (w == 16) & (h == 16) & (x >= 0) & (y >= 0) & (x % 16 == 0) & (y % 16 == 0)
-    inside = whole & (x < cols * 16) & (y < rows * 16)
-    table = np.full((rows, cols), np.iinfo(np.int32).min, np.int64)
-    table[y[inside] // 16, x[inside] // 16] = np.int64(base) + delta[inside]
-    if table.min() < -128 or table.max() > 127:
-        return None
-    return table.astype(np.int8)
+    blocks = buffer[offset : offset + count * size].view(np.int32).reshape(count, size // 4)
+    table = np.zeros((rows, cols), np.int8)
+    known = np.zeros((rows, cols), np.bool_)
+    return table if _fill_quantisers(blocks, base, table, known) and known.all() else None
+
+
+@nb.njit(cache=True, nogil=True)
+def _fill_quantisers(blocks, base, table, known):  # type: ignore[no-untyped-def]
+    """Enter all whole 16x16 blocks; False if the quantiser of one is no int8."""
+    rows, cols = table.shape
+    for i in range(len(blocks)):
+        x, y = blocks[i, 0], blocks[i, 1]
+        if blocks[i, 2] != 16 or blocks[i, 3] != 16 or (x | y) & 15 or not (0 <= y < rows * 16 and 0 <= x < cols * 16):
+            continue
+        value = np.int64(base) + np.int64(blocks[i, 4])
+        if value < -128 or value > 127:
+            return False
+        table[y >> 4, x >> 4] = value
+        known[y >> 4, x >> 4] = True
+    return True

@@ -41,12 +41,28 @@ class ReferenceSamples:
         self.shapes = tuple(plane.shape for plane in planes)
         self.dtype = planes[0].dtype
         self.addresses = np.zeros((3, 5), np.uintp)
-        self._planes = [_extend(plane) if plane.size else plane for plane in planes]
+        self._planes = [_with_margin(plane) if plane.size else plane for plane in planes]
         self._halves: list[NDArray[np.generic]] = []
+        self._ready: list[NDArray[np.generic]] = []
         for channel, plane in enumerate(self._planes):
             self.addresses[channel, 0] = plane.ctypes.data
             if plane.size and plane.shape == self._planes[0].shape:
                 self._make_room(channel, plane)
+        self._copy(planes)
+
+    def replace(self, planes: Planes) -> ReferenceSamples:
+        """Take another picture in place of this one, which saves new memory where both are alike."""
+        if tuple(plane.shape for plane in planes) != self.shapes or planes[0].dtype != self.dtype:
+            return ReferenceSamples(planes)
+        self._copy(planes)
+        return self
+
+    def _copy(self, planes: Planes) -> None:
+        for plane, room in zip(planes, self._planes, strict=True):
+            if plane.size:
+                _copy_with_margin(plane, room)
+        for flags in self._ready:
+            flags.fill(0)
 
     @property
     def planes(self) -> Planes:
@@ -59,17 +75,17 @@ class ReferenceSamples:
     def _make_room(self, channel: int, samples: NDArray[np.generic]) -> None:
         """For half samples, which costs nothing until they are computed (H.264, not for chroma of a smaller size)."""
         halves = np.empty((3, samples.size), samples.dtype)
-        ready = np.zeros((3, -(-samples.shape[0] // BAND)), samples.dtype)
-        self._halves += [halves, ready]
+        ready = np.empty((3, -(-samples.shape[0] // BAND)), samples.dtype)
+        self._halves.append(halves)
+        self._ready.append(ready)
         self.addresses[channel, 1:READY] = [half.ctypes.data for half in halves]
         self.addresses[channel, READY] = ready.ctypes.data
 
 
-def _extend(plane: Samples) -> Samples:
+def _with_margin(plane: Samples) -> Samples:
+    """Room for a plane and its margin."""
     height, width = plane.shape
-    extended = np.empty((height + 2 * MARGIN, width + 2 * MARGIN), plane.dtype)
-    _copy_with_margin(plane, extended)
-    return extended
+    return np.empty((height + 2 * MARGIN, width + 2 * MARGIN), plane.dtype)
 
 
 @nb.njit(cache=True, nogil=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from codecmeta import motion
@@ -28,11 +29,13 @@ class Decoded:
         picture: the picture itself.
         rank: its place in presentation order.
         state: what it carries, if that is followed.
+        room: samples of pictures that are forgotten, `ReferenceStore.room`.
     """
 
     picture: Picture
     rank: int
     state: CarriedState | None = None
+    room: list[ReferenceSamples] = field(default_factory=list)
 
     @cached_property
     def planes(self) -> motion.Planes:
@@ -42,18 +45,28 @@ class Decoded:
     @cached_property
     def samples(self) -> ReferenceSamples:
         """The same for prediction."""
-        return ReferenceSamples(motion.views(self.picture.frame))
+        views = motion.views(self.picture.frame)
+        return self.room.pop().replace(views) if self.room else ReferenceSamples(views)
 
 
 class ReferenceStore:
-    """The last reference pictures of a run."""
+    """The last reference pictures of a run.
+
+    Attributes:
+        room: samples of pictures that are forgotten, to be written over.
+    """
 
     def __init__(self) -> None:
-        self._pictures: list[Decoded] = []
+        self._pictures: deque[Decoded] = deque()
+        self.room: list[ReferenceSamples] = []
 
     def add(self, picture: Decoded) -> None:
         """Remember a picture, and forget the one decoded longest ago."""
-        self._pictures = [*self._pictures, picture][-KEPT:]
+        self._pictures.append(picture)
+        if len(self._pictures) > KEPT:
+            forgotten = self._pictures.popleft()
+            if "samples" in vars(forgotten):
+                self.room.append(forgotten.samples)
 
     def around(self, rank: int) -> tuple[list[Decoded], list[Decoded]]:
         """Pictures shown before and after a place, nearest first, at most PAST and FUTURE."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from codecmeta import motion
 from codecmeta.carried import CarriedState, from_block_means, innovation
-from codecmeta.compensation import MotionField, Reference, motion_residual
+from codecmeta.compensation import MotionField, MotionResidual, Reference, motion_residual
 from codecmeta.container import Video
 from codecmeta.decode import Picture
 from codecmeta.energy import BlockEnergy, measure_energy
@@ -244,6 +244,7 @@ class MotionSource:
     context: Context = field(default="references", init=False)
 
     def __post_init__(self) -> None:
+        self._room: Residual | None = None
         self.layer = video_object_layer(self.extradata) if self.codec == "mpeg4" else None
         self.standard = STANDARDS[self.codec]
         if self.layer is not None and self.layer.quarter_sample:
@@ -277,18 +278,20 @@ class MotionSource:
             qp=evidence.qp if self.standard == "h264" else None,
             bit_depth=motion.bit_depth(frame),
             rounding=self._rounding(evidence),
+            out=self._room,
         )
+        self._room = measured.planes
         planes = self._crop(measured.planes)
-        rows, cols = -(-self.height // 4), -(-self.width // 4)
-        inside = MotionField(
-            reference=measured.field.reference[:, :rows, :cols],
-            displacement=measured.field.displacement[:, :rows, :cols],
-        )
         return Reading(
             energy=measure_energy(planes, block=block) if energy else None,
             cells=innovation(planes) if cells else None,
-            field=inside if cells else None,
+            field=self._cells(measured) if cells else None,
         )
+
+    def _cells(self, measured: MotionResidual) -> MotionField:
+        """The motion field of what is shown."""
+        field, rows, cols = measured.field, -(-self.height // 4), -(-self.width // 4)
+        return MotionField(reference=field.reference[:, :rows, :cols], displacement=field.displacement[:, :rows, :cols])
 
     def _rounding(self, evidence: Evidence) -> int:
         if self.codec == "mpeg4":

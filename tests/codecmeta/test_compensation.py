@@ -402,3 +402,29 @@ def test_wrong_arguments_are_refused() -> None:
         motion_residual(current, None, past, standard="h264", bit_depth=7)
     with pytest.raises(UsageError, match="form a picture"):
         motion_residual((current[0], current[1], current[2][1:]), None, [], standard="h264")
+
+
+def test_a_reference_serves_picture_after_picture() -> None:
+    """Half samples that an earlier picture left are those of a new reference; room is written over."""
+    vectors = [np.array([[x, y, 16, 16, 4 + k, 9 - k, -1] for y in (0, 16, 32) for x in (0, 32)]) for k in range(4)]
+    kept = reference(1)
+    room = None
+    for k, table in enumerate(vectors):
+        expected = motion_residual(picture(k), table.astype(np.int16), [reference(1)], standard="h264")
+        got = motion_residual(picture(k), table.astype(np.int16), [kept], standard="h264", out=room)
+        room = got.planes
+        for channel in range(3):
+            np.testing.assert_array_equal(got.planes[channel], expected.planes[channel])
+    # another picture in its place must not be predicted from its half samples
+    other = Reference(samples=kept.samples.replace(picture(2)))
+    assert other.samples is kept.samples
+    table = vectors[1].astype(np.int16)
+    expected = motion_residual(picture(0), table, [reference(2)], standard="h264")
+    got = motion_residual(picture(0), table, [other], standard="h264")
+    np.testing.assert_array_equal(got.planes[0], expected.planes[0])
+    assert not np.array_equal(
+        got.planes[0], motion_residual(picture(0), table, [reference(1)], standard="h264").planes[0]
+    )
+    larger = picture(3, (64, 64))
+    assert kept.samples.replace(larger) is not kept.samples
+    np.testing.assert_array_equal(kept.samples.replace(larger).planes[1], larger[1])
