@@ -155,6 +155,11 @@ class MergePlan:
         """The retained fraction V' / V, 1 for no tokens at all."""
         return self.count_out / self.count_in if self.count_in else 1.0
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether this is known to be the identity (one made by `identity` or a full `selection`)."""
+        return self.col is self.keep and self.count_out == self.count_in
+
     @cached_property
     def sizes(self) -> Tensor:
         """int64 (V',), how many entries each output token is the mean of."""

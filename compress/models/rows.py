@@ -69,7 +69,9 @@ def real_places(mask: Tensor | None, *, rows: int, width: int, device: torch.dev
     everything = torch.arange(width, device=device)
     if mask is None:
         return [everything] * rows
-    starts = (mask == 0).sum(dim=1)
-    if bool((mask.bool() != (everything >= starts[:, None])).any()):
+    padded = (mask == 0).sum(dim=1)
+    misplaced = (mask.bool() != (everything >= padded[:, None])).sum(dim=1)
+    starts, wrong = torch.stack((padded, misplaced)).tolist()
+    if any(wrong):
         raise ConfigError("the prompts are padded on the right; pad on the left (padding_side='left')")
-    return [everything[int(start) :] for start in starts]
+    return [everything[start:] for start in starts]

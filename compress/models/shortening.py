@@ -1,4 +1,4 @@
-"""The parts of a shortened prompt: positions, DeepStack planes, and where its visual tokens lie."""
+"""A shortened prompt and its parts: positions, DeepStack planes, and where its visual tokens lie."""
 
 from __future__ import annotations
 
@@ -8,13 +8,105 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compress.errors import ConfigError, ShapeError
+from compress.errors import ConfigError
 from compress.models.adapter import VideoTokens
-from compress.models.rows import RowSelection
+from compress.models.prefix import Prefix
+from compress.models.rows import RowSelection, real_places
+from compress.plan import MergePlan
 from compress.stage import Compression
 
-_SAME = 1e-2
-"""How far features of the same video may differ, relative to their size, when a batch holds it several times."""
+
+def shorten_prompt(
+    kwargs: Mapping[str, Any],
+    ids: Tensor,
+    videos: Sequence[VideoTokens],
+    compressions: Sequence[Compression | None],
+    *,
+    drafted: int,
+    visual: bool,
+) -> tuple[dict[str, Any], Prefix]:
+    """The arguments of the language model with the tokens of videos merged and the gaps closed.
+
+    Args:
+        kwargs: as they were given.
+        ids: int64 (B, S).
+        videos: where the videos lie.
+        compressions: what was merged of each; None for nothing.
+        drafted: tokens at the end that are guesses of an assistant.
+        visual: whether a merge inside the language model follows, which needs the places of visual tokens.
+
+    Raises:
+        ConfigError: the mask or the positions cannot be shortened.
+    """
+    embeddings, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
+    rows, width = embeddings.shape[:2]
+    device = embeddings.device
+    if mask is not None and mask.dim() != 2:
+        raise ConfigError(f"attention_mask has {mask.dim()} dimensions; give two, (batch, length)")
+    changes = [
+        (video, compression.plan.to(device))
+        for video, compression in zip(videos, compressions, strict=True)
+        if compression is not None and not compression.plan.keeps_all
+    ]
+    real = real_places(mask, rows=rows, width=width, device=device)
+    kept = real
+    if changes:
+        stays = _places_that_stay(changes, rows, width, device)
+        kept = [places[stays[row, places]] for row, places in enumerate(real)]
+    selection = RowSelection.of(kept)
+    untouched = not changes and selection.length == width
+
+    def shorten(values: Tensor) -> Tensor:
+        if untouched:
+            return values
+        if changes:
+            values = values.clone()
+        for video, plan in changes:
+            values[video.row, video.index[plan.keep]] = plan.apply(values[video.row, video.index])
+        return selection.take(values)
+
+    given = kwargs.get("position_ids")
+    if untouched and given is not None:
+        positions = given
+    else:
+        positions = place_positions(given, selection, real, compressions, width, device)
+    short = {**kwargs, "inputs_embeds": shorten(embeddings), "position_ids": positions}
+    if not untouched:
+        short |= shorten_deepstack(kwargs, shorten, selection)
+        if selection.real is not None:
+            short["attention_mask"] = selection.real.to(torch.int64 if mask is None else mask.dtype)
+        elif mask is not None:
+            short["attention_mask"] = selection.take(mask)
+        elif kwargs.get("past_key_values") is None and not kwargs.get("use_cache"):
+            # Gaps between positions would be read as several packed sequences.
+            short["attention_mask"] = torch.ones(rows, selection.length, dtype=torch.int64, device=device)
+    places, text_from = visual_places(videos, selection, rows, width) if visual else ([], [])
+    prefix = Prefix(
+        ids=ids,
+        given=width,
+        width=selection.length,
+        mask=selection.real,
+        positions=positions,
+        visual=places,
+        text_from=text_from,
+        drafted=drafted,
+    )
+    return short, prefix
+
+
+def _places_that_stay(
+    changes: Sequence[tuple[VideoTokens, MergePlan]], rows: int, width: int, device: torch.device
+) -> Tensor:
+    """bool (B, S): all but merged tokens, and newlines of rows that lost all of theirs."""
+    stays = torch.ones(rows, width, dtype=torch.bool, device=device)
+    for video, plan in changes:
+        stays[video.row, video.index] = False
+        stays[video.row, video.index[plan.keep]] = True
+        if video.newlines is not None:
+            ends = torch.zeros(video.newlines.numel(), dtype=torch.bool, device=device)
+            ends[plan.keep // video.grid[1]] = True
+            stays[video.row, video.newlines.flatten()] = ends
+    return stays
 
 
 def place_positions(
@@ -38,16 +130,6 @@ def place_positions(
     if given.dim() == 2:
         return selection.take(given)
     return torch.stack([selection.take(axis) for axis in given])
-
-
-def check_same(embeddings: Tensor, first: VideoTokens, again: VideoTokens) -> None:
-    """Raise ShapeError unless two videos that share metadata are one."""
-    a = embeddings[first.row].index_select(0, first.index)
-    b = embeddings[again.row].index_select(0, again.index)
-    if a.shape != b.shape or bool((a - b).abs().amax() > _SAME * a.abs().amax()):
-        raise ShapeError(
-            f"rows {first.row} and {again.row} hold different videos but share one metadata; give one per video"
-        )
 
 
 def shorten_deepstack(

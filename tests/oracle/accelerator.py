@@ -53,6 +53,10 @@ class OnAccelerator(torch.Tensor):
     def __repr__(self) -> str:  # type: ignore[override]
         return f"OnAccelerator({self.held!r})"
 
+    def tolist(self) -> Any:
+        """Subclasses of tensors have none."""
+        return self.cpu().tolist()
+
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise RuntimeError(f"{function} outside Accelerator")

@@ -1,0 +1,64 @@
+"""Every backbone with every stage on an accelerator that is not there: no tensor on the wrong device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from compress.compressor import Pipeline
+from compress.infomerge import InfoMerge
+from compress.metom import BTM, MATM, RPM
+from tests.compress.models.material import inputs_of, sharp_model, video_meta
+from tests.oracle.accelerator import DEVICE, Accelerator, OnAccelerator
+
+BACKBONES = ("llava-onevision-tiny", "llava-video-tiny", "qwen2-vl-tiny", "qwen2.5-vl-tiny", "qwen3-vl-tiny")
+
+
+def move(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put weights there, which `Module.to` cannot do with subclasses of tensors."""
+    for module in model.modules():
+        for name, weight in list(module._parameters.items()):
+            if weight is not None:
+                del module._parameters[name]
+                object.__setattr__(module, name, OnAccelerator(weight.detach()))
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else OnAccelerator(buffer)
+    monkeypatch.setattr(PreTrainedModel, "device", DEVICE)
+    monkeypatch.setattr(PreTrainedModel, "dtype", torch.float32)
+    make = torch.tensor
+
+    def tensor(data: Any, *, device: Any = None, **options: Any) -> torch.Tensor:
+        if isinstance(data, list):
+            data = [one.tolist() if isinstance(one, torch.Tensor) else one for one in data]
+        made = make(data, **options)
+        return made if device is None else made.to(device)
+
+    # It fills what it makes without asking the dispatcher.
+    monkeypatch.setattr(torch, "tensor", tensor)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_all_stages_run_there_as_on_the_cpu(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = video_meta()
+    model = sharp_model(backbone)
+    inputs = inputs_of(model, meta)
+    methods = (InfoMerge(retention=0.3), Pipeline(RPM(target_keep=0.5), BTM(retention=0.5), MATM(layers=(0, 1))))
+    expected = []
+    with torch.no_grad():
+        for method in methods:
+            with method.attach(model, meta):
+                expected.append(model(**inputs, use_cache=True).logits[:, -1])
+        plain = model(**inputs, use_cache=True).logits[:, -1]
+        move(model, monkeypatch)
+        with Accelerator():
+            there = {name: tensor.to(DEVICE) for name, tensor in inputs.items()}
+            for method, logits in zip(methods, expected, strict=True):
+                with method.attach(model, meta):
+                    found = model(**there, use_cache=True).logits[:, -1]
+                scale = float(logits.abs().max())
+                torch.testing.assert_close(found.held, logits, rtol=0, atol=1e-3 * scale)
+                assert (found.held - plain).abs().max() > 0.02 * scale
