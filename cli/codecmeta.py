@@ -89,7 +89,9 @@ def extract(
     from codecmeta.options import Options, parse_maps
     from codecmeta.warmup import compile_kernels
 
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _terminate)
     workers = usable_cores() if jobs is None else jobs
     limit = timeout or None
     chosen: Engine = LocalEngine(workers=workers, timeout=limit)

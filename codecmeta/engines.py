@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import multiprocessing
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -58,7 +60,7 @@ class LocalEngine:
             max_workers=self.workers,
             max_tasks=_RECYCLE,
             context=multiprocessing.get_context("spawn"),
-            initializer=_ignore_interrupts,
+            initializer=_prepare_worker,
         )
         running: dict[concurrent.futures.Future[R], tuple[J, float]] = {}
 
@@ -78,7 +80,7 @@ class LocalEngine:
 
         try:
             for job in jobs:
-                running[pool.schedule(task, args=(job,), timeout=self.timeout)] = (job, time.monotonic())
+                running[pool.schedule(_work, args=(task, job), timeout=self.timeout)] = (job, time.monotonic())
                 while len(running) >= 2 * self.workers:
                     yield from collect()
             while running:
@@ -91,8 +93,20 @@ class LocalEngine:
             pool.join()
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _prepare_worker() -> None:
+    """Leave interrupts to the parent process; when it ends this one, give the job the time to remove what it began."""
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", None)):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def _work(task: Callable[[J], R], job: J) -> R:
+    try:
+        return task(job)
+    except SystemExit:
+        # pebble would take it for a result, and wait for the next job
+        os._exit(128 + signal.SIGTERM)
 
 
 def _cause(exitcode: int) -> str:

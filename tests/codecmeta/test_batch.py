@@ -183,6 +183,36 @@ def test_a_worker_that_dies_or_hangs_takes_nothing_with_it() -> None:
     ]
 
 
+def write_slowly(path: Path) -> str:
+    """Leave a file for ten minutes, but not if told to end."""
+    if path.suffix == ".txt":
+        return "done"
+    try:
+        path.touch()
+        time.sleep(600)
+    finally:
+        path.unlink()
+    return "never"
+
+
+def test_a_job_that_is_ended_removes_what_it_began(tmp_path: Path) -> None:
+    """After its time is over, and when the whole run ends."""
+    engine = LocalEngine(workers=1, timeout=3.0)
+    (timed_out,) = engine.run(write_slowly, [tmp_path / "a"], failure=lambda job, code, message, seconds: code)
+    assert timed_out == "timeout"
+    assert list(tmp_path.iterdir()) == []
+
+    jobs = [tmp_path / "b.txt", tmp_path / "c", tmp_path / "d"]
+    results = LocalEngine(workers=2, timeout=None).run(write_slowly, jobs, failure=lambda *_: "failed")
+    assert next(results) == "done"
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(tmp_path.iterdir())
+    results.close()  # type: ignore[attr-defined]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_local_workers_write_the_same_files(videos: Path, tmp_path: Path) -> None:
     run(videos, tmp_path / "one")
     counts, _ = run(videos, tmp_path / "two", engine=LocalEngine(workers=2, timeout=120.0))
