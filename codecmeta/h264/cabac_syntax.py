@@ -150,9 +150,9 @@ def ref_idx(s, t, motion_list, cell):  # type: ignore[no-untyped-def]
 
 @compiled
 def mvd(s, t, motion_list, cell, component):  # type: ignore[no-untyped-def]
-    """|mvd_l0| or |mvd_l1| (9.3.3.1.1.7, 9.3.2.3) of the partition at `cell` of `s.mvd`."""
+    """mvd_l0 or mvd_l1 (9.3.3.1.1.7, 9.3.2.3) of the partition at `cell` of `s.mvd`."""
     first = 47 if component else 40
-    total = s.mvd[motion_list, cell - 1, component] + s.mvd[motion_list, cell - 5, component]
+    total = abs(s.mvd[motion_list, cell - 1, component]) + abs(s.mvd[motion_list, cell - 5, component])
     if not decision(s, t, first + (0 if total < 3 else 1 if total <= 32 else 2)):
         return 0
     value = 1
@@ -171,8 +171,7 @@ def mvd(s, t, motion_list, cell, component):  # type: ignore[no-untyped-def]
         while k > 0:
             k -= 1
             value += bypass(s) << k
-    bypass(s)
-    return value
+    return -value if bypass(s) else value
 
 
 @compiled

@@ -104,13 +104,12 @@ def _read_sub_mvd(s, t, motion_list, x, y, shape):  # type: ignore[no-untyped-de
 
 @compiled
 def _read_mvd(s, t, motion_list, x, y, across, down):  # type: ignore[no-untyped-def]
-    if not s.cabac:
-        read_se(s)
-        read_se(s)
-        return
     cell = 6 + 5 * y + x
-    horizontal = cabac_syntax.mvd(s, t, motion_list, cell, 0)
-    vertical = cabac_syntax.mvd(s, t, motion_list, cell, 1)
+    if s.cabac:
+        horizontal = cabac_syntax.mvd(s, t, motion_list, cell, 0)
+        vertical = cabac_syntax.mvd(s, t, motion_list, cell, 1)
+    else:
+        horizontal, vertical = read_se(s), read_se(s)
     for dy in range(down):
         for dx in range(across):
             s.mvd[motion_list, cell + 5 * dy + dx, 0] = horizontal

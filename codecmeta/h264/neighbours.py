@@ -217,8 +217,8 @@ def store_motion(s):  # type: ignore[no-untyped-def]
             m.ref[motion_list, block] = s.ref[motion_list, 4 + 3 * (block >> 1) + (block & 1)]
         for i in range(4):
             for component in range(2):
-                m.mvd_right[motion_list, i, component] = min(s.mvd[motion_list, 9 + 5 * i, component], 255)
-                m.mvd_bottom[motion_list, i, component] = min(s.mvd[motion_list, 21 + i, component], 255)
+                m.mvd_right[motion_list, i, component] = min(abs(s.mvd[motion_list, 9 + 5 * i, component]), 255)
+                m.mvd_bottom[motion_list, i, component] = min(abs(s.mvd[motion_list, 21 + i, component]), 255)
 
 
 @compiled
