@@ -34,7 +34,7 @@ def accuracy(
     retention: Annotated[
         str, typer.Option(help="Retained fractions, separated by commas.")
     ] = "0.5,0.3,0.2,0.15,0.1,0.05",
-    clips: Annotated[int, typer.Option("--slice", min=1, help="Clips, the first so many of the split.")] = 160,
+    clips: Annotated[int, typer.Option("--slice", min=1, help="Clips, the first so many of the split.")] = 128,
     split: Annotated[Split, typer.Option(help="Scenes: choose settings on val, report test.")] = "test",
     out: Annotated[
         Path | None, typer.Option(show_default=False, help="Write a JSON line per method and retention.")

@@ -1,6 +1,6 @@
 """Which share of the questions a model answers rightly over shortened tokens: every method at every retention.
 
-    compress accuracy [--methods default] [--retention 0.5,0.3,0.2,0.15,0.1,0.05] [--slice 160]
+    compress accuracy [--methods default] [--retention 0.5,0.3,0.2,0.15,0.1,0.05] [--slice 128]
 
 Clips are examined by worker processes of one thread each. Answers are kept per clip, in a file named after everything
 that they depend on, so that an interrupted run goes on where it stopped.

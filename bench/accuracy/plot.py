@@ -19,6 +19,7 @@ STAGES: Final[Mapping[str, str]] = {"rpm": "#e08e79", "btm": "#d98a3a", "matm": 
 """Of MeToM's stages, related to its own."""
 OTHER: Final = {"method": "#444444", "ablation": "#7fa6d6", "baseline": "#8a8a8a"}
 DASHED: Final = {"oracle": (0, (5, 2)), "random": (0, (1, 1.5))}
+MARKERS: Final = {"stride": "s", "frames": "D", "pool-space": "^", "pool-time": "v", "oracle": "P"}
 LINE_HEIGHT: Final = 0.036
 """Of a label, as a share of the axes' height."""
 
@@ -59,8 +60,8 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
             color=colour,
             linewidth=2.4 if strong else 1.3,
             linestyle=DASHED.get(name, "-"),
-            marker="o",
-            markersize=4.5 if strong else 2.5,
+            marker=MARKERS.get(name, "o"),
+            markersize=5 if strong else 3.5,
             zorder=3 if strong else 2,
         )
         if strong:

@@ -1,10 +1,10 @@
 """How the settings that the papers leave open change accuracy, one at a time around the defaults, and which to take.
 
-    python -m bench.accuracy.tune [--clips 64] [--methods metom,infomerge] [--out bench/results/accuracy_tuning.json]
+    python -m bench.accuracy.tune [--clips 64] [--methods metom,infomerge] [--passes 3] [--out FILE]
 
 Everything is chosen on the split val. A value is taken only where it beats the default by more than its paired
-interval; settings that buy accuracy with more computation are shown and never chosen. What is taken of several
-settings is measured together once more.
+interval; settings that buy accuracy with more computation are shown and never chosen. Another pass varies one setting
+at a time around what the one before chose, until nothing is better.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,7 +38,7 @@ class Axis:
 
     Attributes:
         field: of the method, or `MAP`.
-        values: as text; that of the default need not be among them.
+        values: as text; the one around which others are tried is left out.
         spends: other values compute more or less, so that accuracy alone cannot choose.
     """
 
@@ -51,40 +51,40 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
     "metom": (
         Axis(field="target_keep", values=("0.3", "0.5", "0.7", "0.95", "1"), spends=True),
         Axis(field="tau", values=("0.01", "0.03", "0.1", "0.3"), spends=True),
-        Axis(field=MAP, values=("innovation", "texture")),
-        Axis(field="connectivity", values=("8",)),
-        Axis(field="m_min", values=("0", "1", "2", "4")),
-        Axis(field="tau_tem", values=("0.7", "0.8", "0.95", "0.98", "1")),
-        Axis(field="window", values=("1", "2", "4", "8")),
-        Axis(field="rounds", values=("2", "3")),
-        Axis(field="fold", values=("size", "core")),
-        Axis(field="refill", values=("yes",)),
-        Axis(field="gop", values=("total", "packet", "interval")),
-        Axis(field="positions", values=("original",)),
+        Axis(field=MAP, values=("carried", "innovation", "texture")),
+        Axis(field="connectivity", values=("4", "8")),
+        Axis(field="m_min", values=("none", "0", "1", "2", "4")),
+        Axis(field="tau_tem", values=("0.7", "0.8", "0.9", "0.95", "0.98", "1")),
+        Axis(field="window", values=("none", "1", "2", "4", "8")),
+        Axis(field="rounds", values=("1", "2", "3")),
+        Axis(field="fold", values=("mean", "size", "core")),
+        Axis(field="refill", values=("no", "yes")),
+        Axis(field="gop", values=("mean", "total", "packet", "interval")),
+        Axis(field="positions", values=("original", "contiguous")),
         Axis(field="layers", values=("1", "2", "3", "4", "1,2", "3,4", "1,2,3"), spends=True),
         Axis(field="merge_percent", values=("0", "25", "75"), spends=True),
-        Axis(field="average", values=("sequential",)),
-        Axis(field="query", values=("text",)),
+        Axis(field="average", values=("mean", "sequential")),
+        Axis(field="query", values=("last", "text")),
     ),
     "infomerge": (
-        Axis(field="c", values=("1", "2", "4", "12")),
-        Axis(field="tau_seg", values=("0.7", "0.8", "0.95", "0.98")),
-        Axis(field="d", values=("0", "0.2", "0.6", "0.8", "1")),
-        Axis(field="p", values=("1", "2", "8")),
-        Axis(field="k_nn", values=("1", "2", "3", "6", "8")),
-        Axis(field="mu", values=("0.4", "0.8", "1")),
-        Axis(field="ddof", values=("0",)),
-        Axis(field="normalise", values=("no",)),
-        Axis(field="salient_rounding", values=("nearest",)),
-        Axis(field="richness", values=("exact",)),
-        Axis(field="tie", values=("saliency",)),
-        Axis(field="substitute", values=("no",)),
-        Axis(field="dtm_features", values=("original",)),
-        Axis(field="hard_mask", values=("no",)),
-        Axis(field="anchor_from", values=("start",)),
-        Axis(field="assignment", values=("segment_global",)),
-        Axis(field="include_self", values=("yes",)),
-        Axis(field="positions", values=("contiguous",)),
+        Axis(field="c", values=("1", "2", "4", "8", "12")),
+        Axis(field="tau_seg", values=("0.7", "0.8", "0.9", "0.95", "0.98")),
+        Axis(field="d", values=("0", "0.2", "0.4", "0.6", "0.8", "1")),
+        Axis(field="p", values=("1", "2", "4", "8")),
+        Axis(field="k_nn", values=("1", "2", "3", "4", "6", "8")),
+        Axis(field="mu", values=("0.4", "0.6", "0.8", "1")),
+        Axis(field="ddof", values=("0", "1")),
+        Axis(field="normalise", values=("no", "yes")),
+        Axis(field="salient_rounding", values=("floor", "nearest")),
+        Axis(field="richness", values=("fast", "exact")),
+        Axis(field="tie", values=("position", "saliency")),
+        Axis(field="substitute", values=("no", "yes")),
+        Axis(field="dtm_features", values=("substituted", "original")),
+        Axis(field="hard_mask", values=("no", "yes")),
+        Axis(field="anchor_from", values=("end", "start")),
+        Axis(field="assignment", values=("per_anchor_frame", "segment_global")),
+        Axis(field="include_self", values=("no", "yes")),
+        Axis(field="positions", values=("original", "contiguous")),
     ),
 }
 """What MeToM's paper leaves open, and InfoMerge's beyond its Table 7."""
@@ -110,76 +110,87 @@ class Trial:
 
 
 def vary(method: Measured, axis: Axis) -> dict[str, Measured]:
-    """The method with each value of a setting."""
+    """The method with each other value of a setting."""
+    now = defaults(method)[axis.field]
     changed = {}
     for value in axis.values:
-        name = f"{method.name}:{axis.field}={value}"
-        if axis.field == MAP:
-            changed[value] = method.with_settings(name, {}, map=value)  # type: ignore[arg-type]
-        else:
-            changed[value] = method.with_settings(name, {axis.field: value})
+        fields: dict[str, Any] = {"map": value} if axis.field == MAP else {"settings": {axis.field: value}}
+        one = method.with_settings(f"{method.name}:{axis.field}={value}", **{"settings": {}, **fields})
+        if defaults(one)[axis.field] != now:
+            changed[value] = one
     return changed
 
 
 def defaults(method: Measured) -> dict[str, str]:
     """The settings around which others are tried."""
     fields = list_settings(build(method.base, settings=method.settings))
-    return {**{one.name: one.value for one in fields if one.name != "retention"}, MAP: method.map}
+    map = "carried" if method.map == "auto" else method.map  # what auto takes, since every clip has it
+    return {**{one.name: one.value for one in fields if one.name != "retention"}, MAP: map}
 
 
-def tune(method: Measured, job: Job, clips: int, *, workers: int) -> dict[str, Any]:
-    """Sensitivity of a method to its settings, and a choice.
+def tune(method: Measured, job: Job, clips: int, *, workers: int, passes: int) -> dict[str, Any]:
+    """Passes over all settings, each around what the one before chose.
 
     Args:
         method: with its defaults.
         job: where and at which retentions to measure; its methods are ignored.
         clips: how many.
         workers: processes.
+        passes: at most.
+
+    Returns:
+        What was tried and chosen, ready for JSON.
     """
+    current, found = method, []
+    chosen: dict[str, str] = {}
+    for _ in range(passes):
+        record = scan(current, job, clips, workers=workers)
+        found.append(record)
+        if not record["chosen"]:
+            break
+        chosen |= record["chosen"]
+        current = adopt(current, record["chosen"])
+    return {"method": method.name, "retentions": job.retentions, "passes": found, "chosen": chosen}
+
+
+def adopt(method: Measured, chosen: Mapping[str, str]) -> Measured:
+    """The method with settings changed, its map among them."""
+    settings = {field: value for field, value in chosen.items() if field != MAP}
+    return method.with_settings(method.name, settings, map=chosen.get(MAP))  # type: ignore[arg-type]
+
+
+def scan(method: Measured, job: Job, clips: int, *, workers: int) -> dict[str, Any]:
+    """Sensitivity of a method to each setting by itself, and what is surely better; see `tune`."""
     axes = {axis: vary(method, axis) for axis in AXES[method.base]}
     every = [method, *(one for changed in axes.values() for one in changed.values())]
-    results = _measure(job, every, clips, workers)
+
+    def tell(done: int) -> None:
+        print(f"{done} of {clips} clips, {len(every)} settings", file=sys.stderr, flush=True)
+
+    results = measure(replace(job, methods=tuple(every)), clips, workers=workers, progress=tell)
     weights = draw_weights(clips)
     found = {
-        axis: {value: _compare(value, results, one, method, job.retentions, weights) for value, one in changed.items()}
+        axis: [_compare(value, results, one, method, job.retentions, weights) for value, one in changed.items()]
         for axis, changed in axes.items()
     }
-    chosen = {axis.field: better for axis, trials in found.items() if (better := choose(axis, trials.values()))}
-    record: dict[str, Any] = {
-        "method": method.name,
-        "retentions": job.retentions,
+    return {
         "about": describe(job, results),
         "defaults": defaults(method),
         "accuracy": asdict(summarise(_mean_macro(results, method, job.retentions, weights))),
         "axes": [
-            {"field": axis.field, "spends": axis.spends, "trials": [asdict(trial) for trial in trials.values()]}
+            {"field": axis.field, "spends": axis.spends, "trials": [asdict(trial) for trial in trials]}
             for axis, trials in found.items()
         ],
-        "chosen": chosen,
+        "chosen": {axis.field: better for axis, trials in found.items() if (better := choose(axis, trials))},
     }
-    if len(chosen) > 1:
-        settings = {field: value for field, value in chosen.items() if field != MAP}
-        map = chosen.get(MAP, method.map)
-        joint = method.with_settings(f"{method.name}:chosen", settings, map=map)  # type: ignore[arg-type]
-        again = _measure(job, [method, joint], clips, workers)
-        record["together"] = asdict(_compare("chosen", again, joint, method, job.retentions, weights))
-    return record
 
 
-def choose(axis: Axis, trials: Sequence[Trial] | Any) -> str | None:
+def choose(axis: Axis, trials: Sequence[Trial]) -> str | None:
     """The best value that beats the default beyond its interval; None to stay with the default."""
     better = [trial for trial in trials if trial.minus_default.low > 0]
     if axis.spends or not better:
         return None
-    return str(max(better, key=lambda trial: trial.accuracy.value).value)
-
-
-def _measure(job: Job, methods: Sequence[Measured], clips: int, workers: int) -> list[Examined]:
-    def tell(done: int) -> None:
-        print(f"{done} of {clips} clips, {len(methods)} settings", file=sys.stderr, flush=True)
-
-    fresh = Job(**{**vars(job), "methods": tuple(methods)})
-    return measure(fresh, clips, workers=workers, progress=tell)
+    return max(better, key=lambda trial: trial.accuracy.value).value
 
 
 def _compare(
@@ -212,6 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--methods", default="metom,infomerge")
+    parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--retention", default=",".join(map(str, RETENTIONS)))
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--device", default="cpu")
@@ -228,12 +240,19 @@ def main() -> None:
         device=options.device,
     )
     workers = options.jobs or default_workers(options.device)
-    records = [tune(MEASURED[name], job, options.clips, workers=workers) for name in options.methods.split(",")]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(records, indent=1) + "\n")
-    for record in records:
-        print(f"{record['method']}: {100 * record['accuracy']['value']:.1f} % with {record['defaults']}")
-        for axis in record["axes"]:
+    records = []
+    for name in options.methods.split(","):
+        records.append(tune(MEASURED[name], job, options.clips, workers=workers, passes=options.passes))
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(records, indent=1) + "\n")
+        show(records[-1])
+
+
+def show(record: Mapping[str, Any]) -> None:
+    """Print the sensitivities of every pass."""
+    for found in record["passes"]:
+        print(f"{record['method']}: {100 * found['accuracy']['value']:.1f} % with {found['defaults']}")
+        for axis in found["axes"]:
             for trial in axis["trials"]:
                 less = trial["minus_default"]
                 print(
@@ -241,7 +260,7 @@ def main() -> None:
                     f"({100 * less['low']:+.1f} to {100 * less['high']:+.1f}), {100 * trial['kept']:.1f} % kept, "
                     f"{trial['macs'] / 1e9:.2f} GMAC{' (spends)' if axis['spends'] else ''}"
                 )
-        print(f"  chosen: {record['chosen'] or 'the defaults'}")
+    print(f"{record['method']}: chosen are {record['chosen'] or 'the defaults'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ def test_every_value_is_allowed_and_differs_from_the_default(name: str) -> None:
             built = changed.build(0.3, seed=0, draw=0, occupied=HELD)
             assert built != plain or changed.map != method.map, (axis.field, value)
             assert changed.name == f"{name}:{axis.field}={value}"
-    assert {axis.field for axis in AXES[name]} <= set(defaults(method))
+        left_out = set(axis.values) - set(vary(method, axis))
+        assert left_out <= {defaults(method)[axis.field]}
 
 
 def trial(value: str, accuracy: float, low: float) -> Trial:
@@ -45,35 +46,45 @@ def test_only_what_is_surely_better_is_chosen() -> None:
     assert choose(Axis(field="layers", values=("a",), spends=True), trials) is None
 
 
-def test_a_better_setting_is_found_and_tried_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers in which two settings help, one of them by more, and one harms."""
-    gain = {"metom:fold=core": 0.3, "metom:map=texture": 0.2, "metom:refill=yes": -0.2, "metom:chosen": 0.4}
-    spending = {"metom:merge_percent=0": 0.4}
+def fake_measure(gain: Mapping[str, float]) -> Callable[..., list[Examined]]:
+    """Answers in which settings add to the share of right ones, each for itself."""
 
-    def fake(job: Job, count: int, **_: Any) -> list[Examined]:
+    def measure(job: Job, count: int, **_: Any) -> list[Examined]:
         rng = np.random.default_rng(0)
         found = []
         for seed in range(count):
             luck = rng.random(len(FAMILIES))
             cells = {FULL: Cell(right=[1.0] * len(FAMILIES), exact=[1.0] * len(FAMILIES), account=None)}
             for method, retention in job.cells:
-                rate = 0.5 + gain.get(method.name, 0) + spending.get(method.name, 0)
+                set_now = {**method.settings, "map": method.map}
+                rate = 0.4 + sum(gain.get(f"{field}={value}", 0) for field, value in set_now.items())
                 account = {"tokens_in": 784.0, "tokens_out": 784 * retention, "macs": 1.0}
                 right = (luck < rate).astype(float).tolist()
                 cells[cell_name(method, retention)] = Cell(right=right, exact=right, account=account)
             found.append(Examined(seed=seed, families=list(FAMILIES), cells=cells))
         return found
 
-    monkeypatch.setattr(tuning, "measure", fake)
+    return measure
+
+
+def test_passes_go_on_around_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One setting helps by so much that the other two are seen only in the second pass, where one of them harms."""
+    gain = {"fold=core": 0.3, "map=texture": 0.15, "refill=yes": -0.3, "merge_percent=0": 0.4, "fold=size": 0.1}
+    monkeypatch.setattr(tuning, "measure", fake_measure(gain))
     monkeypatch.setattr(tuning, "describe", lambda *_: {})
-    record = tune(MEASURED["metom"], JOB, 60, workers=1)
+    record = tune(MEASURED["metom"], JOB, 60, workers=1, passes=3)
     assert record["chosen"] == {"fold": "core", "map": "texture"}
-    assert record["together"]["minus_default"]["value"] == pytest.approx(0.4, abs=0.06)
-    trials = {(axis["field"], one["value"]): one for axis in record["axes"] for one in axis["trials"]}
+    first, second = record["passes"]
+    assert first["chosen"] == record["chosen"] and second["chosen"] == {}
+    assert second["accuracy"]["value"] == pytest.approx(0.85, abs=0.05)
+    assert (second["defaults"]["fold"], second["defaults"]["map"]) == ("core", "texture")
+    trials = {(axis["field"], one["value"]): one for axis in first["axes"] for one in axis["trials"]}
     assert trials["refill", "yes"]["minus_default"]["high"] < 0
     assert trials["merge_percent", "0"]["minus_default"]["low"] > 0
-    assert trials["fold", "size"]["minus_default"]["value"] == 0
     assert trials["fold", "core"]["kept"] == pytest.approx(0.2)
+    again = {(axis["field"], one["value"]) for axis in second["axes"] for one in axis["trials"]}
+    assert ("fold", "core") not in again and {("fold", "size"), ("fold", "mean"), ("map", "carried")} <= again
+    assert len(tune(MEASURED["metom"], JOB, 60, workers=1, passes=1)["passes"]) == 1
 
 
 def test_nothing_is_chosen_among_equals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,5 +96,5 @@ def test_nothing_is_chosen_among_equals(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(tuning, "measure", fake)
     monkeypatch.setattr(tuning, "describe", lambda *_: {})
-    record = tune(MEASURED["infomerge"], JOB, 10, workers=1)
-    assert record["chosen"] == {} and "together" not in record
+    record = tune(MEASURED["infomerge"], JOB, 10, workers=1, passes=3)
+    assert record["chosen"] == {} and len(record["passes"]) == 1
