@@ -88,8 +88,11 @@ def load(
         ConfigError: the folder does not hold them.
     """
     from transformers import LlavaOnevisionForConditionalGeneration
+    from transformers.utils import logging
 
     root = WEIGHTS if folder is None else Path(folder)
+    told = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         words = json.loads((root / "vocab.json").read_text())
         model = LlavaOnevisionForConditionalGeneration.from_pretrained(
@@ -97,4 +100,7 @@ def load(
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"{root} does not hold the demo model: {error}") from error
+    finally:
+        if told:
+            logging.enable_progress_bar()
     return model.to(device).eval(), WordTokenizer(words)
