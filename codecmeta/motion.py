@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import av
 import numba as nb
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
@@ -77,6 +78,16 @@ def planes(frame: av.VideoFrame) -> Planes:
     return y.copy(), cb.copy(), cr.copy()
 
 
+def _side_data(frame: av.VideoFrame) -> Any:
+    """What the decoder attached to a picture.
+
+    Not ``frame.side_data``, which ties the frame into a reference cycle: pictures would stay in memory until Python
+    looks for cycles, hundreds of them.
+    """
+    container: Any = SideDataContainer
+    return container(frame)
+
+
 def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:
     """Motion vectors of a decoded picture, in decoder order (macroblock raster, list 0 before list 1).
 
@@ -90,10 +101,12 @@ def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:
     H.264 partitions below 8x8 as one 8x8 block, no reference index, and, where a picture's 8x8, 16x8 or
     8x16 partitions use different lists, a zero vector for the list that a partition does not use.
     """
-    data: Any = frame.side_data.get("MOTION_VECTORS")
-    if data is None:
-        return None
-    exported = data.to_ndarray()
+    data = _side_data(frame).get("MOTION_VECTORS")
+    return None if data is None else parse_vectors(data.to_ndarray())
+
+
+def parse_vectors(exported: NDArray[np.void]) -> NDArray[np.int16] | None:
+    """`vectors` from an array of AVMotionVector records; None if it is empty."""
     if len(exported) == 0:
         return None
     table = np.empty((len(exported), 7), np.int16)
@@ -130,7 +143,7 @@ def quantisers(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.int8
         (⌈height/16⌉, ⌈width/16⌉) int8; None when the decoder gave no block table, or one that does not cover
         the picture in 16x16 blocks (VP9). Rows that MBAFF adds are dropped.
     """
-    data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")
+    data = _side_data(frame).get("VIDEO_ENC_PARAMS")
     if data is None:
         return None
     buffer = np.frombuffer(data, np.uint8)
