@@ -96,7 +96,7 @@ def read_scenes(
     decoder = Decoder(video, packets, vectors=True, quantisers=True, payloads=True, coded_size=True)
     for run in plan_runs(packets, timeline.rank, left | useful):
         store = ReferenceStore()
-        for picture in in_decode_order(decoder.decode(run)):
+        for picture in in_decode_order(decoder.decode(run), timeline.rank):
             number = picture.packet
             reader.observe(picture.payload)
             decoded = Decoded(picture=picture, rank=int(timeline.rank[number]))

@@ -230,7 +230,7 @@ class Harvester:
         for run in self._runs(targets, targets):
             store = ReferenceStore()
             pictures = decoder.decode(run)
-            for picture in in_decode_order(pictures) if sources else pictures:
+            for picture in in_decode_order(pictures, self._timeline.rank) if sources else pictures:
                 target = picture.packet if picture.packet in run.targets else None
                 self._look_at(picture, target)
                 if sources and not self._read_decoded(picture, store, sources, target=target) and target is not None:

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from codecmeta import motion
 from codecmeta.carried import CarriedState
 from codecmeta.decode import Picture
@@ -75,13 +78,23 @@ class ReferenceStore:
         return past[:PAST], future[:FUTURE]
 
 
-def in_decode_order(pictures: Iterable[Picture]) -> Iterator[Picture]:
-    """Put pictures from presentation order back into the order of their packets."""
+def in_decode_order(pictures: Iterable[Picture], rank: NDArray[np.int64]) -> Iterator[Picture]:
+    """Put pictures from presentation order back into the order of their packets, holding back as few as can be.
+
+    A picture is passed on as soon as all packets before its own are shown, and at the latest after `MAX_REORDER`
+    others.
+
+    Args:
+        pictures: in presentation order.
+        rank: int64 (P,), place of every packet's picture in presentation order, -1 where unknown.
+    """
+    latest = np.maximum.accumulate(np.concatenate([[-1], rank[:-1]]))
     waiting: list[tuple[int, int, Picture]] = []
     for number, picture in enumerate(pictures):
         # one packet can hold two pictures (MPEG-4 packed B-frames): those stay in the order they came in
         heapq.heappush(waiting, (picture.packet, number, picture))
-        if len(waiting) > MAX_REORDER:
+        shown = rank[picture.packet]
+        while waiting and (latest[waiting[0][0]] <= shown or len(waiting) > MAX_REORDER):
             yield heapq.heappop(waiting)[2]
     while waiting:
         yield heapq.heappop(waiting)[2]
