@@ -1,11 +1,15 @@
-"""The plug-in of lmms-eval, against its documented classes: that package cannot be installed beside ours (PyAV)."""
+"""The plug-in of lmms-eval, against its documented classes and against the package itself where there is one.
+
+Their declared versions of PyAV exclude each other, so that only ``pip install --no-deps`` puts it beside ours.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +43,7 @@ class Instance:
     request_type: str
     arguments: tuple[Any, ...]
     idx: int
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -62,8 +67,8 @@ class Lmms:
         self.task_dict: dict[str, Any] = {}
 
 
-@pytest.fixture
-def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=["documented", "installed"])
+def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     contents = {
         "lmms_eval": {},
         "lmms_eval.api": {},
@@ -76,6 +81,12 @@ def package(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "lmms_eval.models": {},
         "lmms_eval.models.registry_v2": {"ModelManifest": ModelManifest},
     }
+    if request.param == "installed":
+        for name in contents:
+            pytest.importorskip(name)
+        yield
+        sys.modules.pop("compress.integrations.lmms_eval_model", None)
+        return
     for name, members in contents.items():
         module = types.ModuleType(name)
         vars(module).update(members)
@@ -91,13 +102,18 @@ def build_model(**options: Any) -> Any:
     return CompressedModel(**settings)
 
 
-def request(video: object, *, doc_id: int = 0, kind: str = "video", **options: Any) -> Instance:
+def request(video: object, *, doc_id: int = 0, kind: str = "video", **options: Any) -> Any:
     def doc_to_messages(doc: Any) -> list[dict[str, Any]]:
         content = [{"type": kind, "url": str(doc["video"])}, {"type": "text", "text": "What?"}]
         return [{"role": "user", "content": content}]
 
     options = {"max_new_tokens": 5, "until": [], **options}
-    return Instance("generate_until", ("What?", doc_to_messages, options, doc_id, "task", "test"), doc_id)
+    return sys.modules["lmms_eval.api.instance"].Instance(
+        request_type="generate_until",
+        arguments=("What?", doc_to_messages, options, doc_id, "task", "test"),
+        idx=doc_id,
+        metadata={"task": "task", "doc_id": doc_id, "repeats": 1},
+    )
 
 
 def run(model: Any, *videos: object, **options: Any) -> list[GenerationResult]:
@@ -115,6 +131,15 @@ def test_manifests(package: None) -> None:
         module, _, name = manifest.chat_class_path.rpartition(".")
         assert getattr(import_module(module), name).is_simple is False
     assert [manifest.model_id for manifest in manifests()] == list(MODELS)
+
+
+def test_its_registry_finds_the_models() -> None:
+    registry = pytest.importorskip("lmms_eval.models.registry_v2").ModelRegistryV2()
+    for manifest in manifests():
+        registry.register_manifest(manifest)
+    for name in MODELS:
+        assert registry.get_model_class(name).__name__ == "CompressedModel"
+    sys.modules.pop("compress.integrations.lmms_eval_model", None)
 
 
 @pytest.mark.parametrize("config", ["llava-onevision-tiny", "llava-video-tiny", "qwen2-vl-tiny"])
@@ -196,5 +221,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
 
 
 def test_without_lmms_eval() -> None:
+    if importlib.util.find_spec("lmms_eval") is not None:
+        pytest.skip("lmms-eval is installed")
     result = invoke("--model", "x")
     assert result.exit_code == 2 and "codecmeta[eval]" in result.stderr
