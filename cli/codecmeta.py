@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -108,6 +109,9 @@ def extract(
             motion=motion,
             qp=qp,
         )
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # file names need not be UTF-8
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         inputs = find_inputs(sources, out=out, stdin=sys.stdin)
         with Reporter(json=json) as reporter:
             if engine == "local" and not compiled():

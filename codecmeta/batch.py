@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -204,10 +205,11 @@ def _failure(job: Job, code: str, message: str, seconds: float) -> Outcome:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed run left half-written."""
-    for path in folder.glob(".codecmeta-*.tmp"):
-        if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-            path.unlink(missing_ok=True)
+    """Remove what a killed run left half-written; what cannot be looked at is told when its job is done."""
+    with suppress(OSError, ValueError):
+        for path in folder.glob(".codecmeta-*.tmp"):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)
 
 
 def usable_cores() -> int:

@@ -60,7 +60,7 @@ class LocalEngine:
             max_workers=self.workers,
             max_tasks=_RECYCLE,
             context=multiprocessing.get_context("spawn"),
-            initializer=_prepare_worker,
+            initializer=_ignore_interrupts,
         )
         running: dict[concurrent.futures.Future[R], tuple[J, float]] = {}
 
@@ -93,20 +93,22 @@ class LocalEngine:
             pool.join()
 
 
-def _prepare_worker() -> None:
-    """Leave interrupts to the parent process; when it ends this one, give the job the time to remove what it began."""
-    for number in (signal.SIGINT, getattr(signal, "SIGHUP", None)):
-        if number is not None:
-            signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+def _ignore_interrupts() -> None:
+    """Leave it to the parent process what becomes of a run that is interrupted."""
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _work(task: Callable[[J], R], job: J) -> R:
+    """Run a job; if the parent process ends this one, let the job remove what it began."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         return task(job)
     except SystemExit:
         # pebble would take it for a result, and wait for the next job
         os._exit(128 + signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _cause(exitcode: int) -> str:

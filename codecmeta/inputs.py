@@ -64,28 +64,33 @@ class Input:
     place: PurePath
 
 
-def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO) -> Iterator[Input]:
+def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None) -> Iterator[Input]:
     """Expand SOURCE arguments, in order, once all of them are known to lead to something.
 
     Args:
         sources: files, folders (searched for videos, without following links to folders), globs, `@list.txt` with one
             path per line, or `-` for such a list on standard input.
         out: the output folder; videos inside it are not taken.
-        stdin: where `-` reads from.
+        stdin: where `-` reads from, None if it is closed.
 
     Returns:
         Videos. One found in a folder is placed by its path below that folder; one that was named, be it as an
         argument, by a glob or in a list, by its path as given, without the root and without `..`.
 
     Raises:
-        UsageError: a folder, list or glob does not exist or holds nothing.
+        UsageError: a source is empty; a folder, list or glob does not exist or holds nothing.
     """
     for source in sources:
         _check(source, out)
-    return _expand(sources, out, stdin)
+    if "-" in sources and stdin is None:
+        raise UsageError("standard input is closed; - reads a list of videos from it")
+    return _expand(sources, out, stdin or ())
 
 
 def _check(source: str, out: Path) -> None:
+    if not source:
+        # the current folder by the rules of paths, but an unset variable in a script
+        raise UsageError("a SOURCE is empty; for the current folder write .")
     if source == "-":
         return
     if source.startswith("@") and not Path(source).exists():
@@ -104,7 +109,7 @@ def _matches(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
 
 
-def _expand(sources: Iterable[str], out: Path, stdin: TextIO) -> Iterator[Input]:
+def _expand(sources: Iterable[str], out: Path, stdin: Iterable[str]) -> Iterator[Input]:
     for source in sources:
         if source == "-":
             yield from _from_list(stdin)

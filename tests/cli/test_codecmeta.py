@@ -80,6 +80,24 @@ def test_list_on_standard_input(videos: Path, tmp_path: Path) -> None:
     assert (tmp_path / "meta" / "sub" / "noise.avi.npz").is_file()
 
 
+def test_names_on_standard_input_need_not_be_utf8(videos: Path, tmp_path: Path) -> None:
+    name = b"odd-\xff\xfe.mp4"
+    (videos / os.fsdecode(name)).write_bytes((videos / "still.mp4").read_bytes())
+    code = "from cli.codecmeta import main; main()"
+    options = ["--jobs", "0", "--residual", "none", "--pixels", "none", "--json"]
+    ran = subprocess.run(
+        [sys.executable, "-c", code, "extract", "-", "--out", str(tmp_path / "meta"), *options],
+        cwd=videos,
+        input=name + b"\nstill.mp4\n",
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"},
+        timeout=280,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert [json.loads(line)["status"] for line in ran.stdout.splitlines()] == ["done", "done"]
+    assert (tmp_path / "meta" / os.fsdecode(name + b".npz")).is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

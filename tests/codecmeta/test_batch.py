@@ -120,6 +120,20 @@ def test_two_inputs_of_one_place(videos: Path, tmp_path: Path) -> None:
     assert codecmeta.load(tmp_path / "meta" / "same.npz").info["source"]["name"] == "still_h264.mp4"
 
 
+@pytest.mark.parametrize(
+    "name", ["x/" * 3000 + "y.mp4", "n\0l/a.mp4", "z" * 300 + "/a.mp4"], ids=["path", "nul", "name"]
+)
+def test_a_path_that_cannot_be_stops_nothing(videos: Path, tmp_path: Path, name: str) -> None:
+    items = [
+        Input(path=Path(name), place=PurePath(name + ".npz")),
+        Input(path=videos / "still_h264.mp4", place=PurePath("still.npz")),
+    ]
+    seen: list[Outcome] = []
+    counts = extract_many(items, tmp_path / "meta", options=LIGHT, engine=SerialEngine(), report=seen.append)
+    assert counts == {"done": 1, "kept": 0, "failed": 1}
+    assert [outcome.code for outcome in seen] == ["not_a_file", ""]
+
+
 def test_a_full_disk_ends_the_run(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

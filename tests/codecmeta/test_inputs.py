@@ -80,6 +80,13 @@ def test_empty_folder_and_missing_file(tree: Path) -> None:
     assert places("missing.mp4") == ["missing.mp4.npz"], "a missing file is reported with the others"
 
 
+def test_what_is_no_source(tree: Path) -> None:
+    with pytest.raises(UsageError, match=r"write \."):
+        places("v", "")
+    with pytest.raises(UsageError, match="standard input is closed"):
+        find_inputs(["-"], out=Path("meta"), stdin=None)
+
+
 def test_links_to_folders_are_not_followed(tree: Path) -> None:
     (tree / "v" / "loop").symlink_to(tree / "v", target_is_directory=True)
     assert len(places("v")) == 4
