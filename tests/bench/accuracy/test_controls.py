@@ -16,7 +16,7 @@ from bench.accuracy.questions import CHANCE, FAMILIES, Question
 from bench.accuracy.tower import TowerMemory, TowerOutput
 from compress.demo import WEIGHTS, load
 
-CLIPS = 48
+CLIPS = 20
 """Of the trained model's controls; the published ones are measured on more."""
 
 
@@ -80,7 +80,7 @@ def test_findings_tell_failures_from_success(examinee: Examinee, clip: Clip, mon
     monkeypatch.setattr(controls, "answer_under", answer(knows=True))
     leaking = {(one.control, one.family): one.holds for one in find(examinee, clips)}
     assert not any(holds for (control, _), holds in leaking.items() if control in ("other-clip", "masked"))
-    assert not leaking["shuffled", "motion"] and not leaking["reversed", "motion"]
+    assert not any(leaking[control, family] for control in ("shuffled", "reversed") for family in ("motion", "order"))
     monkeypatch.setattr(controls, "answer_under", answer(knows=False, turned=True))
     sound = find(examinee, clips)
     assert all(one.holds for one in sound if one.control in ("reversed", "full", "one-frame"))
