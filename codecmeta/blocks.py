@@ -6,11 +6,11 @@ rounding, largest sample value). Reference pictures sit in slots, past ones firs
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.difference import subtract
 from codecmeta.interpolation import BLOCK, average, weigh
+from codecmeta.kernels import kernel
 from codecmeta.prediction import (
     H264,
     MPEG2,
@@ -26,7 +26,7 @@ _SECOND = BLOCK * BLOCK
 """Where the second of two predictions is put."""
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def _index_blocks(vectors, size, first):  # type: ignore[no-untyped-def]
     """Find the row of the vector table whose block starts at each 8x8 cell, per list."""
     for i in range(len(vectors)):
@@ -40,7 +40,7 @@ def _index_blocks(vectors, size, first):  # type: ignore[no-untyped-def]
             first[side, y >> 3, x >> 3] = i
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def _chroma_vector(vectors, index, first, side, shifts, code):  # type: ignore[no-untyped-def]
     """dy, dx in eighths for the chroma of a block, and whether it speaks for its whole macroblock."""
     dx = np.int64(vectors[index, 4])
@@ -63,7 +63,7 @@ def _chroma_vector(vectors, index, first, side, shifts, code):  # type: ignore[n
     return chroma_component_of_four(total_y), chroma_component_of_four(total_x), True
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def _predict(slots, channel, size, block, vector, is_luma, rule, blocks, base, memory):  # type: ignore[no-untyped-def]
     """One prediction of a block, from the row of its slot."""
     if is_luma:
@@ -72,7 +72,7 @@ def _predict(slots, channel, size, block, vector, is_luma, rule, blocks, base, m
         predict_chroma(slots[channel], size, block, vector, rule, blocks, base)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def _predict_and_subtract(  # type: ignore[no-untyped-def]
     current, channel, size, slots, choice, vectors, is_luma, block, limit, rule, memory, out
 ):
@@ -94,13 +94,13 @@ def _predict_and_subtract(  # type: ignore[no-untyped-def]
     subtract(current, area, blocks, np.int64(0), limit, out, size[1])
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
+@kernel(_nrt=False, inline="always")
 def _pack(vector):  # type: ignore[no-untyped-def]
     """dx and dy as two little-endian int16."""
     return np.int32((vector[1] & 0xFFFF) | (vector[0] << 16))
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def compensate(  # type: ignore[no-untyped-def]
     current,
     sizes,

@@ -6,10 +6,10 @@ Blocks that the picture's edge cuts to an odd size are taken sample by sample, a
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.interpolation import BLOCK
+from codecmeta.kernels import kernel
 from codecmeta.strips import (
     ROWS,
     average_error_8,
@@ -22,7 +22,7 @@ from codecmeta.strips import (
 )
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def error_of_mean(current, area, points, bound):  # type: ignore[no-untyped-def]
     """Sum of squared differences to the mean of two blocks, or ``bound`` once it is reached."""
     samples, row_length = current
@@ -47,7 +47,7 @@ def error_of_mean(current, area, points, bound):  # type: ignore[no-untyped-def]
     return total
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def error_of_weighted(current, area, blocks, first, second, weight, top, bound):  # type: ignore[no-untyped-def]
     """As `error_of_mean` for the weighted sum of the blocks at two places of ``blocks``."""
     samples, row_length = current
@@ -73,7 +73,7 @@ def error_of_weighted(current, area, blocks, first, second, weight, top, bound):
     return total
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def subtract(current, area, prediction, base, limit, out, out_length):  # type: ignore[no-untyped-def]
     """Residual of a block; of its 4x4 blocks whose sum of squares is below ``limit``, 0.
 
@@ -105,7 +105,7 @@ def subtract(current, area, prediction, base, limit, out, out_length):  # type: 
             subtract_4(samples, at, row_length, prediction, p, np.int64(BLOCK), out, o, out_length, least)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def _subtract_part(current, part, prediction, base, limit, out, out_length):  # type: ignore[no-untyped-def]
     samples, row_length = current
     y, x, height, width = part

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
+
+from codecmeta.kernels import kernel
 
 EPSILON = 1e-6
 """Added to a channel's standard deviation before dividing by it."""
@@ -114,7 +115,7 @@ _FITS = 23170
 """Largest residual of which eight squares fit 32 bits."""
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _add_line(line, sums, squares, least, most):  # type: ignore[no-untyped-def]
     """Add a line of samples to the sums and extremes of its columns; squares may wrap around."""
     for x in range(line.size):
@@ -125,7 +126,7 @@ def _add_line(line, sums, squares, least, most):  # type: ignore[no-untyped-def]
         most[x] = max(most[x], r)
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _fold(columns, count, side, height, moments, limits, row):  # type: ignore[no-untyped-def]
     """Block moments and extremes from those of the columns; returns the sums and the extremes of the row of blocks.
 
@@ -159,7 +160,7 @@ def _fold(columns, count, side, height, moments, limits, row):  # type: ignore[n
     return total, square_total, lowest, highest
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _measure_block(plane, y0, y1, x0, x1, moments, limits, row, col):  # type: ignore[no-untyped-def]
     """Moments and extremes of one block from its samples; returns its sums."""
     s = np.int64(0)
@@ -181,7 +182,7 @@ def _measure_block(plane, y0, y1, x0, x1, moments, limits, row, col):  # type: i
     return s, q
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _block_moments(plane, block_h, block_w, moments, limits):  # type: ignore[no-untyped-def]
     """Means of r² and r and extremes of r of each block; returns the sums of r and r² over the plane."""
     height, width = plane.shape
@@ -220,13 +221,13 @@ def _block_moments(plane, block_h, block_w, moments, limits):  # type: ignore[no
     return total, square_total
 
 
-@nb.njit(cache=True, nogil=True, inline="always")
+@kernel(inline="always")
 def _term(r, mean, weight):  # type: ignore[no-untyped-def]
     d = r - mean
     return weight * d * d
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _add_channel(moments, limits, mean, weight, energy, floor, ceiling):  # type: ignore[no-untyped-def]
     """Add a channel's part to the mean of E of each block, and to the least and the most that a sample may have."""
     nearest = np.rint(mean)
@@ -239,7 +240,7 @@ def _add_channel(moments, limits, mean, weight, energy, floor, ceiling):  # type
             ceiling[row, col] += max(_term(low, mean, weight), _term(high, mean, weight))
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _scan(planes, shifts, block, row, col, means, weights):  # type: ignore[no-untyped-def]
     """Mean, smallest and largest E of the samples of one block."""
     luma, cb, cr = planes
@@ -260,7 +261,7 @@ def _scan(planes, shifts, block, row, col, means, weights):  # type: ignore[no-u
     return total / ((bottom - row * block) * (right - col * block)), low, high
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _find_extremes(luma, cb, cr, shifts, block, means, weights, energy, floor, ceiling, extent):  # type: ignore[no-untyped-def]
     """Smallest and largest E of the picture, from the samples of the blocks that may have it.
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numba as nb
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from codecmeta.kernels import kernel
 from codecmeta.strips import Lanes, clamp, splat, spread
 
 BAND = 16
@@ -92,7 +92,7 @@ def _put_centre(typingctx, sums, s, stride, top, out, o):  # type: ignore[no-unt
     return types.void(sums, place, place, place, out, place), codegen
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False, error_model="numpy")
+@kernel(_nrt=False, error_model="numpy")
 def compute_band(samples, shape, plane, band, top, out, sums):  # type: ignore[no-untyped-def]
     """Half samples of one band, but for the outermost rows and columns, whose taps leave the picture.
 

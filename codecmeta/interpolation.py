@@ -7,9 +7,9 @@ samples wide and a multiple of four high. All that a filter reads lies inside th
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from codecmeta.kernels import kernel
 from codecmeta.strips import (
     ROWS,
     put_bilinear_4,
@@ -24,7 +24,7 @@ BLOCK = 16
 """Largest side of a block, and the row length of predicted blocks."""
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def average(first, f, second, s, height, out, base):  # type: ignore[no-untyped-def]
     """``(first + second + 1) >> 1`` of blocks at f and s: quarter samples (8-250), two predictions (8-273)."""
     a = np.uintp(f)
@@ -35,7 +35,7 @@ def average(first, f, second, s, height, out, base):  # type: ignore[no-untyped-
         out[t + k] = np.int32(np.int32(first[a + k]) + np.int32(second[b + k]) + np.int32(1)) >> np.int32(1)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def weigh(first, f, second, s, weight, height, top, out, base):  # type: ignore[no-untyped-def]
     """``((64 - weight) first + weight second + 32) >> 6``, implicit bi-prediction of H.264 (8.4.2.3.2, 8-299)."""
     w1 = np.int32(weight)
@@ -49,7 +49,7 @@ def weigh(first, f, second, s, weight, height, top, out, base):  # type: ignore[
         out[t + k] = min(max(np.int32(total >> np.int32(6)), np.int32(0)), top)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def h264_chroma(source, start, stride, fy, fx, height, width, out, base):  # type: ignore[no-untyped-def]
     """Chroma sample interpolation, fractions in eighths (Rec. ITU-T H.264, 8.4.2.2.2, 8-270)."""
     for row in range(0, height, ROWS):
@@ -62,7 +62,7 @@ def h264_chroma(source, start, stride, fy, fx, height, width, out, base):  # typ
             put_bilinear_4(source, at, stride, fy, fx, out, to, np.int64(BLOCK))
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def half_sample(source, start, stride, fy, fx, height, width, rounding, out, base):  # type: ignore[no-untyped-def]
     """Half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
 
@@ -80,7 +80,7 @@ def half_sample(source, start, stride, fy, fx, height, width, rounding, out, bas
             put_mean_of_four_4(source, at, stride, down, fx, bias, out, to, np.int64(BLOCK))
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
+@kernel(_nrt=False, inline="always")
 def _eight_tap(samples, start, step, position, last, bias):  # type: ignore[no-untyped-def]
     """Half sample after ``position`` on a line of last + 1 samples that is mirrored at both ends."""
     total = 0
@@ -96,7 +96,7 @@ def _eight_tap(samples, start, step, position, last, bias):  # type: ignore[no-u
     return min(max((total + bias) >> 5, 0), 255)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, base, lines):  # type: ignore[no-untyped-def]
     """Quarter-sample prediction of MPEG-4 part 2, 8 bit (ISO/IEC 14496-2, 7.6.2.2).
 

@@ -11,12 +11,12 @@ import struct
 from typing import Any, TypeAlias
 
 import av
-import numba as nb
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
+from codecmeta.kernels import kernel
 
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Planes: TypeAlias = tuple[Samples, Samples, Samples]
@@ -114,7 +114,7 @@ def parse_vectors(exported: NDArray[np.void]) -> NDArray[np.int16] | None:
     return table
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _fill_vectors(exported, table):  # type: ignore[no-untyped-def]
     for i in range(len(exported)):
         one = exported[i]
@@ -165,7 +165,7 @@ def parse_quantisers(buffer: NDArray[np.uint8], *, width: int, height: int) -> N
     return table if _fill_quantisers(blocks, base, table, known) and known.all() else None
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _fill_quantisers(blocks, base, table, known):  # type: ignore[no-untyped-def]
     """Enter all whole 16x16 blocks; False if the quantiser of one is no int8."""
     rows, cols = table.shape

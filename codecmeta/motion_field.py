@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.compensation import MotionField
+from codecmeta.kernels import kernel
 
 
 def nearest_field(vectors: NDArray[np.int16] | None, *, width: int, height: int, past: int, future: int) -> MotionField:
@@ -28,7 +28,7 @@ def nearest_field(vectors: NDArray[np.int16] | None, *, width: int, height: int,
     return MotionField(reference=reference, displacement=displacement)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _fill(vectors, slots, reference, displacement):  # type: ignore[no-untyped-def]
     _, rows, cols = reference.shape
     for i in range(len(vectors)):

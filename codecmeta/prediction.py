@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-import numba as nb
 import numpy as np
 
 from codecmeta.errors import UsageError
 from codecmeta.half_samples import BAND, compute_band
 from codecmeta.interpolation import BLOCK, h264_chroma, half_sample, mpeg4_quarter
+from codecmeta.kernels import kernel
 from codecmeta.reference_samples import MARGIN, REACH, READY
 from codecmeta.strips import ROWS, put_average_8, put_average_16
 from codecmeta.views import borrow_at
@@ -57,13 +57,13 @@ _POINTS = np.array(
 """Whole or half samples (plane, row, column; twice) whose mean stands at each quarter position (Table 8-12)."""
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
+@kernel(_nrt=False, inline="always")
 def _outside(position, length):  # type: ignore[no-untyped-def]
     """A row or column of a plane as one of the plane with its margin."""
     return min(max(position, -REACH), length + REACH - BLOCK) + MARGIN
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def _compute_bands(address, plane, first, last, shape, top, like, sums):  # type: ignore[no-untyped-def]
     """See to it that rows first to last of a plane of half samples are there."""
     bands = (shape[0] + BAND - 1) // BAND
@@ -75,7 +75,7 @@ def _compute_bands(address, plane, first, last, shape, top, like, sums):  # type
             ready[flag] = 1
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def find_points(address, like, size, block, vector, top, sums):  # type: ignore[no-untyped-def]
     """The two blocks of whole or half samples whose mean predicts an H.264 block.
 
@@ -108,7 +108,7 @@ def find_points(address, like, size, block, vector, top, sums):  # type: ignore[
     return first, row_a * stride + col + _POINTS[k, 2], second, row_b * stride + col + _POINTS[k, 5], stride
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def put_points(points, height, width, out, base):  # type: ignore[no-untyped-def]
     """Mean of the two blocks of `find_points`."""
     first, i, second, j, stride = points
@@ -120,7 +120,7 @@ def put_points(points, height, width, out, base):  # type: ignore[no-untyped-def
             put_average_8(first, i + step, second, j + step, stride, out, at, np.int64(BLOCK))
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def predict_luma(address, size, block, vector, rule, out, base, sums, lines):  # type: ignore[no-untyped-def]
     """Prediction of a block of 8 or 16 rows and columns.
 
@@ -151,7 +151,7 @@ def predict_luma(address, size, block, vector, rule, out, base, sums, lines):  #
         half_sample(source, start, stride, (dy >> 1) & 1, (dx >> 1) & 1, height, width, rounding, out, base)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def predict_chroma(address, size, block, vector, rule, out, base):  # type: ignore[no-untyped-def]
     """As `predict_luma` for a chroma plane; block in its samples, displacement in eighths of them."""
     code, rounding, _ = rule
@@ -167,12 +167,12 @@ def predict_chroma(address, size, block, vector, rule, out, base):  # type: igno
         half_sample(source, start, stride, fy >> 2, fx >> 2, height, width, rounding, out, base)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
+@kernel(_nrt=False, inline="always")
 def _towards_zero(value):  # type: ignore[no-untyped-def]
     return (value + 1) >> 1 if value < 0 else value >> 1
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def chroma_component(d, shift, code):  # type: ignore[no-untyped-def]
     """Chroma vector component in eighths from a luma component in quarters, for subsampling ``1 << shift``.
 
@@ -191,7 +191,7 @@ def chroma_component(d, shift, code):  # type: ignore[no-untyped-def]
     return (2 * (half >> 2) + (1 if half & 3 else 0)) << 2
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def chroma_component_of_four(total):  # type: ignore[no-untyped-def]
     """Chroma component in eighths from the sum of a macroblock's four luma components in half samples.
 

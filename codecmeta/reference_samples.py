@@ -6,11 +6,11 @@ lies among copies of border samples, where it looks the same as one `REACH` samp
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.half_samples import BAND
+from codecmeta.kernels import kernel
 from codecmeta.motion import Planes, Samples
 
 MARGIN = 32
@@ -88,7 +88,7 @@ def _with_margin(plane: Samples) -> Samples:
     return np.empty((height + 2 * MARGIN, width + 2 * MARGIN), plane.dtype)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _copy_with_margin(plane, out):  # type: ignore[no-untyped-def]
     height, width = plane.shape
     for row in range(height):

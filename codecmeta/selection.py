@@ -7,11 +7,11 @@ equally good references the first is taken; a block below its dead zone needs no
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from codecmeta.difference import error_of_mean, error_of_weighted
 from codecmeta.interpolation import BLOCK
+from codecmeta.kernels import kernel
 from codecmeta.prediction import find_points, put_points
 
 PAST = 4
@@ -29,7 +29,7 @@ _AHEAD = (PAST + FUTURE) * _SAMPLES
 _NO_ERROR_YET = 2**62
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def choose_one(current, area, references, span, block, vector, limit):  # type: ignore[no-untyped-def]
     """Best single reference of a block: its slot and error."""
     slots, size, top, sums = references
@@ -46,7 +46,7 @@ def choose_one(current, area, references, span, block, vector, limit):  # type: 
     return chosen, best
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def choose_two(current, area, references, spans, weights, block, vectors, limit, blocks):  # type: ignore[no-untyped-def]
     """Best pair of references of a block with a vector in both lists: slots, weight and error.
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.energy import measure_energy
 from codecmeta.errors import UsageError
+from codecmeta.kernels import kernel
 from codecmeta.motion import Planes
 
 Residual = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
@@ -83,7 +83,7 @@ OWN_MEAN = -1
 _NOTHING: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
     """Full-range BT.601 in integers of 1/256 (Rec. ITU-T T.871)."""
     for y in range(frame.shape[0]):
@@ -96,7 +96,7 @@ def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
             out[2, y, x] = min((128 * r - 107 * g - 21 * b + 32896) >> 8, 255)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the residual of every 4x4 block of a plane, but for blocks that are covered.
 
@@ -117,7 +117,7 @@ def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: i
             _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out):  # type: ignore[no-untyped-def]
     total = np.int32(0)
     known = np.int32(0)
