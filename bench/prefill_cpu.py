@@ -2,11 +2,11 @@
 
     python -m bench.prefill_cpu [--repeats 5] [--out bench/results/prefill_cpu.json]
 
-Ratios within one run: cases take turns and medians are compared, in time of this process, not of the clock. Each case
-is measured against the plain model:
+Ratios within one run, in CPU time of this process. Every round holds a plain run, and a case is compared with the plain
+run of its own round; medians of these ratios are shown, so that a slow minute of the machine meets both sides.
   prefill      decoder alone, at the retained fractions of InfoMerge
-  null         all tokens kept: what the hooks cost
-  compression  signals, planning and merging, and what saliency adds to the tower, as a share of the prefill time saved
+  null         all tokens kept: what the hooks cost; in pairs with plain runs of their own, in turns first and second
+  compression  saliency, signals, planning and merging, as a share of the prefill time saved
   tower        SigLIP with half of the patches merged, projector included
 """
 
@@ -17,18 +17,22 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, RPM
+from compress.models import siglip
 from compress.models.bench import describe, synthetic_meta
 from compress.models.measure import Null
 from compress.models.prompt import prepare
 from compress.models.random_weights import ByteTokenizer, build_random
+from compress.ops.saliency import attention_received
 
 FRAMES = 20
 GOALS = {0.5: 2.3, 0.3: 4.0, 0.15: 7.5, 0.1: 11.0, 0.05: 17.0}
@@ -54,30 +58,34 @@ class ProcessTimer:
         return Span()
 
 
-def watch(model: Any, timer: ProcessTimer) -> list[Any]:
-    handles = []
+def watch(model: Any, timer: ProcessTimer, stack: ExitStack) -> None:
+    """Time decoder, tower, projector and, within the tower, what saliency adds to it."""
     for name, module in (
         ("prefill", model.model.language_model),
         ("tower", model.model.vision_tower),
         ("projector", model.model.multi_modal_projector),
     ):
         span = timer.stage(name)
-        handles.append(module.register_forward_pre_hook(lambda *_, span=span: span.__enter__()))
-        handles.append(module.register_forward_hook(lambda *_, span=span: span.__exit__()))
-    return handles
+        stack.callback(module.register_forward_pre_hook(lambda *_, span=span: span.__enter__()).remove)
+        stack.callback(module.register_forward_hook(lambda *_, span=span: span.__exit__()).remove)
+
+    def timed(query: Tensor, key: Tensor) -> Tensor:
+        with timer.stage("saliency"):
+            return attention_received(query, key)
+
+    stack.enter_context(patch.object(siglip, "attention_received", timed))
 
 
 def measure(model: Any, inputs: dict[str, Any], meta: Any, compressor: Any, run: Callable[[], Any]) -> dict[str, float]:
     timer = ProcessTimer()
-    with nullcontext() if compressor is None else compressor.attach(model, meta) as session:
+    with ExitStack() as stack:
+        session = None if compressor is None else stack.enter_context(compressor.attach(model, meta))
         if session is not None:
             session.timer = timer.stage
-        handles = watch(model, timer)
+        watch(model, timer, stack)
         start = time.process_time()
         run()
         timer.seconds["ttft"] = time.process_time() - start
-        for handle in handles:
-            handle.remove()
         if session is not None:
             timer.seconds["tokens"] = session.results[0].tokens_out
             before = session.results[0].before_encoder
@@ -96,7 +104,7 @@ def main() -> None:
     model = build_random(options.config)
     meta = synthetic_meta(frames=options.frames)
     inputs = prepare(model, meta, "What happens in the video?", tokenizer=ByteTokenizer())
-    cases: dict[str, Any] = {"plain": None, "null": Null()}
+    cases: dict[str, Any] = {"plain": None}
     for retention in GOALS:
         cases[f"infomerge {retention:g}"] = InfoMerge(retention=retention)
     for retention in (0.3, 0.1):
@@ -107,62 +115,79 @@ def main() -> None:
     def run() -> None:
         model.generate(**inputs, max_new_tokens=1, do_sample=False)
 
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in (*cases, "null")}
+    hooks: list[float] = []
     for turn in range(options.repeats + 1):
-        for name, compressor in cases.items():
-            seconds = measure(model, inputs, meta, compressor, run)
-            if turn:
+        found = {name: measure(model, inputs, meta, compressor, run) for name, compressor in cases.items()}
+        # The second of two runs finds warm caches, so they take turns.
+        order = ("plain", "null") if turn % 2 else ("null", "plain")
+        pair = {name: measure(model, inputs, meta, Null() if name == "null" else None, run) for name in order}
+        if turn:
+            hooks.append((pair["null"]["prefill"] + pair["null"]["compress"]) / pair["plain"]["prefill"])
+            for name, seconds in (found | {"null": pair["null"]}).items():
                 rounds[name].append(seconds)
         print(f"round {turn} of {options.repeats}", flush=True)
 
-    def median(name: str, stage: str) -> float:
-        return statistics.median(one.get(stage, 0.0) for one in rounds[name])
+    def median(name: str, *stages: str) -> float:
+        return statistics.median(sum(one.get(stage, 0.0) for stage in stages) for one in rounds[name])
 
-    plain, towers = median("plain", "prefill"), median("plain", "tower") + median("plain", "projector")
+    def against_plain(name: str, ratio: Callable[[dict[str, float], dict[str, float]], float]) -> float:
+        return statistics.median(ratio(plain, one) for plain, one in zip(rounds["plain"], rounds[name], strict=True))
+
+    def share_of_saved(plain: dict[str, float], one: dict[str, float]) -> float:
+        return (one["compress"] + one.get("saliency", 0.0)) / (plain["prefill"] - one["prefill"])
+
+    null: dict[str, Any] = {
+        "prefill_ratio": statistics.median(hooks),
+        "prefill_ratios": hooks,
+        "compress_share_of_prefill": median("null", "compress") / median("null", "prefill"),
+        "goal": 1.03,
+    }
     rows = []
-    print(f"{'case':16} {'tokens':>6} {'prefill s':>9} {'x':>6} {'goal':>5} {'compress s':>10} {'of saved':>8}")
-    print(f"{'plain':16} {'':6} {plain:9.3f}")
+    print(f"plain prefill {median('plain', 'prefill'):.3f} s")
+    print(f"null: {null['prefill_ratio']:.4f} of the plain prefill (goal 1.03), {min(hooks):.3f} to {max(hooks):.3f}; "
+          f"the compression inside it {100 * null['compress_share_of_prefill']:.2f} %")  # fmt: skip
+    print(
+        f"{'case':16} {'tokens':>6} {'prefill s':>9} {'x':>6} {'goal':>5} {'compr. s':>8} {'saliency':>8} {'of saved':>8}"
+    )
     for name in cases:
         if name in ("plain", "rpm 0.5"):
             continue
-        prefill, work = median(name, "prefill"), median(name, "compress")
-        if name.startswith("infomerge"):
-            work += max(0.0, median(name, "tower") - median("plain", "tower"))
-        goal = GOALS.get(float(name.split()[1])) if " " in name else None
-        saved = work / (plain - prefill) if goal else None
-        rows.append(
-            {
-                "case": name,
-                "tokens": median(name, "tokens"),
-                "prefill_seconds": prefill,
-                "speed_up": plain / prefill,
-                "goal": goal,
-                "compress_seconds": work,
-                "share_of_saved": saved,
-            }
-        )
-        shown = "" if saved is None else f"{100 * saved:7.1f}%"
+        row = {
+            "case": name,
+            "tokens": median(name, "tokens"),
+            "prefill_seconds": median(name, "prefill"),
+            "speed_up": against_plain(name, lambda plain, one: plain["prefill"] / one["prefill"]),
+            "goal": GOALS[float(name.split()[1])],
+            "compress_seconds": median(name, "compress"),
+            "saliency_seconds": median(name, "saliency"),
+            "share_of_saved": against_plain(name, share_of_saved),
+            "share_goal": 0.03,
+        }
+        rows.append(row)
         print(
-            f"{name:16} {median(name, 'tokens'):6.0f} {prefill:9.3f} {plain / prefill:6.2f} {goal or '':>5} "
-            f"{work:10.4f} {shown}"
+            f"{name:16} {row['tokens']:6.0f} {row['prefill_seconds']:9.3f} {row['speed_up']:6.2f} {row['goal']:>5} "
+            f"{row['compress_seconds']:8.4f} {row['saliency_seconds']:8.4f} {row['share_of_saved']:8.2%}"
         )
-    merged = median("rpm 0.5", "tower") + median("rpm 0.5", "projector")
-    planning = median("rpm 0.5", "rpm")
     tower = {
         "patches": median("rpm 0.5", "patches"),
-        "plain_seconds": towers,
-        "merged_seconds": merged,
-        "planning_seconds_within": planning,
-        "speed_up": towers / merged,
+        "plain_seconds": median("plain", "tower", "projector"),
+        "merged_seconds": median("rpm 0.5", "tower", "projector"),
+        "planning_seconds_within": median("rpm 0.5", "rpm"),
+        "speed_up": against_plain(
+            "rpm 0.5",
+            lambda plain, one: (plain["tower"] + plain["projector"]) / (one["tower"] + one["projector"]),
+        ),
         "goal": 1.6,
     }
     print(
-        f"tower and projector with {100 * tower['patches']:.0f} % of patches: {towers:.3f} -> {merged:.3f} s, "
-        f"{towers / merged:.2f} x (goal 1.6), planning {planning:.3f} s of it"
+        f"tower and projector with {tower['patches']:.0%} of patches: {tower['plain_seconds']:.3f} -> "
+        f"{tower['merged_seconds']:.3f} s, {tower['speed_up']:.2f} x (goal 1.6), "
+        f"planning {tower['planning_seconds_within']:.3f} s of it"
     )
     record = describe([], model=options.config, device="cpu")
-    record |= {"frames": options.frames, "repeats": options.repeats, "plain_prefill_seconds": plain}
-    record |= {"cases": rows, "tower": tower}
+    record |= {"frames": options.frames, "repeats": options.repeats}
+    record |= {"plain_prefill_seconds": median("plain", "prefill"), "null": null, "cases": rows, "tower": tower}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n")
 

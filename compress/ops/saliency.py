@@ -16,6 +16,9 @@ from torch.nn import functional
 
 from compress.errors import ShapeError
 
+TILE = 2**26
+"""Attention weights that an accelerator holds at a time: 256 MB."""
+
 SIGLIP_HEADS = 16
 """Attention heads of SigLIP-so400m."""
 
@@ -124,11 +127,15 @@ def attention_received(query: Tensor, key: Tensor) -> Tensor:
     """
     if query.shape != key.shape or query.dim() != 4:
         raise ShapeError(f"query is {tuple(query.shape)}, key {tuple(key.shape)}; both must be (T, heads, n, d)")
-    scale = 1 / math.sqrt(query.shape[3])
-    frames = [
-        (q.float() @ k.float().mT * scale).softmax(dim=2).mean(dim=(0, 1)) for q, k in zip(query, key, strict=True)
+    frames, heads, count, width = query.shape
+    # One head of one frame at a time stays in the cache of a processor.
+    together = max(1, (TILE if query.device.type != "cpu" else 0) // count**2)
+    scale = 1 / math.sqrt(width)
+    sums = [
+        ((q.float() * scale) @ k.float().mT).softmax(dim=2).sum(dim=1)
+        for q, k in zip(*(torch.split(one.flatten(0, 1), together) for one in (query, key)), strict=True)
     ]
-    return torch.stack(frames)
+    return torch.cat(sums).view(frames, heads, count).sum(dim=1) / (heads * count)
 
 
 def distance_to_frame_mean(tokens: Tensor) -> Tensor:
