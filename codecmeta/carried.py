@@ -127,17 +127,19 @@ def carry(
     if coded is not None and coded.shape not in ((rows, cols), (3, rows, cols)):
         raise UsageError(f"coded has shape {coded.shape}, not {(rows, cols)} or {(3, rows, cols)}")
     mask = _BY_POWER if coded is None else np.ascontiguousarray(np.broadcast_to(coded, (3, rows, cols)))
-    moments = own.moments.copy()
-    if references:
-        states = [state.moments for state in references]
-        states += [states[0]] * (PAST + FUTURE - len(states))
-        _carry(
-            tuple(np.ascontiguousarray(state) for state in states),
-            np.ascontiguousarray(field.reference),
-            np.ascontiguousarray(field.displacement),
-            mask,
-            moments,
-        )
+    if not references:
+        return own
+    states = [state.moments for state in references]
+    states += [states[0]] * (PAST + FUTURE - len(states))
+    moments = np.empty(own.moments.shape, np.float32)
+    _carry(
+        tuple(np.ascontiguousarray(state).reshape(-1) for state in states),
+        np.ascontiguousarray(field.reference),
+        np.ascontiguousarray(field.displacement),
+        mask,
+        np.ascontiguousarray(own.moments).reshape(-1),
+        moments.reshape(-1),
+    )
     return CarriedState(moments=moments)
 
 
@@ -211,38 +213,45 @@ def _cell_moments(plane, step_y, step_x, channel, moments):  # type: ignore[no-u
             moments[row, col, 1, channel] = total / samples
 
 
-@nb.njit(cache=True, nogil=True)
-def _carry(states, reference, displacement, mask, moments):  # type: ignore[no-untyped-def]
-    rows, cols = moments.shape[:2]
+@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
+def _source(row, col, displacement, side, rows, cols):  # type: ignore[no-untyped-def]
+    """First of the six moments of the cell that a cell is predicted from."""
+    # vectors count quarter samples, so a cell is sixteen steps; the nearest cell is taken
+    y = min(max(row + ((np.int64(displacement[side, row, col, 1]) + 8) >> 4), 0), rows - 1)
+    x = min(max(col + ((np.int64(displacement[side, row, col, 0]) + 8) >> 4), 0), cols - 1)
+    return np.uintp((y * cols + x) * 6)
+
+
+@nb.njit(cache=True, nogil=True, _nrt=False)
+def _carry(states, reference, displacement, mask, own, out):  # type: ignore[no-untyped-def]
+    """Moments of all cells; states, own and out are flat, six moments per cell."""
+    rows, cols = reference.shape[1:]
     by_power = mask.size == 0
-    coded = np.empty(3, np.bool_)
+    half = np.float32(0.5)
     for row in range(rows):
         for col in range(cols):
-            slots = 0
-            for side in range(2):
-                if reference[side, row, col] >= 0:
-                    slots += 1
-            for channel in range(3):
-                coded[channel] = moments[row, col, 0, channel] > 0 if by_power else mask[channel, row, col]
-            if slots == 0 or (coded[0] and coded[1] and coded[2]):
+            at = np.uintp((row * cols + col) * 6)
+            slot0, slot1 = np.int64(reference[0, row, col]), np.int64(reference[1, row, col])
+            if slot0 < 0 and slot1 < 0:
+                for k in range(6):
+                    out[at + np.uintp(k)] = own[at + np.uintp(k)]
                 continue
-            share = np.float32(1.0 / slots)
+            i = _source(row, col, displacement, 0 if slot0 >= 0 else 1, rows, cols)
+            first = states[slot0 if slot0 >= 0 else slot1]
+            if slot0 >= 0 and slot1 >= 0:
+                j = _source(row, col, displacement, 1, rows, cols)
+                second = states[slot1]
+                for k in range(6):
+                    m = np.uintp(k)
+                    out[at + m] = half * first[i + m] + half * second[j + m]
+            else:
+                for k in range(6):
+                    out[at + np.uintp(k)] = first[i + np.uintp(k)]
             for channel in range(3):
-                if not coded[channel]:
-                    moments[row, col, 0, channel] = 0
-                    moments[row, col, 1, channel] = 0
-            for side in range(2):
-                slot = reference[side, row, col]
-                if slot < 0:
-                    continue
-                state = states[slot]
-                # vectors count quarter samples, so a cell is sixteen steps; the nearest cell is taken
-                y = min(max(row + ((displacement[side, row, col, 1] + 8) >> 4), 0), rows - 1)
-                x = min(max(col + ((displacement[side, row, col, 0] + 8) >> 4), 0), cols - 1)
-                for channel in range(3):
-                    if not coded[channel]:
-                        moments[row, col, 0, channel] += share * state[y, x, 0, channel]
-                        moments[row, col, 1, channel] += share * state[y, x, 1, channel]
+                power, mean = at + np.uintp(channel), at + np.uintp(channel + 3)
+                if own[power] > 0 if by_power else mask[channel, row, col]:
+                    out[power] = own[power]
+                    out[mean] = own[mean]
 
 
 @nb.njit(cache=True, nogil=True)

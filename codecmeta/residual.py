@@ -24,7 +24,7 @@ from codecmeta.energy import BlockEnergy, measure_energy
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.h264 import nal
 from codecmeta.h264.parameter_sets import read_sequence_parameters
-from codecmeta.h264.picture import PictureMoments
+from codecmeta.h264.picture import PictureCells, PictureMoments
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.motion_field import nearest_field
 from codecmeta.options import ResidualChoice
@@ -200,13 +200,16 @@ class BitstreamSource:
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
-        moments = fine = self.reader.measure(evidence.payload, block=block if energy else 4)
-        self._check(moments, block if energy else 4)
+        measured: PictureMoments | PictureCells
+        if energy:
+            measured = self.reader.measure(evidence.payload, block=block, cells=cells)
+            self._check(measured.energy.energy.shape, block)
+        else:
+            measured = self.reader.measure_cells(evidence.payload)
+            self._check(measured.cells.shape[2:], 4)
         state = motion_field = None
-        if cells:
-            if energy and block != 4:
-                fine = self.reader.measure(evidence.payload, block=4)
-            state = from_block_means(fine.energy.power, fine.energy.mean)
+        if cells and measured.cells is not None:
+            state = from_block_means(*measured.cells)
             motion_field = nearest_field(
                 evidence.vectors,
                 width=self.width,
@@ -215,18 +218,18 @@ class BitstreamSource:
                 future=len(evidence.future),
             )
         return Reading(
-            energy=moments.energy if energy else None,
+            energy=measured.energy if isinstance(measured, PictureMoments) else None,
             cells=state,
             field=motion_field,
-            type="B" if "B" in moments.slice_types else "P" if "P" in moments.slice_types else "I",
-            mb_bits=moments.mb_bits,
-            mb_type=moments.mb_type,
-            qp=moments.qp,
+            type="B" if "B" in measured.slice_types else "P" if "P" in measured.slice_types else "I",
+            mb_bits=measured.mb_bits,
+            mb_type=measured.mb_type,
+            qp=measured.qp,
         )
 
-    def _check(self, moments: PictureMoments, block: int) -> None:
-        if moments.energy.energy.shape != (-(-self.height // block), -(-self.width // block)):
-            blocks = "x".join(str(count) for count in moments.energy.energy.shape[::-1])
+    def _check(self, shape: tuple[int, ...], block: int) -> None:
+        if shape != (-(-self.height // block), -(-self.width // block)):
+            blocks = "x".join(str(count) for count in shape[::-1])
             raise SourceError(
                 "varying_geometry", f"a picture of {blocks} blocks in a stream of {self.width}x{self.height}"
             )

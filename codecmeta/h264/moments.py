@@ -9,6 +9,7 @@ macroblocks which may hold the picture's extremes are looked at sample by sample
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from codecmeta.energy import BlockEnergy, standardisation
 from codecmeta.h264.bits import leading_zeros, set_bits
@@ -29,15 +30,36 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
         sequence: its geometry; nothing may be cropped at the top or left.
         block: luma samples per block side, 4 or 8.
     """
-    height, width = sequence.display_size
-    rows, columns = -(-height // block), -(-width // block)
-    moments = np.zeros((2, 3, rows, columns), np.float32)
-    energy = np.empty((rows, columns), np.float32)
+    moments = _no_moments(sequence, block)
+    energy = np.empty(moments.shape[2:], np.float32)
     extent = np.empty(2, np.float32)
-    v, u = sequence.subsampling
-    geometry = (height, width, sequence.width_mbs, block, v - 1, u - 1, int(sequence.chroma_format_idc != 0))
+    geometry = _geometry(sequence, block)
     measure(buffers.macroblocks, buffers.samples, geometry, buffers.coded, buffers.room, moments, energy, extent)
     return BlockEnergy(energy=energy, power=moments[0], mean=moments[1], range=extent)
+
+
+def measure_moments(buffers: Buffers, sequence: SequenceParameters) -> NDArray[np.float32]:
+    """Block means of r² and r alone: `power` and `mean` of `measure_blocks` on 4x4 cells, float32 (2, 3, h, w)."""
+    moments = _no_moments(sequence, 4)
+    geometry = _geometry(sequence, 4)
+    fill_moments(buffers.macroblocks, buffers.samples, geometry, buffers.coded, buffers.room, moments)
+    return moments
+
+
+def _no_moments(sequence: SequenceParameters, block: int) -> NDArray[np.float32]:
+    height, width = sequence.display_size
+    return np.zeros((2, 3, -(-height // block), -(-width // block)), np.float32)
+
+
+def _geometry(sequence: SequenceParameters, block: int) -> tuple[int, int, int, int, int, int, int]:
+    v, u = sequence.subsampling
+    return (*sequence.display_size, sequence.width_mbs, block, v - 1, u - 1, int(sequence.chroma_format_idc != 0))
+
+
+@entry
+def fill_moments(mbs, samples, geometry, coded, room, moments):  # type: ignore[no-untyped-def]
+    """The first half of `measure`."""
+    _measure_cells(mbs, samples, geometry, coded, room[0], moments)
 
 
 @entry

@@ -96,9 +96,22 @@ class PictureMoments(PictureFacts):
 
     Attributes:
         energy: what `codecmeta.energy.measure_energy` returns for the residual planes.
+        cells: its `power` and `mean` on 4x4 blocks, float32 (2, 3, ⌈H/4⌉, ⌈W/4⌉); None if not asked for.
     """
 
     energy: BlockEnergy
+    cells: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureCells(PictureFacts):
+    """Block means of one picture's residual on 4x4 blocks, without its energy.
+
+    Attributes:
+        cells: as those of `PictureMoments`.
+    """
+
+    cells: NDArray[np.float32]
 
 
 class Buffers:

@@ -13,10 +13,11 @@ from codecmeta.energy import measure_energy
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.h264 import faults, nal
 from codecmeta.h264.bits import PADDING
-from codecmeta.h264.moments import measure_blocks
+from codecmeta.h264.moments import measure_blocks, measure_moments
 from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters, SequenceParameters
 from codecmeta.h264.picture import (
     Buffers,
+    PictureCells,
     PictureMoments,
     PictureResidual,
     Planes,
@@ -49,6 +50,12 @@ class _Picture:
     @property
     def sequence(self) -> SequenceParameters:
         return self.header.parameters.sequence
+
+    @property
+    def is_plain(self) -> bool:
+        """A progressive frame, shown from its first sample on, whose planes are coded together."""
+        left, _, top, _ = self.sequence.crop
+        return self.structure == "frame" and not (left or top or self.sequence.separate_colour_plane)
 
 
 class ResidualReader:
@@ -99,12 +106,13 @@ class ResidualReader:
         y, cb, cr = self._planes(picture)
         return PictureResidual(y=y, cb=cb, cr=cr, **self._facts(picture))
 
-    def measure(self, packet: bytes | Sequence[bytes], *, block: Literal[4, 8]) -> PictureMoments:
+    def measure(self, packet: bytes | Sequence[bytes], *, block: Literal[4, 8], cells: bool = False) -> PictureMoments:
         """Read a picture and reduce its residual to block means.
 
         Args:
             packet: as for `read`.
             block: luma samples per block side.
+            cells: measure 4x4 blocks as well.
 
         Raises:
             BitstreamError: as `read`.
@@ -112,13 +120,29 @@ class ResidualReader:
         if block not in (4, 8):
             raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
         picture = self._decode(packet)
-        sequence = picture.sequence
-        left, _, top, _ = sequence.crop
-        if picture.structure == "frame" and not (left or top or sequence.separate_colour_plane):
-            energy = measure_blocks(picture.parts[False, 0], sequence, block=block)
+        if picture.is_plain:
+            energy = measure_blocks(picture.parts[False, 0], picture.sequence, block=block)
         else:
             energy = measure_energy(self._planes(picture), block=block)
-        return PictureMoments(energy=energy, **self._facts(picture))
+        return PictureMoments(energy=energy, cells=self._cells(picture) if cells else None, **self._facts(picture))
+
+    def measure_cells(self, packet: bytes | Sequence[bytes]) -> PictureCells:
+        """Read a picture and reduce its residual to the means of 4x4 blocks alone.
+
+        Args:
+            packet: as for `read`.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        picture = self._decode(packet)
+        return PictureCells(cells=self._cells(picture), **self._facts(picture))
+
+    def _cells(self, picture: _Picture) -> NDArray[np.float32]:
+        if picture.is_plain:
+            return measure_moments(picture.parts[False, 0], picture.sequence)
+        energy = measure_energy(self._planes(picture), block=4)
+        return np.stack([energy.power, energy.mean])
 
     def _store(self, units: Any) -> None:
         for unit in units:

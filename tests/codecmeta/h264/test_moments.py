@@ -20,12 +20,17 @@ def test_moments_equal_those_of_the_planes(name: str, block: int) -> None:
     for packet in packets(CLIPS / name):
         planes = reader.read(packet)
         expected = measure_energy((planes.y, planes.cb, planes.cr), block=block)
-        measured = reader.measure(packet, block=block)  # type: ignore[arg-type]
+        measured = reader.measure(packet, block=block, cells=True)  # type: ignore[arg-type]
         np.testing.assert_array_equal(measured.energy.power, expected.power)
         np.testing.assert_array_equal(measured.energy.mean, expected.mean)
         np.testing.assert_array_equal(measured.energy.range, expected.range)
         np.testing.assert_allclose(measured.energy.energy, expected.energy, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(measured.mb_type, planes.mb_type)
+        cells = measure_energy((planes.y, planes.cb, planes.cr), block=4)
+        alone = reader.measure_cells(packet)
+        for got in (measured.cells, alone.cells):
+            np.testing.assert_array_equal(got, np.stack([cells.power, cells.mean]))
+        np.testing.assert_array_equal(alone.mb_type, planes.mb_type)
 
 
 def test_an_unknown_block_size_is_refused() -> None:
