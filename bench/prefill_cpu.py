@@ -147,9 +147,9 @@ def main() -> None:
     print(f"plain prefill {median('plain', 'prefill'):.3f} s")
     print(f"null: {null['prefill_ratio']:.4f} of the plain prefill (goal 1.03), {min(hooks):.3f} to {max(hooks):.3f}; "
           f"the compression inside it {100 * null['compress_share_of_prefill']:.2f} %")  # fmt: skip
-    print(
-        f"{'case':16} {'tokens':>6} {'prefill s':>9} {'x':>6} {'goal':>5} {'compr. s':>8} {'saliency':>8} {'of saved':>8}"
-    )
+    titles = ("case", "tokens", "prefill s", "x", "goal", "compr. s", "saliency", "of saved")
+    widths = (16, 6, 9, 6, 5, 8, 8, 8)
+    print(*(title.rjust(width) for title, width in zip(titles, widths, strict=True)))
     for name in cases:
         if name in ("plain", "rpm 0.5"):
             continue
@@ -166,7 +166,7 @@ def main() -> None:
         }
         rows.append(row)
         print(
-            f"{name:16} {row['tokens']:6.0f} {row['prefill_seconds']:9.3f} {row['speed_up']:6.2f} {row['goal']:>5} "
+            f"{name:>16} {row['tokens']:6.0f} {row['prefill_seconds']:9.3f} {row['speed_up']:6.2f} {row['goal']:>5} "
             f"{row['compress_seconds']:8.4f} {row['saliency_seconds']:8.4f} {row['share_of_saved']:8.2%}"
         )
     tower = {

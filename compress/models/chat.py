@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from compress.errors import ConfigError
-from compress.models.prompt import Tokenizer, prepare
+from compress.models.prompt import Tokenizer, encode_text, prepare
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -55,7 +55,7 @@ class Chat:
         if self.cache is None:
             inputs = prepare(model, self._video, question, tokenizer=self._tokenizer)
         else:
-            turn = self._tokenizer.encode(session.adapter.write_turn(question), add_special_tokens=False)
+            turn = encode_text(session.adapter, self._tokenizer, session.adapter.write_turn(question))
             device = next(model.parameters()).device
             ids = torch.tensor([self._pending + turn], device=device)
             length = self.cache.get_seq_length() + ids.shape[1]

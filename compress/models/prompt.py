@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from compress.errors import ConfigError, ShapeError, SignalError
-from compress.models.adapter import Clip, adapt
+from compress.models.adapter import Adapter, Clip, adapt
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -85,6 +85,9 @@ def prepare(
 
     Returns:
         Tensors on the model's device, pixels in its dtype.
+
+    Raises:
+        ConfigError: the tokenizer makes a placeholder out of text.
     """
     adapter = adapt(model)
     clip = take_clip(video, frames=frames)
@@ -95,7 +98,7 @@ def prepare(
         if piece is None:
             ids += [adapter.config.video_token_id] * next(runs)
         else:
-            ids += tokenizer.encode(piece, add_special_tokens=False)
+            ids += encode_text(adapter, tokenizer, piece)
     input_ids = torch.tensor([ids])
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **visual.tensors}
     if adapter.multi_axis:
@@ -103,6 +106,24 @@ def prepare(
     weight = next(model.parameters())
     inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(weight.dtype)
     return {name: tensor.to(weight.device) for name, tensor in inputs.items()}
+
+
+def encode_text(adapter: Adapter, tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of text without placeholders.
+
+    Raises:
+        ConfigError: one of the ids stands for a picture or a video, because the text spells such a token, or the
+            tokenizer is not this checkpoint's.
+    """
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    reserved = {adapter.config.video_token_id, adapter.config.image_token_id}
+    if found := reserved.intersection(ids):
+        raise ConfigError(
+            f"the tokenizer turns the text into id {min(found)}, which stands for pictures in this model "
+            f"({adapter.config.video_token_id} for a video); leave such tokens out of the question and use the "
+            "checkpoint's own tokenizer"
+        )
+    return ids
 
 
 def pad_batch(inputs: Sequence[dict[str, Tensor]], *, pad_id: int = 0) -> dict[str, Tensor]:

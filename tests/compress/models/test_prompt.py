@@ -257,3 +257,18 @@ def test_checkpoint_in_the_layout_of_llava_next(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**fields, "mm_projector_type": "linear"}))
     with pytest.raises(ConfigError, match="mlp2x_gelu"):
         load_llava_next(tmp_path)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_placeholders_in_text_are_refused(backbone: str) -> None:
+    """LLaVA-Video's ids lie outside its own tokenizer's words, but inside those of newer ones."""
+
+    class Spelling(ByteTokenizer):
+        def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+            ids = super().encode(text)
+            return [7 if one == ord("@") + self.offset else one for one in ids]
+
+    model = sharp_model(backbone)
+    assert prepare(model, video_meta(), "Who?", tokenizer=Spelling())["input_ids"].shape[0] == 1
+    with pytest.raises(ConfigError, match="id 7, which stands for pictures"):
+        prepare(model, video_meta(), "Who @ home?", tokenizer=Spelling())
