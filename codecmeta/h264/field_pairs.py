@@ -13,6 +13,9 @@ from codecmeta.h264.slice_header import Field, read_field
 _HEADER_BYTES = 32
 """Bytes of a slice that hold its header as far as bottom_field_flag, emulation prevention included."""
 
+_MAX_UNITS = 1 << 14
+"""NAL units of a packet that are looked at; a picture has far fewer slices."""
+
 
 class FieldPairs:
     """Finds the packets that hold the second field of a frame whose first field was the packet before.
@@ -75,7 +78,9 @@ class FieldPairs:
             return file.read(size)
         left = bytearray()
         end = position + size
-        while position + self._length_size < end:
+        for _ in range(_MAX_UNITS):
+            if position + self._length_size >= end:
+                break
             file.seek(position)
             head = file.read(self._length_size + _HEADER_BYTES)
             position += self._length_size

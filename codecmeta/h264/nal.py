@@ -63,13 +63,14 @@ def split(packet: bytes, length_size: int) -> Iterator[NalUnit]:
 
 
 def _length_prefixed(packet: bytes, length_size: int) -> list[tuple[int, int]]:
-    """Begin and end of each unit as announced; the last end may lie beyond the packet."""
+    """Begin and end of each unit that is not empty, as announced; the last end may lie beyond the packet."""
     bounds = []
     position = 0
     while position + length_size < len(packet):
         start = position + length_size
         position = start + int.from_bytes(packet[position:start], "big")
-        bounds.append((start, position))
+        if position > start:
+            bounds.append((start, position))
     return bounds
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 
 from codecmeta import SourceError, extract
 from codecmeta.container import PacketTable, open_video, read_packets
+from codecmeta.errors import BitstreamError
 from codecmeta.feed import read_payloads
 from codecmeta.h264 import ResidualReader
 from codecmeta.h264.field_pairs import FieldPairs
@@ -216,6 +220,27 @@ def test_headers_are_enough(tmp_path: Path, frames: list[list[bytes]]) -> None:
             read += len(headers)
             assert by_headers.continues(headers) == by_packets.continues(packet)
     assert read < 0.4 * sum(size for _, size, _ in spans)
+
+
+def test_hostile_packets_are_read_in_little_time_and_memory() -> None:
+    """A sample of nothing but empty NAL units: not one of them is kept."""
+    extradata = bytes([1, 77, 0, 30, 0xFC, 0xE0, 0])  # lengths of one byte, no parameter sets
+    zeros = bytes(2_000_000)
+    pairs = FieldPairs(extradata)
+    assert pairs.asks_for(key=True)
+    headers = pairs.read_headers(io.BytesIO(zeros), 0, len(zeros))
+    assert len(headers) <= 1 << 14
+    assert not pairs.continues(headers)
+    tracemalloc.start()
+    assert not pairs.continues(zeros)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    rng = np.random.default_rng(3)
+    for _ in range(300):
+        noise = bytearray(rng.bytes(200))
+        noise[:6] = b"\0\0\1\x67\x4d\0"
+        with suppress(BitstreamError):
+            FieldPairs(bytes(noise[:7])).continues(bytes(noise))
 
 
 def test_payloads_hold_both_fields(tmp_path: Path, frames: list[list[bytes]]) -> None:
