@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.compensation import MotionField
 from codecmeta.energy import standardisation
 from codecmeta.errors import UsageError
+from codecmeta.kernels import kernel
 from codecmeta.selection import FUTURE, PAST
 from codecmeta.texture import Residual
 
@@ -85,7 +85,7 @@ def from_block_means(power: NDArray[np.float32], mean: NDArray[np.float32]) -> C
     return CarriedState(moments=moments)
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _interleave(power, mean, moments):  # type: ignore[no-untyped-def]
     for row in range(moments.shape[0]):
         for col in range(moments.shape[1]):
@@ -186,7 +186,7 @@ def _cell_size(luma: tuple[int, ...], plane: tuple[int, ...]) -> tuple[int, int]
     return 4 if plane[0] == luma[0] else 2, 4 if plane[1] == luma[1] else 2
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _cell_moments(plane, step_y, step_x, channel, moments):  # type: ignore[no-untyped-def]
     height, width = plane.shape
     sums = np.empty(width, np.int32)
@@ -213,7 +213,7 @@ def _cell_moments(plane, step_y, step_x, channel, moments):  # type: ignore[no-u
             moments[row, col, 1, channel] = total / samples
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False, inline="always")
+@kernel(_nrt=False, inline="always")
 def _source(row, col, displacement, side, rows, cols):  # type: ignore[no-untyped-def]
     """First of the six moments of the cell that a cell is predicted from."""
     # vectors count quarter samples, so a cell is sixteen steps; the nearest cell is taken
@@ -222,7 +222,7 @@ def _source(row, col, displacement, side, rows, cols):  # type: ignore[no-untype
     return np.uintp((y * cols + x) * 6)
 
 
-@nb.njit(cache=True, nogil=True, _nrt=False)
+@kernel(_nrt=False)
 def _carry(states, reference, displacement, mask, own, out):  # type: ignore[no-untyped-def]
     """Moments of all cells; states, own and out are flat, six moments per cell."""
     rows, cols = reference.shape[1:]
@@ -254,7 +254,7 @@ def _carry(states, reference, displacement, mask, own, out):  # type: ignore[no-
                     out[mean] = own[mean]
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _totals(moments, channel, step_y, step_x, height, width):  # type: ignore[no-untyped-def]
     total = 0.0
     square_total = 0.0
@@ -267,7 +267,7 @@ def _totals(moments, channel, step_y, step_x, height, width):  # type: ignore[no
     return total, square_total
 
 
-@nb.njit(cache=True, nogil=True)
+@kernel()
 def _energy(moments, means, weights, height, width, side, energy, extent):  # type: ignore[no-untyped-def]
     low = np.inf
     high = -np.inf

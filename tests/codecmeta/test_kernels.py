@@ -67,3 +67,11 @@ def test_what_a_module_needs() -> None:
     needed = {Path(name).relative_to(home).as_posix() for name, _, _ in kernels.source_stamp(home / "h264/moments.py")}
     assert {"energy.py", "errors.py", "h264/moments.py", "h264/bits.py", "h264/faults.py"} <= needed
     assert not {"batch.py", "extraction.py", "plot.py"} & needed
+
+
+def test_every_compiled_function_of_the_package_is_one() -> None:
+    """All go through `kernel` or the decorators of `codecmeta.h264.compiled`."""
+    home = Path(kernels.__file__).parent
+    own = {home / "kernels.py"}
+    others = [path.name for path in sorted(home.rglob("*.py")) if path not in own and "njit" in path.read_text()]
+    assert others == []
