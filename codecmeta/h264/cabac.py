@@ -119,6 +119,46 @@ def terminate(s):  # type: ignore[no-untyped-def]
     return 0
 
 
+@inlined
+def _significance_map(s, t, contexts, place, first, stop, width, offset, ahead, byte):  # type: ignore[no-untyped-def]
+    """significant_coeff_flag and last_significant_coeff_flag of a block.
+
+    Step 2 i is significant_coeff_flag of scan index i, step 2 i + 1 its last_significant_coeff_flag, which only follows
+    a 1: after each bin comes the next step or, skipping one, that after it. Which of them is no branch, since no
+    processor predicts it; the words of both contexts are at hand before the bin is known.
+
+    Args:
+        contexts: context of each step, or None where they follow each other from `place` on.
+        first, stop: first step, and that of the last coefficient, which has no flags.
+
+    Returns:
+        Coefficients found, their scan indices in `s.place`; and the engine.
+    """
+    n = np.uint64(0)
+    step = first
+    word = s.context[place if contexts is None else contexts[step]]
+    while step < stop:
+        here = place + (step - first) if contexts is None else contexts[step]
+        found, s.context[here], width, offset, ahead = decide(word, width, offset, ahead, t)
+        offset, ahead, byte = refill(s, offset, ahead, byte)
+        s.place[n] = step >> np.uint64(1)
+        n += found & ~step
+        if found & step:
+            break
+        if contexts is None:
+            near, far = s.context[here + np.uint64(1)], s.context[here + np.uint64(2)]
+        else:
+            near, far = s.context[contexts[step + np.uint64(1)]], s.context[contexts[step + np.uint64(2)]]
+        near, far = settled(near), settled(far)
+        again = (found | step) & np.uint64(1)
+        word = near if again else far
+        step += np.uint64(2) - again
+    else:
+        s.place[n] = stop >> np.uint64(1)
+        n += np.uint64(1)
+    return n, width, offset, ahead, byte
+
+
 @compiled
 def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
     """residual_block_cabac (7.3.5.3.3).
@@ -141,30 +181,16 @@ def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
             s.range, s.offset, s.ahead, s.byte = width, offset, ahead, byte
             return 0
 
-    # The significance map. Step 2 i is significant_coeff_flag of scan index i, step 2 i + 1 its
-    # last_significant_coeff_flag, which only follows a 1: after each bin comes the next step or, skipping one, that
-    # after it. Which of them is no branch, since no processor predicts it; the words of both contexts are at hand
-    # before the bin is known.
     contexts = t.map_context[s.field, category]
-    step = np.uint64(2 * (count == 15))
-    stop = step + np.uint64(2 * count - 2)
-    n = np.uint64(0)
-    word = s.context[contexts[step]]
-    while step < stop:
-        found, s.context[contexts[step]], width, offset, ahead = decide(word, width, offset, ahead, t)
-        offset, ahead, byte = refill(s, offset, ahead, byte)
-        s.place[n] = step >> np.uint64(1)
-        n += found & ~step
-        if found & step:
-            break
-        near = settled(s.context[contexts[step + np.uint64(1)]])
-        far = settled(s.context[contexts[step + np.uint64(2)]])
-        again = (found | step) & np.uint64(1)
-        word = near if again else far
-        step += np.uint64(2) - again
+    first = np.uint64(2 * (count == 15))
+    stop = first + np.uint64(2 * count - 2)
+    if count == 64 or category == CHROMA_DC_422:
+        n, width, offset, ahead, byte = _significance_map(
+            s, t, contexts, first, first, stop, width, offset, ahead, byte
+        )
     else:
-        s.place[n] = stop >> np.uint64(1)
-        n += np.uint64(1)
+        place = np.uint64(contexts[first])
+        n, width, offset, ahead, byte = _significance_map(s, t, None, place, first, stop, width, offset, ahead, byte)
 
     base = np.uint64(t.level_base[category])
     most_above_one = np.uint64(3 if category == 3 or category == CHROMA_DC_422 else 4)

@@ -194,6 +194,7 @@ def _measure_part(m, samples, plane, row, column, geometry, sums, moments):  # t
     height, width, _width_mbs, block, down, across, _chroma = geometry
     shift_y, shift_x = (down, across) if plane else (0, 0)
     cell_h, cell_w = block >> shift_y, block >> shift_x
+    down_to, across_to = (2 if block == 4 else 3) - shift_y, (2 if block == 4 else 3) - shift_x
     per_side = 16 // block
     inside_h = min(16 >> shift_y, -(-(height - 16 * row) >> shift_y))
     inside_w = min(16 >> shift_x, -(-(width - 16 * column) >> shift_x))
@@ -207,7 +208,7 @@ def _measure_part(m, samples, plane, row, column, geometry, sums, moments):  # t
         coded &= coded - 1
         bx, by = block_place(b, 4 >> shift_x)
         if by * 4 + 4 <= inside_h and bx * 4 + 4 <= inside_w and cell_h >= 4 and cell_w >= 4:
-            cell = by * 4 // cell_h * per_side + bx * 4 // cell_w
+            cell = (by * 4 >> down_to) * per_side + (bx * 4 >> across_to)
             block_sum, block_square, block_peak = run_sums(samples, base, 1)
             sums[2 * cell] += block_sum
             sums[2 * cell + 1] += block_square
@@ -218,7 +219,7 @@ def _measure_part(m, samples, plane, row, column, geometry, sums, moments):  # t
             dy, dx = by * 4 + (i >> 2), bx * 4 + (i & 3)
             if dy < inside_h and dx < inside_w:
                 r = np.int64(samples[base + i])
-                cell = dy // cell_h * per_side + dx // cell_w
+                cell = (dy >> down_to) * per_side + (dx >> across_to)
                 sums[2 * cell] += r
                 sums[2 * cell + 1] += r * r
                 peak = max(peak, r * r)

@@ -45,7 +45,7 @@ def read_residual(s, t):  # type: ignore[no-untyped-def]
         for plane in range(1, 3):
             m.first[plane] = s.cursor
             m.coded[plane] = _luma(s, t, plane, chroma_qp(s, t, plane))
-    elif s.chroma:
+    elif s.chroma and s.cbp & 0x30:
         _chroma(s, t)
     if s.cbp:
         store_total_coeff(s)
@@ -185,7 +185,9 @@ def _luma_16x16(s, t, plane, category, scale, qp):  # type: ignore[no-untyped-de
         x = (block & 1) + ((block >> 1) & 2)
         y = ((block >> 1) & 1) + ((block >> 2) & 2)
         n = _block(s, t, category + 1, 6 + 5 * y + x, plane, 15) if s.cbp & 15 else 0
-        if _with_dc(s, t, n, s.dc[x + 4 * y], scale, qp, predicted):
+        dc = s.dc[x + 4 * y]
+        if n or dc or predicted:
+            _with_dc(s, t, n, dc, scale, qp)
             coded |= 1 << block
     if predicted:
         accumulate(s, at, 16, 16, 4, s.intra16_mode)
@@ -193,14 +195,8 @@ def _luma_16x16(s, t, plane, category, scale, qp):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _with_dc(s, t, n, dc, scale, qp, keep):  # type: ignore[no-untyped-def]
-    """A 4x4 block of `n` AC levels and a DC that is scaled already.
-
-    Returns:
-        Whether it is stored: if it has any coefficient, or if `keep` says so.
-    """
-    if n == 0 and dc == 0 and not keep:
-        return False
+def _with_dc(s, t, n, dc, scale, qp):  # type: ignore[no-untyped-def]
+    """A 4x4 block of `n` AC levels and a DC that is scaled already."""
     if s.bypass:
         s.place[n] = 0
         s.level[n] = dc
@@ -211,7 +207,6 @@ def _with_dc(s, t, n, dc, scale, qp, keep):  # type: ignore[no-untyped-def]
         scatter_4x4(s, t, n, scale, qp)
         s.coefficient[0] = dc
         inverse_4x4(s)
-    return True
 
 
 @compiled
@@ -223,8 +218,6 @@ def _chroma(s, t):  # type: ignore[no-untyped-def]
     for i in range(16):
         s.dc[i] = 0
     for plane in range(1, 3):
-        if not s.cbp & 0x30:
-            break
         n = 0
         if not s.cabac:
             n = cavlc.residual_block(s, t, 3 + s.chroma, blocks)
@@ -247,7 +240,9 @@ def _chroma(s, t):  # type: ignore[no-untyped-def]
             n = 0
             if s.cbp & 0x20:
                 n = _block(s, t, 4, 6 + 5 * (block >> 1) + (block & 1), plane, 15)
-            if _with_dc(s, t, n, s.dc[8 * (plane - 1) + block], scale, qp, predicted):
+            dc = s.dc[8 * (plane - 1) + block]
+            if n or dc or predicted:
+                _with_dc(s, t, n, dc, scale, qp)
                 coded |= 1 << block
         if predicted:
             accumulate(s, at, 8, 2 * blocks, 2, 2 - s.chroma_mode)

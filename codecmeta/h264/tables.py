@@ -16,6 +16,9 @@ COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 COEFF_TOKEN_BITS, TOTAL_ZEROS_BITS, RUN_BEFORE_BITS = 8, 6, 3
 """Bits looked up at once; longer codewords take a second look at 8 more."""
 
+# First of significant_coeff_flag of the 4x4 blocks, and how many follow before as many of last_significant_coeff_flag.
+_FLAGS_4X4 = ((105, 61), (277, 61), (484, 88), (776, 88))
+
 COLOUR_CONTEXTS = 460
 """Context variables from here on are those of Cb and Cr in 4:4:4 (Table 9-34)."""
 
@@ -67,10 +70,10 @@ TABLES = np.dtype(
 
 `engine` has a word for each state, pStateIdx * 2 + valMPS: from bit 55 on downwards by 16 bits, the four entries of
 rangeTabLPS; in bits 0, 16 and 32, the state after an MPS, the state after an LPS, and this one. `context_init` is
-ordered I, then cabac_init_idc 0..2. `map_context` has the contexts of significant_coeff_flag and
-last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of `vlc` is
-value * 32 + length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed by
-(ChromaArrayType in 0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
+ordered I, then cabac_init_idc 0..2, and by the place of the context. `map_context` has the places of the contexts of
+significant_coeff_flag and last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of
+`vlc` is value * 32 + length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed
+by (ChromaArrayType in 0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
 """
 
 
@@ -94,10 +97,11 @@ def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
     result = np.zeros(1, TABLES)
     record = result[0]
     _fill_engine(record["engine"], source)
-    record["context_init"] = [source["cabac_context_init"][key] for key in ("I", "0", "1", "2")]
+    places = _context_places()
+    record["context_init"][:, places] = [source["cabac_context_init"][key] for key in ("I", "0", "1", "2")]
     record["coded_block_flag"] = (*_CODED_BLOCK_FLAG, _CODED_BLOCK_FLAG[3])
     record["level_base"] = (*_ABSOLUTE_LEVEL, _ABSOLUTE_LEVEL[3])
-    _fill_map_contexts(record["map_context"], source)
+    _fill_map_contexts(record["map_context"], places, source)
     _fill_codes(record["vlc"], record["vlc_base"], source)
     record["scan4"] = zigzag(4), source["field_scan"]["4x4"]
     record["scan8"] = zigzag(8), source["field_scan"]["8x8"]
@@ -127,7 +131,16 @@ def _fill_engine(engine: NDArray[np.uint64], source: dict[str, Any]) -> None:
             engine[state] = word | sum(one << (16 * i) for i, one in enumerate(after))
 
 
-def _fill_map_contexts(contexts: NDArray[np.uint16], source: dict[str, Any]) -> None:
+def _context_places() -> NDArray[np.int64]:
+    """Where each context is kept: at its ctxIdx, but with the two flags of each coefficient of 4x4 blocks together."""
+    places = np.arange(1024)
+    for first, count in _FLAGS_4X4:
+        places[first : first + count] = first + 2 * np.arange(count)
+        places[first + count : first + 2 * count] = first + 1 + 2 * np.arange(count)
+    return places
+
+
+def _fill_map_contexts(contexts: NDArray[np.uint16], places: NDArray[np.int64], source: dict[str, Any]) -> None:
     """Contexts of the significance map: their first, and ctxIdxInc by the coefficient's index (9.3.3.1.3)."""
     plain = np.minimum(np.arange(64), 15)
     for field, structure in enumerate(("frame", "field")):
@@ -142,8 +155,8 @@ def _fill_map_contexts(contexts: NDArray[np.uint16], source: dict[str, Any]) -> 
             elif block in (1, 4, 7, 11):
                 # AC blocks: the first coefficient has scan index 1
                 significant = last = np.maximum(plain - 1, 0)
-            contexts[field, category, 0 : 2 * significant.size : 2] = _SIGNIFICANT[field][block] + significant
-            contexts[field, category, 1 : 2 * last.size : 2] = _LAST[field][block] + last
+            contexts[field, category, 0 : 2 * significant.size : 2] = places[_SIGNIFICANT[field][block] + significant]
+            contexts[field, category, 1 : 2 * last.size : 2] = places[_LAST[field][block] + last]
 
 
 def _fill_codes(vlc: NDArray[np.int16], base: NDArray[np.uint64], source: dict[str, Any]) -> None:
