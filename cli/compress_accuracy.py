@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cli.compress_models import NEED_HF, refuse
-
-if TYPE_CHECKING:
-    from bench.accuracy.results import Row
 
 Split = Literal["val", "test", "stress", "gops"]
 
@@ -63,22 +61,14 @@ def accuracy(
 
     Exit code: 0 all measured, 1 a method failed, 2 wrong usage.
     """
-    try:
-        from bench.accuracy import measure, results
-        from bench.accuracy.clips import default_cache
-        from bench.accuracy.methods import choose
-        from compress.errors import CompressError
-    except ModuleNotFoundError as error:
-        if error.name is not None and error.name.split(".")[0] == "bench":
-            refuse(NEED_CLONE)
-        if error.name == "transformers":
-            refuse(NEED_HF)
-        raise
+    from compress.errors import CompressError
+
+    measure, results = _import("measure"), _import("results")
     try:
         job = measure.Job(
-            cache=cache or default_cache(),
+            cache=cache or _import("clips").default_cache(),
             split=split,
-            methods=choose(methods),
+            methods=_import("methods").choose(methods),
             retentions=_fractions(retention),
             weights=weights,
             device=device,
@@ -100,26 +90,34 @@ def accuracy(
     _print(rows)
 
 
-def _write(rows: Sequence[Row], *, out: Path | None, plot: Path | None, markdown: Path | None) -> None:
-    from bench.accuracy.plot import draw
-    from bench.accuracy.table import write_markdown
+def _import(name: str) -> Any:
+    """A module of the benchmark, which lies beside the packages and is not installed with them."""
+    try:
+        return importlib.import_module(f"bench.accuracy.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] == "bench":
+            refuse(NEED_CLONE)
+        if error.name == "transformers":
+            refuse(NEED_HF)
+        raise
 
+
+def _write(rows: Sequence[Any], *, out: Path | None, plot: Path | None, markdown: Path | None) -> None:
     for path in (out, plot, markdown):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     if out is not None:
         out.write_text("".join(f"{row.to_json()}\n" for row in rows), encoding="ascii")
     if markdown is not None:
-        markdown.write_text(write_markdown(rows), encoding="utf-8")
+        markdown.write_text(_import("table").write_markdown(rows), encoding="utf-8")
     if plot is not None:
-        draw(rows, plot)
+        _import("plot").draw(rows, plot)
 
 
-def _print(rows: Sequence[Row]) -> None:
+def _print(rows: Sequence[Any]) -> None:
     from rich.console import Console
 
-    from bench.accuracy.table import NOTE, families, overview
-
+    table = _import("table")
     console = Console()
     console = console if console.is_terminal else Console(width=WIDE)
     about = rows[0].about
@@ -129,11 +127,11 @@ def _print(rows: Sequence[Row]) -> None:
         f"the model with all its tokens answers {100 * full:.1f} % rightly",
         highlight=False,
     )
-    console.print(overview(rows))
+    console.print(table.overview(rows))
     retentions = {row.retention for row in rows if row.retention < 1}
     if retentions:
-        console.print(families(rows, SHOWN if SHOWN in retentions else min(retentions)))
-    console.print(NOTE, style="dim", highlight=False)
+        console.print(table.families(rows, SHOWN if SHOWN in retentions else min(retentions)))
+    console.print(table.NOTE, style="dim", highlight=False)
 
 
 def _fractions(text: str) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from bench.accuracy.questions import CHANCE, FAMILIES, Question
 from bench.accuracy.tower import TowerMemory, TowerOutput
 from compress.demo import WEIGHTS, load
 
-CLIPS = 20
+CLIPS = 16
 """Of the trained model's controls; the published ones are measured on more."""
 
 
