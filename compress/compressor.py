@@ -34,9 +34,13 @@ class Pipeline(Attachable):
             if not any(hasattr(stage, hook) for hook in HOOKS):
                 raise ConfigError(f"{stage!r} is no stage; it must have one of {', '.join(HOOKS)}")
         for hook in HOOKS:
-            holders = [type(stage).__name__ for stage in stages if hasattr(stage, hook)]
+            holders = [stage for stage in stages if hasattr(stage, hook)]
             if len(holders) > 1:
-                raise ConfigError(f"{' and '.join(holders)} both have {hook}; a pipeline takes each hook once")
+                names = " and ".join(type(stage).__name__ for stage in holders)
+                raise ConfigError(f"{names} both have {hook}; a pipeline takes each hook once")
+            if holders:
+                # From Python 3.12 on, isinstance() with a protocol asks for attributes without __getattr__.
+                object.__setattr__(self, hook, getattr(holders[0], hook))
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name != "stages":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import copy
 import dataclasses
 import pickle
@@ -77,6 +78,9 @@ def test_pipeline_has_the_hooks_of_its_stages() -> None:
     assert isinstance(pipeline, InsideLLM)
     assert not isinstance(pipeline, PlansFrames)
     assert not isinstance(Pipeline(InfoMerge()), InsideLLM)
+    # How isinstance() asks from Python 3.12 on.
+    assert inspect.getattr_static(pipeline, "before_llm") == pipeline.stages[1].before_llm
+    assert inspect.getattr_static(Pipeline(InfoMerge()), "inside_llm", None) is None
     assert pipeline.retention == 0.2
     assert pipeline.merge_layer == 16
     tokens = torch.randn(5, 9, 6)
