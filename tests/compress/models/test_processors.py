@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 pytest.importorskip("torchvision")
+
+import transformers
 
 from compress.compressor import Pipeline
 from compress.metom import BTM, MATM, RPM
