@@ -13,9 +13,9 @@ from torch import Tensor
 from compress.attach import Attachable
 from compress.budget import allocate, check_retention, count_tokens
 from compress.errors import ConfigError, ShapeError, SignalError
-from compress.ops.matching import match_across_frames
+from compress.ops.matching import Pairs, match_across_frames
 from compress.ops.similarity import check_finite, unit
-from compress.ops.transfer import on_device
+from compress.ops.transfer import on_device, on_device_together
 from compress.plan import MergePlan
 from compress.stage import (
     Compression,
@@ -34,6 +34,63 @@ FOLD_TILE = 2**23
 """Elements of padded core tokens held at a time while folding: 32 MB in float32."""
 
 Fold = Literal["mean", "size", "core"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Coreset:
+    """Core tokens and the rows that they merge into.
+
+    Attributes:
+        token: int64 (M,), flat index of each core token.
+        row: int64 (M,), the row that it counts in.
+        weight: float32 (M,), what it counts for there.
+        keep: int64 (M',), ascending, the token that each row stands in the place of.
+    """
+
+    token: NDArray[np.int64]
+    row: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    keep: NDArray[np.int64]
+
+    @staticmethod
+    def of(token: NDArray[np.int64]) -> Coreset:
+        """Every token in a row of its own."""
+        return Coreset(token=token, row=np.arange(len(token)), weight=np.ones(len(token), np.float32), keep=token)
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """int64 (M',), core tokens of each row."""
+        return np.bincount(self.row, minlength=len(self.keep))
+
+    def merged(self, pairs: Pairs) -> Coreset:
+        """With pairs of rows merged into the first of each, as the mean of the two."""
+        stays = np.ones(len(self.keep), dtype=bool)
+        stays[pairs.second] = False
+        place = np.cumsum(stays) - 1
+        place[pairs.second] = place[pairs.first]
+        share = np.ones(len(self.keep), np.float32)
+        share[pairs.first] = share[pairs.second] = 0.5
+        return Coreset(
+            token=self.token,
+            row=place[self.row],
+            weight=self.weight * share[self.row],
+            keep=self.keep[stays],
+        )
+
+    def with_selected(self, extra: NDArray[np.int64]) -> Coreset:
+        """With further tokens in rows of their own."""
+        keep = np.union1d(self.keep, extra)
+        return Coreset(
+            token=np.concatenate((self.token, extra)),
+            row=np.concatenate((np.searchsorted(keep, self.keep)[self.row], np.searchsorted(keep, extra))),
+            weight=np.concatenate((self.weight, np.ones(len(extra), np.float32))),
+            keep=keep,
+        )
+
+    def plan(self, count_in: int, device: torch.device) -> MergePlan:
+        """The plan from all tokens to the rows."""
+        row, token, keep = on_device_together(self.row, self.token, self.keep, device=device)
+        return MergePlan.from_entries(row, token, on_device(self.weight, device), keep=keep, count_in=count_in)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,24 +213,20 @@ class BTM(Attachable):
         rank = np.empty((frames, per_frame), np.int64)
         np.put_along_axis(rank, np.argsort(-density, axis=1, kind="stable"), np.arange(per_frame)[None], axis=1)
         is_core = rank < budgets[:, None]
-        core = np.flatnonzero(is_core)
-        flat = tokens.reshape(frames * per_frame, -1)
-        coreset = MergePlan.selection(torch.from_numpy(core), count_in=len(flat))
-        paired = self._pair(flat, coreset, per_frame)
-        pairs = coreset.count_out - paired.count_out
+        coreset = self._pair(tokens, np.flatnonzero(is_core))
+        pairs = len(coreset.token) - len(coreset.keep)
         if self.refill and pairs:
-            lost = np.setdiff1d(core, paired.keep.numpy()) // per_frame
+            lost = np.setdiff1d(coreset.token, coreset.keep) // per_frame
             granted = allocate(np.bincount(lost, minlength=frames), pairs, upper=per_frame - budgets)
             is_core = rank < (budgets + granted)[:, None]
-            paired = _with_selected(paired, np.setdiff1d(np.flatnonzero(is_core), core))
-        plan = self._fold(tokens, paired, is_core)
-        merged = paired.sizes > 1
+            coreset = coreset.with_selected(np.setdiff1d(np.flatnonzero(is_core), coreset.token))
+        plan = self._fold(tokens, coreset, is_core)
         return Compression(
             method="btm",
             plan=plan,
             frames=frames,
             nominal=int(budgets.sum()),
-            kind=merged.to(torch.uint8).to(tokens.device),
+            kind=on_device((coreset.sizes > 1).astype(np.uint8), tokens.device),
             kinds=("core", "pair"),
             frame_budgets=budgets,
             positions=self.positions,
@@ -187,47 +240,48 @@ class BTM(Attachable):
             },
         )
 
-    def _pair(self, flat: Tensor, coreset: MergePlan, per_frame: int) -> MergePlan:
-        """Merge core tokens of different frames in pairs; a plan on the CPU from all tokens to what is left."""
-        paired = coreset
+    def _pair(self, tokens: Tensor, core: NDArray[np.int64]) -> Coreset:
+        """Merge core tokens of different frames in pairs."""
+        coreset = Coreset.of(core)
         if self.tau_tem == 1:
-            return paired
-        core = flat.index_select(0, coreset.keep.to(flat.device)).float()
-        for _ in range(self.rounds):
-            frame = paired.keep.numpy() // per_frame
-            pairs = match_across_frames(unit(core), frame, threshold=self.tau_tem, window=self.window)
+            return coreset
+        flat = tokens.flatten(0, 1)
+        for turn in range(self.rounds):
+            if turn:
+                features = coreset.plan(len(flat), tokens.device).apply(flat, dtype=torch.float32)
+            else:
+                features = flat.index_select(0, on_device(core, tokens.device))
+            frame = coreset.keep // tokens.shape[1]
+            pairs = match_across_frames(unit(features), frame, threshold=self.tau_tem, window=self.window)
             if not len(pairs.first):
                 break
-            groups = np.zeros(paired.count_out, np.int64)
-            groups[pairs.second] = -1
-            groups = np.where(groups == 0, np.cumsum(groups == 0) - 1, 0)
-            groups[pairs.second] = groups[pairs.first]
-            keep = np.delete(np.arange(paired.count_out), pairs.second)
-            step = MergePlan.from_groups(torch.from_numpy(groups), keep=torch.from_numpy(keep))
-            paired, core = step @ paired, step.to(core.device).apply(core)
-        return paired
+            coreset = coreset.merged(pairs)
+        return coreset
 
-    def _fold(self, tokens: Tensor, paired: MergePlan, is_core: NDArray[np.bool_]) -> MergePlan:
+    def _fold(self, tokens: Tensor, coreset: Coreset, is_core: NDArray[np.bool_]) -> MergePlan:
         """Let every other token join the most similar core token of its own frame."""
         frames, per_frame, _ = tokens.shape
         device = tokens.device
         counts = is_core.sum(axis=1)
         slots = np.zeros((frames, int(counts.max())), np.int64)
         empty = np.arange(slots.shape[1])[None] >= counts[:, None]
-        slots[~empty] = paired.assign.numpy()[is_core.ravel()]
-        slot_row, slot_empty = on_device(slots, device), on_device(empty, device)
-        paired = paired.to(device)
-        direction = unit(paired.apply(tokens.reshape(frames * per_frame, -1), dtype=torch.float32))
+        slots[~empty] = coreset.row[np.argsort(coreset.token)]
+        folded_here = np.flatnonzero((~is_core) & (counts > 0)[:, None])
+        slot_row, folded = on_device_together(slots, folded_here, device=device)
+        slot_empty = None if not empty.any() else on_device(empty, device)
+        paired = coreset.plan(frames * per_frame, device)
+        direction = unit(paired.apply(tokens.flatten(0, 1), dtype=torch.float32))
 
         nearest = torch.empty((frames, per_frame), dtype=torch.int64, device=device)
         step = max(1, FOLD_TILE // max(1, slots.shape[1] * tokens.shape[2]))
         for start in range(0, frames, step):
             part = slice(start, start + step)
             cosine = tokens[part].float() @ direction[slot_row[part]].mT
-            choice = cosine.masked_fill_(slot_empty[part, None], -torch.inf).argmax(dim=2)
+            if slot_empty is not None:
+                cosine.masked_fill_(slot_empty[part, None], -torch.inf)
+            choice = cosine.argmax(dim=2)
             nearest[part] = slot_row[part].gather(1, choice)
 
-        folded = on_device(np.flatnonzero((~is_core) & (counts > 0)[:, None]), device)
         row = nearest.reshape(-1)[folded]
         taken = torch.zeros(paired.count_out, device=device).index_add_(
             0, row, torch.ones_like(row, dtype=torch.float32)
@@ -245,16 +299,3 @@ class BTM(Attachable):
             keep=paired.keep,
             count_in=paired.count_in,
         )
-
-
-def _with_selected(plan: MergePlan, extra: NDArray[np.int64]) -> MergePlan:
-    """The plan with further tokens kept one by one."""
-    keep = np.union1d(plan.keep.numpy(), extra)
-    moved = torch.from_numpy(np.searchsorted(keep, plan.keep.numpy()))
-    return MergePlan.from_entries(
-        torch.cat((moved[plan.row], torch.from_numpy(np.searchsorted(keep, extra)))),
-        torch.cat((plan.col, torch.from_numpy(extra))),
-        torch.cat((plan.weight, torch.ones(len(extra)))),
-        keep=torch.from_numpy(keep),
-        count_in=plan.count_in,
-    )
