@@ -105,9 +105,10 @@ def run(count: int, seed: int, save: Path | None) -> dict[str, object]:
     """Read `count` mutated packets and count what happened."""
     corpus = Corpus.load()
     rng = random.Random(seed)
-    extra, packet = corpus.entries[0]
-    ResidualReader(extra).measure(packet, block=8)
-    ResidualReader(extra).read(packet)
+    # the first packet of every clip: what is compiled on first use does not count as slow
+    for extra, packet in dict(reversed(corpus.entries)).items():
+        ResidualReader(extra).measure(packet, block=8)
+        ResidualReader(extra).read(packet)
     outcomes: Counter[str] = Counter()
     failures = []
     slowest = 0.0
