@@ -82,13 +82,13 @@ def extract(
 
     A bad file never stops the run. Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
     """
-    from cli.progress import Reporter, compiled
+    from cli.progress import Reporter
     from codecmeta.batch import extract_many, usable_cores
     from codecmeta.engines import Engine, LocalEngine, RayEngine, SerialEngine
     from codecmeta.errors import UsageError
     from codecmeta.inputs import find_inputs
     from codecmeta.options import Options, parse_maps
-    from codecmeta.warmup import compile_kernels
+    from codecmeta.warmup import compile_kernels, is_compiled
 
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -114,7 +114,7 @@ def extract(
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         inputs = find_inputs(sources, out=out, stdin=sys.stdin)
         with Reporter(json=json) as reporter:
-            if engine == "local" and not compiled():
+            if engine == "local" and not is_compiled():
                 reporter.say("compiling the decoders, once, for about a minute; later runs start at once")
                 compile_kernels()
             counts = extract_many(

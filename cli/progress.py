@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -81,13 +80,3 @@ class Reporter:
         """Say what became of all inputs."""
         text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
         self._console.print(f"{text}; metadata in {escape(printable(str(out)))}")
-
-
-def compiled() -> bool:
-    """Whether compiled kernels lie in numba's cache: its own folder if it has one, else beside the package."""
-    import codecmeta
-
-    if folder := os.environ.get("NUMBA_CACHE_DIR"):
-        return any(Path(folder).rglob("*.nbi"))
-    home = Path(codecmeta.__file__).parent
-    return any((home / "h264" / "__pycache__").glob("*.nbi")) and any((home / "__pycache__").glob("*.nbi"))

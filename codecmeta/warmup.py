@@ -1,19 +1,28 @@
-"""Compile the kernels once, before anything is timed: numba keeps what it compiles beside the package."""
+"""Compile the kernels once, before anything is timed: numba keeps what it compiles beside the package.
+
+What they were compiled from is written down, so that it can be told without numba whether there is anything to do.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
+import os
 import tempfile
-from fractions import Fraction
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import cast
-
-import av
-import numpy as np
-from av.video.stream import VideoStream
-
-from codecmeta.extraction import extract
 
 _CODECS = (("libx264", "clip.mp4"), ("mpeg4", "clip.avi"))
+_HOME = Path(__file__).parent
+_NAME = "codecmeta-compiled.txt"
+
+
+def is_compiled() -> bool:
+    """Whether `compile_kernels` has run with these sources and this numba."""
+    with suppress(OSError):
+        return any(place.read_bytes() == _state(_HOME) for place in _places() if place.is_file())
+    return False
 
 
 def compile_kernels() -> None:
@@ -21,15 +30,46 @@ def compile_kernels() -> None:
 
     Codecs that this build of libav cannot encode are passed over; their kernels compile on first use.
     """
+    import av
+
+    from codecmeta.extraction import extract
+
     with tempfile.TemporaryDirectory() as folder:
         for codec, name in _CODECS:
             if codec in av.codecs_available:
                 path = Path(folder) / name
                 _encode(path, codec)
                 extract(path, frames="all", motion=True, qp=True, pixels=64)
+    for place in _places():
+        with suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(_state(_HOME))
+            return
+
+
+def _places() -> Iterator[Path]:
+    """Where it is written down: where numba keeps what it compiles, or for the user where that cannot be written."""
+    yield Path(os.environ.get("NUMBA_CACHE_DIR") or _HOME / "__pycache__") / _NAME
+    # a user of a container may have no home
+    with suppress(RuntimeError):
+        yield Path.home() / ".cache" / "codecmeta" / _NAME
+
+
+def _state(home: Path) -> bytes:
+    """A word that differs whenever a source of the package or the version of numba does."""
+    status = [(str(path.relative_to(home)), path.stat()) for path in sorted(home.rglob("*.py"))]
+    sources = [(name, one.st_mtime_ns, one.st_size) for name, one in status]
+    return hashlib.sha256(repr((importlib.metadata.version("numba"), sources)).encode()).hexdigest().encode()
 
 
 def _encode(path: Path, codec: str) -> None:
+    from fractions import Fraction
+    from typing import cast
+
+    import av
+    import numpy as np
+    from av.video.stream import VideoStream
+
     noise = np.random.default_rng(0).integers(0, 256, (96, 160, 3)).astype(np.uint8)
     with av.open(str(path), "w") as output:
         stream = cast(VideoStream, output.add_stream(codec, rate=25))
