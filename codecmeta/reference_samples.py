@@ -60,7 +60,8 @@ class ReferenceSamples:
     def _copy(self, planes: Planes) -> None:
         for plane, room in zip(planes, self._planes, strict=True):
             if plane.size:
-                _copy_with_margin(plane, room)
+                room[MARGIN : MARGIN + plane.shape[0], MARGIN : MARGIN + plane.shape[1]] = plane
+                _fill_margin(room)
         for flags in self._ready:
             flags.fill(0)
 
@@ -89,13 +90,14 @@ def _with_margin(plane: Samples) -> Samples:
 
 
 @kernel()
-def _copy_with_margin(plane, out):  # type: ignore[no-untyped-def]
-    height, width = plane.shape
-    for row in range(height):
-        line = out[row + MARGIN]
-        line[:MARGIN] = plane[row, 0]
-        line[MARGIN : MARGIN + width] = plane[row]
-        line[MARGIN + width :] = plane[row, width - 1]
+def _fill_margin(samples):  # type: ignore[no-untyped-def]
+    """Continue the border samples of the plane inside."""
+    height, width = samples.shape
+    for row in range(MARGIN, height - MARGIN):
+        left, right = samples[row, MARGIN], samples[row, width - MARGIN - 1]
+        for col in range(MARGIN):
+            samples[row, col] = left
+            samples[row, width - MARGIN + col] = right
     for row in range(MARGIN):
-        out[row] = out[MARGIN]
-        out[MARGIN + height + row] = out[MARGIN + height - 1]
+        samples[row] = samples[MARGIN]
+        samples[height - MARGIN + row] = samples[height - MARGIN - 1]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from codecmeta.energy import measure_energy
 from codecmeta.errors import UsageError
+from codecmeta.intra_strips import subtract_best_of_four
 from codecmeta.kernels import kernel
 from codecmeta.motion import Planes
 
@@ -100,21 +101,26 @@ def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
 def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: ignore[no-untyped-def]
     """Fill ``out`` with the residual of every 4x4 block of a plane, but for blocks that are covered.
 
-    ``covered`` marks 8x8 luma blocks that have an inter prediction; an empty array covers nothing. ``shift_y``,
-    ``shift_x`` are the plane's subsampling. ``grey`` predicts the block that has no neighbours; below 0 its mean does.
+    Rows of ``plane`` are contiguous but may be apart, those of ``out`` are not. ``covered`` marks 8x8 luma blocks that
+    have an inter prediction; an empty array covers nothing. ``shift_y``, ``shift_x`` are the plane's subsampling.
+    ``grey`` predicts the block that has no neighbours; below 0 its mean does.
     """
     height, width = plane.shape
     above = np.empty(4, np.int32)
     left = np.empty(4, np.int32)
     block = np.empty((4, 4), np.int32)
     some = covered.size > 0
+    stride = plane.strides[0] // plane.itemsize
     for y in range(0, height, 4):
         rows = min(4, height - y)
         for x in range(0, width, 4):
             if some and covered[(y << shift_y) >> 3, (x << shift_x) >> 3]:
                 continue
             cols = min(4, width - x)
-            _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out)
+            if y and x and rows == 4 and cols == 4:
+                subtract_best_of_four(plane, y * stride + x, stride, out, y * width + x, width, top)
+            else:
+                _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out)
 
 
 @kernel()
