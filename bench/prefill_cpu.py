@@ -6,7 +6,8 @@ Ratios within one run, in CPU time of this process. Every round holds a plain ru
 run of its own round; medians of these ratios are shown, so that a slow minute of the machine meets both sides.
   prefill      decoder alone, at the retained fractions of InfoMerge
   null         all tokens kept: what the hooks cost; in pairs with plain runs of their own, in turns first and second
-  compression  saliency, signals, planning and merging, as a share of the prefill time saved
+  compression  saliency, signals, planning and merging, as a share of the prefill time saved; saliency by SigLIP's
+               pooling head, as in the paper, and once by the attention that tokens receive, where there is no head
   tower        SigLIP with half of the patches merged, projector included
 """
 
@@ -18,6 +19,7 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -32,7 +34,7 @@ from compress.models.bench import describe, synthetic_meta
 from compress.models.measure import Null
 from compress.models.prompt import prepare
 from compress.models.random_weights import ByteTokenizer, build_random
-from compress.ops.saliency import attention_received
+from compress.ops.saliency import PoolingHead, attention_received
 
 FRAMES = 20
 GOALS = {0.5: 2.3, 0.3: 4.0, 0.15: 7.5, 0.1: 11.0, 0.05: 17.0}
@@ -76,11 +78,54 @@ def watch(model: Any, timer: ProcessTimer, stack: ExitStack) -> None:
     stack.enter_context(patch.object(siglip, "attention_received", timed))
 
 
-def measure(model: Any, inputs: dict[str, Any], meta: Any, compressor: Any, run: Callable[[], Any]) -> dict[str, float]:
+def random_head(model: Any) -> PoolingHead:
+    """A pooling head of the tower's size; its weights do not matter for time."""
+    vision = model.config.vision_config
+    width, hidden = vision.hidden_size, vision.intermediate_size
+    shapes = {
+        "post_layernorm.weight": (width,),
+        "post_layernorm.bias": (width,),
+        "head.probe": (1, 1, width),
+        "head.attention.in_proj_weight": (3 * width, width),
+        "head.attention.in_proj_bias": (3 * width,),
+        "head.attention.out_proj.weight": (width, width),
+        "head.attention.out_proj.bias": (width,),
+        "head.layernorm.weight": (width,),
+        "head.layernorm.bias": (width,),
+        "head.mlp.fc1.weight": (hidden, width),
+        "head.mlp.fc1.bias": (hidden,),
+        "head.mlp.fc2.weight": (width, hidden),
+        "head.mlp.fc2.bias": (width,),
+    }
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: 0.05 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return PoolingHead.fold(weights, heads=vision.num_attention_heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefillCase:
+    """What to measure: a method, or None for the plain model, at a retention, with a pooling head or without."""
+
+    compressor: Any = None
+    retention: float = 1.0
+    head: PoolingHead | None = None
+
+
+def measure(
+    model: Any, inputs: dict[str, Any], meta: Any, case: PrefillCase, run: Callable[[], Any]
+) -> dict[str, float]:
     timer = ProcessTimer()
+
+    def head(features: Tensor) -> tuple[Tensor, Tensor]:
+        assert case.head is not None
+        with timer.stage("saliency"):
+            return case.head(features)
+
     with ExitStack() as stack:
-        session = None if compressor is None else stack.enter_context(compressor.attach(model, meta))
-        if session is not None:
+        session = None
+        if case.compressor is not None:
+            pooling_head: Any = None if case.head is None else head
+            session = stack.enter_context(case.compressor.attach(model, meta, pooling_head=pooling_head))
             session.timer = timer.stage
         watch(model, timer, stack)
         start = time.process_time()
@@ -104,12 +149,17 @@ def main() -> None:
     model = build_random(options.config)
     meta = synthetic_meta(frames=options.frames)
     inputs = prepare(model, meta, "What happens in the video?", tokenizer=ByteTokenizer())
-    cases: dict[str, Any] = {"plain": None}
+    head = random_head(model)
+    cases = {"plain": PrefillCase()}
     for retention in GOALS:
-        cases[f"infomerge {retention:g}"] = InfoMerge(retention=retention)
+        cases[f"infomerge {retention:g}"] = PrefillCase(
+            compressor=InfoMerge(retention=retention), retention=retention, head=head
+        )
+    cases["  by attention"] = PrefillCase(compressor=InfoMerge(retention=0.1), retention=0.1)
     for retention in (0.3, 0.1):
-        cases[f"btm {retention:g}"] = BTM(retention=retention)
-    cases["rpm 0.5"] = RPM(target_keep=0.5)
+        cases[f"btm {retention:g}"] = PrefillCase(compressor=BTM(retention=retention), retention=retention)
+    cases["rpm 0.5"] = PrefillCase(compressor=RPM(target_keep=0.5))
+    null_case = PrefillCase(compressor=Null())
 
     @torch.inference_mode()
     def run() -> None:
@@ -118,10 +168,12 @@ def main() -> None:
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in (*cases, "null")}
     hooks: list[float] = []
     for turn in range(options.repeats + 1):
-        found = {name: measure(model, inputs, meta, compressor, run) for name, compressor in cases.items()}
+        found = {name: measure(model, inputs, meta, case, run) for name, case in cases.items()}
         # The second of two runs finds warm caches, so they take turns.
         order = ("plain", "null") if turn % 2 else ("null", "plain")
-        pair = {name: measure(model, inputs, meta, Null() if name == "null" else None, run) for name in order}
+        pair = {
+            name: measure(model, inputs, meta, null_case if name == "null" else cases["plain"], run) for name in order
+        }
         if turn:
             hooks.append((pair["null"]["prefill"] + pair["null"]["compress"]) / pair["plain"]["prefill"])
             for name, seconds in (found | {"null": pair["null"]}).items():
@@ -150,7 +202,7 @@ def main() -> None:
     titles = ("case", "tokens", "prefill s", "x", "goal", "compr. s", "saliency", "of saved")
     widths = (16, 6, 9, 6, 5, 8, 8, 8)
     print(*(title.rjust(width) for title, width in zip(titles, widths, strict=True)))
-    for name in cases:
+    for name, case in cases.items():
         if name in ("plain", "rpm 0.5"):
             continue
         row = {
@@ -158,7 +210,7 @@ def main() -> None:
             "tokens": median(name, "tokens"),
             "prefill_seconds": median(name, "prefill"),
             "speed_up": against_plain(name, lambda plain, one: plain["prefill"] / one["prefill"]),
-            "goal": GOALS[float(name.split()[1])],
+            "goal": GOALS[case.retention],
             "compress_seconds": median(name, "compress"),
             "saliency_seconds": median(name, "saliency"),
             "share_of_saved": against_plain(name, share_of_saved),

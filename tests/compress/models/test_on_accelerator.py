@@ -37,6 +37,8 @@ def move(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
         made = make(data, **options)
         return made if device is None else made.to(device)
 
+    # Older versions of transformers ask whether this device casts by itself; PyTorch does not know.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)
     # It fills what it makes without asking the dispatcher.
     monkeypatch.setattr(torch, "tensor", tensor)
 
