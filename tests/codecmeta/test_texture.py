@@ -123,3 +123,12 @@ def test_wrong_arguments_are_refused() -> None:
         texture_energy(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(UsageError, match="block"):
         texture_energy(np.zeros((1, 8, 8, 3), np.uint8), block=16)
+
+
+def test_rows_may_be_apart() -> None:
+    wide = np.random.default_rng(3).integers(0, 256, (24, 64)).astype(np.uint8)
+    part = wide[:, 3:43]
+    out = np.empty(part.shape, np.int16)
+    intra_residual(part, np.zeros((0, 0), np.bool_), 0, 0, 255, OWN_MEAN, out)
+    np.testing.assert_array_equal(out, best_of_four(part))
+    assert not np.array_equal(out, best_of_four(wide[:, 4:44]))
