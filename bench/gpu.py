@@ -68,11 +68,11 @@ def prefill_floor(model: Any, columns: int, inner: int, merge_layer: int, ceilin
     kv = text.num_key_value_heads / text.num_attention_heads
 
     def flops(n: int) -> float:
-        return 2 * n * d * d * (2 + 2 * kv) + 2 * 3 * n * d * ff + 2 * n * n * d
+        return float(2 * n * d * d * (2 + 2 * kv) + 2 * 3 * n * d * ff + 2 * n * n * d)
 
     work = merge_layer * flops(columns) + (layers - merge_layer) * flops(inner)
     weights = sum(weight.numel() * weight.element_size() for weight in model.model.language_model.layers.parameters())
-    return max(work / ceilings["flops"], weights / ceilings["bytes_per_second"])
+    return float(max(work / ceilings["flops"], weights / ceilings["bytes_per_second"]))
 
 
 def tower_floor(model: Any, frames: int, share: float, ceilings: dict[str, float]) -> float | None:
@@ -83,7 +83,7 @@ def tower_floor(model: Any, frames: int, share: float, ceilings: dict[str, float
     n = (vision.image_size // vision.patch_size) ** 2 * share
     d, ff = vision.hidden_size, vision.intermediate_size
     per_layer = 2 * n * (4 * d * d + 2 * d * ff) + 4 * n * n * d
-    return frames * vision.num_hidden_layers * per_layer / ceilings["flops"]
+    return float(frames * vision.num_hidden_layers * per_layer / ceilings["flops"])
 
 
 def build_cases(depth: int) -> list[Case]:
