@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,10 +67,26 @@ def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | N
     if has_vectors:
         _add_arrow_legend(figure)
     _title(figure, meta)
+    _save(figure, Path(path))
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the picture whole or not at all."""
+    if not path.suffix:
+        raise UsageError(f"{str(path)!r} has no ending; the picture's format is its ending: .png, .pdf or .svg")
+    picture = io.BytesIO()
     try:
-        figure.savefig(os.fspath(path), dpi=110, facecolor="white")
+        figure.savefig(picture, format=path.suffix[1:], dpi=110, facecolor="white")
     except ValueError as error:
-        raise UsageError(f"{os.fspath(path)!r}: {error}") from error
+        raise UsageError(f"{str(path)!r}: {error}") from error
+    temporary = path.with_name(f".codecmeta-{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.write_bytes(picture.getvalue())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _title(figure: Figure, meta: VideoMeta) -> None:

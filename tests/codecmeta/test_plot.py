@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,16 +46,38 @@ def test_plot_refuses(data: Path, tmp_path: Path) -> None:
         plot_meta(meta, tmp_path / "x.png", map="carried")
     with pytest.raises(UsageError, match="not supported"):
         plot_meta(meta, tmp_path / "x.xyz")
+    with pytest.raises(UsageError, match=r"\.png, \.pdf or \.svg"):
+        plot_meta(meta, tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["hevc.png"]
+
+
+def test_a_picture_is_written_whole_or_not_at_all(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = extract(data / "still_h264.mp4", frames="0", residual="none", pixels=64)
+    (tmp_path / "x.svg").write_text("the one before")
+
+    def full(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        plot_meta(meta, tmp_path / "x.svg")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.svg"]
+    assert (tmp_path / "x.svg").read_text() == "the one before"
+    monkeypatch.undo()
+    plot_meta(meta, tmp_path / "x.svg")
+    assert "<svg" in (tmp_path / "x.svg").read_text()
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[VideoMeta], Figure]:
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[VideoMeta], Figure]:
     """Draws a record and gives the figure instead of a file."""
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
 
     def draw(meta: VideoMeta) -> Figure:
-        plot_meta(meta, "not written.png")
+        plot_meta(meta, tmp_path / "empty.png")
         return figures[-1]
 
     return draw
