@@ -21,8 +21,10 @@ PLACED: Final = {"positions": "original"}
 """The model was trained on videos of one length, so that where a token stands tells it when it was; tokens that are
 renumbered without gaps are all taken for late ones. The rows -dense show by how much."""
 
-METOM: Final = {"layers": "2,3", **PLACED}
+LAYERS: Final = {"layers": "2,3"}
 """Of the demo model's six decoder layers, the relative depth of MeToM's 13 to 15 of 28."""
+
+METOM: Final = {**LAYERS, **PLACED}
 
 INFOMERGE: Final[dict[str, str]] = {}
 
@@ -110,7 +112,7 @@ _MEASURED: Final = (
         base="matm",
         group="method",
         summary="its third stage alone; retention of tokens behind the merge",
-        settings=METOM,
+        settings=LAYERS,
         kept="tokens_inner",
     ),
     Measured(name="infomerge", base="infomerge", group="method", summary="InfoMerge", settings=INFOMERGE),
