@@ -93,7 +93,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
         signals = _signals(video, packets, options, harvest)
         info = {
             "source": identity,
-            "stream": _stream(video, packets, (numerator, denominator), harvest.rotation),
+            "stream": _stream(video, packets, timeline, (numerator, denominator), harvest.rotation),
             "verdict": _verdict(state, evidence, packets, timeline, harvest),
             "signals": signals,
             "extraction": _extraction(options, block, timeline, len(harvest.targets)),
@@ -170,7 +170,17 @@ def _order(video: Video, packets: PacketTable) -> Timeline:
     return from_decoder(presentation_order(video, packets), packets=packets.size.size, ticks=ticks)
 
 
-def _stream(video: Video, packets: PacketTable, time_base: tuple[int, int], rotation: int) -> dict[str, Any]:
+def _frame_rate(video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int]) -> float | None:
+    """Frames per second as the container tells it; measured where packets are fields, which containers count."""
+    span = int(timeline.pts[-1] - timeline.pts[0])
+    if timeline.synthetic or not packets.second.any() or not span:
+        return video.fps
+    return (timeline.pts.size - 1) * time_base[1] / (span * time_base[0])
+
+
+def _stream(
+    video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int], rotation: int
+) -> dict[str, Any]:
     stream, context = video.stream, video.stream.codec_context
     pixels = context.format
     ratio = stream.sample_aspect_ratio
@@ -187,7 +197,7 @@ def _stream(video: Video, packets: PacketTable, time_base: tuple[int, int], rota
         "pixel_format": pixels.name if pixels else None,
         "bit_depth": pixels.components[0].bits if pixels else None,
         "chroma": _chroma(video),
-        "fps": video.fps,
+        "fps": _frame_rate(video, packets, timeline, time_base),
         "time_base": list(time_base),
         "duration_s": duration,
         "rotation": rotation,
