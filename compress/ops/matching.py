@@ -96,9 +96,11 @@ def _list_partners(
     lists: list[Tensor] = []
     row = 0
     while row < size:
-        # Columns at most double those of the first row, so that a window's tiles stay on the diagonal.
+        # On the CPU columns at most double those of the first row, so that a window's tiles stay on the diagonal; an
+        # accelerator prefers few large tiles.
         width = end[row:] - begin[row]
-        area = np.where(width <= 2 * width[0], width * np.arange(1, width.size + 1), TILE + 1)
+        widest = 2 * width[0] if directions.device.type == "cpu" else size
+        area = np.where(width <= widest, width * np.arange(1, width.size + 1), TILE + 1)
         stop = row + max(1, int(np.searchsorted(area, TILE, side="right")))
         low, high = int(begin[row]), int(end[stop - 1])
         cosine = directions[row:stop] @ directions[low:high].T

@@ -40,7 +40,7 @@ def make_video() -> tuple[torch.Tensor, Signals]:
         (InfoMerge(retention=0.2, tfd="adjacent", dtm_features="original", tie="saliency"), 260, 3),
         (InfoMerge(retention=0.9), 260, 3),
         (BTM(retention=0.3), 110, 3),
-        (BTM(retention=0.3, window=1, fold="size", refill=True), 250, 3),
+        (BTM(retention=0.3, window=1, fold="size", refill=True), 110, 3),
     ],
 )
 def test_methods_run_there_as_on_the_cpu(method: Any, launches: int, waits: int) -> None:
