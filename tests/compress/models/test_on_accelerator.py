@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ def move(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_all_stages_run_there_as_on_the_cpu(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     meta = video_meta()
-    model = sharp_model(backbone)
+    model = copy.deepcopy(sharp_model(backbone))
     inputs = inputs_of(model, meta)
     methods = (InfoMerge(retention=0.3), Pipeline(RPM(target_keep=0.5), BTM(retention=0.5), MATM(layers=(0, 1))))
     expected = []
