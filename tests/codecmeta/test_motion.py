@@ -220,7 +220,7 @@ def test_side_data_leave_no_picture_behind() -> None:
     """A frame whose vectors and quantisers were read goes with its last name, without a search for cycles."""
 
     def pictures() -> int:
-        return sum(isinstance(one, av.VideoFrame) for one in gc.get_objects())
+        return sum(type(one) is av.VideoFrame for one in gc.get_objects())
 
     stream = encode("mpeg4", count=6)
     gc.collect()
