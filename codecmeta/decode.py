@@ -135,8 +135,8 @@ class Decoder:
         self._skips = video.codec != "av1"
         if exports:
             self._options["export_side_data"] = "+".join(exports)
-        # MPEG-1 and MPEG-2 decoders attach nothing to a picture that is flushed: go on until it comes by itself
-        self._drains = bool(exports) and video.codec in ("mpeg1video", "mpeg2video")
+        # these decoders attach nothing to a picture that is flushed: a further packet makes it come by itself
+        self._pushes = bool(exports) and video.codec in ("mpeg1video", "mpeg2video", "mpeg4")
         if coded_size:
             self._options["apply_cropping"] = "0"
         self._prepared: VideoStream | None = None
@@ -169,11 +169,14 @@ class Decoder:
         Raises:
             SourceError: a picture has another size than the header says.
         """
-        wanted, pending = set(run.targets), set(run.targets)
+        wanted = set(run.targets)
         self._feed.go_to(run.start)
         self._prepare()
         context = self._video.stream.codec_context
+        key = b""
         for number, packets in self._feed:
+            if number == run.start and self._pushes:
+                key = join(packets)
             if self._payloads is not None:
                 self._payloads[number] = join(packets)
             if self._skips:
@@ -181,11 +184,12 @@ class Decoder:
             for packet in packets:
                 # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
                 packet.opaque = (number,)
-                for picture in self._decode(packet):
-                    pending.discard(picture.packet)
-                    yield picture
-            if number + 1 >= run.stop and not (self._drains and pending and number < run.stop + _HELD_BACK):
+                yield from self._decode(packet)
+            if number + 1 >= run.stop:
                 break
+        if key and context.has_b_frames:
+            # without a tag, its own picture is not shown
+            yield from self._decode(av.Packet(key))
         for picture in self._decode(None):
             yield replace(picture, flushed=True)
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from codecmeta import decode, picture, timeline
+from codecmeta import decode, motion, picture, timeline
 from codecmeta.container import PacketTable, open_video, read_packets
 from codecmeta.errors import SourceError
 from codecmeta.feed import read_payloads
@@ -107,6 +107,25 @@ def test_only_what_is_needed_is_decoded(data: Path) -> None:
         runs = decode.plan_runs(packets, line.rank, [int(line.packet[place]) for place in (0, 1, 151, 299)])
     assert [run.start for run in runs] == [0, 150, 270]
     assert sum(run.stop - run.start for run in runs) < 60
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video", "mpeg4"])
+def test_the_last_pictures_of_a_run_have_vectors_and_quantisers(tmp_path: Path, codec: str) -> None:
+    """These decoders attach nothing to a picture that is put out because no further packet comes."""
+    path = write_video(tmp_path / "clip.mkv", codec=codec, frames=20, options={"bf": "2"})
+    with open_video(path) as video:
+        packets = read_packets(video)
+        line = timeline.from_pts(packets)
+        decoder = decode.Decoder(video, packets, vectors=True, quantisers=True)
+        for target in line.packet.tolist():
+            (run,) = decode.plan_runs(packets, line.rank, [target])
+            shown = {one.packet: one for one in decoder.decode(run)}
+            assert target in shown
+            for one in shown.values():
+                assert not one.flushed
+                assert motion.quantisers(one.frame, 96, 64) is not None, (target, one)
+                assert one.type == "I" or motion.vectors(one.frame) is not None, (target, one)
+        assert decoder.errors == decoder.corrupt == 0
 
 
 def test_transport_stream_that_starts_inside_a_gop(tmp_path: Path) -> None:
