@@ -271,10 +271,10 @@ def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harv
     for name in MAPS:
         signals[name] = dict(residual) if name in options.maps else {"absent": "not asked for (maps)"}
     if "source" in signals["carried"] and columns.whole("energy_carried") is None:
-        signals["carried"] = no_vectors
+        # some decoders export vectors of a prediction that is not followed, such as that of fields
         lost = len(records) - columns.filled("energy_carried")
-        if lost < len(records):
-            signals["carried"] = {"absent": f"{video.codec}: {lost} frames come without motion vectors"}
+        which = f"{lost} frames come without" if lost < len(records) else "there are no"
+        signals["carried"] = {"absent": f"{video.codec}: {which} motion vectors that can be followed"}
     elif harvest.gaps:
         signals["carried"]["pictures_not_read"] = harvest.gaps
     for facts in ("mb_bits", "mb_type"):

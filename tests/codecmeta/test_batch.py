@@ -105,7 +105,7 @@ def test_a_map_that_a_codec_does_not_have_is_told(data: Path, tmp_path: Path) ->
     options = Options(frames="uniform:2", pixels=None, maps=("carried",))
     hevc = extract_job(Job(source=str(data / "pan_hevc.mp4"), meta=str(tmp_path / "a.npz"), options=options))
     assert (hevc.status, hevc.residual) == ("done", None)
-    assert "no carried map (hevc: the decoder exports no motion vectors)" in hevc.message
+    assert "no carried map (hevc: there are no motion vectors that can be followed)" in hevc.message
     avc = extract_job(Job(source=str(data / "still_h264.mp4"), meta=str(tmp_path / "b.npz"), options=options))
     assert (avc.residual, avc.message) == ("bitstream", "")
 

@@ -322,6 +322,13 @@ def test_reordered_pictures_in_avi_come_in_decoder_order(tmp_path: Path) -> None
     assert meta.info["extraction"]["warnings"]
 
 
+def test_vectors_that_are_not_followed_are_not_denied(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.wmv", codec="wmv2", frames=12)
+    signals = extract(path, frames="uniform:4", motion=True).info["signals"]
+    assert signals["motion"] == {"source": "decoder"}
+    assert signals["carried"] == {"absent": "wmv2: there are no motion vectors that can be followed"}
+
+
 @pytest.mark.parametrize("codec", ["mpeg2video", "mpeg4"])
 def test_field_prediction_is_not_passed_off_as_motion(tmp_path: Path, codec: str) -> None:
     options = {"flags": "+ilme+ildct", "g": "12", "b": "4M"}
