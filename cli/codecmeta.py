@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+
+from cli.output import guard_output
 
 app = typer.Typer(
     name="codecmeta",
@@ -130,11 +131,10 @@ def extract(
     except UsageError as error:
         _fail(2, str(error))
     except BrokenPipeError:
-        # whoever read standard output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(1) from None
+        # whoever read standard output has gone; that is no matter of the output folder
+        raise
     except OSError as error:
-        _fail(2, f"{out}: {error.strerror or error}")
+        _fail(2, f"output folder {out}: {error.strerror or error}")
     if counts["failed"]:
         raise typer.Exit(1)
 
@@ -208,4 +208,5 @@ def _fail(code: int, message: str) -> None:
 
 def main() -> None:
     """Entry point of the `codecmeta` command."""
-    app()
+    with guard_output("codecmeta"):
+        app()

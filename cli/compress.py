@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from cli import compress_accuracy, compress_models
+from cli.output import guard_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -382,7 +383,8 @@ def _refuse(error: Exception) -> NoReturn:
 def main() -> None:
     """Entry point of the script `compress`."""
     try:
-        app()
+        with guard_output("compress"):
+            app()
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "safetensors"):
             raise

@@ -120,7 +120,7 @@ def test_inputs_and_outputs_that_cannot_be(videos: Path, tmp_path: Path) -> None
     (tmp_path / "file").touch()
     ran = codecmeta("extract", videos, "--out", tmp_path / "file", "--jobs", "0")
     assert ran.returncode == 2
-    assert "file" in ran.stderr
+    assert ran.stderr == f"codecmeta: output folder {tmp_path / 'file'}: File exists\n"
     assert codecmeta("extract", tmp_path / "*.nothing", "--out", tmp_path / "meta").returncode == 2
     missing = codecmeta("extract", tmp_path / "missing.mp4", "--out", tmp_path / "meta", "--jobs", "0")
     assert missing.returncode == 1
