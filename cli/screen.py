@@ -40,30 +40,32 @@ def print_meta(meta: VideoMeta, path: Path) -> None:
 
 
 def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
-    stream, verdict = meta.info["stream"], meta.info["verdict"]
+    stream, verdict, extraction = meta.info["stream"], meta.info["verdict"], meta.info["extraction"]
     packets = np.array([gop.packets for gop in meta.gops])
     sizes = meta.packet_size
     seconds = meta.frame_seconds
     types = "".join(meta.frame_type.tolist())
-    depth = f"{stream['bit_depth']} bit {stream['chroma']}"
-    fps = f"{stream['fps']:.3f} fps" if stream["fps"] else "no frame rate"
-    duration = f"{stream['duration_s']:.2f} s" if stream["duration_s"] else "duration unknown"
+    codec = f"{stream.get('codec', 'codec unknown')} {stream.get('profile') or ''}".strip()
+    depth = f"{stream['bit_depth']} bit" if stream.get("bit_depth") else "bit depth unknown"
+    fps = f"{stream['fps']:.3f} fps" if stream.get("fps") else "no frame rate"
+    duration = f"{stream['duration_s']:.2f} s" if stream.get("duration_s") else "duration unknown"
+    length = _bytes(meta.info["source"]["bytes"]) if "bytes" in meta.info["source"] else "length unknown"
     turned = f", turned {stream['rotation']}°" if stream["rotation"] else ""
     rows = [
-        ("video", f"{meta.info['source']['name']}, {_bytes(meta.info['source']['bytes'])}"),
-        ("stream", f"{stream['codec']} {stream['profile'] or ''}, {meta.width}x{meta.height}{turned}, {depth}"),
+        ("video", f"{meta.info['source']['name']}, {length}"),
+        ("stream", f"{codec}, {meta.width}x{meta.height}{turned}, {depth} {stream.get('chroma', '')}"),
         ("time", f"{fps}, {duration}, time base {stream['time_base'][0]}/{stream['time_base'][1]}"),
-        ("file", f"{verdict['state']}: {verdict['evidence']}"),
+        ("file", f"{verdict.get('state', 'unknown')}: {verdict.get('evidence', 'nothing is recorded')}"),
         ("packets", f"{sizes.size}, {_bytes(int(sizes.sum(dtype=np.int64)))}, from {_source(meta, 'packets')}"),
         ("GoPs", f"{len(meta.gops)}, {_span(packets)} packets each"),
         ("c_t", f"{_span(meta.gop_packet_size().round().astype(int))} bytes per packet, mean over the frame's GoP"),
-        ("frames", f"{len(seconds)} of {verdict['frames']}: {types}"),
+        ("frames", f"{len(seconds)} of {verdict.get('frames', 'an unknown number')}: {types}"),
         ("at", f"{seconds[0]:.2f} to {seconds[-1]:.2f} s" if len(seconds) else "-"),
     ]
     for name in ("innovation", "carried", "motion", "qp", "frames", "mb_bits"):
         rows.append((name if name != "frames" else "pixels", _signal(meta, name)))
-    rows += [("warning", text) for text in meta.info["extraction"]["warnings"]]
-    rows.append(("npz", f"{path}, {_bytes(path.stat().st_size)}, codecmeta {meta.info['extraction']['version']}"))
+    rows += [("warning", text) for text in extraction.get("warnings", ())]
+    rows.append(("npz", f"{path}, {_bytes(path.stat().st_size)}, codecmeta {extraction.get('version', 'unknown')}"))
     return rows
 
 
@@ -89,6 +91,8 @@ def _signal(meta: VideoMeta, name: str) -> str:
 
 
 def _span(values: Any) -> str:
+    if not values.size:
+        return "0"
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low} to {high}"
 

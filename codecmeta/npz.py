@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.errors import MetaFormatError
+from codecmeta.facts import check_facts
 
 SCHEMA = 1
 MAX_BYTES = 8 << 30
@@ -96,10 +97,11 @@ def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
     """The lengths that `info` and the tables imply.
 
     Raises:
-        KeyError, TypeError, ValueError: `info` lacks a size or holds a wrong one.
+        KeyError, TypeError, ValueError: `info` lacks something or holds something wrong.
     """
-    width, height = int(info["stream"]["width"]), int(info["stream"]["height"])
-    block, rotation = int(info["extraction"]["block"]), int(info["stream"]["rotation"])
+    check_facts(info)
+    width, height = info["stream"]["width"], info["stream"]["height"]
+    block, rotation = info["extraction"]["block"], info["stream"]["rotation"]
     numerator, denominator = info["stream"]["time_base"]
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"picture size {width}x{height} is outside 1..{MAX_SIDE}")
@@ -107,12 +109,8 @@ def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
         raise ValueError(f"block is {block}, it must be 4 or 8")
     if rotation % 90:
         raise ValueError(f"rotation is {rotation}, it must be a multiple of 90")
-    if int(numerator) < 1 or int(denominator) < 1:
+    if numerator < 1 or denominator < 1:
         raise ValueError(f"time_base is {numerator}/{denominator}, both must be positive")
-    for name in ("source", "verdict", "signals"):
-        if not isinstance(info[name], dict):
-            raise TypeError(f"{name} must be an object")
-    str(info["source"]["name"])
     return Sizes(
         frames=frames,
         packets=packets,
@@ -325,8 +323,10 @@ def _check_headers(
     frames, packets = headers["frame_pts"][1], headers["packet_pts"][1]
     try:
         sizes = sizes_of(info, frames=frames[0] if frames else 0, packets=packets[0] if packets else 0)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise MetaFormatError(path, "info", f"is incomplete or wrong ({error!r})") from error
+    except KeyError as error:
+        raise MetaFormatError(path, "info", f"lacks {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MetaFormatError(path, "info", f"is wrong: {error}") from error
     for name, (dtype, shape) in headers.items():
         expected = FIELDS[name].shape(sizes)
         fits = len(shape) == len(expected) and all(e in (-1, s) for e, s in zip(expected, shape, strict=True))
@@ -355,10 +355,14 @@ def _check_values(path: str, arrays: Mapping[str, Array]) -> None:
     for name in _FINITE:
         if name in arrays and not (np.isfinite(arrays[name]).all() and (arrays[name] >= 0).all()):
             fail(name, "must be finite and not negative")
+        if name in arrays and name.startswith("range") and (arrays[name][:, 0] > arrays[name][:, 1]).any():
+            fail(name, "the smallest value must not exceed the largest")
     if "residual_power" in arrays and not (
         np.isfinite(arrays["residual_power"]).all() and np.isfinite(arrays["residual_mean"]).all()
     ):
         fail("residual_power", "residual_power and residual_mean must be finite")
+    if "frames" in arrays and 0 in arrays["frames"].shape[1:]:
+        fail("frames", "pictures have no pixels")
     if "mv" in arrays:
         offset, vectors = arrays["mv_offset"], arrays["mv"]
         if offset[0] != 0 or offset[-1] != len(vectors) or (offset[1:] < offset[:-1]).any():

@@ -91,7 +91,8 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _title(figure: Figure, meta: VideoMeta) -> None:
     stream = meta.info["stream"]
-    text = f"{meta.info['source']['name']}   {stream['codec']} {meta.width}x{meta.height}"
+    # as long as a file name can be
+    text = f"{meta.info['source']['name'][:255]}   {stream.get('codec', '')} {meta.width}x{meta.height}"
     figure.suptitle(text.encode("ascii", "backslashreplace").decode(), color=INK, fontsize=11, parse_math=False)
 
 
@@ -139,12 +140,11 @@ def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
     for number, gop in enumerate(meta.gops):
         if number % 2 == 0:
             axes.axvspan(gop.start - 0.5, gop.start + gop.packets - 0.5, color=BAND, lw=0, zorder=0)
-    step = -(-sizes.size // _MAX_BARS)
+    count = max(sizes.size, 1)
+    step = -(-count // _MAX_BARS)
     key = meta.packet_key
-    axes.vlines(
-        at[~key][::step], 1, sizes[~key][::step], color=ACCENT, lw=max(0.4, min(3.0, 700 / sizes.size)), zorder=1
-    )
-    axes.vlines(at[key], 1, sizes[key], color=KEY, lw=max(0.8, min(3.0, 700 / sizes.size)), zorder=2)
+    axes.vlines(at[~key][::step], 1, sizes[~key][::step], color=ACCENT, lw=max(0.4, min(3.0, 700 / count)), zorder=1)
+    axes.vlines(at[key], 1, sizes[key], color=KEY, lw=max(0.8, min(3.0, 700 / count)), zorder=2)
     mean = [gop.bytes / gop.packets for gop in meta.gops]
     axes.hlines(mean, starts - 0.5, ends - 0.5, color=INK, lw=1.4, zorder=3)
     low = max(sizes[sizes > 0].min(initial=1e9) * 0.5, 1.0)
@@ -158,13 +158,14 @@ def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
         zorder=4,
     )
     axes.set_yscale("log")
-    axes.set_ylim(low, sizes.max() * 1.6)
-    axes.set_xlim(-0.5, sizes.size - 0.5)
+    axes.set_ylim(low, sizes.max(initial=low) * 1.6)
+    axes.set_xlim(-0.5, count - 0.5)
     axes.set_ylabel("bytes per packet", color=INK, fontsize=9)
     axes.set_xlabel("packet, decode order", color=INK, fontsize=9, labelpad=2)
     axes.locator_params(axis="x", integer=True)
     _add_legend(axes, len(meta.gops))
-    axes.tick_params(labelsize=8, colors=INK)
+    # a narrow range of sizes labels the minor ticks, too
+    axes.tick_params(which="both", labelsize=8, colors=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

@@ -129,6 +129,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("dimensions", {"frames": np.zeros((3, 8, 3), np.uint8)}, "frames"),
     ("not finite", {"energy_carried": np.full((3, 9, 13), np.nan, np.float32)}, "energy_carried"),
     ("negative energy", {"range_carried": np.full((3, 2), -1, np.float32)}, "range_carried"),
+    ("range upside down", {"range_carried": np.array([[0, 1], [2, 1], [0, 0]], np.float32)}, "range_carried"),
+    ("frames of no pixels", {"frames": np.zeros((3, 0, 8, 3), np.uint8)}, "frames"),
     ("packet out of range", {"frame_packet": np.array([0, 1, 7], np.int32)}, "frame_packet"),
     ("negative packet", {"frame_packet": np.array([-1, 1, 2], np.int32)}, "frame_packet"),
     ("time runs back", {"frame_pts": np.array([5, 5, 6])}, "frame_pts"),

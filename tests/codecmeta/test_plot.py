@@ -13,6 +13,7 @@ import pytest
 
 from codecmeta import UsageError, VideoMeta, extract
 from codecmeta.plot import plot_meta
+from tests.codecmeta.test_meta import record
 
 pytest.importorskip("matplotlib")
 
@@ -49,6 +50,16 @@ def test_plot_refuses(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.png, \.pdf or \.svg"):
         plot_meta(meta, tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["hevc.png"]
+
+
+@pytest.mark.parametrize("packets", [5, 0])
+def test_a_record_without_frames_is_drawn(tmp_path: Path, packets: int) -> None:
+    meta = record(0, packets)
+    long_name = {**meta.info, "source": {"name": "x" * 100_000}}
+    plot_meta(replace(meta, info=long_name), tmp_path / "x.png")
+    picture = cv2.imread(str(tmp_path / "x.png"))
+    assert picture is not None
+    assert picture.shape[1] < 4000
 
 
 def test_a_picture_is_written_whole_or_not_at_all(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def make_meta(
                 "height": 48,
                 "bit_depth": 8,
                 "chroma": "4:2:0",
-                "fps": [25, 1],
+                "fps": 25.0,
                 "time_base": [1, 25],
                 "duration_s": frames / 12.5,
                 "rotation": 0,
