@@ -86,6 +86,8 @@ def check_facts(info: Mapping[str, Any]) -> None:
     for section, name in _REQUIRED:
         if name not in info[section]:
             raise KeyError(f"{section}.{name}")
+    if len(info["stream"]["time_base"]) != 2:
+        raise ValueError("stream.time_base must be two numbers")
     for number in info["stream"]["time_base"]:
         _check_kind("stream.time_base", number, _WHOLE)
     for text in info["extraction"].get("warnings", ()):

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import secrets
+import stat
 import struct
 import tokenize
 import zipfile
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[dict[str, Any
         OSError: it cannot be opened.
     """
     name = os.fspath(path)
-    with Path(path).open("rb") as file:
+    with _open(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _read_archive(name, archive, os.fstat(file.fileno()).st_size, max_bytes)
@@ -186,7 +187,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
         OSError: it cannot be opened.
     """
     name = os.fspath(path)
-    with Path(path).open("rb") as file:
+    with _open(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 return _read_info(name, archive, archive.getinfo("info.npy"))
@@ -194,6 +195,13 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise
         except (KeyError, *_UNREADABLE) as error:
             raise MetaFormatError(name, "info", f"cannot be read ({error})") from error
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    # opening a pipe would wait for somebody to write into it
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise MetaFormatError(os.fspath(path), None, "not a regular file")
+    return Path(path).open("rb")
 
 
 def _read_archive(

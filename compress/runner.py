@@ -309,6 +309,9 @@ def _check_figures(report: VideoReport) -> None:
 
 
 def _digest(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        # opening a pipe would wait for somebody to write into it
+        raise CompressError(f"{path} is not a regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -43,7 +43,7 @@ WRONG: list[tuple[str, Any]] = [
 def test_a_fact_of_another_kind_is_refused(tmp_path: Path, place: str, value: Any) -> None:
     record().save(tmp_path / "good.npz")
     bad = rewrite(tmp_path / "good.npz", tmp_path / "bad.npz", {"info": with_info(**{place: value})})
-    with pytest.raises(MetaFormatError, match="time_base|values to unpack|" + place.replace("__", r"\.")) as caught:
+    with pytest.raises(MetaFormatError, match=place.replace("__", r"\.")) as caught:
         load(bad)
     assert caught.value.field == "info"
     assert len(str(caught.value)) < 300

@@ -226,6 +226,12 @@ def test_what_is_no_zip(tmp_path: Path) -> None:
         load(tmp_path / "missing.npz")
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    with pytest.raises(MetaFormatError, match="not a regular file"):
+        load(tmp_path / "a.npz")
+
+
 def test_flipped_bytes_never_escape(tmp_path: Path) -> None:
     record().save(tmp_path / "good.npz", deflate=True)
     content = (tmp_path / "good.npz").read_bytes()
