@@ -23,7 +23,7 @@ from codecmeta.feed import read_payloads
 from codecmeta.gop import split_gops
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.harvest import FrameRecord, Harvest, Harvester
-from codecmeta.meta import VideoMeta
+from codecmeta.meta import MISSING, VideoMeta
 from codecmeta.options import MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.picture import scaled_size
 from codecmeta.residual import STANDARDS
@@ -164,16 +164,25 @@ def _order(video: Video, packets: PacketTable) -> Timeline:
     reorders = bool(video.stream.codec_context.has_b_frames) and video.container.format.name in ("avi", "asf")
     if has_usable_pts(packets, reorders=reorders):
         return from_pts(packets)
-    fps = video.fps or 25.0
-    base = video.stream.time_base
-    ticks = round(1 / (fps * base)) if base else 1
+    ticks = _measured_ticks(packets)
+    if ticks is None:
+        base = video.stream.time_base
+        ticks = round(1 / ((video.fps or 25.0) * base)) if base else 1
     return from_decoder(presentation_order(video, packets), packets=packets.size.size, ticks=ticks)
+
+
+def _measured_ticks(packets: PacketTable) -> int | None:
+    """Length of a frame in a stream of fields, which containers count, from the few packets that have a time stamp."""
+    known = np.flatnonzero(packets.dts != MISSING)
+    if not packets.second.any() or known.size < 2:
+        return None
+    return round(float(np.median(np.diff(packets.dts[known].astype(np.float64)) / np.diff(known))))
 
 
 def _frame_rate(video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int]) -> float | None:
     """Frames per second as the container tells it; measured where packets are fields, which containers count."""
-    span = int(timeline.pts[-1] - timeline.pts[0])
-    if timeline.synthetic or not packets.second.any() or not span:
+    span = int(timeline.pts[-1]) - int(timeline.pts[0])
+    if not packets.second.any() or not span:
         return video.fps
     return (timeline.pts.size - 1) * time_base[1] / (span * time_base[0])
 

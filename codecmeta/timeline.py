@@ -11,6 +11,9 @@ from codecmeta.container import PacketTable
 from codecmeta.errors import SourceError
 from codecmeta.meta import MISSING
 
+_MAX_TICKS = 1 << 36
+"""Longest frame, so that the time of the last one of as many as there can be fits its 64 bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
@@ -93,7 +96,7 @@ def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timel
     """
     if order.size == 0:
         raise SourceError("no_frames", "the decoder puts out no frame")
-    pts = np.arange(order.size, dtype=np.int64) * max(ticks, 1)
+    pts = np.arange(order.size, dtype=np.int64) * min(max(ticks, 1), _MAX_TICKS)
     return Timeline(packet=order, pts=pts, rank=_ranks(order, packets), synthetic=True, leading=0)
 
 
