@@ -263,6 +263,9 @@ def _from_index(video: Video) -> PacketTable | None:
     # samples without bytes stand for dropped frames, and are not packets
     present = rows[:, 1] > 0
     dts, size, key, discard, position = rows[present].T
+    if np.unique(position).size != position.size:
+        # an edit list shows samples again: the index has another order than the composition offsets
+        return None
     if size.sum() > video.size:
         raise SourceError("damaged", f"the index lists {size.sum()} bytes of packets, the file has {video.size}")
     pts = dts + offsets[present]

@@ -18,7 +18,7 @@ from codecmeta import container
 from codecmeta.errors import SourceError
 from codecmeta.feed import read_payloads
 from codecmeta.meta import MISSING
-from tests.codecmeta.make_video import write_audio, write_video
+from tests.codecmeta.make_video import decode_all, write_audio, write_video
 
 CLIPS = ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi", "pan_hevc.mp4", "objects_vp9.webm", "still_h264.mp4"]
 
@@ -153,6 +153,49 @@ def test_samples_without_bytes_are_no_packets(tmp_path: Path, data: Path, number
         by_demuxing = dict(read_payloads(video, demuxed, range(299)))
     assert by_position == by_demuxing
     assert b"" not in by_position.values()
+
+
+def with_edits(content: bytes, edits: list[tuple[int, int]]) -> bytes:
+    """Give the only track of an MP4 whose header comes last an edit list: duration and media time of each edit."""
+
+    def box(kind: bytes, payload: bytes) -> bytes:
+        return struct.pack(">I4s", len(payload) + 8, kind) + payload
+
+    def rewrite(data: bytes) -> bytes:
+        out, at = b"", 0
+        while at < len(data):
+            length, kind = struct.unpack_from(">I4s", data, at)
+            payload = data[at + 8 : at + length]
+            at += length
+            if kind in (b"moov", b"trak"):
+                payload = rewrite(payload)
+            out += b"" if kind == b"edts" else box(kind, payload)
+            if kind == b"tkhd":
+                entries = b"".join(struct.pack(">III", duration, start, 0x10000) for duration, start in edits)
+                out += box(b"edts", box(b"elst", struct.pack(">II", 0, len(edits)) + entries))
+        return out
+
+    return rewrite(content)
+
+
+def test_edit_list_that_shows_samples_again(tmp_path: Path) -> None:
+    """As many entries in libav's index as there are samples, but not the same ones."""
+    path = tmp_path / "again.mp4"
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.options = {"g": "10", "bf": "0", "x264-params": "scenecut=0"}
+        for index in range(20):
+            image = rng.integers(0, 256, (64, 96, 3), np.uint8) if index >= 10 else np.zeros((64, 96, 3), np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode(None))
+    path.write_bytes(with_edits(path.read_bytes(), [(400, 5120), (400, 5120)]))
+    listed, demuxed = read_both_ways(path)
+    assert listed.origin == "demux"
+    assert listed.size.tolist() == [*listed.size[:10], *listed.size[:10]]
+    assert np.array_equal(listed.pts, demuxed.pts)
+    assert int(listed.shown.sum()) == len(decode_all(path)) == 20
 
 
 def expect(code: str, path: Path) -> str:
