@@ -79,6 +79,9 @@ class Video:
         size: its length in bytes.
         container: libav's demuxer.
         stream: the video stream.
+        width: display width in luma samples, coded orientation, as the header tells it; the decoder's own changes
+            with the pictures.
+        height: display height, likewise.
         track: the MP4/MOV track of the stream, if there is one.
     """
 
@@ -86,22 +89,14 @@ class Video:
     size: int
     container: InputContainer
     stream: VideoStream
+    width: int
+    height: int
     track: mp4.Track | None = field(repr=False)
 
     @property
     def codec(self) -> str:
         """libav's name of the codec, such as h264."""
         return str(self.stream.codec_context.codec.canonical_name)
-
-    @property
-    def width(self) -> int:
-        """Display width in luma samples, coded orientation."""
-        return self.stream.codec_context.width
-
-    @property
-    def height(self) -> int:
-        """Display height, likewise."""
-        return self.stream.codec_context.height
 
     @property
     def chroma_size(self) -> tuple[int, int]:
@@ -152,7 +147,15 @@ def open_video(source: str | os.PathLike[str]) -> Iterator[Video]:
     container = _open(path)
     try:
         stream = _choose_stream(container)
-        video = Video(path=path, size=size, container=container, stream=stream, track=_read_track(path, size, stream))
+        video = Video(
+            path=path,
+            size=size,
+            container=container,
+            stream=stream,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            track=_read_track(path, size, stream),
+        )
     except BaseException:
         container.close()
         raise
@@ -330,7 +333,7 @@ def _check_index(
 ) -> int | None:
     """The constant between index and packets' pts, None where the first packets do not bear the index out."""
     shift: int | None = None
-    for number, packet in enumerate(_demux(video)):
+    for number, packet in enumerate(demux(video)):
         if number == min(probe, pts.size) or packet.pts is None:
             break
         found = packet.pts - int(pts[number])
@@ -341,10 +344,15 @@ def _check_index(
     return shift
 
 
-def _demux(video: Video) -> Iterator[av.Packet[Any]]:
-    for packet in video.container.demux(video.stream):
-        if packet.size:
-            yield packet
+def demux(video: Video) -> Iterator[av.Packet[Any]]:
+    """The packets of the stream from where the demuxer is, in decode order."""
+    try:
+        for packet in video.container.demux(video.stream):
+            if packet.size:
+                yield packet
+    except IndexError:
+        # when all packets have come, PyAV trips over streams of the file that have appeared since it was opened
+        return
 
 
 def _from_demuxing(video: Video) -> PacketTable:
@@ -355,7 +363,7 @@ def _from_demuxing(video: Video) -> PacketTable:
     pairs = _open_pairs(video)
     video.rewind()
     try:
-        for packet in _demux(video):
+        for packet in demux(video):
             shown = not packet.is_discard
             if hides:
                 shown = shown and bool(memoryview(packet)[0] & _VP8_SHOW_FRAME)

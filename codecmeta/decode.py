@@ -212,9 +212,12 @@ class Decoder:
 
     def _fits(self, frame: av.VideoFrame) -> bool:
         width, height = self._video.width, self._video.height
-        if self._coded_size:
-            return width <= frame.width < width + 64 and height <= frame.height < height + 64
-        return (frame.width, frame.height) == (width, height)
+        if not self._coded_size:
+            return (frame.width, frame.height) == (width, height)
+        # the picture has its macroblocks whole: it is for the decoder to say how much of them is shown
+        context = self._video.stream.codec_context
+        shown = (context.width, context.height) == (width, height)
+        return shown and width <= frame.width < width + 64 and height <= frame.height < height + 64
 
     def _payload(self, number: int) -> bytes:
         """The bytes of a packet; those of earlier ones that were put out or skipped are forgotten."""

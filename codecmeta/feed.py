@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 
-from codecmeta.container import PacketTable, Video
+from codecmeta.container import PacketTable, Video, demux
 from codecmeta.errors import SourceError
 from codecmeta.meta import MISSING
 
@@ -52,7 +52,7 @@ class PacketFeed:
         near = self._packet is not None and self._next <= start <= self._next + _READ_AHEAD
         if not near and (start == 0 or not self._seek(start)):
             self._video.rewind()
-            self._packet = self._demux()
+            self._packet = demux(self._video)
             self._next = 0
         for _ in range(start - self._next):
             if next(iter(self), None) is None:
@@ -68,14 +68,14 @@ class PacketFeed:
         container, stream = self._video.container, self._video.stream
         try:
             container.seek(stamp, stream=stream, backward=True)
-            found = next(self._demux(), None)
+            found = next(demux(self._video), None)
             number = None if found is None else self._identify(found)
             if number is None or number > start:
                 return False
             container.seek(stamp, stream=stream, backward=True)
         except av.FFmpegError:
             return False
-        self._packet = self._demux()
+        self._packet = demux(self._video)
         self._next = number
         return True
 
@@ -88,11 +88,6 @@ class PacketFeed:
             same &= table.pts == packet.pts
         places = np.flatnonzero(same)
         return int(places[0]) if places.size == 1 else None
-
-    def _demux(self) -> Iterator[av.Packet[Any]]:
-        for packet in self._video.container.demux(self._video.stream):
-            if packet.size:
-                yield packet
 
 
 def join(parts: Iterable[av.Packet[Any]]) -> bytes:

@@ -9,6 +9,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.errors import SourceError
+
 
 def upright(angle: int) -> int:
     """An angle in degrees if it is a multiple of 90, else 0: pictures are turned by quarters only."""
@@ -37,10 +39,33 @@ def to_rgb(frame: av.VideoFrame, *, short_side: int, rotation: int) -> NDArray[n
 
     Returns:
         uint8 (h, w, 3).
+
+    Raises:
+        SourceError: as `convert`.
     """
     width, height = scaled_size(frame.width, frame.height, short_side=short_side)
-    image = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
+    image = convert(frame, width=width, height=height, pixel_format="rgb24").to_ndarray()
     return np.ascontiguousarray(np.rot90(image, rotation // 90 % 4))
+
+
+def convert(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str) -> av.VideoFrame:
+    """A picture in another size and pixel format.
+
+    Raises:
+        SourceError: libav cannot convert such pictures.
+    """
+    if frame.colorspace in _MEANINGLESS:
+        frame.colorspace = _UNSPECIFIED
+    try:
+        return frame.reformat(width=width, height=height, format=pixel_format, interpolation="BICUBIC")
+    except (OSError, av.FFmpegError) as error:
+        told = f"pixel format {frame.format.name}, colour space {int(frame.colorspace)}"
+        raise SourceError("unreadable", f"its pictures cannot be converted to {pixel_format} ({told})") from error
+
+
+# matrix coefficients (Rec. ITU-T H.273, table 4), of which some encoders write the reserved ones
+_UNSPECIFIED = 2
+_MEANINGLESS = frozenset({3, *range(18, 256)})
 
 
 def scaled_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:

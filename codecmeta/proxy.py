@@ -20,7 +20,7 @@ from codecmeta.density import overlap_shares
 from codecmeta.energy import BlockEnergy
 from codecmeta.errors import UsageError
 from codecmeta.h264.reader import ResidualReader
-from codecmeta.picture import scaled_size
+from codecmeta.picture import convert, scaled_size
 from codecmeta.residual import Context, Evidence, Reading, SourceName
 
 SHORT_SIDE = 384
@@ -82,7 +82,7 @@ class ProxySource:
         return Reading(energy=mapped)
 
     def _encode(self, frame: av.VideoFrame, *, intra: bool) -> bytes:
-        image = frame.reformat(width=self.coded[0], height=self.coded[1], format="yuv420p", interpolation="BICUBIC")
+        image = convert(frame, width=self.coded[0], height=self.coded[1], pixel_format="yuv420p")
         image.pts = self.sent
         image.time_base = self.encoder.time_base
         image.pict_type = PictureType.I if intra else PictureType.P

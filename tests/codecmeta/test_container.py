@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -196,6 +197,25 @@ def test_edit_list_that_shows_samples_again(tmp_path: Path) -> None:
     assert listed.size.tolist() == [*listed.size[:10], *listed.size[:10]]
     assert np.array_equal(listed.pts, demuxed.pts)
     assert int(listed.shown.sum()) == len(decode_all(path)) == 20
+
+
+def test_streams_that_appear_while_the_file_is_read(data: Path) -> None:
+    """PyAV stumbles over them when there are no more packets."""
+
+    class Late:
+        def __init__(self, container: Any) -> None:
+            self._container = container
+
+        def demux(self, stream: Any) -> Iterator[Any]:
+            yield from self._container.demux(stream)
+            raise IndexError("list index out of range")
+
+    with container.open_video(data / "noise_mpeg4.avi") as video:
+        expected = [packet.size for packet in container.demux(video)]
+        video.rewind()
+        video.container = Late(video.container)  # type: ignore[assignment]
+        assert [packet.size for packet in container.demux(video)] == expected
+        video.container = video.container._container
 
 
 def expect(code: str, path: Path) -> str:

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from codecmeta import decode, motion, picture, timeline
+from codecmeta import decode, extract, motion, picture, timeline
 from codecmeta.container import PacketTable, open_video, read_packets
 from codecmeta.errors import SourceError
 from codecmeta.feed import read_payloads
@@ -158,6 +158,23 @@ def test_geometry_that_changes_is_refused(tmp_path: Path) -> None:
         packets = read_packets(video)
         line_up(video, packets)
     assert caught.value.code == "varying_geometry"
+
+
+@pytest.mark.parametrize("size", [(128, 96), (112, 64), (80, 64)])
+@pytest.mark.parametrize("ending", ["m2v", "ts"])
+def test_geometry_that_changes_under_an_mpeg_decoder(tmp_path: Path, ending: str, size: tuple[int, int]) -> None:
+    """Its own size changes with the pictures, which then still fit it."""
+    parts = [write_video(tmp_path / f"a.{ending}", codec="mpeg2video", frames=12)]
+    width, height = size
+    parts.append(
+        write_video(tmp_path / f"b.{ending}", codec="mpeg2video", frames=12, width=width, height=height, first_pts=12)
+    )
+    both = tmp_path / f"both.{ending}"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for options in ({"motion": True, "qp": True}, {"pixels": None, "maps": ("innovation",)}):
+        with pytest.raises(SourceError) as caught:
+            extract(both, frames="all", **options)
+        assert caught.value.code == "varying_geometry"
 
 
 @pytest.mark.parametrize(
