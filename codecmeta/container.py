@@ -198,10 +198,12 @@ def _open_container(path: Path) -> InputContainer:
 
 
 def _refusal(path: Path, error: Exception) -> SourceError:
-    if isinstance(error, PermissionError):
+    try:
+        # libav's demuxers have other reasons to say so
+        with path.open("rb") as file:
+            head = file.read(16)
+    except PermissionError:
         return SourceError("permission_denied", "permission denied")
-    with path.open("rb") as file:
-        head = file.read(16)
     state, evidence = judge_file(path, path.stat().st_size)
     if state == "truncated":
         return SourceError("truncated", f"the file is cut short: {evidence}")
@@ -345,7 +347,11 @@ def _check_index(
 
 
 def demux(video: Video) -> Iterator[av.Packet[Any]]:
-    """The packets of the stream from where the demuxer is, in decode order."""
+    """The packets of the stream from where the demuxer is, in decode order.
+
+    Raises:
+        SourceError: there are packets that cannot be read.
+    """
     try:
         for packet in video.container.demux(video.stream):
             if packet.size:
@@ -353,6 +359,10 @@ def demux(video: Video) -> Iterator[av.Packet[Any]]:
     except IndexError:
         # when all packets have come, PyAV trips over streams of the file that have appeared since it was opened
         return
+    except (av.FFmpegError, ValueError) as error:
+        # a sample that is too large for memory is damage, too
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError("damaged", f"its packets cannot be read to the end ({reason})") from error
 
 
 def _from_demuxing(video: Video) -> PacketTable:
@@ -362,25 +372,22 @@ def _from_demuxing(video: Video) -> PacketTable:
     hides = video.codec == "vp8"
     pairs = _open_pairs(video)
     video.rewind()
-    try:
-        for packet in demux(video):
-            shown = not packet.is_discard
-            if hides:
-                shown = shown and bool(memoryview(packet)[0] & _VP8_SHOW_FRAME)
-            rows.append(
-                (
-                    MISSING if packet.pts is None else packet.pts,
-                    MISSING if packet.dts is None else packet.dts,
-                    packet.size,
-                    packet.is_keyframe,
-                    shown,
-                )
+    for packet in demux(video):
+        shown = not packet.is_discard
+        if hides:
+            shown = shown and bool(memoryview(packet)[0] & _VP8_SHOW_FRAME)
+        rows.append(
+            (
+                MISSING if packet.pts is None else packet.pts,
+                MISSING if packet.dts is None else packet.dts,
+                packet.size,
+                packet.is_keyframe,
+                shown,
             )
-            asked = pairs if pairs is not None and pairs.asks_for(key=packet.is_keyframe) else None
-            second.append(asked is not None and asked.continues(bytes(packet)))
-            corrupt += packet.is_corrupt
-            if len(rows) > MAX_PACKETS:
-                raise SourceError("too_large", f"more than {MAX_PACKETS} packets")
-    except (av.FFmpegError, ValueError) as error:
-        raise SourceError("damaged", f"demuxing stops after {len(rows)} packets ({error})") from error
+        )
+        asked = pairs if pairs is not None and pairs.asks_for(key=packet.is_keyframe) else None
+        second.append(asked is not None and asked.continues(bytes(packet)))
+        corrupt += packet.is_corrupt
+        if len(rows) > MAX_PACKETS:
+            raise SourceError("too_large", f"more than {MAX_PACKETS} packets")
     return _as_table(np.array(rows, np.int64).reshape(-1, 5), np.array(second, np.bool_), corrupt=corrupt)

@@ -73,7 +73,7 @@ class PacketFeed:
             if number is None or number > start:
                 return False
             container.seek(stamp, stream=stream, backward=True)
-        except av.FFmpegError:
+        except (av.FFmpegError, SourceError):
             return False
         self._packet = demux(self._video)
         self._next = number

@@ -199,23 +199,53 @@ def test_edit_list_that_shows_samples_again(tmp_path: Path) -> None:
     assert int(listed.shown.sum()) == len(decode_all(path)) == 20
 
 
+class Broken:
+    """A demuxer that fails when its packets have come."""
+
+    def __init__(self, container: Any, error: Exception) -> None:
+        self.container = container
+        self._error = error
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        yield from self.container.demux(stream)
+        raise self._error
+
+
+def read_sizes(path: Path, error: Exception | None) -> list[int]:
+    with container.open_video(path) as video:
+        plain = video.container
+        if error is not None:
+            video.container = Broken(plain, error)  # type: ignore[assignment]
+        try:
+            return [packet.size for packet in container.demux(video)]
+        finally:
+            video.container = plain
+
+
 def test_streams_that_appear_while_the_file_is_read(data: Path) -> None:
     """PyAV stumbles over them when there are no more packets."""
+    path = data / "noise_mpeg4.avi"
+    assert read_sizes(path, IndexError("list index out of range")) == read_sizes(path, None)
 
-    class Late:
-        def __init__(self, container: Any) -> None:
-            self._container = container
 
-        def demux(self, stream: Any) -> Iterator[Any]:
-            yield from self._container.demux(stream)
-            raise IndexError("list index out of range")
+def test_a_sample_too_large_for_memory_is_damage(data: Path) -> None:
+    error = av.error.MemoryError(12, "Cannot allocate memory", "file:a.mp4")
+    with pytest.raises(SourceError, match=r"to the end \(Cannot allocate memory\)") as caught:
+        read_sizes(data / "noise_mpeg4.avi", error)
+    assert caught.value.code == "damaged"
 
-    with container.open_video(data / "noise_mpeg4.avi") as video:
-        expected = [packet.size for packet in container.demux(video)]
-        video.rewind()
-        video.container = Late(video.container)  # type: ignore[assignment]
-        assert [packet.size for packet in container.demux(video)] == expected
-        video.container = video.container._container
+
+def test_permission_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Demuxers say EPERM of contents that they do not take."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise av.error.PermissionError(1, "Operation not permitted", "file:a.wmv")
+
+    (tmp_path / "a.wmv").write_bytes(b"anything")
+    monkeypatch.setattr(av, "open", refuse)
+    assert "Operation not permitted; it begins with" in expect("unreadable", tmp_path / "a.wmv")
+    monkeypatch.setattr(Path, "open", refuse)
+    expect("permission_denied", tmp_path / "a.wmv")
 
 
 def expect(code: str, path: Path) -> str:
