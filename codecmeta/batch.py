@@ -168,6 +168,7 @@ def extract_many(
     counts: dict[Status, int] = {"done": 0, "kept": 0, "failed": 0}
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
+    swept: set[Path] = set()
 
     with (out / MANIFEST).open("a", encoding="ascii") as manifest:
 
@@ -190,7 +191,11 @@ def extract_many(
                 elif not overwrite and (kept := find_fresh(job)):
                     settle(kept)
                 else:
-                    _sweep(Path(job.meta).parent)
+                    folder = Path(job.meta).parent
+                    # once a run: the search takes as long as the folder is full
+                    if folder not in swept:
+                        swept.add(folder)
+                        _sweep(folder)
                     yield job
 
         for outcome in engine.run(extract_job, jobs(), failure=_failure):

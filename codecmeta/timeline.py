@@ -87,7 +87,7 @@ def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timel
     """Take the order in which the decoder put the frames out.
 
     Args:
-        order: packet of each frame as decoded, int64 (F,).
+        order: packet of each frame as decoded, int64 (F,); of a packet that gives several, the first is taken.
         packets: number of packets.
         ticks: length of a frame in units of the time base.
 
@@ -96,6 +96,8 @@ def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timel
     """
     if order.size == 0:
         raise SourceError("no_frames", "the decoder puts out no frame")
+    first = np.unique(order, return_index=True)[1]
+    order = order[np.sort(first)]
     pts = np.arange(order.size, dtype=np.int64) * min(max(ticks, 1), _MAX_TICKS)
     return Timeline(packet=order, pts=pts, rank=_ranks(order, packets), synthetic=True, leading=0)
 

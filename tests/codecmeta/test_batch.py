@@ -156,6 +156,15 @@ def test_stale_temporary_files_are_swept(videos: Path, tmp_path: Path) -> None:
     assert [path.name for path in out.glob(".*")] == [".codecmeta-new.tmp"]
 
 
+def test_a_folder_is_searched_once_for_what_was_left(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[Path] = []
+    monkeypatch.setattr("codecmeta.batch._sweep", searched.append)
+    run(videos, tmp_path / "meta")
+    assert searched == [tmp_path / "meta"]
+
+
 @dataclass(frozen=True)
 class Misdeed:
     """What a job does to its worker."""
