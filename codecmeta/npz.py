@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import stat
 import struct
 import tokenize
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from codecmeta.errors import MetaFormatError
 from codecmeta.facts import check_facts
+from codecmeta.replacement import replace_file
 
 SCHEMA = 1
 MAX_BYTES = 8 << 30
@@ -127,7 +127,6 @@ def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping
         OSError: the file cannot be written; nothing is left behind.
         MetaFormatError: an array does not satisfy the format.
     """
-    target = Path(path)
     text = json.dumps(info, ensure_ascii=True, allow_nan=False, sort_keys=True)
     if len(text) > MAX_INFO_CHARACTERS:
         raise MetaFormatError(os.fspath(path), "info", f"has {len(text)} characters, at most {MAX_INFO_CHARACTERS} fit")
@@ -135,27 +134,13 @@ def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping
     check(os.fspath(path), dict(info), checked)
     members: dict[str, Array] = {"schema": np.array(SCHEMA, "<i4"), "info": np.array(text), **checked}
     method = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
-    temporary = target.parent / f".codecmeta-{secrets.token_hex(8)}.tmp"
-    try:
-        with temporary.open("xb") as file:
-            with zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
-                for name, array in members.items():
-                    # a fixed date keeps equal records equal to the byte
-                    entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                    entry.compress_type = method
-                    with archive.open(entry, "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with replace_file(path) as file, zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
+        for name, array in members.items():
+            # a fixed date keeps equal records equal to the byte
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = method
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[dict[str, Any], dict[str, Array]]:

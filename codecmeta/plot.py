@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from codecmeta.density import patch_density
 from codecmeta.errors import UsageError
 from codecmeta.gop import gop_starts
 from codecmeta.meta import MISSING, MapName, VideoMeta
+from codecmeta.replacement import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,14 +78,8 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(picture, format=path.suffix[1:], dpi=110, facecolor="white")
     except ValueError as error:
         raise UsageError(f"{str(path)!r}: {error}") from error
-    temporary = path.with_name(f".codecmeta-{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.write_bytes(picture.getvalue())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with replace_file(path) as file:
+        file.write(picture.getvalue())
 
 
 def _title(figure: Figure, meta: VideoMeta) -> None:

@@ -71,8 +71,8 @@ class Job:
     def __post_init__(self) -> None:
         if not isinstance(self.method, BeforeLLM):
             raise ConfigError(
-                f"{self.name} works inside the language model, and `compress run` has none; "
-                "choose a method with a stage before_llm (see: compress methods)"
+                f"{self.name} has no stage between the encoder and the language model, the one that `compress run` "
+                "works at; choose a method with a stage before_llm (see: compress methods)"
             )
         try:
             torch.empty(0, device=self.device)

@@ -16,6 +16,7 @@ The metadata's one entry `compress` is JSON: format, method, grid, count_in, pat
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -142,9 +143,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed over it.
 
     Raises:
-        OSError: it cannot be written; nothing is left behind.
+        OSError: it cannot be written, or is no file but a device, say, which a rename would do away with; nothing is
+            left behind.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EEXIST, "it is there, and not a regular file", os.fspath(path))
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:

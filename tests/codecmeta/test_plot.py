@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -66,12 +67,10 @@ def test_a_picture_is_written_whole_or_not_at_all(data: Path, tmp_path: Path, mo
     meta = extract(data / "still_h264.mp4", frames="0", residual="none", pixels=64)
     (tmp_path / "x.svg").write_text("the one before")
 
-    def full(path: Path, content: bytes) -> None:
-        with path.open("wb") as file:
-            file.write(content[:100])
+    def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         plot_meta(meta, tmp_path / "x.svg")
     assert [path.name for path in tmp_path.iterdir()] == ["x.svg"]

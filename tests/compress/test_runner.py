@@ -309,8 +309,8 @@ def test_single_file_is_an_input_too(meta_folder: Path, tmp_path: Path) -> None:
     assert (report.video, report.status) == ("two.mkv", "done")
 
 
-def test_method_inside_the_language_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="inside the language model"):
+def test_method_without_the_stage_of_the_run_is_refused() -> None:
+    with pytest.raises(ConfigError, match="between the encoder and the language model"):
         Job(method=RPM(), name="rpm", retention=1.0)
 
 
