@@ -19,6 +19,9 @@ _PS_END = 0xB9
 _PS_PACK = 0xBA
 _EBML = 0x1A45DFA3
 _SEGMENT = 0x18538067
+_FLV_TAGS = frozenset((8, 9, 18))
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_MAX_PARTS = 1 << 24
 
 
 def judge_file(path: Path, size: int) -> tuple[State, str]:
@@ -40,6 +43,12 @@ def judge_file(path: Path, size: int) -> tuple[State, str]:
             return _judge_ebml(file, size)
         if head[:4] == b"RIFF":
             return _judge_riff(file, size)
+        if head[:3] == b"FLV":
+            return _judge_flv(file, size)
+        if head[:4] == b"DKIF":
+            return _judge_ivf(file, size)
+        if head[:16] == _ASF_HEADER:
+            return _judge_asf(file, size)
         if head[:4] == struct.pack(">I", 0x100 | _PS_PACK):
             return _judge_program_stream(file, size)
         for packet in (188, 192, 204):
@@ -107,11 +116,74 @@ def _judge_riff(file: BinaryIO, size: int) -> tuple[State, str]:
         kind, length = struct.unpack("<4sI", file.read(8))
         if kind != b"RIFF":
             break
+        if length == 0:
+            return "unknown", "the RIFF chunk has no length (a recording that was not finished)"
         end = position + 8 + length
         if end > size:
             return "truncated", f"the RIFF chunk ends at byte {end}, the file at {size}"
         position = end + (length & 1)
     return "complete", f"the RIFF chunks end at byte {position} of {size}"
+
+
+def _judge_flv(file: BinaryIO, size: int) -> tuple[State, str]:
+    """Find the last tag by the length behind it, or, if that fails, by following all (Video File Format 10.1, E.3)."""
+    file.seek(max(0, size - 4))
+    begin = size - 4 - int.from_bytes(file.read(4), "big")
+    if begin >= 9 and _flv_tag_end(file, begin) == size - 4:
+        return "complete", f"the last tag ends at byte {size}"
+    file.seek(5)
+    position = int.from_bytes(file.read(4), "big") + 4
+    for _ in range(_MAX_PARTS):
+        if position == size:
+            return "complete", f"the last tag ends at byte {size}"
+        end = _flv_tag_end(file, position)
+        if end is None:
+            break
+        if end > size:
+            return "truncated", f"the last tag ends at byte {end}, the file at {size}"
+        position = min(end + 4, size)
+    return "unknown", f"at byte {position} there is no tag"
+
+
+def _flv_tag_end(file: BinaryIO, begin: int) -> int | None:
+    file.seek(begin)
+    head = file.read(4)
+    if not head or head[0] & 31 not in _FLV_TAGS:
+        return None
+    return begin + 11 + int.from_bytes(head[1:].ljust(3, b"\xff"), "big")
+
+
+def _judge_ivf(file: BinaryIO, size: int) -> tuple[State, str]:
+    """Follow the frames, each of which has its length before it."""
+    file.seek(6)
+    position = int.from_bytes(file.read(2), "little")
+    for _ in range(_MAX_PARTS):
+        if position == size:
+            return "complete", f"the last frame ends at byte {size}"
+        file.seek(position)
+        head = file.read(12)
+        end = position + 12 + int.from_bytes(head[:4], "little")
+        if len(head) < 12 or end > size:
+            return "truncated", f"the last frame ends at byte {end}, the file at {size}"
+        position = end
+    return "unknown", "there are too many frames to follow"
+
+
+def _judge_asf(file: BinaryIO, size: int) -> tuple[State, str]:
+    """Follow the objects of the top level (Advanced Systems Format, 2.1)."""
+    position = 0
+    for _ in range(_MAX_PARTS):
+        if position == size:
+            return "complete", f"the objects end at byte {size}"
+        file.seek(position)
+        head = file.read(24)
+        length = int.from_bytes(head[16:], "little")
+        if len(head) < 24 or position + length > size:
+            return "truncated", f"the last object ends at byte {position + max(length, 24)}, the file at {size}"
+        if length < 24:
+            break
+        position += length
+    return "unknown", f"the object at byte {position} has no length (a live recording)"
 
 
 def _judge_program_stream(file: BinaryIO, size: int) -> tuple[State, str]:

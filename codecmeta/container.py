@@ -156,8 +156,12 @@ def open_video(source: str | os.PathLike[str]) -> Iterator[Video]:
             height=stream.codec_context.height,
             track=_read_track(path, size, stream),
         )
-    except BaseException:
+    except BaseException as error:
         container.close()
+        if isinstance(error, SourceError) and error.code in _OF_MISSING_PARTS:
+            state, evidence = judge_file(path, size)
+            if state == "truncated":
+                raise SourceError("truncated", f"the file is cut short: {evidence}") from error
         raise
     try:
         yield video
@@ -234,6 +238,8 @@ def _choose_stream(container: InputContainer) -> VideoStream:
 
 
 _ATTACHED_PICTURE = 0x400
+# what a header looks like whose end is missing
+_OF_MISSING_PARTS = frozenset(("no_video_stream", "decoder_missing", "unreadable"))
 
 
 def _read_track(path: Path, size: int, stream: VideoStream) -> mp4.Track | None:

@@ -7,10 +7,20 @@ from pathlib import Path
 import av
 import pytest
 
+from codecmeta import SourceError, extract
 from codecmeta.completeness import judge_file
 from tests.codecmeta.make_video import write_video
 
-FORMATS = [("mp4", "libx264"), ("mov", "libx264"), ("mkv", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mpeg4")]
+FORMATS = [
+    ("mp4", "libx264"),
+    ("mov", "libx264"),
+    ("mkv", "libx264"),
+    ("webm", "libvpx-vp9"),
+    ("avi", "mpeg4"),
+    ("flv", "flv"),
+    ("ivf", "libvpx-vp9"),
+    ("wmv", "wmv2"),
+]
 
 
 def state(path: Path) -> str:
@@ -28,8 +38,46 @@ def test_announced_lengths(tmp_path: Path, ending: str, codec: str) -> None:
     path = write_video(tmp_path / f"clip.{ending}", codec=codec)
     size = path.stat().st_size
     assert state(path) == "complete"
-    for part in (size // 2, size * 9 // 10, size - 1):
+    # the last four bytes of an FLV are not missed
+    for part in (size // 2, size * 9 // 10, size - 5):
         assert state(cut(path, part)) == "truncated", part
+
+
+def test_recordings_that_were_not_finished(tmp_path: Path) -> None:
+    """The lengths that a writer comes back to fill in are zero."""
+    avi = write_video(tmp_path / "clip.avi", codec="mpeg4")
+    content = bytearray(avi.read_bytes())
+    content[4:8] = bytes(4)
+    avi.write_bytes(content)
+    assert state(avi) == "unknown"
+    wmv = write_video(tmp_path / "clip.wmv", codec="wmv2")
+    content = bytearray(wmv.read_bytes())
+    data = content.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c"))
+    content[data + 16 : data + 24] = bytes(8)
+    wmv.write_bytes(content)
+    assert state(wmv) == "unknown"
+
+
+def test_flv_with_something_behind_it(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.flv", codec="flv")
+    with path.open("ab") as file:
+        file.write(b"something else")
+    assert state(path) == "unknown"
+    # some writers leave the length behind the last tag out
+    assert state(cut(path, path.stat().st_size - 18)) == "complete"
+
+
+def test_header_that_is_cut_says_so(tmp_path: Path) -> None:
+    """libav opens such files, and finds no stream or no codec in them."""
+    path = write_video(tmp_path / "clip.mp4", frames=2)
+    content = path.read_bytes()
+    begin = content.index(b"moov")
+    codes = set()
+    for size in range(begin + 8, len(content), 7):
+        with pytest.raises(SourceError) as caught:
+            extract(cut(path, size), residual="none", pixels=None)
+        codes.add(caught.value.code)
+    assert codes == {"truncated"}
 
 
 def test_fragmented_mp4(tmp_path: Path) -> None:
