@@ -208,6 +208,18 @@ def test_zip_bomb(tmp_path: Path) -> None:
         load(bomb)
 
 
+def test_flat_pictures_are_no_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They fold up so well that a file without padding would be refused."""
+    monkeypatch.setattr(npz, "FREE_BYTES", 1 << 20)
+    flat = replace(record(), frames=np.zeros((3, 1000, 1000, 3), np.uint8))
+    flat.save(tmp_path / "a.npz", deflate=True)
+    assert (tmp_path / "a.npz").stat().st_size < 100_000
+    assert same(load(tmp_path / "a.npz"), flat)
+    flat.save(tmp_path / "b.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz") as archive:
+        assert "padding.npy" not in archive.namelist()
+
+
 def test_an_honest_file_beyond_the_limit_is_refused_by_size(tmp_path: Path) -> None:
     record().save(tmp_path / "a.npz")
     with pytest.raises(MetaFormatError, match="at most 1000"):
