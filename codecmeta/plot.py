@@ -25,6 +25,8 @@ LISTS = {-1: ("#ffb000", "list 0 (mostly from before)"), 1: ("#ff5fa2", "list 1 
 """Colour and meaning of arrows, by the direction of a vector."""
 COLUMNS = 4
 _MAX_BARS = 20_000
+_MAX_BANDS = 700
+"""Beyond these a bar, or a band, is narrower than what a picture shows."""
 
 
 def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | None = None, count: int = 8) -> None:
@@ -130,14 +132,15 @@ def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
     at = np.arange(sizes.size)
     starts = gop_starts(meta.packet_key)
     ends = np.append(starts[1:], sizes.size)
-    for number, gop in enumerate(meta.gops):
-        if number % 2 == 0:
-            axes.axvspan(gop.start - 0.5, gop.start + gop.packets - 0.5, color=BAND, lw=0, zorder=0)
+    shaded = len(meta.gops) <= _MAX_BANDS
+    for gop in meta.gops[::2] if shaded else ():
+        axes.axvspan(gop.start - 0.5, gop.start + gop.packets - 0.5, color=BAND, lw=0, zorder=0)
     count = max(sizes.size, 1)
     step = -(-count // _MAX_BARS)
     key = meta.packet_key
-    axes.vlines(at[~key][::step], 1, sizes[~key][::step], color=ACCENT, lw=max(0.4, min(3.0, 700 / count)), zorder=1)
-    axes.vlines(at[key], 1, sizes[key], color=KEY, lw=max(0.8, min(3.0, 700 / count)), zorder=2)
+    width = min(3.0, 700 / count)
+    axes.vlines(*_thin(at[~key], sizes[~key], step), color=ACCENT, lw=max(0.4, width), zorder=1)
+    axes.vlines(*_thin(at[key], sizes[key], step), color=KEY, lw=max(0.8, width), zorder=2)
     mean = [gop.bytes / gop.packets for gop in meta.gops]
     axes.hlines(mean, starts - 0.5, ends - 0.5, color=INK, lw=1.4, zorder=3)
     low = max(sizes[sizes > 0].min(initial=1e9) * 0.5, 1.0)
@@ -153,24 +156,37 @@ def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
     axes.set_yscale("log")
     axes.set_ylim(low, sizes.max(initial=low) * 1.6)
     axes.set_xlim(-0.5, count - 0.5)
-    axes.set_ylabel("bytes per packet", color=INK, fontsize=9)
+    label = "bytes per packet" if step == 1 else f"bytes, largest of {step} packets"
+    axes.set_ylabel(label, color=INK, fontsize=9)
     axes.set_xlabel("packet, decode order", color=INK, fontsize=9, labelpad=2)
     axes.locator_params(axis="x", integer=True)
-    _add_legend(axes, len(meta.gops))
+    _add_legend(axes, len(meta.gops), shaded=shaded)
     # a narrow range of sizes labels the minor ticks, too
     axes.tick_params(which="both", labelsize=8, colors=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
-def _add_legend(axes: Axes, gops: int) -> None:
+def _thin(
+    at: NDArray[np.intp], sizes: NDArray[np.float64], step: int
+) -> tuple[NDArray[np.intp], float, NDArray[np.float64]]:
+    """Bars of packets: one for every `step` of them, as high as the largest."""
+    firsts = np.arange(0, at.size, step)
+    return at[firsts], 1.0, np.maximum.reduceat(sizes, firsts) if at.size else sizes
+
+
+def _add_legend(axes: Axes, gops: int, *, shaded: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles = [
         Line2D([], [], color=KEY, lw=3, label="key packet"),
         Line2D([], [], color=ACCENT, lw=3, label="other packet"),
-        Patch(facecolor=BAND, edgecolor=PALE, label="1 GoP" if gops == 1 else f"{gops} GoPs, every other shaded"),
+        Patch(
+            facecolor=BAND if shaded else "none",
+            edgecolor=PALE,
+            label="1 GoP" if gops == 1 else f"{gops} GoPs{', every other shaded' if shaded else ''}",
+        ),
         Line2D([], [], color=INK, lw=1.4, label="mean packet of the GoP"),
         Line2D([], [], color=INK, marker="^", ms=4, lw=0, label="sampled frame"),
     ]

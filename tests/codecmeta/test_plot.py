@@ -18,6 +18,7 @@ from tests.codecmeta.test_meta import record
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.collections import LineCollection
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -61,6 +62,24 @@ def test_a_record_without_frames_is_drawn(tmp_path: Path, packets: int) -> None:
     picture = cv2.imread(str(tmp_path / "x.png"))
     assert picture is not None
     assert picture.shape[1] < 4000
+
+
+def test_a_long_video_is_drawn_in_little(drawn: Callable[[VideoMeta], Figure]) -> None:
+    """Bars and bands are no more than can be seen, and the highest bar is as high as the largest packet."""
+    many = 45_000
+    sizes = np.full(many, 100, np.uint32)
+    sizes[[40_001, 40_002]] = 9000, 5000
+    key = np.arange(many) % 2 == 0
+    order = np.arange(many, dtype=np.int64)
+    meta = replace(record(0, 0), packet_pts=order, packet_dts=order, packet_size=sizes, packet_key=key)
+    axes = drawn(meta).axes[0]
+    assert axes.get_ylabel() == "bytes, largest of 3 packets"
+    assert len(axes.patches) == 0
+    bars = [collection for collection in axes.collections if isinstance(collection, LineCollection)][:2]
+    for collection, largest in zip(bars, (9000, 5000), strict=True):
+        heights = [segment[1, 1] for segment in collection.get_segments()]
+        assert len(heights) == many // 2 // 3
+        assert max(heights) == largest
 
 
 def test_a_picture_is_written_whole_or_not_at_all(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
