@@ -202,7 +202,10 @@ def _whole(name: str, text: str) -> int:
 
 
 def _fail(code: int, message: str) -> None:
-    typer.echo(f"codecmeta: {message}", err=True)
+    from cli.progress import printable
+
+    # a file may have put control characters into it
+    typer.echo(f"codecmeta: {printable(message)}", err=True)
     raise typer.Exit(code)
 
 

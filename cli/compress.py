@@ -312,7 +312,8 @@ def _print_reports(console: Console, reports: Sequence[VideoReport]) -> None:
         if report.message:
             style = "red" if report.status == "failed" else "yellow"
             console.print(
-                f"[{style}]{escape(printable(report.video, longest=200))}[/]: {escape(report.message)}",
+                f"[{style}]{escape(printable(report.video, longest=200))}[/]: "
+                f"{escape(printable(report.message, longest=2000))}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -351,7 +352,8 @@ class _Progress:
         self._bar.advance(self._task)
         if not (self._hidden or self._console.is_terminal):
             result = f"{report.tokens_in} -> {report.tokens_out} tokens" if report.frames else report.message
-            print(f"{printable(report.video, longest=200)}: {report.status}, {result}", file=sys.stderr)  # noqa: T201
+            line = f"{printable(report.video, longest=200)}: {report.status}, {printable(result, longest=2000)}"
+            print(line, file=sys.stderr)  # noqa: T201
 
 
 def _console() -> Console:

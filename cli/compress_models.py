@@ -37,6 +37,7 @@ def answer(
     """Ask a model about every video under a folder and print its answers."""
     from compress.errors import ConfigError
     from compress.methods import build
+    from compress.picture import printable
 
     if prompt is None:
         refuse("with a model there must be a question: --prompt TEXT")
@@ -61,12 +62,13 @@ def answer(
             if as_json:
                 print(one.to_json(), flush=True)  # noqa: T201
                 continue
+            name = printable(one.video, longest=200)
             if one.status == "failed":
-                print(f"{one.video}: failed, {one.message}", file=sys.stderr)  # noqa: T201
+                print(f"{name}: failed, {printable(one.message, longest=2000)}", file=sys.stderr)  # noqa: T201
                 continue
             stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in one.seconds.items())
             budgets = f"{min(one.budgets)}-{max(one.budgets)} per frame" if one.budgets else "no budgets"
-            print(f"{one.video}: {one.answer}")  # noqa: T201
+            print(f"{name}: {printable(one.answer, longest=100_000)}")  # noqa: T201
             print(f"  {one.tokens_in} -> {one.tokens_out} tokens, {budgets}; seconds: {stages}")  # noqa: T201
     except ConfigError as error:
         refuse(str(error))

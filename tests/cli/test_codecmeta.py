@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import codecmeta as package
+from tests.codecmeta.test_meta import record, rewrite, with_info
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -158,3 +159,12 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert time.perf_counter() - begin < 5
     assert "extract" in ran.stdout
     assert ran.stderr.strip() == "[]"
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.npz", tmp_path / "bad.npz"
+    record().save(good)
+    ran = codecmeta("show", rewrite(good, bad, {"info": with_info(**{"signals__\x1b[31m": 5})}))
+    assert ran.returncode == 1
+    assert r"signals.\x1b[31m is a whole number" in ran.stderr
+    assert "\x1b" not in ran.stderr

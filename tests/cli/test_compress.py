@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,16 @@ def test_a_folder_below_the_output_that_cannot_be_fails_its_video_alone(
     assert result.exit_code == 1
     assert {r["video"]: r["status"] for r in lines(result)} == {"other": "done", "shots/cut.mkv": "failed"}
     assert "shots" in next(r["message"] for r in lines(result) if r["status"] == "failed")
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(meta: Path, records: dict[str, Path]) -> None:
+    record = codecmeta.load(records["no_pixels"])
+    named = {**record.info, "source": {**record.info["source"], "name": "\x1b[31mred.mp4"}}
+    replace(record, info=named).save(meta / "red.npz")
+    result = compress("run", "--meta", meta, "--out", meta.parent / "tokens")
+    assert result.exit_code == 1
+    assert "red.mp4 --out META --pixels 384" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
 
 
 def test_help_is_quick_and_imports_no_torch() -> None:
