@@ -178,6 +178,8 @@ def _check_file(path: Path) -> int:
         raise SourceError("permission_denied", "permission denied") from error
     except (OSError, ValueError) as error:
         raise SourceError("not_a_file", f"cannot be found ({error})") from error
+    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK):
+        raise SourceError("permission_denied", "a folder that cannot be listed")
     if not stat.S_ISREG(status.st_mode):
         raise SourceError("not_a_file", "not a regular file")
     if status.st_size == 0:
@@ -186,19 +188,15 @@ def _check_file(path: Path) -> int:
 
 
 def _open(path: Path) -> InputContainer:
-    try:
-        return _open_container(path)
-    except Exception as error:  # libav's errors come as many types
-        raise _refusal(path, error) from error
-
-
-def _open_container(path: Path) -> InputContainer:
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     # without the prefix a name such as `clip:01.mp4` is taken for a protocol
     name = "file:" + os.fspath(path)
-    if int(av.__version__.split(".")[0]) < 19:
-        return av.open(name, options=options, metadata_errors="replace")
-    return av.open(name, options=options)
+    try:
+        if int(av.__version__.split(".")[0]) < 19:
+            return av.open(name, options=options, metadata_errors="replace")
+        return av.open(name, options=options)
+    except Exception as error:  # libav's errors come as many types
+        raise _refusal(path, error) from error
 
 
 def _refusal(path: Path, error: Exception) -> SourceError:

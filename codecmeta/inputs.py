@@ -143,13 +143,17 @@ def _from_list(lines: Iterable[str]) -> Iterator[Input]:
 
 def _from_folder(folder: Path, out: Path) -> Iterator[Input]:
     avoid = out.resolve()
-    for parent, folders, files in os.walk(folder):
+    closed: list[OSError] = []
+    for parent, folders, files in os.walk(folder, onerror=closed.append):
         here = Path(parent)
         folders[:] = sorted(name for name in folders if (here / name).resolve() != avoid)
         for name in sorted(files):
             if PurePath(name).suffix.lower() in EXTENSIONS:
                 path = here / name
                 yield Input(path=path, place=output_place(path.relative_to(folder)))
+    for error in closed:
+        # it cannot be read like a video that cannot be read: it is told, and the others are done
+        yield Input(path=Path(error.filename), place=output_place(Path(error.filename).relative_to(folder)))
 
 
 def output_place(place: PurePath) -> PurePath:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from codecmeta.errors import UsageError
+from codecmeta.container import open_video
+from codecmeta.errors import SourceError, UsageError
 from codecmeta.inputs import find_inputs, output_place
 
 
@@ -99,3 +100,27 @@ def test_names_too_long_for_a_file_system(tmp_path: Path) -> None:
     assert place.parent == Path("a")
     assert place != output_place(Path("a") / ("y" + long[1:]))
     assert output_place(Path("short.mp4")).name == "short.mp4.npz"
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its videos are missing from the run: that must not look like success."""
+    folder = tmp_path / "videos"
+    for name in ("a/one.mp4", "closed/two.mp4", "z/three.mp4"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    plain, access = os.scandir, os.access
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
+    found = list(find_inputs([str(folder)], out=tmp_path / "out", stdin=None))
+    assert [item.place.as_posix() for item in found] == ["a/one.mp4.npz", "z/three.mp4.npz", "closed.npz"]
+    with pytest.raises(SourceError, match="folder that cannot be listed") as caught, open_video(found[-1].path):
+        pass
+    assert caught.value.code == "permission_denied"
+    alone = list(find_inputs([str(folder / "closed")], out=tmp_path / "out", stdin=None))
+    assert [item.path for item in alone] == [folder / "closed"]
