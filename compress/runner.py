@@ -153,12 +153,16 @@ def find_metas(meta: str | os.PathLike[str]) -> list[tuple[str, Path]]:
     root = Path(meta)
     if root.is_file():
         return [(root.name.removesuffix(".npz"), root)]
+    closed: list[OSError] = []
     found = [
         Path(folder, name)
-        for folder, _, names in os.walk(root)
+        for folder, _, names in os.walk(root, onerror=closed.append)
         for name in names
         if name.endswith(".npz") and not name.startswith(".")
     ]
+    if root.is_dir():
+        # to be told by the run, like a file that cannot be read
+        found += [Path(error.filename) for error in closed]
     if not found:
         kind = "there is no .npz in it" if root.is_dir() else "it does not exist"
         raise ConfigError(f"nothing to do in {root}: {kind}; run: codecmeta extract VIDEOS --out {root}")
@@ -309,6 +313,8 @@ def _check_figures(report: VideoReport) -> None:
 
 
 def _digest(path: Path) -> str:
+    if path.is_dir():
+        raise CompressError(f"{path} is a folder that cannot be listed")
     if path.exists() and not path.is_file():
         # opening a pipe would wait for somebody to write into it
         raise CompressError(f"{path} is not a regular file")

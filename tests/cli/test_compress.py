@@ -238,6 +238,23 @@ def test_a_folder_below_the_output_that_cannot_be_fails_its_video_alone(
     assert "shots" in next(r["message"] for r in lines(result) if r["status"] == "failed")
 
 
+def test_a_folder_that_cannot_be_listed_is_told(meta: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in it is missing from the run: that must not look like success."""
+    (meta / "closed").mkdir()
+    plain = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = compress("run", "--meta", meta, "--out", meta.parent / "tokens", "--json")
+    assert result.exit_code == 1
+    assert {r["video"]: r["status"] for r in lines(result)} == {"closed": "failed", "shots/cut.mkv": "done"}
+    assert "closed is a folder that cannot be listed" in lines(result)[0]["message"]
+
+
 def test_control_characters_of_a_file_do_not_reach_the_terminal(meta: Path, records: dict[str, Path]) -> None:
     record = codecmeta.load(records["no_pixels"])
     named = {**record.info, "source": {**record.info["source"], "name": "\x1b[31mred.mp4"}}
