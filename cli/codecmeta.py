@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -84,6 +83,7 @@ def extract(
     A bad file never stops the run. Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
     """
     from cli.progress import Reporter
+    from cli.signals import end_like_interrupted
     from codecmeta.batch import extract_many, usable_cores
     from codecmeta.engines import Engine, LocalEngine, RayEngine, SerialEngine
     from codecmeta.errors import UsageError
@@ -91,9 +91,7 @@ def extract(
     from codecmeta.options import Options, parse_maps
     from codecmeta.warmup import compile_kernels, is_compiled
 
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _terminate)
+    end_like_interrupted()
     workers = usable_cores() if jobs is None else jobs
     limit = timeout or None
     chosen: Engine = LocalEngine(workers=workers, timeout=limit)
@@ -174,11 +172,6 @@ def plot(
         _fail(2, str(error))
     except OSError as error:
         _fail(2, f"{out}: {error.strerror or error}")
-
-
-def _terminate(number: int, frame: object) -> None:
-    """End like an interrupted run: workers stopped, nothing half-written."""
-    raise SystemExit(128 + number)
 
 
 def _load(path: Path) -> Any:

@@ -113,6 +113,7 @@ def run(
 
     Exit code: 0 all done, 1 some videos failed, 2 wrong usage.
     """
+    from cli.signals import end_like_interrupted
     from compress.errors import ConfigError, OutputError
     from compress.methods import build
     from compress.report import render_page
@@ -121,6 +122,7 @@ def run(
     from compress.settings import parse_assignments
     from compress.token_file import write_whole
 
+    end_like_interrupted()
     try:
         if model is not None or random_weights is not None or prompt is not None:
             compress_models.answer(

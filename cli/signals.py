@@ -1,0 +1,17 @@
+"""Signals that end a run: what it has begun to write is removed first."""
+
+from __future__ import annotations
+
+import signal
+
+
+def end_like_interrupted() -> None:
+    """From here on SIGTERM and SIGHUP unwind the program, as Ctrl-C does; the exit code is that of the signal."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        # nohup has it ignored
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
