@@ -265,6 +265,8 @@ def _from_index(video: Video) -> PacketTable | None:
     track = video.track
     entries = video.stream.index_entries
     count = len(entries)
+    if count > video.size:
+        raise SourceError("damaged", f"the index lists {count} packets, the file has {video.size} bytes")
     offsets = None if track is None else track.composition_offset
     if offsets is None or count == 0 or count != offsets.size:
         return None

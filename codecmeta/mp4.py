@@ -69,7 +69,7 @@ def read_track(file: BinaryIO, size: int, track_id: int) -> Track | None:
     for box in top_level_boxes(file, size):
         if box.type == b"moov" and box.end <= size and box.end - box.begin <= MAX_MOOV:
             file.seek(box.begin)
-            return _find_track(file.read(box.end - box.begin), track_id)
+            return _find_track(file.read(box.end - box.begin), track_id, most=min(MAX_SAMPLES, size))
     return None
 
 
@@ -109,14 +109,14 @@ def _child(data: bytes, parent: Box, *path: bytes) -> Box | None:
     return parent
 
 
-def _find_track(moov: bytes, track_id: int) -> Track | None:
+def _find_track(moov: bytes, track_id: int, *, most: int) -> Track | None:
     fragmented = _child(moov, Box(b"moov", 0, len(moov)), b"mvex") is not None
     for trak in _children(moov, 0, len(moov)):
         header = _child(moov, trak, b"tkhd") if trak.type == b"trak" else None
         if header is not None and _track_id(moov, header) == track_id:
             table = None if fragmented else _child(moov, trak, b"mdia", b"minf", b"stbl")
             return Track(
-                composition_offset=None if table is None else _composition_offsets(moov, table),
+                composition_offset=None if table is None else _composition_offsets(moov, table, most=most),
                 rotation=_rotation(moov, header),
             )
     return None
@@ -141,12 +141,13 @@ def _rotation(moov: bytes, header: Box) -> int:
     return angle
 
 
-def _composition_offsets(moov: bytes, table: Box) -> NDArray[np.int64] | None:
+def _composition_offsets(moov: bytes, table: Box, *, most: int) -> NDArray[np.int64] | None:
     sizes = _child(moov, table, b"stsz") or _child(moov, table, b"stz2")
     if sizes is None or sizes.end - sizes.begin < 12:
         return None
     samples = struct.unpack_from(">I", moov, sizes.begin + 8)[0]
-    if samples > MAX_SAMPLES:
+    # a sample has a byte at least: a few bytes of header may claim any number of them
+    if samples > most:
         return None
     box = _child(moov, table, b"ctts")
     if box is None:
