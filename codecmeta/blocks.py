@@ -1,15 +1,17 @@
 """The blocks of a vector table: their references, predictions and residuals, compiled.
 
-Planes are flat arrays. A block is (y, x, height, width) in samples of the plane at hand, ``rule`` is (filter code,
-rounding, largest sample value). Reference pictures sit in slots, past ones first.
+A row of macroblocks is worked on at a time, so that its samples stay at hand: its blocks are listed, a reference is
+chosen for each, and then every plane is subtracted. Coordinates and sizes of a block are in luma samples, ``rule`` is
+(filter code, rounding, largest sample value). Reference pictures sit in slots; the entries of both reference lists
+name them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.difference import subtract
-from codecmeta.interpolation import BLOCK, average, weigh
+from codecmeta.block_strips import BLOCK, fetch, size_of
+from codecmeta.difference import error_of, subtract
 from codecmeta.kernels import kernel
 from codecmeta.prediction import (
     H264,
@@ -17,10 +19,21 @@ from codecmeta.prediction import (
     MPEG4_QPEL,
     chroma_component,
     chroma_component_of_four,
-    predict_chroma,
-    predict_luma,
+    find_chroma,
+    find_points,
+    put_chroma,
+    put_luma,
 )
-from codecmeta.selection import EVEN, choose_one, choose_two
+from codecmeta.reference_samples import MARGIN
+from codecmeta.selection import choose_one, choose_two, mean_of, weights_of
+
+Y, X, HEIGHT, WIDTH, DY, DX, CHROMA_DY, CHROMA_DX, ENTRY, EVEN, SILENT, CHROMA = 0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 15, 16
+"""Columns of a table of blocks; those of vectors and entries (-1 for none) come twice, for list 0 and list 1. EVEN:
+both predictions count the same; SILENT: nothing is left of luma; CHROMA: `OWN`, `WHOLE` or `NONE`."""
+COLUMNS = 17
+
+OWN, WHOLE, NONE = 0, 1, 2
+"""A block has chroma of its own, speaks for that of its whole macroblock, or leaves it to another."""
 
 _SECOND = BLOCK * BLOCK
 """Where the second of two predictions is put."""
@@ -64,49 +77,231 @@ def _chroma_vector(vectors, index, first, side, shifts, code):  # type: ignore[n
 
 
 @kernel(_nrt=False)
-def _predict(slots, channel, size, block, vector, is_luma, rule, blocks, base, memory):  # type: ignore[no-untyped-def]
-    """One prediction of a block, from the row of its slot."""
-    if is_luma:
-        predict_luma(slots[channel], size, block, vector, rule, blocks, base, memory[0], memory[1])
-    else:
-        predict_chroma(slots[channel], size, block, vector, rule, blocks, base)
+def _list_blocks(vectors, first, band, shifts, code, table):  # type: ignore[no-untyped-def]
+    """Enter the blocks of a row of macroblocks in a table; returns how many they are."""
+    count = 0
+    for row in range(2 * band, min(2 * band + 2, first.shape[1])):
+        for col in range(first.shape[2]):
+            i0, i1 = np.int64(first[0, row, col]), np.int64(first[1, row, col])
+            if i0 < 0 and i1 < 0:
+                continue
+            if i0 >= 0 and i1 >= 0 and (vectors[i0, 2] != vectors[i1, 2] or vectors[i0, 3] != vectors[i1, 3]):
+                i1 = np.int64(-1)
+            block = table[count]
+            count += 1
+            index = i0 if i0 >= 0 else i1
+            block[Y], block[X] = row << 3, col << 3
+            block[HEIGHT], block[WIDTH] = vectors[index, 3], vectors[index, 2]
+            block[CHROMA] = OWN
+            for side in range(2):
+                one = i1 if side else i0
+                block[ENTRY + side] = 0 if one >= 0 else -1
+                if one < 0:
+                    continue
+                block[DY + side], block[DX + side] = vectors[one, 5], vectors[one, 4]
+                dy, dx, whole = _chroma_vector(vectors, one, first, side, shifts, code)
+                block[CHROMA_DY + side], block[CHROMA_DX + side] = dy, dx
+                if whole:
+                    block[CHROMA] = NONE if row & 1 or col & 1 else WHOLE
+            block[EVEN] = 1
+            block[SILENT] = 0
+    return count
 
 
 @kernel(_nrt=False)
-def _predict_and_subtract(  # type: ignore[no-untyped-def]
-    current, channel, size, slots, choice, vectors, is_luma, block, limit, rule, memory, out
-):
-    """Residual of a block of one plane; ``choice`` is the slots of both lists (-1 for none) and the weight."""
-    slot0, slot1, weight = choice
-    blocks = memory[2]
-    second = np.int64(_SECOND if slot0 >= 0 else 0)
-    if slot0 >= 0:
-        _predict(slots[slot0], channel, size, block, vectors[0], is_luma, rule, blocks, np.int64(0), memory)
-    if slot1 >= 0:
-        _predict(slots[slot1], channel, size, block, vectors[1], is_luma, rule, blocks, second, memory)
-    y, x, height, width = block
-    if slot0 >= 0 and slot1 >= 0:
-        if weight == EVEN:
-            average(blocks, np.int64(0), blocks, second, height, blocks, np.int64(0))
+def _choose(like, plane, size, slots, lists, counts, singles, pairs, guessed, qp, limits, top, sums, table, count):  # type: ignore[no-untyped-def]
+    """Choose the entries of every block of a table (H.264)."""
+    kind = like[0]
+    references = (like, slots, size, top, sums)
+    for number in range(count):
+        one = table[number]
+        y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
+        area = (y, x, min(h, size[0] - y), min(w, size[1] - x))
+        limit = limits[0, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
+        vector0 = (np.int64(one[DY]), np.int64(one[DX]))
+        vector1 = (np.int64(one[DY + 1]), np.int64(one[DX + 1]))
+        block = (y, x, h, w)
+        if one[ENTRY] >= 0 and one[ENTRY + 1] >= 0:
+            entry0, entry1, even, error = choose_two(
+                kind, plane, area, references, lists, counts, singles, pairs, guessed, block, (vector0, vector1), limit
+            )
+            one[ENTRY], one[ENTRY + 1], one[EVEN] = entry0, entry1, even
         else:
-            weigh(blocks, np.int64(0), blocks, second, weight, height, np.int32(rule[2]), blocks, np.int64(0))
-    area = (y, x, min(height, size[0] - y), min(width, size[1] - x))
-    subtract(current, area, blocks, np.int64(0), limit, out, size[1])
+            side = 0 if one[ENTRY] >= 0 else 1
+            vector = vector1 if side else vector0
+            entry, error = choose_one(
+                kind, plane, area, references, lists[side], counts[side], singles[side], block, vector, limit
+            )
+            one[ENTRY + side], one[EVEN] = entry, 0
+        one[SILENT] = error == 0 or error < limit
 
 
-@kernel(_nrt=False, inline="always")
+@kernel(_nrt=False, forceinline=True)
+def _weights(block, singles, pairs, channel, top):  # type: ignore[no-untyped-def]
+    """How the entries of a block count in a channel."""
+    entry0, entry1 = block[ENTRY], block[ENTRY + 1]
+    if block[EVEN]:
+        return mean_of(top)
+    if entry0 >= 0 and entry1 >= 0:
+        return weights_of(pairs[entry0, entry1], channel)
+    if entry0 >= 0:
+        return weights_of(singles[0, entry0], channel)
+    return weights_of(singles[1, entry1], channel)
+
+
+@kernel(_nrt=False, forceinline=True)
+def _mark(coded, channel, y, x, h, w):  # type: ignore[no-untyped-def]
+    for row in range(y >> 3, min((y + h + 7) >> 3, coded.shape[1])):
+        for col in range(x >> 3, min((x + w + 7) >> 3, coded.shape[2])):
+            coded[channel, row, col] = 1
+
+
+@kernel(_nrt=False)
+def _subtract_luma(  # type: ignore[no-untyped-def]
+    like, channel, plane, size, slots, lists, singles, pairs, qp, limits, rule, memory, table, count, out, coded
+):
+    """Subtract the chosen predictions from luma, or from chroma that is predicted like luma."""
+    kind = like[0]
+    sums, lines, blocks = memory
+    stride = size[1] + 2 * MARGIN if rule[0] == H264 else np.int64(BLOCK)
+    for number in range(count):
+        one = table[number]
+        if channel == 0 and one[SILENT]:
+            continue
+        y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
+        block = (y, x, h, w)
+        a = b = c = d = np.int64(0)
+        for side in range(2):
+            if one[ENTRY + side] < 0:
+                continue
+            address = slots[lists[side, one[ENTRY + side]]]
+            vector = (np.int64(one[DY + side]), np.int64(one[DX + side]))
+            if rule[0] == H264:
+                c, d = find_points(address, like, size, block, vector, rule[2], sums)
+            else:
+                put_luma(kind, address, size, block, vector, rule, blocks, np.int64(side * _SECOND), lines)
+                c = d = np.int64(blocks.ctypes.data) + side * _SECOND * size_of(kind)
+            if side == 0:
+                a, b = c, d
+        if one[ENTRY] < 0:
+            a, b = c, d
+        limit = limits[1 if channel else 0, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
+        area = (y, x, min(h, size[0] - y), min(w, size[1] - x))
+        weights = _weights(one, singles, pairs, channel, rule[2])
+        if subtract(kind, plane, area, (a, b, c, d), stride, weights, limit, out):
+            _mark(coded, channel, y, x, h, w)
+
+
+@kernel(_nrt=False)
+def _subtract_chroma(  # type: ignore[no-untyped-def]
+    like, channel, plane, size, shifts, slots, lists, singles, pairs, qp, limits, rule, blocks, table, count, out, coded
+):
+    """Subtract the chosen predictions from a chroma plane, vectors in eighths of its samples."""
+    kind = like[0]
+    place = np.int64(blocks.ctypes.data)
+    for number in range(count):
+        one = table[number]
+        if one[CHROMA] == NONE:
+            continue
+        y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
+        if one[CHROMA] == WHOLE:
+            h = w = np.int64(16)
+        block = (y >> shifts[0], x >> shifts[1], h >> shifts[0], w >> shifts[1])
+        fractions = np.int64(0)
+        for side in range(2):
+            if one[ENTRY + side] >= 0:
+                fractions |= one[CHROMA_DY + side] | one[CHROMA_DX + side]
+        first = second = np.int64(0)
+        stride = size[1] + 2 * MARGIN
+        for side in range(2):
+            if one[ENTRY + side] < 0:
+                continue
+            vector = (np.int64(one[CHROMA_DY + side]), np.int64(one[CHROMA_DX + side]))
+            second = find_chroma(slots[lists[side, one[ENTRY + side]]], like, size, block, vector)
+            if fractions & 7:
+                put = place + side * _SECOND * size_of(kind)
+                put_chroma(kind, second, stride, vector, block, rule, put)
+                second = put
+            if side == 0:
+                first = second
+        if one[ENTRY] < 0:
+            first = second
+        if fractions & 7:
+            stride = np.int64(BLOCK)
+        limit = limits[1, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
+        area = (block[0], block[1], min(block[2], size[0] - block[0]), min(block[3], size[1] - block[1]))
+        points = (first, first, second, second)
+        weights = _weights(one, singles, pairs, channel, rule[2])
+        # what is not touched need not be written
+        least = max(np.int64(np.ceil(limit)), 1)
+        if error_of(kind, plane, area, points, stride, weights, least) >= least and subtract(
+            kind, plane, area, points, stride, weights, limit, out
+        ):
+            _mark(coded, channel, y, x, h, w)
+
+
+@kernel(_nrt=False)
+def _note(table, count, lists, reference, displacement):  # type: ignore[no-untyped-def]
+    """Enter the slots and vectors of a table in the picture's maps."""
+    for number in range(count):
+        one = table[number]
+        bottom = min((one[Y] + one[HEIGHT]) >> 3, reference.shape[1])
+        right = min((one[X] + one[WIDTH]) >> 3, reference.shape[2])
+        for side in range(2):
+            if one[ENTRY + side] < 0:
+                continue
+            slot = lists[side, one[ENTRY + side]]
+            packed = _pack((one[DY + side], one[DX + side]))
+            for row in range(one[Y] >> 3, bottom):
+                for col in range(one[X] >> 3, right):
+                    reference[side, row, col] = slot
+                    displacement[side, row, col] = packed
+
+
+@kernel(_nrt=False, forceinline=True)
 def _pack(vector):  # type: ignore[no-untyped-def]
     """dx and dy as two little-endian int16."""
     return np.int32((vector[1] & 0xFFFF) | (vector[0] << 16))
 
 
+_LINE = 64
+"""Bytes of a cache line."""
+
+
+@kernel(_nrt=False)
+def _fetch_rows(address, length, first, last, width):  # type: ignore[no-untyped-def]
+    """Fetch rows of a plane; the rows of one block lie too far apart for the processor to foresee them."""
+    for row in range(first, last):
+        start = address + row * length
+        for ahead in range(0, width, _LINE):
+            fetch(start + ahead)
+
+
+@kernel(_nrt=False)
+def _fetch_macroblocks(item, plane, size, slots, lists, counts, first, last):  # type: ignore[no-untyped-def]
+    """Fetch rows of a plane, and what lies there in the first reference of either list."""
+    height, width = size
+    last = min(last, height)
+    _fetch_rows(plane[0], plane[1] * item, first, last, width * item)
+    for side in range(2):
+        slot = lists[side, 0]
+        if counts[side] and (side == 0 or slot != lists[0, 0]):
+            length = (width + 2 * MARGIN) * item
+            start = np.int64(slots[slot, 0]) + (MARGIN + MARGIN * (width + 2 * MARGIN)) * item
+            _fetch_rows(start, length, first, last, width * item)
+
+
 @kernel(_nrt=False)
 def compensate(  # type: ignore[no-untyped-def]
+    like,
     current,
     sizes,
     slots,
+    lists,
     counts,
-    weights,
+    singles,
+    pairs,
+    guessed,
     vectors,
     first,
     qp,
@@ -114,128 +309,64 @@ def compensate(  # type: ignore[no-untyped-def]
     rule,
     shifts,
     memory,
+    table,
     out,
+    coded,
     reference,
     displacement,
 ):
     """Subtract the best prediction from every block that has a vector.
 
     Args:
-        current: (flat samples, row length) of Y, Cb, Cr.
+        like: array of the sample type.
+        current: int64 (3, 2), address and row length of Y, Cb, Cr.
         sizes: height and width of luma and of chroma, (0, 0) without.
-        slots: uintp (slots, 3, 5), `ReferenceSamples.addresses` of the references.
-        counts: how many slots hold past and future references.
-        weights: int64 (slots, slots), implicit weight of list 1 for each pair.
+        slots: uintp (3, slots, 5), `ReferenceSamples.addresses` of the references, per channel.
+        lists: int64 (2, n), slots of the entries of both reference lists.
+        counts: how many entries they have; 0 only for a list that no vector uses.
+        singles: int64 (2, n, 3, 5), weights of an entry alone, per channel (`block_strips`).
+        pairs: int64 (n, n, 3, 5), weights of two entries.
+        guessed: whether pairs may also count evenly.
         vectors: int16 (n, 7).
         first: int32 (2, h8, w8), -1 everywhere, to be used as scratch.
         qp: int8 (rows, columns) per macroblock, (0, 0) for no dead zone.
         limits: float64 (2, 256), dead zones of luma and chroma for each QP from -128 on.
         rule: filter code, rounding, largest sample value.
         shifts: log2 of the vertical and horizontal chroma subsampling.
-        memory: scratch of half samples, of a block's lines (int32), and of `selection.PREDICTIONS` blocks.
-        out: flat int16 Y, Cb, Cr to write, zero on entry.
-        reference: int8 (2, h8, w8), -1 on entry, to write.
+        memory: scratch of half samples, of a block's lines (int32), and of two blocks.
+        table: int32 (2 w8, COLUMNS), scratch.
+        out: int64 (3, 2), address and row length of int16 Y, Cb, Cr, to write where `coded` says so.
+        coded: uint8 (3, h8, w8), 0 on entry, to write: 1 where a channel of an 8x8 luma block may not be 0.
+        reference: int8 (2, h8, w8), -1 on entry, to write: slots.
         displacement: int32 (2, h8, w8) to write, dx and dy packed.
     """
-    size, chroma_size = sizes
-    height, width = size
-    past, future = counts
-    code = rule[0]
-    _index_blocks(vectors, size, first)
-    is_like_luma = code == H264 and shifts[0] == 0 and shifts[1] == 0
-    references = (slots, size, rule[2], memory[0])
-    # list 0 looks back and list 1 ahead, unless there is nothing on that side
-    spans = (
-        (np.int64(0), past) if past else (np.int64(0), future),
-        (past, past + future) if future else (np.int64(0), past),
-    )
-    for index in range(len(vectors)):
-        x, y = np.int64(vectors[index, 0]), np.int64(vectors[index, 1])
-        side = 0 if vectors[index, 6] < 0 else 1
-        if x < 0 or y < 0 or x >= width or y >= height or first[side, y >> 3, x >> 3] != index:
-            continue
-        i0 = np.int64(first[0, y >> 3, x >> 3])
-        i1 = np.int64(first[1, y >> 3, x >> 3])
-        if i0 >= 0 and i1 >= 0:
-            if side == 1:
-                continue
-            if vectors[i0, 2] != vectors[i1, 2] or vectors[i0, 3] != vectors[i1, 3]:
-                i1 = np.int64(-1)
-        h, w = np.int64(vectors[index, 3]), np.int64(vectors[index, 2])
-        block = (y, x, h, w)
-        area = (y, x, min(h, height - y), min(w, width - x))
-        limit = chroma_limit = 0.0
-        if qp.size:
-            step = np.int64(qp[y >> 4, x >> 4]) + 128
-            limit, chroma_limit = limits[0, step], limits[1, step]
-        vector0 = (np.int64(vectors[i0, 5]), np.int64(vectors[i0, 4])) if i0 >= 0 else (np.int64(0), np.int64(0))
-        vector1 = (np.int64(vectors[i1, 5]), np.int64(vectors[i1, 4])) if i1 >= 0 else (np.int64(0), np.int64(0))
-        slot0 = spans[0][0] if i0 >= 0 else np.int64(-1)
-        slot1 = spans[1][0] if i1 >= 0 else np.int64(-1)
-        weight = np.int64(EVEN)
-        error = np.int64(1)
-        if code == H264:
-            if i0 >= 0 and i1 >= 0:
-                slot0, slot1, weight, error = choose_two(
-                    current[0], area, references, spans, weights, block, (vector0, vector1), limit, memory[2]
-                )
-            elif i0 >= 0:
-                slot0, error = choose_one(current[0], area, references, spans[0], block, vector0, limit)
+    item = size_of(like[0])
+    code, _, top = rule
+    _index_blocks(vectors, sizes[0], first)
+    like_luma = code == H264 and shifts[0] == 0 and shifts[1] == 0
+    channels = 3 if sizes[1][0] else 1
+    for band in range((sizes[0][0] + 15) >> 4):
+        count = _list_blocks(vectors, first, band, shifts, code, table)
+        for channel in range(channels):
+            size, tall = (sizes[1], 16 >> shifts[0]) if channel else (sizes[0], 16)
+            plane, target = (current[channel, 0], current[channel, 1]), (out[channel, 0], out[channel, 1])
+            there = slots[channel]
+            for ahead in range(0 if band == 0 else 1, 2):
+                rows = ((band + ahead) * tall, (band + ahead + 1) * tall)
+                _fetch_macroblocks(item, plane, size, there, lists, counts, *rows)
+            if channel == 0 and code == H264:
+                _choose(
+                    like, plane, size, there, lists, counts, singles, pairs, guessed, qp, limits, top, memory[0], table,
+                    count,
+                )  # fmt: skip
+            if channel == 0 or like_luma:
+                _subtract_luma(
+                    like, channel, plane, size, there, lists, singles, pairs, qp, limits, rule, memory, table, count,
+                    target, coded,
+                )  # fmt: skip
             else:
-                slot1, error = choose_one(current[0], area, references, spans[1], block, vector1, limit)
-        choice = (slot0, slot1, weight)
-        if error > 0 and error >= limit:
-            _predict_and_subtract(
-                current[0],
-                np.int64(0),
-                size,
-                slots,
-                choice,
-                (vector0, vector1),
-                np.bool_(True),
-                block,
-                limit,
-                rule,
-                memory,
-                out[0],
-            )
-        packed0 = _pack(vector0) if slot0 >= 0 else np.int32(0)
-        packed1 = _pack(vector1) if slot1 >= 0 else np.int32(0)
-        for row in range(y >> 3, (y + area[2] + 7) >> 3):
-            for col in range(x >> 3, (x + area[3] + 7) >> 3):
-                reference[0, row, col] = slot0
-                reference[1, row, col] = slot1
-                displacement[0, row, col] = packed0
-                displacement[1, row, col] = packed1
-        if chroma_size[0] == 0:
-            continue
-        chroma0 = chroma1 = (np.int64(0), np.int64(0))
-        whole = False
-        if slot0 >= 0:
-            dy, dx, whole = _chroma_vector(vectors, i0, first, np.int64(0), shifts, code)
-            chroma0 = (dy, dx)
-        if slot1 >= 0:
-            dy, dx, whole = _chroma_vector(vectors, i1, first, np.int64(1), shifts, code)
-            chroma1 = (dy, dx)
-        if whole:
-            if (x & 8) or (y & 8):
-                continue
-            h = w = np.int64(16)
-        if is_like_luma:
-            chroma0, chroma1 = (vector0, vector1)
-        part = (y >> shifts[0], x >> shifts[1], h >> shifts[0], w >> shifts[1])
-        for channel in range(1, 3):
-            _predict_and_subtract(
-                current[channel],
-                channel,
-                chroma_size,
-                slots,
-                choice,
-                (chroma0, chroma1),
-                is_like_luma,
-                part,
-                chroma_limit,
-                rule,
-                memory,
-                out[channel],
-            )
+                _subtract_chroma(
+                    like, channel, plane, size, shifts, there, lists, singles, pairs, qp, limits, rule, memory[2],
+                    table, count, target, coded,
+                )  # fmt: skip
+        _note(table, count, lists, reference, displacement)

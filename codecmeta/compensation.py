@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.blocks import compensate
+from codecmeta.block_strips import BLOCK
+from codecmeta.blocks import COLUMNS, compensate
 from codecmeta.errors import UsageError
 from codecmeta.half_samples import BAND
-from codecmeta.interpolation import BLOCK
+from codecmeta.kernels import kernel
 from codecmeta.motion import Planes, Samples
 from codecmeta.prediction import H264, Standard, filter_of
 from codecmeta.quantiser import dead_zones
 from codecmeta.reference_samples import MARGIN, ReferenceSamples
-from codecmeta.selection import EVEN, FUTURE, PAST, PREDICTIONS
+from codecmeta.selection import FUTURE, PAST
 from codecmeta.texture import Residual, intra_residual
 
 
@@ -65,12 +67,24 @@ class MotionResidual:
     """Residual of one picture from motion compensation.
 
     Attributes:
-        planes: int16 Y, Cb, Cr: decoded minus predicted samples in inter blocks, intra proxy elsewhere.
+        samples: int16 Y, Cb, Cr: decoded minus predicted samples in inter blocks, intra proxy elsewhere; anything in
+            blocks that are not coded.
         blocks: the vectors and references that were used, on 8x8 blocks.
+        coded: uint8 (3, ⌈H/8⌉, ⌈W/8⌉), per channel 0 for an 8x8 luma block whose residual is all 0, else 1.
     """
 
-    planes: Residual
+    samples: Residual
     blocks: MotionField
+    coded: NDArray[np.uint8]
+
+    @cached_property
+    def planes(self) -> Residual:
+        """The residual, int16 Y, Cb, Cr: `samples`, in which blocks that are not coded are set to 0."""
+        for plane, coded in zip(self.samples, self.coded, strict=True):
+            if plane.size:
+                shifts = (int(plane.shape[axis] != self.samples[0].shape[axis]) for axis in range(2))
+                _clear(plane, coded, *shifts)
+        return self.samples
 
     @property
     def field(self) -> MotionField:
@@ -84,6 +98,18 @@ class MotionResidual:
         return MotionField(reference=reference, displacement=displacement)
 
 
+@kernel()
+def _clear(plane, coded, shift_y, shift_x):  # type: ignore[no-untyped-def]
+    for row in range(coded.shape[0]):
+        for col in range(coded.shape[1]):
+            if not coded[row, col]:
+                top, left = row << 3 >> shift_y, col << 3 >> shift_x
+                plane[top : top + (8 >> shift_y), left : left + (8 >> shift_x)] = 0
+
+
+_EVEN = 32
+
+
 def implicit_weight(before: int, after: int) -> int:
     """Weight of the list 1 prediction in 1/64 for references ``before`` and ``after`` pictures away.
 
@@ -92,10 +118,10 @@ def implicit_weight(before: int, after: int) -> int:
     tb = min(max(2 * before, -128), 127)
     td = min(max(2 * (before + after), -128), 127)
     if td == 0:
-        return EVEN
+        return _EVEN
     tx = int((16384 + abs(td) // 2) / td)
     scale = min(max((tb * tx + 32) >> 6, -1024), 1023) >> 2
-    return scale if -64 <= scale <= 128 else EVEN
+    return scale if -64 <= scale <= 128 else _EVEN
 
 
 def motion_residual(
@@ -136,25 +162,26 @@ def motion_residual(
     rows, cols = -(-height // 8), -(-width // 8)
     if out is None or [plane.shape for plane in out] != shapes:
         out = (np.empty(shapes[0], np.int16), np.empty(shapes[1], np.int16), np.empty(shapes[2], np.int16))
-    for room in out:
-        room.fill(0)
     reference = np.full((2, rows, cols), -1, np.int8)
     displacement = np.zeros((2, rows, cols, 2), np.dtype("<i2"))
+    coded = np.zeros((3, rows, cols), np.uint8)
     top = (1 << bit_depth) - 1
     shifts = int(shapes[1][0] not in (0, height)), int(shapes[1][1] not in (0, width))
     if vectors is not None and len(vectors) and (past or future):
         if code != H264:
             past, future = past[:1], future[:1]
-        weights = np.full((PAST + FUTURE, PAST + FUTURE), EVEN, np.int64)
-        for i, before in enumerate(past):
-            for j, after in enumerate(future):
-                weights[i, len(past) + j] = implicit_weight(before.distance, after.distance)
+        distances = (tuple(one.distance for one in side) for side in (past, future))
+        lists, counts, singles, pairs = _guess_lists(*distances, top)
         compensate(
-            tuple(_flatten(plane) for plane in current),
+            np.empty(1, current[0].dtype),
+            _addresses(current),
             (shapes[0], shapes[1]),
-            np.stack([one.samples.addresses for one in (*past, *future)]),
-            (len(past), len(future)),
-            weights,
+            np.stack([one.samples.addresses for one in (*past, *future)], axis=1),
+            lists,
+            counts,
+            singles,
+            pairs,
+            code == H264,
             np.ascontiguousarray(vectors, np.int16),
             np.full((2, rows, cols), -1, np.int32),
             np.zeros((0, 0), np.int8) if qp is None else np.ascontiguousarray(qp),
@@ -162,26 +189,54 @@ def motion_residual(
             (code, rounding, top),
             shifts,
             _scratch(code, width, current[0].dtype),
-            tuple(plane.reshape(-1) for plane in out),
+            np.empty((2 * cols, COLUMNS), np.int32),
+            _addresses(out),
+            coded,
             reference,
             displacement.view(np.dtype("<i4"))[..., 0],
         )
     blocks = MotionField(reference=reference, displacement=displacement)
     inter = blocks.inter
     if not inter.all():
+        coded[:, ~inter] = 1
         for channel, plane in enumerate(current):
             intra_residual(plane, inter, *(shifts if channel else (0, 0)), top, (top + 1) >> 1, out[channel])
-    return MotionResidual(planes=out, blocks=blocks)
+    return MotionResidual(samples=out, blocks=blocks, coded=coded)
 
 
-def _flatten(plane: Samples) -> tuple[Samples, int]:
-    """A plane as one array, and the length of a row in it."""
-    if plane.size == 0:
-        return plane.reshape(-1), 0
-    stride = plane.strides[0] // plane.itemsize
-    extent = (plane.shape[0] - 1) * stride + plane.shape[1]
-    flat: Any = np.lib.stride_tricks.as_strided(plane, (extent,), (plane.itemsize,), writeable=False)
-    return flat, stride
+@lru_cache(maxsize=64)
+def _guess_lists(
+    past: tuple[int, ...], future: tuple[int, ...], top: int
+) -> tuple[NDArray[np.int64], tuple[int, int], NDArray[np.int64], NDArray[np.int64]]:
+    """Entries of both reference lists, how many they are, and the weights of entries alone and of pairs.
+
+    List 0 looks back and list 1 ahead, unless there is nothing on that side. The references are given by their
+    distances.
+    """
+    behind, ahead = list(range(len(past))), list(range(len(past), len(past) + len(future)))
+    chosen = behind or ahead, ahead or behind
+    counts = len(chosen[0]), len(chosen[1])
+    lists = np.zeros((2, max(counts)), np.int64)
+    for side, slots in enumerate(chosen):
+        lists[side, : len(slots)] = slots
+    singles = np.empty((2, max(counts), 3, 5), np.int64)
+    singles[:] = (*_MEAN, top)
+    pairs = np.empty((*counts, 3, 5), np.int64)
+    pairs[:] = (*_MEAN, top)
+    if past and future:
+        for i, before in enumerate(past):
+            for j, after in enumerate(future):
+                weight = implicit_weight(before, after)
+                pairs[i, j, :, :2] = np.array([64 - weight, weight])
+    return lists, counts, singles, pairs
+
+
+_MEAN = (32, 32, 6, 0)
+
+
+def _addresses(planes: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """int64 (3, 2): where planes are in memory, and the length of their rows."""
+    return np.array([(plane.ctypes.data, plane.strides[0] // plane.itemsize) for plane in planes], np.int64)
 
 
 def _scratch(code: int, width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.int32], Samples]:
@@ -190,7 +245,7 @@ def _scratch(code: int, width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any],
     return (
         np.empty((BAND + 5) * columns, np.int16 if dtype == np.uint8 else np.int32),
         np.empty((BLOCK + 1) * BLOCK, np.int32),
-        np.empty(PREDICTIONS * BLOCK * BLOCK, dtype),
+        np.empty(2 * BLOCK * BLOCK, dtype),
     )
 
 

@@ -67,7 +67,7 @@ class Columns:
     def put(self, name: str, row: int, value: NDArray[Any]) -> None:
         """Set one row."""
         if name not in self._arrays:
-            self._arrays[name] = np.zeros((self._rows, *value.shape), value.dtype)
+            self._arrays[name] = np.empty((self._rows, *value.shape), value.dtype)
             self._filled[name] = np.zeros(self._rows, np.bool_)
         self._arrays[name][row] = value
         self._filled[name][row] = True
@@ -217,6 +217,14 @@ class Harvester:
 
     def _read_pictures(self, sources: Sequence[ResidualSource], targets: Sequence[int]) -> list[int]:
         """Read targets with the reference pictures around them; returns those whose residual cannot be had."""
+        if self._options.pixels is None and sources and sources[0].context == "nothing":
+            # nobody looks at samples, unless a picture turns out to need another source
+            if not self._read_runs(sources[:1], targets, samples=False) and not self._gaps:
+                return []
+            self._decoded = self._gaps = 0
+        return self._read_runs(sources, targets, samples=True)
+
+    def _read_runs(self, sources: Sequence[ResidualSource], targets: Sequence[int], *, samples: bool) -> list[int]:
         estimates = any(source.context == "references" for source in sources)
         decoder = Decoder(
             self._video,
@@ -225,6 +233,7 @@ class Harvester:
             quantisers=self._options.qp or estimates,
             payloads=bool(sources),
             coded_size=estimates and not cuts_left_or_top(self._video),
+            samples=samples,
         )
         failed: list[int] = []
         for run in self._runs(targets, targets):
@@ -235,6 +244,8 @@ class Harvester:
                 self._look_at(picture, target)
                 if sources and not self._read_decoded(picture, store, sources, target=target) and target is not None:
                     failed.append(target)
+                if not samples and (failed or self._gaps):
+                    return failed
         self._account(decoder)
         return failed
 
@@ -312,6 +323,9 @@ class Harvester:
             source.observe(picture.payload)
         decoded = Decoded(picture=picture, rank=int(self._timeline.rank[picture.packet]), room=store.room)
         past, future = store.around(decoded.rank)
+        if self._video.codec != "h264":
+            # the reference is known, and fields of motion count these two alone
+            past, future = past[:1], future[:1]
         reading = None
         if target is not None or self._carries:
             evidence = Evidence(payload=picture.payload, picture=picture, rank=decoded.rank, past=past, future=future)
@@ -338,7 +352,7 @@ class Harvester:
         record.seen = True
         record.type = picture.type
         if self._options.motion:
-            vectors = motion.vectors(frame)
+            vectors = picture.vectors
             # MPEG-4 decoders export zero vectors of B pictures, and nothing of a picture that is flushed
             false = self._video.codec == "mpeg4" and picture.type == "B"
             record.vectors = None if false else vectors

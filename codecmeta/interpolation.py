@@ -1,83 +1,16 @@
-"""Sub-pel interpolation filters of the block-based standards, on one block, compiled.
+"""Quarter samples of MPEG-4 part 2, whose filter is mirrored at the edges of a block, compiled.
 
 Samples are read from a flat array: ``start`` is the index of the block's integer sample G, ``stride`` the length of
-a row. Results go to ``out``, a flat block of `BLOCK` samples per row, from index ``base``. Blocks are 16, 8 or 4
-samples wide and a multiple of four high. All that a filter reads lies inside the array: `reference_samples` sees to it.
+a row. Results go to ``out``, a flat block of `BLOCK` samples per row, from index ``base``. All that the filter reads
+lies inside the array: `reference_samples` sees to it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.block_strips import BLOCK
 from codecmeta.kernels import kernel
-from codecmeta.strips import (
-    ROWS,
-    put_bilinear_4,
-    put_bilinear_8,
-    put_bilinear_16,
-    put_mean_of_four_4,
-    put_mean_of_four_8,
-    put_mean_of_four_16,
-)
-
-BLOCK = 16
-"""Largest side of a block, and the row length of predicted blocks."""
-
-
-@kernel(_nrt=False)
-def average(first, f, second, s, height, out, base):  # type: ignore[no-untyped-def]
-    """``(first + second + 1) >> 1`` of blocks at f and s: quarter samples (8-250), two predictions (8-273)."""
-    a = np.uintp(f)
-    b = np.uintp(s)
-    t = np.uintp(base)
-    for i in range(height * BLOCK):
-        k = np.uintp(i)
-        out[t + k] = np.int32(np.int32(first[a + k]) + np.int32(second[b + k]) + np.int32(1)) >> np.int32(1)
-
-
-@kernel(_nrt=False)
-def weigh(first, f, second, s, weight, height, top, out, base):  # type: ignore[no-untyped-def]
-    """``((64 - weight) first + weight second + 32) >> 6``, implicit bi-prediction of H.264 (8.4.2.3.2, 8-299)."""
-    w1 = np.int32(weight)
-    w0 = np.int32(64) - w1
-    a = np.uintp(f)
-    b = np.uintp(s)
-    t = np.uintp(base)
-    for i in range(height * BLOCK):
-        k = np.uintp(i)
-        total = np.int32(w0 * np.int32(first[a + k]) + w1 * np.int32(second[b + k]) + np.int32(32))
-        out[t + k] = min(max(np.int32(total >> np.int32(6)), np.int32(0)), top)
-
-
-@kernel(_nrt=False)
-def h264_chroma(source, start, stride, fy, fx, height, width, out, base):  # type: ignore[no-untyped-def]
-    """Chroma sample interpolation, fractions in eighths (Rec. ITU-T H.264, 8.4.2.2.2, 8-270)."""
-    for row in range(0, height, ROWS):
-        at, to = start + row * stride, base + row * BLOCK
-        if width == 16:
-            put_bilinear_16(source, at, stride, fy, fx, out, to, np.int64(BLOCK))
-        elif width == 8:
-            put_bilinear_8(source, at, stride, fy, fx, out, to, np.int64(BLOCK))
-        else:
-            put_bilinear_4(source, at, stride, fy, fx, out, to, np.int64(BLOCK))
-
-
-@kernel(_nrt=False)
-def half_sample(source, start, stride, fy, fx, height, width, rounding, out, base):  # type: ignore[no-untyped-def]
-    """Half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
-
-    The mean of two samples is that of four, two of them twice; one sample is the mean of itself. ``rounding`` is
-    vop_rounding_type (RTYPE in H.263), 0 in MPEG-1 and MPEG-2.
-    """
-    down, bias = fy * stride, 2 - rounding
-    for row in range(0, height, ROWS):
-        at, to = start + row * stride, base + row * BLOCK
-        if width == 16:
-            put_mean_of_four_16(source, at, stride, down, fx, bias, out, to, np.int64(BLOCK))
-        elif width == 8:
-            put_mean_of_four_8(source, at, stride, down, fx, bias, out, to, np.int64(BLOCK))
-        else:
-            put_mean_of_four_4(source, at, stride, down, fx, bias, out, to, np.int64(BLOCK))
 
 
 @kernel(_nrt=False, inline="always")

@@ -1,8 +1,7 @@
-"""Motion-compensated prediction of one block: vector arithmetic of each standard over `interpolation`.
+"""Motion-compensated prediction of one block: vector arithmetic of each standard over `block_strips`.
 
 Vectors are in quarter luma samples, chroma vectors in eighths of a chroma sample, for every standard. References are
-rows of addresses (`reference_samples`), and ``like`` is any array of their sample type. A prediction is written to a
-flat block of `BLOCK` samples per row.
+rows of addresses (`reference_samples`), ``like`` is any array of their sample type and ``kind`` a number of it.
 """
 
 from __future__ import annotations
@@ -11,12 +10,22 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from codecmeta.block_strips import (
+    BLOCK,
+    put_bilinear_4,
+    put_bilinear_8,
+    put_bilinear_16,
+    put_mean_of_four_4,
+    put_mean_of_four_8,
+    put_mean_of_four_16,
+    size_of,
+)
 from codecmeta.errors import UsageError
 from codecmeta.half_samples import BAND, compute_band
-from codecmeta.interpolation import BLOCK, h264_chroma, half_sample, mpeg4_quarter
+from codecmeta.interpolation import mpeg4_quarter
 from codecmeta.kernels import kernel
 from codecmeta.reference_samples import MARGIN, REACH, READY
-from codecmeta.strips import ROWS, put_average_8, put_average_16
+from codecmeta.strips import ROWS
 from codecmeta.views import borrow_at
 
 Standard: TypeAlias = Literal["h264", "mpeg1", "mpeg2", "mpeg4", "mpeg4_qpel", "h263"]
@@ -57,7 +66,7 @@ _POINTS = np.array(
 """Whole or half samples (plane, row, column; twice) whose mean stands at each quarter position (Table 8-12)."""
 
 
-@kernel(_nrt=False, inline="always")
+@kernel(_nrt=False, forceinline=True)
 def _outside(position, length):  # type: ignore[no-untyped-def]
     """A row or column of a plane as one of the plane with its margin."""
     return min(max(position, -REACH), length + REACH - BLOCK) + MARGIN
@@ -75,7 +84,7 @@ def _compute_bands(address, plane, first, last, shape, top, like, sums):  # type
             ready[flag] = 1
 
 
-@kernel(_nrt=False)
+@kernel(_nrt=False, forceinline=True)
 def find_points(address, like, size, block, vector, top, sums):  # type: ignore[no-untyped-def]
     """The two blocks of whole or half samples whose mean predicts an H.264 block.
 
@@ -89,82 +98,107 @@ def find_points(address, like, size, block, vector, top, sums):  # type: ignore[
         sums: scratch of `half_samples.compute_band`.
 
     Returns:
-        Samples and index of both, and the length of a row.
+        Addresses of the first sample of both.
     """
     y, x, height, _ = block
     dy, dx = vector
-    shape = (size[0] + 2 * MARGIN, size[1] + 2 * MARGIN)
+    stride = size[1] + 2 * MARGIN
     row = _outside(y + (dy >> 2), size[0])
     col = _outside(x + (dx >> 2), size[1])
+    first = np.int64(address[0]) + (row * stride + col) * like.itemsize
     k = ((dy & 3) << 2) | (dx & 3)
+    if k == 0:
+        return first, first
+    shape = (size[0] + 2 * MARGIN, stride)
     a, b = _POINTS[k, 0], _POINTS[k, 3]
     row_a, row_b = row + _POINTS[k, 1], row + _POINTS[k, 4]
     if a:
         _compute_bands(address, a, row_a, row_a + height - 1, shape, top, like, sums)
     if b:
         _compute_bands(address, b, row_b, row_b + height - 1, shape, top, like, sums)
-    first, second = borrow_at(address[a], like), borrow_at(address[b], like)
-    stride = shape[1]
-    return first, row_a * stride + col + _POINTS[k, 2], second, row_b * stride + col + _POINTS[k, 5], stride
+    first = np.int64(address[a]) + (row_a * stride + col + _POINTS[k, 2]) * like.itemsize
+    second = np.int64(address[b]) + (row_b * stride + col + _POINTS[k, 5]) * like.itemsize
+    return first, second
+
+
+@kernel(_nrt=False, forceinline=True)
+def find_chroma(address, like, size, block, vector):  # type: ignore[no-untyped-def]
+    """Address of the whole sample before a chroma block, block in chroma samples, vector in eighths of them."""
+    stride = size[1] + 2 * MARGIN
+    row = _outside(block[0] + (vector[0] >> 3), size[0])
+    col = _outside(block[1] + (vector[1] >> 3), size[1])
+    return np.int64(address[0]) + (row * stride + col) * like.itemsize
 
 
 @kernel(_nrt=False)
-def put_points(points, height, width, out, base):  # type: ignore[no-untyped-def]
-    """Mean of the two blocks of `find_points`."""
-    first, i, second, j, stride = points
+def put_chroma(kind, at, stride, vector, block, rule, out):  # type: ignore[no-untyped-def]
+    """Write the prediction of a chroma block from `find_chroma`'s address to a block at the address ``out``.
+
+    Bilinear in H.264 (8.4.2.2.2, 8-270), half samples elsewhere.
+    """
+    fy, fx = vector[0] & 7, vector[1] & 7
+    if rule[0] != H264:
+        put_half_samples(kind, at, stride, fy >> 2, fx >> 2, block, rule[1], out)
+        return
+    _, _, height, width = block
+    size = size_of(kind)
     for row in range(0, height, ROWS):
-        at, step = base + row * BLOCK, row * stride
-        if width == BLOCK:
-            put_average_16(first, i + step, second, j + step, stride, out, at, np.int64(BLOCK))
+        source, target = at + row * stride * size, out + row * BLOCK * size
+        if width == 16:
+            put_bilinear_16(kind, source, stride, target, (fy, fx))
+        elif width == 8:
+            put_bilinear_8(kind, source, stride, target, (fy, fx))
         else:
-            put_average_8(first, i + step, second, j + step, stride, out, at, np.int64(BLOCK))
+            put_bilinear_4(kind, source, stride, target, (fy, fx))
 
 
 @kernel(_nrt=False)
-def predict_luma(address, size, block, vector, rule, out, base, sums, lines):  # type: ignore[no-untyped-def]
-    """Prediction of a block of 8 or 16 rows and columns.
+def put_half_samples(kind, at, stride, fy, fx, block, rounding, out):  # type: ignore[no-untyped-def]
+    """Half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
+
+    The mean of two samples is that of four, two of them twice; one sample is the mean of itself. ``rounding`` is
+    vop_rounding_type (RTYPE in H.263), 0 in MPEG-1 and MPEG-2.
+    """
+    _, _, height, width = block
+    size = size_of(kind)
+    how = (fy, fx, 2 - rounding)
+    for row in range(0, height, ROWS):
+        source, target = at + row * stride * size, out + row * BLOCK * size
+        if width == 16:
+            put_mean_of_four_16(kind, source, stride, target, how)
+        elif width == 8:
+            put_mean_of_four_8(kind, source, stride, target, how)
+        else:
+            put_mean_of_four_4(kind, source, stride, target, how)
+
+
+@kernel(_nrt=False)
+def put_luma(kind, address, size, block, vector, rule, blocks, base, lines):  # type: ignore[no-untyped-def]
+    """Write the prediction of a luma block of MPEG-1, MPEG-2, MPEG-4 or H.263.
 
     Args:
+        kind: number of the sample type.
         address: uintp (5,), a channel of the reference.
         size: height and width of the plane.
-        block: y, x of the block's top-left sample, its height and width.
+        block: y, x of the block's top-left sample, its height and width, 8 or 16.
         vector: dy and dx in quarter samples.
         rule: filter code, rounding, largest sample value.
-        out: flat array for the result.
+        blocks: flat array for the result.
         base: index in it.
-        sums: scratch of `half_samples.compute_band`.
         lines: int32 scratch of BLOCK + 1 rows of BLOCK.
     """
-    code, rounding, top = rule
-    if code == H264:
-        points = find_points(address, out, size, block, vector, top, sums)
-        put_points(points, block[2], block[3], out, base)
-        return
-    y, x, height, width = block
-    dy, dx = vector
-    stride = size[1] + 2 * MARGIN
-    source = borrow_at(address[0], out)
-    start = _outside(y + (dy >> 2), size[0]) * stride + _outside(x + (dx >> 2), size[1])
-    if code == MPEG4_QPEL:
-        mpeg4_quarter(source, start, stride, dy & 3, dx & 3, height, width, rounding, out, base, lines)
-    else:
-        half_sample(source, start, stride, (dy >> 1) & 1, (dx >> 1) & 1, height, width, rounding, out, base)
-
-
-@kernel(_nrt=False)
-def predict_chroma(address, size, block, vector, rule, out, base):  # type: ignore[no-untyped-def]
-    """As `predict_luma` for a chroma plane; block in its samples, displacement in eighths of them."""
     code, rounding, _ = rule
     y, x, height, width = block
     dy, dx = vector
     stride = size[1] + 2 * MARGIN
-    source = borrow_at(address[0], out)
-    start = _outside(y + (dy >> 3), size[0]) * stride + _outside(x + (dx >> 3), size[1])
-    fy, fx = dy & 7, dx & 7
-    if code == H264:
-        h264_chroma(source, start, stride, fy, fx, height, width, out, base)
+    start = _outside(y + (dy >> 2), size[0]) * stride + _outside(x + (dx >> 2), size[1])
+    if code == MPEG4_QPEL:
+        source = borrow_at(address[0], blocks)
+        mpeg4_quarter(source, start, stride, dy & 3, dx & 3, height, width, rounding, blocks, base, lines)
     else:
-        half_sample(source, start, stride, fy >> 2, fx >> 2, height, width, rounding, out, base)
+        item = size_of(kind)
+        at, out = np.int64(address[0]) + start * item, np.int64(blocks.ctypes.data) + base * item
+        put_half_samples(kind, at, stride, (dy >> 1) & 1, (dx >> 1) & 1, block, rounding, out)
 
 
 @kernel(_nrt=False, inline="always")

@@ -69,7 +69,7 @@ class Evidence:
     @property
     def vectors(self) -> NDArray[np.int16] | None:
         """Motion vectors of the picture, where its decoder exports them."""
-        return None if self.picture is None else motion.vectors(self.picture.frame)
+        return None if self.picture is None else self.picture.vectors
 
     @property
     def qp(self) -> NDArray[np.int8] | None:
@@ -268,6 +268,10 @@ class MotionSource:
         if self.codec != "h264" and vectors is not None and ((vectors[:, 2] == 16) & (vectors[:, 3] == 8)).any():
             raise SourceError("no_signal", f"{self.codec}: field prediction is not followed")
         frame = evidence.picture.frame
+        try:
+            depth = motion.bit_depth(frame)
+        except UsageError as error:
+            raise SourceError("no_signal", f"{self.codec}: {error}") from error
         past, future = (
             [Reference(samples=picture.samples, distance=abs(picture.rank - evidence.rank)) for picture in side]
             for side in (evidence.past[:PAST], evidence.future[:FUTURE])
@@ -279,15 +283,15 @@ class MotionSource:
             future,
             standard=self.standard,
             qp=evidence.qp if self.standard == "h264" else None,
-            bit_depth=motion.bit_depth(frame),
+            bit_depth=depth,
             rounding=self._rounding(evidence),
             out=self._room,
         )
-        self._room = measured.planes
-        planes = self._crop(measured.planes)
+        self._room = measured.samples
+        coded = measured.coded[:, : -(-self.height // 8), : -(-self.width // 8)]
         return Reading(
-            energy=measure_energy(planes, block=block) if energy else None,
-            cells=innovation(planes) if cells else None,
+            energy=measure_energy(self._crop(measured.samples), block=block, coded=coded) if energy else None,
+            cells=innovation(self._crop(measured.planes)) if cells else None,
             field=self._cells(measured) if cells else None,
         )
 

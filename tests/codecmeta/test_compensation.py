@@ -329,6 +329,26 @@ def test_dead_zone_zeroes_small_blocks_only() -> None:
     assert (without.planes[1][:4, :4] == -2).all()
 
 
+def test_blocks_without_residual_are_marked_and_left_alone() -> None:
+    current = picture(1)
+    before = tuple(plane.copy() for plane in current)
+    before[0][16:24, 32:40] += 9  # the third 8x8 block of the second row of macroblocks
+    before[2][4:8, 4:8] += 9
+    rows = np.array([[x, y, 16, 16, 0, 0, -1] for y in (0, 16, 32) for x in (0, 16, 32)], np.int16)
+    past = [Reference(samples=ReferenceSamples(before))]  # type: ignore[arg-type]
+    room = tuple(np.full(plane.shape, 77, np.int16) for plane in current)
+    residual = motion_residual(current, rows, past, standard="h264", out=room)  # type: ignore[arg-type]
+    expected = np.zeros((3, 6, 8), bool)
+    expected[:, :, 6:] = True  # no vectors: predicted intra
+    expected[0, 2:4, 4:6] = expected[2, :2, :2] = True  # whole blocks of 16x16 are marked
+    np.testing.assert_array_equal(residual.coded, expected)
+    assert (room[0][:16, :48] == 77).all()
+    exact = [now.astype(int) - then for now, then in zip(current, before, strict=True)]
+    for plane, difference in zip(residual.planes, exact, strict=True):
+        width = plane.shape[1] * 3 // 4
+        np.testing.assert_array_equal(plane[:, :width], difference[:, :width])
+
+
 def test_quantiser_steps_and_dead_zone_limits() -> None:
     steps = quantiser_step(np.array([0, 4, 5, 6, 10, 28, 51]))
     np.testing.assert_allclose(steps, [0.625, 1.0, 1.125, 1.25, 2.0, 16.0, 224.0])

@@ -228,3 +228,26 @@ def test_payloads_of_a_raw_stream(tmp_path: Path) -> None:
     with open_video(path) as video:
         found = dict(read_payloads(video, read_packets(video), [29, 9]))
     assert found == {number: expected[number] for number in (9, 29)}
+
+
+def test_vectors_do_not_depend_on_the_loop_filter(data: Path) -> None:
+    """An H.264 decoder that nobody asks for samples leaves its loop filter out."""
+    read = {}
+    for samples in (True, False):
+        with open_video(data / "event_h264.mp4") as video:
+            packets = read_packets(video)
+            decoder = decode.Decoder(video, packets, vectors=True, quantisers=True, samples=samples)
+            run = decode.Run(start=0, stop=packets.size.size, targets=tuple(range(packets.size.size)))
+            read[samples] = [
+                (
+                    shown.vectors,
+                    motion.quantisers(shown.frame, video.width, video.height),
+                    motion.planes(shown.frame)[0],
+                )
+                for shown in decoder.decode(run)
+            ]
+    assert any(vectors is not None for vectors, _, _ in read[True])
+    for (vectors, quantisers, _), (same, same_quantisers, _) in zip(read[True], read[False], strict=True):
+        np.testing.assert_array_equal(vectors, same)
+        np.testing.assert_array_equal(quantisers, same_quantisers)
+    assert any(not np.array_equal(luma, other) for (*_, luma), (*_, other) in zip(read[True], read[False], strict=True))

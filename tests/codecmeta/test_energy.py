@@ -75,3 +75,30 @@ def test_extremes_are_those_of_single_samples(at: tuple[int, int]) -> None:
     for channel, plane in enumerate(planes):
         plane[row >> bool(channel), col >> bool(channel)] = 1
     check(planes, 8)
+
+
+@pytest.mark.parametrize("block", [4, 8])
+@pytest.mark.parametrize("shape", [(40, 56), (37, 51)])
+def test_what_is_not_coded_is_not_read(shape: tuple[int, int], block: int) -> None:
+    """Marked blocks count as 0, whatever their samples say."""
+    rng = np.random.default_rng(3)
+    planes = random_planes(255, shape)
+    coded = (rng.random((3, -(-shape[0] // 8), -(-shape[1] // 8))) < 0.4).astype(np.uint8)
+    clean = tuple(plane.copy() for plane in planes)
+    for channel, plane in enumerate(clean):
+        side = 4 if channel else 8
+        for row, col in np.argwhere(coded[channel] == 0):
+            plane[row * side : (row + 1) * side, col * side : (col + 1) * side] = 0
+    measured = measure_energy(planes, block=block, coded=coded)
+    expected = measure_energy(clean, block=block)
+    for name in ("energy", "power", "mean", "range"):
+        np.testing.assert_array_equal(getattr(measured, name), getattr(expected, name))
+        assert not np.array_equal(getattr(measured, name), getattr(measure_energy(planes, block=block), name))
+    nothing = measure_energy(planes, block=block, coded=np.zeros_like(coded))
+    assert not nothing.power.any()
+    assert not nothing.energy.any()
+
+
+def test_marks_must_cover_the_picture() -> None:
+    with pytest.raises(ValueError, match="one value per 8x8 block"):
+        measure_energy(random_planes(255), block=8, coded=np.ones((3, 5, 6), np.uint8))

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+import ctypes
 import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 
+from codecmeta.block_strips import BLOCK
 from codecmeta.errors import UsageError
 from codecmeta.half_samples import BAND
-from codecmeta.interpolation import BLOCK, average, weigh
 from codecmeta.prediction import (
     FILTERS,
     chroma_component,
     chroma_component_of_four,
     filter_of,
-    predict_chroma,
-    predict_luma,
+    find_chroma,
+    find_points,
+    put_chroma,
+    put_luma,
 )
 from codecmeta.reference_samples import MARGIN, ReferenceSamples
 from tests.oracle import interpolation as oracle
@@ -47,13 +50,36 @@ def predict(
     reference = ReferenceSamples((plane, nothing, nothing))
     out = np.zeros(BLOCK * BLOCK, plane.dtype)
     rule = (FILTERS[standard], rounding, top)
+    kind, address, stride = plane.dtype.type(0), reference.addresses[0], plane.shape[1] + 2 * MARGIN
     if chroma:
-        predict_chroma(reference.addresses[0], plane.shape, block, (dy, dx), rule, out, 0)
+        at = find_chroma(address, out, plane.shape, block, (dy, dx))
+        put_chroma(kind, at, stride, (dy, dx), block, rule, out.ctypes.data)
+    elif standard == "h264":
+        sums = np.empty((BAND + 5) * stride, np.int16 if top == 255 else np.int32)
+        places = find_points(address, out, plane.shape, block, (dy, dx), top, sums)
+        first, second = (samples_at(reference, place, plane.dtype, stride, block) for place in places)
+        return (first + second + 1) >> 1
     else:
-        sums = np.empty((BAND + 5) * (plane.shape[1] + 2 * MARGIN), np.int16 if top == 255 else np.int32)
         lines = np.empty((BLOCK + 1) * BLOCK, np.int32)
-        predict_luma(reference.addresses[0], plane.shape, block, (dy, dx), rule, out, 0, sums, lines)
+        put_luma(kind, address, plane.shape, block, (dy, dx), rule, out, 0, lines)
     return out.reshape(BLOCK, BLOCK)[: block[2], : block[3]].astype(np.int64)
+
+
+def samples_at(
+    reference: ReferenceSamples, place: int, dtype: Any, stride: int, block: tuple[int, int, int, int]
+) -> np.ndarray[Any, Any]:
+    """The block of samples at an address, which must lie within the reference's planes."""
+    extent = (reference.shapes[0][0] + 2 * MARGIN) * stride * dtype.itemsize
+    ends = [(int(base), int(base) + extent) for base in reference.addresses[0, :4]]
+    last = place + ((block[2] - 1) * stride + block[3]) * dtype.itemsize
+    assert any(first <= place and last <= end for first, end in ends)
+    rows = [
+        np.ctypeslib.as_array(
+            (ctypes.c_ubyte * (block[3] * dtype.itemsize)).from_address(place + row * stride * dtype.itemsize)
+        )
+        for row in range(block[2])
+    ]
+    return np.stack([row.view(dtype) for row in rows]).astype(np.int64)
 
 
 @pytest.mark.parametrize("top", [255, 1023])
@@ -134,19 +160,6 @@ def test_planes_smaller_than_a_block(shape: tuple[int, int]) -> None:
         np.testing.assert_array_equal(luma, oracle.h264_luma(plane.astype(np.int64), 0, 0, 16, 16, dy, dx))
         chroma = predict(plane, "h264", (0, 0, 8, 8), dy, dx, chroma=True)
         np.testing.assert_array_equal(chroma, oracle.h264_chroma(plane.astype(np.int64), 0, 0, 8, 8, dy, dx))
-
-
-def test_two_predictions_are_averaged_up_and_weighed() -> None:
-    rng = np.random.default_rng(3)
-    first, second = (rng.integers(0, 256, BLOCK * BLOCK).astype(np.uint8) for _ in range(2))
-    out = np.zeros(BLOCK * BLOCK, np.uint8)
-    average(first, 0, second, 0, BLOCK, out, 0)
-    np.testing.assert_array_equal(out, (first.astype(int) + second + 1) >> 1)
-    assert not np.array_equal(out, (first.astype(int) + second) >> 1)
-    for weight in (-40, 0, 21, 32, 43, 128):
-        weigh(first, 0, second, 0, weight, BLOCK, np.int32(255), out, 0)
-        exact = ((64 - weight) * first.astype(int) + weight * second.astype(int) + 32) >> 6
-        np.testing.assert_array_equal(out, np.clip(exact, 0, 255))
 
 
 def test_chroma_vectors_of_each_standard() -> None:
