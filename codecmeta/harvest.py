@@ -237,10 +237,11 @@ class Harvester:
         )
         failed: list[int] = []
         for run in self._runs(targets, targets):
-            store = ReferenceStore()
+            wanted = set(run.targets)
+            store = ReferenceStore() if estimates or self._carries else None
             pictures = decoder.decode(run)
-            for picture in in_decode_order(pictures, self._timeline.rank) if sources else pictures:
-                target = picture.packet if picture.packet in run.targets else None
+            for picture in in_decode_order(pictures, self._timeline.rank) if store else pictures:
+                target = picture.packet if picture.packet in wanted else None
                 self._look_at(picture, target)
                 if sources and not self._read_decoded(picture, store, sources, target=target) and target is not None:
                     failed.append(target)
@@ -316,19 +317,29 @@ class Harvester:
         return None
 
     def _read_decoded(
-        self, picture: Picture, store: ReferenceStore, sources: Sequence[ResidualSource], *, target: int | None
+        self, picture: Picture, store: ReferenceStore | None, sources: Sequence[ResidualSource], *, target: int | None
     ) -> bool:
-        """Read a decoded picture, let it be a reference, and follow what it carries; False if it cannot be read."""
+        """Read a decoded picture; with a store, let it be a reference, and follow what it carries.
+
+        Returns:
+            False if it is a target and cannot be read.
+        """
+        rank = int(self._timeline.rank[picture.packet])
+        if store is None and target is not None:
+            evidence = Evidence(payload=picture.payload, picture=picture, rank=rank)
+            return self._read(sources, evidence, target=target) is not None
         for source in sources:
             source.observe(picture.payload)
-        decoded = Decoded(picture=picture, rank=int(self._timeline.rank[picture.packet]), room=store.room)
-        past, future = store.around(decoded.rank)
+        if store is None:
+            return True
+        decoded = Decoded(picture=picture, rank=rank, room=store.room)
+        past, future = store.around(rank)
         if self._video.codec != "h264":
             # the reference is known, and fields of motion count these two alone
             past, future = past[:1], future[:1]
         reading = None
         if target is not None or self._carries:
-            evidence = Evidence(payload=picture.payload, picture=picture, rank=decoded.rank, past=past, future=future)
+            evidence = Evidence(payload=picture.payload, picture=picture, rank=rank, past=past, future=future)
             reading = self._read(sources, evidence, target=target)
             self._gaps += reading is None and target is None
             if reading is not None and reading.cells is not None and reading.field is not None:
