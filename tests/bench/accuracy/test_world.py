@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from bench.accuracy.controls import OPPOSITE
 from bench.accuracy.drawing import KINDS, RGB
 from bench.accuracy.freeze import (
     CHECKED,
@@ -21,7 +24,7 @@ from bench.accuracy.freeze import (
 )
 from bench.accuracy.labels import GRID, label
 from bench.accuracy.questions import CHANCE, FAMILIES, WORDS, Question, ask, ask_steps
-from bench.accuracy.scene import COLOURS, FPS, SHAPES, SIDE, Scene, make_scene, sample_frames
+from bench.accuracy.scene import COLOURS, FPS, SHAPES, SIDE, Scene, Thing, make_scene, sample_frames
 from bench.accuracy.world import decode, draw, encode
 
 SCENES = 1500
@@ -117,6 +120,108 @@ def test_order_does_not_depend_on_names(questions: list[Question]) -> None:
     named = Counter(name for question in questions if question.family == "order" for name in question.options)
     shares = {name: firsts[name] / named[name] for name in SHAPES}
     assert all(0.4 < share < 0.6 for share in shares.values()), shares
+
+
+def reverse(scene: Scene) -> Scene:
+    """What the scene is when time runs backwards."""
+
+    def turn(thing: Thing) -> Thing:
+        x, y = thing.place(np.array([scene.frames]))[0].tolist()
+        back = replace(thing, start=scene.frames - thing.stop, stop=scene.frames - thing.start, x=x, y=y)
+        if not thing.direction:
+            return back
+        leaves, arrives = scene.frames - thing.arrives, scene.frames - thing.leaves
+        return replace(back, direction=OPPOSITE[thing.direction], leaves=leaves, arrives=arrives)
+
+    shots = [replace(one, start=scene.frames - one.stop, stop=scene.frames - one.start) for one in scene.shots[::-1]]
+    return replace(scene, things=tuple(map(turn, scene.things)), shots=tuple(shots), fade=1 / scene.fade)
+
+
+def test_reversed_time_turns_motion_and_order_and_nothing_else(scenes: list[Scene]) -> None:
+    """So that whatever forgets the order of frames, and is right of a clip, is wrong of the reversed one."""
+    turned = 0
+    for scene in scenes[:300]:
+        ways = [
+            {question.text: (question.family, question.answer, set(question.options)) for question in asked}
+            for asked in (ask(scene, scene.sampled), ask(reverse(scene), scene.frames - 1 - scene.sampled[::-1]))
+        ]
+        pairs = [
+            {(text.split()[2], frozenset(options)): answer for text, (family, answer, options) in way.items()
+             if family == "order"}
+            for way in ways
+        ]  # fmt: skip
+        assert pairs[0].keys() == pairs[1].keys()
+        assert all(pairs[1][key] != answer for key, answer in pairs[0].items())
+        turned += len(pairs[0])
+        forwards, backwards = (
+            {text: answer for text, (family, answer, _) in way.items() if family == kind}
+            for way, kind in zip(ways, ("motion", "motion"), strict=True)
+        )
+        assert forwards.keys() == backwards.keys()
+        assert all(backwards[text] == OPPOSITE[answer] for text, answer in forwards.items())
+        for kind in ("colour", "count", "digit", "place", "event"):
+            there, here = ({text: found[1] for text, found in way.items() if found[0] == kind} for way in ways)
+            assert there == here
+    assert turned > 300
+
+
+def test_a_shape_around_another_is_not_asked_about(scenes: list[Scene]) -> None:
+    """It is in all frames of the other and in more, which tells without their order that it came first."""
+    around = asked = 0
+    for scene in scenes[:300]:
+        shapes = {thing.name: thing.seen(scene.sampled) for thing in scene.things if thing.kind == "shape"}
+        pairs = {frozenset(one.options) for one in ask(scene, scene.sampled) if one.family == "order"}
+        asked += len(pairs)
+        for first, second in permutations(shapes, 2):
+            if not (shapes[second] & ~shapes[first]).any():
+                around += 1
+                assert frozenset((first, second)) not in pairs
+    assert around > 100 and asked > 200
+
+
+def test_order_does_not_show_in_frames_without_their_order(scenes: list[Scene]) -> None:
+    """Of what any frames tell, the one that came first has more as often as less: sign tests at 4 sigma."""
+    signs: dict[str, list[bool]] = defaultdict(list)
+    for scene in scenes:
+        frames, shapes = scene.sampled, {thing.name: thing for thing in scene.things if thing.kind == "shape"}
+        for question in ask(scene, frames):
+            if question.family == "order" and "first" in question.text:
+                late = next(option for option in question.options if option != question.answer)
+                for name, sign in compare(scene, shapes[question.answer], shapes[late]).items():
+                    if sign:
+                        signs[name].append(sign > 0)
+    assert np.mean(signs.pop("earlier half")) > 0.9, "what does need the order of frames tells it"
+    assert len(signs) == 10
+    for name, more in signs.items():
+        assert abs(np.mean(more) - 0.5) < 2 / np.sqrt(len(more)), (name, np.mean(more), len(more))
+    assert len(signs["frames"]) > 1200
+
+
+def compare(scene: Scene, a: Thing, b: Thing) -> dict[str, float]:
+    """By how much one shape exceeds another, in what could tell which came first."""
+    frames = scene.sampled
+    seen = [one.seen(frames) for one in (a, b)]
+    values = {
+        "frames": [one.sum() for one in seen],
+        "middle frames": [one[6:10].sum() for one in seen],
+        "pictures": [one.stop - one.start for one in (a, b)],
+        "way": [one.distance for one in (a, b)],
+        "time under way": [one.arrives - one.leaves for one in (a, b)],
+        "mean x": [one.place(frames)[there, 0].mean() for one, there in zip((a, b), seen, strict=True)],
+        "drawn": [scene.things.index(one) for one in (a, b)],
+    }
+    for kind in ("digit", "letter", "event"):
+        beside = [thing.seen(frames) for thing in scene.things if thing.kind == kind]
+        values[f"frames with {kind}"] = [(one & np.any(beside, axis=0)).sum() if beside else 0 for one in seen]
+    values["earlier half"] = [one[:8].sum() - one[8:].sum() for one in seen]
+    return {name: float(one) - float(other) for name, (one, other) in values.items()}
+
+
+def test_every_kind_of_thing_is_there_early_as_often_as_late(scenes: list[Scene]) -> None:
+    for kind in ("shape", "count", "digit", "letter", "event"):
+        things = [(thing, scene.sampled) for scene in scenes for thing in scene.things if thing.kind == kind]
+        seen = np.mean([thing.seen(frames) for thing, frames in things], axis=0)
+        assert np.abs(seen - seen[::-1]).max() < 4 * np.sqrt(2 * seen.max() / len(things)), (kind, seen)
 
 
 def test_every_word_is_known_and_answers_are_options(questions: list[Question], scenes: list[Scene]) -> None:
