@@ -121,7 +121,8 @@ def run_decoder(options: argparse.Namespace) -> None:
         whole,
     ]
     if start is not None:
-        phases = [replace(whole, share=1.0, questions=16)]
+        kept = round(bank.visual * (1 - options.drop))
+        phases = [replace(whole, tokens=kept, favour=0.0, share=1.0, questions=16)]
     train_decoder(model, bank, judged, phases, seed=options.seed, learning_rate=options.decoder_rate,
                   patience=options.patience, learnt=start is not None, report=options.report, log=log,
                   keep=lambda: save(model, folder / "decoder.partial"), limit=60 * options.minutes)  # fmt: skip
@@ -172,6 +173,9 @@ def main() -> None:
     parser.add_argument("--decoder-batch", type=int, default=64, help="clips per step with whole prefixes")
     parser.add_argument(
         "--from", dest="start", type=Path, help="decoder: begin with the model of this folder, not with the tower's"
+    )
+    parser.add_argument(
+        "--drop", type=float, default=0.0, help="decoder with --from: share of tokens that each prefix lacks, by lot"
     )
     parser.add_argument("--report", type=int, default=200, help="decoder: steps between lines of the log")
     parser.add_argument("--patience", type=int, default=1200)

@@ -49,6 +49,7 @@ class Phase:
         steps: of the optimiser, at most.
         share: of the time, at most.
         questions: per clip.
+        favour: how much likelier cells that hold an object are to be among the tokens; 0 chooses by lot.
     """
 
     tokens: int
@@ -56,6 +57,7 @@ class Phase:
     steps: int
     share: float
     questions: int = 12
+    favour: float = 0.45
 
 
 def block_mask(prefix: int, questions: int, device: torch.device) -> Tensor:
@@ -255,7 +257,7 @@ def _lose(
     family = family.gather(1, chosen).masked_fill(score <= 0, -1)
     tokens, places = bank.tokens[rows], torch.arange(bank.visual, device=device).expand(phase.batch, -1)
     if phase.tokens < bank.visual:
-        liked = torch.rand(places.shape, generator=rng, device=device) + 0.45 * bank.busy[rows]
+        liked = torch.rand(places.shape, generator=rng, device=device) + phase.favour * bank.busy[rows]
         places = liked.topk(phase.tokens, dim=1).indices.sort(dim=1).values
         tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
     with torch.autocast(device.type, torch.bfloat16):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import replace
 from itertools import permutations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from bench.accuracy.balance import classify, compare, find_pairs
 from bench.accuracy.controls import OPPOSITE
 from bench.accuracy.drawing import KINDS, RGB
 from bench.accuracy.freeze import (
@@ -181,40 +182,26 @@ def test_a_shape_around_another_is_not_asked_about(scenes: list[Scene]) -> None:
 
 def test_order_does_not_show_in_frames_without_their_order(scenes: list[Scene]) -> None:
     """Of what any frames tell, the one that came first has more as often as less: sign tests at 4 sigma."""
-    signs: dict[str, list[bool]] = defaultdict(list)
-    for scene in scenes:
-        frames, shapes = scene.sampled, {thing.name: thing for thing in scene.things if thing.kind == "shape"}
-        for question in ask(scene, frames):
-            if question.family == "order" and "first" in question.text:
-                late = next(option for option in question.options if option != question.answer)
-                for name, sign in compare(scene, shapes[question.answer], shapes[late]).items():
-                    if sign:
-                        signs[name].append(sign > 0)
-    assert np.mean(signs.pop("earlier half")) > 0.9, "what does need the order of frames tells it"
-    assert len(signs) == 10
-    for name, more in signs.items():
-        assert abs(np.mean(more) - 0.5) < 2 / np.sqrt(len(more)), (name, np.mean(more), len(more))
-    assert len(signs["frames"]) > 1200
+    found = [compare(*pair) for pair in find_pairs(scenes)]
+    table = np.array([list(one.values()) for one in found])
+    assert table.shape[0] > 2000 and table.shape[1] == 14
+    for name, column in zip(found[0], table.T, strict=True):
+        signs = column[column != 0] > 0
+        assert abs(signs.mean() - 0.5) < 2 / np.sqrt(len(signs)), (name, signs.mean(), len(signs))
+    right, asked = classify(table)
+    assert abs(right - 0.5) < 2 / np.sqrt(asked)
 
 
-def compare(scene: Scene, a: Thing, b: Thing) -> dict[str, float]:
-    """By how much one shape exceeds another, in what could tell which came first."""
-    frames = scene.sampled
-    seen = [one.seen(frames) for one in (a, b)]
-    values = {
-        "frames": [one.sum() for one in seen],
-        "middle frames": [one[6:10].sum() for one in seen],
-        "pictures": [one.stop - one.start for one in (a, b)],
-        "way": [one.distance for one in (a, b)],
-        "time under way": [one.arrives - one.leaves for one in (a, b)],
-        "mean x": [one.place(frames)[there, 0].mean() for one, there in zip((a, b), seen, strict=True)],
-        "drawn": [scene.things.index(one) for one in (a, b)],
-    }
-    for kind in ("digit", "letter", "event"):
-        beside = [thing.seen(frames) for thing in scene.things if thing.kind == kind]
-        values[f"frames with {kind}"] = [(one & np.any(beside, axis=0)).sum() if beside else 0 for one in seen]
-    values["earlier half"] = [one[:8].sum() - one[8:].sum() for one in seen]
-    return {name: float(one) - float(other) for name, (one, other) in values.items()}
+def test_stays_that_are_never_ended_would_tell_the_order(scenes: list[Scene]) -> None:
+    """The same counts find it when shapes stay once they have come."""
+    found = []
+    for scene, early, late in find_pairs(scenes[:600]):
+        things = {thing: replace(thing, stop=scene.frames) for thing in scene.things if thing.kind == "shape"}
+        staying = replace(scene, things=tuple(things.get(thing, thing) for thing in scene.things))
+        found.append(compare(staying, things[early], things[late]))
+    assert np.mean([one["frames"] > 0 for one in found]) == 1
+    right, asked = classify(np.array([list(one.values()) for one in found]))
+    assert right - 0.5 > 6 / np.sqrt(asked)
 
 
 def test_every_kind_of_thing_is_there_early_as_often_as_late(scenes: list[Scene]) -> None:
