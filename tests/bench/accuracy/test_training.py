@@ -168,6 +168,31 @@ def test_a_trained_model_learns_on(
         open_bank(tmp_path, "train", model, tmp_path / "seed0")
 
 
+@pytest.mark.parametrize("favour", [0.0, 0.45])
+def test_thin_prefixes_favour_objects_or_lack_tokens_by_lot(
+    trained: Any, unseen: Corpus, favour: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = TokenBank.from_corpus(unseen, trained)
+    shown: list[torch.Tensor] = []
+
+    def read(model, tokens, places, visual, words, length, mask):
+        shown.append(places)
+        kept = zip(bank.tokens[rows], places, tokens, strict=True)
+        assert all(torch.equal(row[where], seen) for row, where, seen in kept)
+        assert (places.diff(dim=1) > 0).all()
+        raise InterruptedError
+
+    rows = torch.randint(len(bank.tokens), (64,), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("bench.accuracy.train_decoder.read_answers", read)
+    phase = Phase(tokens=549, batch=64, steps=1, share=1.0, favour=favour)
+    with pytest.raises(InterruptedError):
+        train_decoder(trained, bank, bank, [phase], seed=0, learning_rate=0, patience=1, learnt=True, limit=60,
+                      log=lambda line: None, keep=lambda: None)  # fmt: skip
+    assert shown[0].shape == (64, 549)
+    kept = (bank.busy[rows] > 0).gather(1, shown[0]).sum() / (bank.busy[rows] > 0).sum()
+    assert kept == pytest.approx(0.7, abs=0.03) if favour == 0 else kept > 0.9
+
+
 def test_families_are_taken_up_one_after_the_other_unless_they_are_learnt() -> None:
     fresh = Curriculum(CPU, patience=100, learnt=False)
     assert fresh.active == ["colour", "scene", "digit", "place", "presence"]
