@@ -24,6 +24,7 @@ from bench.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_mem
 from codecmeta import VideoMeta
 from compress.flops import LanguageModel, VisionTower
 from compress.models.adapter import Adapter, adapt
+from compress.models.kv_cache import CACHE, cache_of
 from compress.models.prompt import Tokenizer, take_clip
 from compress.models.session import Session
 from compress.models.timing import StageTimer
@@ -186,7 +187,7 @@ class Examinee:
                 input_ids=video, pixel_values_videos=memory.pixels, use_cache=True, logits_to_keep=1, **options
             )
             compression = session.results[0].before_llm if session is not None else None
-        cache = output.past_key_values
+        cache = cache_of(output)
         past = cache.get_seq_length()
         contiguous = compression is not None and compression.positions == "contiguous"
         start = past if contiguous else len(sheet.video)
@@ -195,7 +196,7 @@ class Examinee:
             packed.mask[..., :past] &= seen
         output = self.model(
             input_ids=packed.ids,
-            past_key_values=cache,
+            **{CACHE: cache},
             position_ids=packed.positions,
             attention_mask=packed.mask,
             logits_to_keep=packed.last,

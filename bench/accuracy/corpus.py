@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -197,8 +197,8 @@ def render(folder: Path, *, clips: dict[Split, int], frames: int, workers: int) 
             pass
 
 
-def read(folder: Path, name: str, *, most: int | None = None) -> Corpus:
-    """The corpus of a split, or of "frames"; of its first files, if not of all.
+def find_files(folder: Path, name: str, *, most: int | None = None) -> list[Path]:
+    """The files of a split, or of "frames", in order; the first ones, if not all.
 
     Raises:
         FileNotFoundError: there is none in this folder.
@@ -206,6 +206,11 @@ def read(folder: Path, name: str, *, most: int | None = None) -> Corpus:
     files = sorted(folder.glob(f"{name}-?????.npz"))[:most]
     if not files:
         raise FileNotFoundError(f"{folder} holds no {name}-*.npz; render the corpus first")
+    return files
+
+
+def read(files: Sequence[Path]) -> Corpus:
+    """The corpus of some files of a split, or of "frames"."""
     parts = [dict(np.load(file)) for file in files]
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     rows = len(arrays["frames"])

@@ -23,7 +23,7 @@ from bench.accuracy.scene import make_scene
 from bench.accuracy.world import decode, encode
 from compress.demo import WEIGHTS
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of the benchmark; figures of different versions are not to be compared."""
 
 TEST_CLIPS: Final = 2000
@@ -33,7 +33,7 @@ CHECKED: Final = 50
 ROOT: Final = Path(__file__).parents[2]
 FROZEN: Final = Path(__file__).parent / "frozen.json"
 SPRITES: Final = ROOT / "data" / "sprites"
-SHOWN: Final = (1000000, 1000002, 1000023, 1000058)
+SHOWN: Final = (1000007, 1000011, 1000073, 1000091)
 """Seeds of the split val, far from those that settings are chosen on, whose clips are in the repository."""
 
 

@@ -34,6 +34,9 @@ STEPS: Final = ("whereabouts", "presence")
 CHANCE: Final = {family: 0.5 if family == "order" else 0.25 for family in FAMILIES}
 """Accuracy of guessing among the options."""
 
+APART: Final = 2
+"""Sampled frames between two shapes' entries, and between their exits, from which on it is asked which came first."""
+
 _ASKING: Final = """
     what colour is was the ? where did move which came first last : or how many were there digit shown in corner
     flashed briefly background at start middle end letter yes no answer
@@ -89,10 +92,10 @@ def _ask_all(scene: Scene, frames: NDArray[np.int64], rng: np.random.Generator) 
         if _moves(thing, frames):
             yield "motion", f"where did the {thing.name} move ?", thing.direction, DIRECTIONS, ()
     for pair in combinations(shapes, 2):
-        if abs(pair[0].start - pair[1].start) < 1.5 * scene.frames / len(frames):
+        early, late = sorted(pair, key=lambda thing: thing.start)
+        if not _passes(early, late, frames):
             continue
         a, b = (pair[index].name for index in rng.permutation(2))
-        early, late = sorted(pair, key=lambda thing: thing.start)
         for word, right in (("first", early), ("last", late)):
             yield "order", f"which came {word} : {a} or {b} ?", right.name, (a, b), ()
     copies = [thing for thing in scene.things if thing.kind == "count"]
@@ -139,6 +142,15 @@ def _moves(thing: Thing, frames: NDArray[np.int64]) -> bool:
         return False
     place = thing.place(frames[thing.seen(frames)])
     return bool(np.abs(place[-1] - place[0]).max() >= 0.7 * thing.distance)
+
+
+def _passes(early: Thing, late: Thing, frames: NDArray[np.int64]) -> bool:
+    """Whether one comes before the other and leaves before it.
+
+    Of a shape that is there before another and after it, the frames in any order tell that it came first.
+    """
+    first, second = (np.flatnonzero(thing.seen(frames))[[0, -1]] for thing in (early, late))
+    return bool((second - first).min() >= APART)
 
 
 def _corner(x: float, y: float) -> str:

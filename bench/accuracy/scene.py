@@ -17,6 +17,8 @@ SIDE: Final = 128
 FPS: Final = 25
 SAMPLED: Final = 16
 """Frames that a model sees of a clip."""
+STAYS: Final = (7, 12)
+"""Sampled frames in which a named shape is seen, at least and at most."""
 
 SHAPES: Final = ("circle", "square", "triangle", "star", "cross", "ring", "moon", "bar")
 COLOURS: Final = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
@@ -129,6 +131,9 @@ class Thing:
 class Scene:
     """A clip before it is drawn.
 
+    Scenes are as likely as what they are when time runs backwards, so that a set of frames without its order cannot
+    tell which way a shape moved or which of two came first.
+
     Attributes:
         seed: what it was made from, with the split.
         split: likewise.
@@ -137,7 +142,7 @@ class Scene:
         things: objects, in drawing order.
         noise: standard deviation of the camera's noise, grey levels.
         grain: whether noise is coarse.
-        fade: brightness at the last frame over that at the first.
+        fade: brightness at the last frame over that at the first; the middle of the clip has the normal one.
         encoding: how it is encoded.
     """
 
@@ -201,7 +206,7 @@ def make_scene(seed: int, *, split: Split, difficulty: Difficulty = "normal") ->
     names = [SHAPES[index] for index in rng.permutation(len(SHAPES))]
     if rng.random() < 0.55:
         stage.add_copies(names.pop())
-    for name in names[: int(rng.integers(2, 4))]:
+    for name in names[: int(rng.integers(2, 5))]:
         stage.add_shape(name)
     if rng.random() < 0.7:
         stage.add_plate("digit")
@@ -286,10 +291,9 @@ class _Stage:
         self.things: list[Thing] = []
 
     def add_shape(self, name: str) -> None:
-        """A sprite: half of them enter late, most move."""
+        """A sprite that comes and leaves again; most move."""
         rng = self.rng
-        late = rng.random() < 0.6
-        start = int(rng.uniform(0.1, 0.6) * self.count) if late else 0
+        start, stop = self._stay(*STAYS)
         radius = float(rng.uniform(*self.size.shape))
         colour = COLOURS[rng.integers(len(COLOURS))]
         angle, ruled = float(rng.uniform(-0.25, 0.25)), bool(rng.random() < 0.3)
@@ -299,12 +303,11 @@ class _Stage:
             if moves:
                 direction = DIRECTIONS[rng.integers(4)]
                 distance = float(rng.uniform(34, 64))
-                room = self.count - start
-                leaves = start + int(rng.uniform(0.12, 0.35) * room)
-                arrives = self.count - int(rng.uniform(0.08, 0.3) * room)
+                leaves = start + int(rng.uniform(0.1, 0.3) * (stop - start))
+                arrives = stop - int(rng.uniform(0.1, 0.3) * (stop - start))
             x, y = self._anywhere(radius)
             thing = Thing(kind="shape", name=name, colour=colour, radius=radius, angle=angle, ruled=ruled, start=start,
-                          stop=self.count, x=x, y=y, direction=direction, distance=distance, leaves=leaves,
+                          stop=stop, x=x, y=y, direction=direction, distance=distance, leaves=leaves,
                           arrives=arrives)  # fmt: skip
             if self._fits(thing):
                 self.things.append(thing)
@@ -332,12 +335,10 @@ class _Stage:
         rng = self.rng
         names = DIGITS if kind == "digit" else LETTERS
         name = names[rng.integers(len(names))]
-        first = int(rng.integers(0, SAMPLED - 1))
-        last = min(SAMPLED - 1, first + int(rng.integers(1, 5)))
+        start, stop = self._stay(2, 5)
         for _ in range(self.tries):
             x, y = self._anywhere(self.size.plate)
-            thing = Thing(kind=kind, name=name, radius=self.size.plate, start=self._edge(first),
-                          stop=self._edge(last + 1), x=x, y=y)  # fmt: skip
+            thing = Thing(kind=kind, name=name, radius=self.size.plate, start=start, stop=stop, x=x, y=y)
             off_centre = min(abs(x - SIDE / 2), abs(y - SIDE / 2))
             if off_centre > 10 and self._fits(thing):
                 self.things.append(thing)
@@ -347,19 +348,23 @@ class _Stage:
         """An icon in one or two sampled frames."""
         rng = self.rng
         name = ICONS[rng.integers(len(ICONS))]
-        first = int(rng.integers(0, SAMPLED - 1))
-        last = first + int(rng.integers(self.size.flash[0], self.size.flash[1] + 1)) - 1
+        start, stop = self._stay(*self.size.flash)
         for _ in range(self.tries):
             x, y = self._anywhere(self.size.icon)
-            thing = Thing(kind="event", name=name, radius=self.size.icon, start=self._edge(first),
-                          stop=self._edge(last + 1), x=x, y=y)  # fmt: skip
+            thing = Thing(kind="event", name=name, radius=self.size.icon, start=start, stop=stop, x=x, y=y)
             if self._fits(thing):
                 self.things.append(thing)
                 return
 
-    def _edge(self, index: int) -> int:
-        """A frame between two sampled ones: the first that belongs to the stretch of sample `index`."""
-        return round(index * self.step)
+    def _stay(self, least: int, most: int) -> tuple[int, int]:
+        """First frame and the one after the last of so many sampled frames, anywhere in the clip.
+
+        The length is drawn before the place and nothing is cut off, so that the earlier of two is the longer one as
+        often as the shorter one.
+        """
+        length = int(self.rng.integers(least, most + 1))
+        first = int(self.rng.integers(0, SAMPLED - length + 1))
+        return round(first * self.step), round((first + length) * self.step)
 
     def _anywhere(self, radius: float) -> tuple[float, float]:
         low, high = radius + GAP, SIDE - radius - GAP

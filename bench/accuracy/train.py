@@ -8,6 +8,10 @@
 
 A stage that is done is not done again; delete its checkpoint, work/seed0/tower.safetensors or decoder.safetensors, to
 repeat it. Half an hour on a data-centre GPU; some hours on two CPU cores.
+
+A model that is trained already learns on, from whole prefixes alone, with
+
+    python -m bench.accuracy.train decoder  --folder work --from compress/demo/weights --decoder-batch 16
 """
 
 from __future__ import annotations
@@ -16,17 +20,20 @@ import argparse
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.accuracy.corpus import read, render
+from bench.accuracy.bank import open_bank
+from bench.accuracy.clips import digest_world
+from bench.accuracy.corpus import find_files, read, render
 from bench.accuracy.questions import WORDS
-from bench.accuracy.train_decoder import Phase, TokenBank, judge_decoder, train_decoder
+from bench.accuracy.train_decoder import Phase, judge_decoder, train_decoder
 from bench.accuracy.train_tower import FrameBank, judge_tower, train_tower
-from compress.demo.model import build
+from compress.demo.model import build, load
 
 TOWER_FILES: Final = 60
 """Files of clips whose frames the tower sees."""
@@ -72,9 +79,9 @@ def run_tower(options: argparse.Namespace) -> None:
     device = torch.device(options.device)
     model = open_model(options.folder, None, seed=options.seed, device=options.device)
     torch.set_float32_matmul_precision("high")
-    crowded = FrameBank.from_corpus(read(options.folder, "frames"), device)
-    clips = FrameBank.from_corpus(read(options.folder, "train", most=TOWER_FILES), device)
-    judged = FrameBank.from_corpus(read(options.folder, "val"), device)
+    crowded = FrameBank.from_corpus(read(find_files(options.folder, "frames")), device)
+    clips = FrameBank.from_corpus(read(find_files(options.folder, "train", most=TOWER_FILES)), device)
+    judged = FrameBank.from_corpus(read(find_files(options.folder, "val")), device)
     log = Log(folder / "tower.jsonl")
     train_tower(
         model,
@@ -96,19 +103,29 @@ def run_decoder(options: argparse.Namespace) -> None:
     folder: Path = options.folder / f"seed{options.seed}"
     if (folder / "decoder.safetensors").exists():
         return
-    model = open_model(options.folder, "tower", seed=options.seed, device=options.device)
-    bank = TokenBank.from_corpus(read(options.folder, "train"), model)
-    judged = TokenBank.from_corpus(read(options.folder, "val"), model)
+    folder.mkdir(parents=True, exist_ok=True)
+    start: Path | None = options.start
+    if start is None:
+        model = open_model(options.folder, "tower", seed=options.seed, device=options.device)
+    else:
+        model = load(start, device=options.device)[0].train()
+        (folder / "before.json").write_text((start / "training.json").read_text())
+    bank = open_bank(options.folder, "train", model, folder)
+    judged = open_bank(options.folder, "val", model, folder)
     log = Log(folder / "decoder.jsonl")
     scale = options.decoder_scale
+    whole = Phase(tokens=bank.visual, batch=options.decoder_batch, steps=round(5000 * scale), share=0.55)
     phases = [
         Phase(tokens=96, batch=128, steps=round(5000 * scale), share=0.3),
         Phase(tokens=256, batch=96, steps=round(2500 * scale), share=0.15),
-        Phase(tokens=bank.visual, batch=64, steps=round(5000 * scale), share=0.55),
+        whole,
     ]
+    if start is not None:
+        kept = round(bank.visual * (1 - options.drop))
+        phases = [replace(whole, tokens=kept, favour=0.0, share=1.0, questions=16)]
     train_decoder(model, bank, judged, phases, seed=options.seed, learning_rate=options.decoder_rate,
-                  patience=options.patience, log=log, keep=lambda: save(model, folder / "decoder.partial"),
-                  limit=60 * options.minutes)  # fmt: skip
+                  patience=options.patience, learnt=start is not None, report=options.report, log=log,
+                  keep=lambda: save(model, folder / "decoder.partial"), limit=60 * options.minutes)  # fmt: skip
     log({"final": judge_decoder(model, judged)})
     save(model, folder / "decoder.safetensors")
 
@@ -123,11 +140,19 @@ def run_export(options: argparse.Namespace) -> None:
     record = {
         "seed": options.seed,
         "torch": torch.__version__,
+        "world": digest_world(),
         "weights_sha256": hashlib.sha256((options.out / "model.safetensors").read_bytes()).hexdigest(),
-        "tower": [json.loads(line) for line in (folder / "tower.jsonl").read_text().splitlines()],
-        "decoder": [json.loads(line) for line in (folder / "decoder.jsonl").read_text().splitlines()],
+        "tower": _read_lines(folder / "tower.jsonl"),
+        "decoder": _read_lines(folder / "decoder.jsonl"),
     }
+    if (folder / "before.json").exists():
+        before = json.loads((folder / "before.json").read_text())
+        record |= {"tower": before.pop("tower"), "before": before}
     (options.out / "training.json").write_text(json.dumps(record, indent=0) + "\n")
+
+
+def _read_lines(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def main() -> None:
@@ -145,6 +170,14 @@ def main() -> None:
     parser.add_argument("--tower-rate", type=float, default=1.5e-3)
     parser.add_argument("--decoder-rate", type=float, default=1e-3)
     parser.add_argument("--decoder-scale", type=float, default=1.0, help="steps of all phases, as a share")
+    parser.add_argument("--decoder-batch", type=int, default=64, help="clips per step with whole prefixes")
+    parser.add_argument(
+        "--from", dest="start", type=Path, help="decoder: begin with the model of this folder, not with the tower's"
+    )
+    parser.add_argument(
+        "--drop", type=float, default=0.0, help="decoder with --from: share of tokens that each prefix lacks, by lot"
+    )
+    parser.add_argument("--report", type=int, default=200, help="decoder: steps between lines of the log")
     parser.add_argument("--patience", type=int, default=1200)
     parser.add_argument("--minutes", type=float, default=600.0, help="longest time of the stage")
     options = parser.parse_args()

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.accuracy.corpus import KINDS_ASKED, LONGEST, Corpus
-from bench.accuracy.drawing import KINDS
+from bench.accuracy.bank import TokenBank
+from bench.accuracy.corpus import KINDS_ASKED, LONGEST
 from bench.accuracy.questions import FAMILIES, WORDS
-from bench.accuracy.train_tower import encode_frames, rate
+from bench.accuracy.train_tower import rate
 
 BOS: Final = WORDS.index("<bos>")
 EOS: Final = WORDS.index("<eos>")
@@ -49,6 +49,7 @@ class Phase:
         steps: of the optimiser, at most.
         share: of the time, at most.
         questions: per clip.
+        favour: how much likelier cells that hold an object are to be among the tokens; 0 chooses by lot.
     """
 
     tokens: int
@@ -56,53 +57,7 @@ class Phase:
     steps: int
     share: float
     questions: int = 12
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TokenBank:
-    """Visual tokens of clips and their questions, on the training device.
-
-    Attributes:
-        tokens: float16 (n, V, d).
-        busy: float16 (n, V), 0 for an empty cell, 1 for one with an object, 2 for a digit or an event.
-        words: int64 (n, Q, 13); the next ones as in `corpus.Corpus`.
-        length: int64 (n, Q).
-        family: int64 (n, Q).
-        options: int64 (n, Q, 4).
-    """
-
-    tokens: Tensor
-    busy: Tensor
-    words: Tensor
-    length: Tensor
-    family: Tensor
-    options: Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def from_corpus(cls, corpus: Corpus, model: Any) -> TokenBank:
-        """Encode all clips of a corpus."""
-        device = next(model.parameters()).device
-        parts = []
-        for frames in torch.from_numpy(corpus.frames).split(64):
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                tokens = encode_frames(model, frames.flatten(0, 1).to(device))
-            parts.append(tokens.half().view(len(frames), -1, tokens.shape[-1]))
-        kind = torch.from_numpy(corpus.kind).flatten(1).to(device)
-        needle = (kind == KINDS.index("digit")) | (kind > KINDS.index("letter"))
-        return cls(
-            tokens=torch.cat(parts),
-            busy=(kind >= 0).half() + needle.half(),
-            words=torch.from_numpy(corpus.words).long().to(device),
-            length=torch.from_numpy(corpus.length).long().to(device),
-            family=torch.from_numpy(corpus.family).long().to(device),
-            options=torch.from_numpy(corpus.options).long().to(device),
-        )
-
-    @property
-    def visual(self) -> int:
-        """Tokens of a clip."""
-        return self.tokens.shape[1]
+    favour: float = 0.45
 
 
 def block_mask(prefix: int, questions: int, device: torch.device) -> Tensor:
@@ -158,13 +113,19 @@ def read_answers(
 
 
 class Curriculum:
-    """Which families are asked, and how much each weighs."""
+    """Which families are asked, and how much each weighs.
 
-    def __init__(self, device: torch.device, *, patience: int) -> None:
-        self.stage = 0
+    Args:
+        device: of the training.
+        patience: steps after which the next families are taken up in any case.
+        learnt: whether the model answers all of them already; each is then only rehearsed until its loss rises.
+    """
+
+    def __init__(self, device: torch.device, *, patience: int, learnt: bool) -> None:
+        self.stage = len(INTRODUCED) - 1 if learnt else 0
         self.since = 0
         self.patience = patience
-        self.loss = torch.full((len(KINDS_ASKED),), 2.0, device=device)
+        self.loss = torch.full((len(KINDS_ASKED),), 0.9 * SOLVED if learnt else 2.0, device=device)
         self.weight = torch.zeros(len(KINDS_ASKED), device=device)
         self._weigh()
 
@@ -211,6 +172,8 @@ def train_decoder(
     seed: int,
     learning_rate: float,
     patience: int,
+    learnt: bool = False,
+    report: int = 200,
     log: Callable[[dict[str, Any]], None],
     keep: Callable[[], None],
     limit: float,
@@ -224,8 +187,10 @@ def train_decoder(
         phases: in order.
         seed: of the sampling.
         learning_rate: the highest; over all phases it rises, stays for a half, and falls.
-        patience: steps after which the next families are taken up in any case.
-        log: called with the state of things every 200 steps.
+        patience: see `Curriculum`.
+        learnt: likewise.
+        report: steps from one line of the log to the next; validation clips are asked every fifth time.
+        log: called with the state of things.
         keep: called every minute, to write a checkpoint.
         limit: seconds that it may take.
     """
@@ -235,7 +200,7 @@ def train_decoder(
     optimiser = torch.optim.AdamW(
         trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.02, fused=device.type == "cuda"
     )
-    curriculum = Curriculum(device, patience=patience)
+    curriculum = Curriculum(device, patience=patience, learnt=learnt)
     total = sum(phase.steps for phase in phases)
     step = 0
     start = saved = time.monotonic()
@@ -265,17 +230,16 @@ def train_decoder(
                 curriculum.observe(losses.detach(), family)
             if step % 50 == 0:
                 curriculum.advance(50)
-            if step % 200 == 0:
+            if step % report == 0:
                 known = zip(KINDS_ASKED, curriculum.loss.tolist(), strict=True)
                 log({"step": step, "phase": number, "seconds": round(time.monotonic() - start, 1),
                      "active": len(curriculum.active)}
                     | {name: round(value, 3) for name, value in known if name in curriculum.active})  # fmt: skip
-            if step % 1000 == 0:
+            if step % (5 * report) == 0:
                 log({"step": step, "accuracy": judge_decoder(model, judged)})
             if time.monotonic() - saved > 60:
                 keep()
                 saved = time.monotonic()
-    log({"step": step, "accuracy": judge_decoder(model, judged)})
 
 
 def _lose(
@@ -293,7 +257,7 @@ def _lose(
     family = family.gather(1, chosen).masked_fill(score <= 0, -1)
     tokens, places = bank.tokens[rows], torch.arange(bank.visual, device=device).expand(phase.batch, -1)
     if phase.tokens < bank.visual:
-        liked = torch.rand(places.shape, generator=rng, device=device) + 0.45 * bank.busy[rows]
+        liked = torch.rand(places.shape, generator=rng, device=device) + phase.favour * bank.busy[rows]
         places = liked.topk(phase.tokens, dim=1).indices.sort(dim=1).values
         tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
     with torch.autocast(device.type, torch.bfloat16):

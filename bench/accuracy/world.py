@@ -32,7 +32,7 @@ def draw(scene: Scene) -> Iterator[Frame]:
                     x, y = thing.place(at)[0]
                     lay(picture, thing, float(x), float(y))
             if scene.fade != 1.0:
-                picture *= scene.fade ** (frame / scene.frames)
+                picture *= scene.fade ** (frame / (scene.frames - 1) - 0.5)
             field = fields[rng.integers(FIELDS)]
             top, left = rng.integers(0, field.shape[0] - SIDE, 2)
             picture += field[top : top + SIDE, left : left + SIDE, None]

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from bench.accuracy import blind
-from bench.accuracy.corpus import Corpus, read, render_clip, render_frame
+from bench.accuracy import blind, train
+from bench.accuracy.bank import TokenBank, open_bank
+from bench.accuracy.clips import digest_world
+from bench.accuracy.corpus import Corpus, find_files, render_clip, render_frame
 from bench.accuracy.freeze import FROZEN
 from bench.accuracy.questions import CHANCE, FAMILIES, WORDS
 from bench.accuracy.train import open_model, save
 from bench.accuracy.train_decoder import (
+    Curriculum,
     Phase,
-    TokenBank,
     block_mask,
     judge_decoder,
     read_answers,
@@ -132,6 +134,79 @@ def test_the_decoder_learns_from_nothing(trained: Any, clips: Corpus, unseen: Co
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
+def test_a_trained_model_learns_on(
+    clips: Corpus, unseen: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tower stays, its decoder changes by little, and the record tells of both trainings."""
+    for name, corpus, count in (("train-00000", clips, 3), ("train-00001", clips, 2), ("val-00000", unseen, 2)):
+        np.savez(tmp_path / name, **{field.name: getattr(corpus, field.name)[:count] for field in fields(Corpus)})
+    told = f"--folder {tmp_path} --device cpu --decoder-batch 2 --decoder-scale 0.0004 --report 1".split()
+    for stage in (["decoder", "--from", str(WEIGHTS)], ["export", "--out", str(tmp_path / "out")]):
+        monkeypatch.setattr("sys.argv", ["train", *stage, *told])
+        train.main()
+    before, after = load()[0], load(tmp_path / "out")[0]
+    for name, value in before.named_parameters():
+        moved = (after.get_parameter(name) - value).abs().max()
+        assert 0 < moved < 0.01 if "language_model" in name or "newline" in name else moved == 0, name
+    old = json.loads((WEIGHTS / "training.json").read_text())
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["tower"] == old.pop("tower")
+    assert record["before"] == old
+    assert record["world"] == digest_world()
+    assert [line["step"] for line in record["decoder"] if "step" in line] == [1, 2]
+    assert record["decoder"][0]["active"] == len(FAMILIES) + 2
+    assert record["decoder"][-1]["final"]["macro"] > 0.5
+
+    model = load()[0]
+    monkeypatch.setattr(TokenBank, "from_corpus", None)
+    kept = open_bank(tmp_path, "train", model, tmp_path / "seed0")
+    assert (len(kept.tokens), kept.visual) == (5, 784)
+    assert torch.equal(kept.words, torch.from_numpy(np.concatenate([clips.words[:3], clips.words[:2]])).long())
+    with torch.no_grad():
+        model.model.multi_modal_projector.linear_1.bias += 1
+    with pytest.raises(TypeError):
+        open_bank(tmp_path, "train", model, tmp_path / "seed0")
+
+
+@pytest.mark.parametrize("favour", [0.0, 0.45])
+def test_thin_prefixes_favour_objects_or_lack_tokens_by_lot(
+    trained: Any, unseen: Corpus, favour: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = TokenBank.from_corpus(unseen, trained)
+    shown: list[torch.Tensor] = []
+
+    def read(model, tokens, places, visual, words, length, mask):
+        shown.append(places)
+        kept = zip(bank.tokens[rows], places, tokens, strict=True)
+        assert all(torch.equal(row[where], seen) for row, where, seen in kept)
+        assert (places.diff(dim=1) > 0).all()
+        raise InterruptedError
+
+    rows = torch.randint(len(bank.tokens), (64,), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr("bench.accuracy.train_decoder.read_answers", read)
+    phase = Phase(tokens=549, batch=64, steps=1, share=1.0, favour=favour)
+    with pytest.raises(InterruptedError):
+        train_decoder(trained, bank, bank, [phase], seed=0, learning_rate=0, patience=1, learnt=True, limit=60,
+                      log=lambda line: None, keep=lambda: None)  # fmt: skip
+    assert shown[0].shape == (64, 549)
+    kept = (bank.busy[rows] > 0).gather(1, shown[0]).sum() / (bank.busy[rows] > 0).sum()
+    assert kept == pytest.approx(0.7, abs=0.03) if favour == 0 else kept > 0.9
+
+
+def test_families_are_taken_up_one_after_the_other_unless_they_are_learnt() -> None:
+    fresh = Curriculum(CPU, patience=100, learnt=False)
+    assert fresh.active == ["colour", "scene", "digit", "place", "presence"]
+    fresh.advance(101)
+    assert fresh.active[5:] == ["event"]
+    learnt = Curriculum(CPU, patience=100, learnt=True)
+    assert set(FAMILIES) < set(learnt.active)
+    motion, digit = FAMILIES.index("motion"), FAMILIES.index("digit")
+    for _ in range(20):
+        learnt.observe(torch.tensor([1.0, 0.0]), torch.tensor([motion, digit]))
+    learnt.advance(1)
+    assert learnt.weight[motion] > learnt.weight[digit] > 0
+
+
 def test_the_shipped_weights_are_the_frozen_ones_and_see(trained: Any, unseen: Corpus) -> None:
     frozen = json.loads(FROZEN.read_text())
     file = WEIGHTS / "model.safetensors"
@@ -172,4 +247,4 @@ def test_the_learning_rate_rises_and_falls() -> None:
 
 def test_a_missing_corpus_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="render the corpus first"):
-        read(tmp_path, "train")
+        find_files(tmp_path, "train")

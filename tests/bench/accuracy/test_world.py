@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from bench.accuracy.balance import classify, compare, find_pairs
+from bench.accuracy.controls import OPPOSITE
 from bench.accuracy.drawing import KINDS, RGB
 from bench.accuracy.freeze import (
     CHECKED,
@@ -21,7 +25,7 @@ from bench.accuracy.freeze import (
 )
 from bench.accuracy.labels import GRID, label
 from bench.accuracy.questions import CHANCE, FAMILIES, WORDS, Question, ask, ask_steps
-from bench.accuracy.scene import COLOURS, FPS, SHAPES, SIDE, Scene, make_scene, sample_frames
+from bench.accuracy.scene import COLOURS, FPS, SHAPES, SIDE, Scene, Thing, make_scene, sample_frames
 from bench.accuracy.world import decode, draw, encode
 
 SCENES = 1500
@@ -117,6 +121,94 @@ def test_order_does_not_depend_on_names(questions: list[Question]) -> None:
     named = Counter(name for question in questions if question.family == "order" for name in question.options)
     shares = {name: firsts[name] / named[name] for name in SHAPES}
     assert all(0.4 < share < 0.6 for share in shares.values()), shares
+
+
+def reverse(scene: Scene) -> Scene:
+    """What the scene is when time runs backwards."""
+
+    def turn(thing: Thing) -> Thing:
+        x, y = thing.place(np.array([scene.frames]))[0].tolist()
+        back = replace(thing, start=scene.frames - thing.stop, stop=scene.frames - thing.start, x=x, y=y)
+        if not thing.direction:
+            return back
+        leaves, arrives = scene.frames - thing.arrives, scene.frames - thing.leaves
+        return replace(back, direction=OPPOSITE[thing.direction], leaves=leaves, arrives=arrives)
+
+    shots = [replace(one, start=scene.frames - one.stop, stop=scene.frames - one.start) for one in scene.shots[::-1]]
+    return replace(scene, things=tuple(map(turn, scene.things)), shots=tuple(shots), fade=1 / scene.fade)
+
+
+def test_reversed_time_turns_motion_and_order_and_nothing_else(scenes: list[Scene]) -> None:
+    """So that whatever forgets the order of frames, and is right of a clip, is wrong of the reversed one."""
+    turned = 0
+    for scene in scenes[:300]:
+        ways = [
+            {question.text: (question.family, question.answer, set(question.options)) for question in asked}
+            for asked in (ask(scene, scene.sampled), ask(reverse(scene), scene.frames - 1 - scene.sampled[::-1]))
+        ]
+        pairs = [
+            {(text.split()[2], frozenset(options)): answer for text, (family, answer, options) in way.items()
+             if family == "order"}
+            for way in ways
+        ]  # fmt: skip
+        assert pairs[0].keys() == pairs[1].keys()
+        assert all(pairs[1][key] != answer for key, answer in pairs[0].items())
+        turned += len(pairs[0])
+        forwards, backwards = (
+            {text: answer for text, (family, answer, _) in way.items() if family == kind}
+            for way, kind in zip(ways, ("motion", "motion"), strict=True)
+        )
+        assert forwards.keys() == backwards.keys()
+        assert all(backwards[text] == OPPOSITE[answer] for text, answer in forwards.items())
+        for kind in ("colour", "count", "digit", "place", "event"):
+            there, here = ({text: found[1] for text, found in way.items() if found[0] == kind} for way in ways)
+            assert there == here
+    assert turned > 300
+
+
+def test_a_shape_around_another_is_not_asked_about(scenes: list[Scene]) -> None:
+    """It is in all frames of the other and in more, which tells without their order that it came first."""
+    around = asked = 0
+    for scene in scenes[:300]:
+        shapes = {thing.name: thing.seen(scene.sampled) for thing in scene.things if thing.kind == "shape"}
+        pairs = {frozenset(one.options) for one in ask(scene, scene.sampled) if one.family == "order"}
+        asked += len(pairs)
+        for first, second in permutations(shapes, 2):
+            if not (shapes[second] & ~shapes[first]).any():
+                around += 1
+                assert frozenset((first, second)) not in pairs
+    assert around > 100 and asked > 200
+
+
+def test_order_does_not_show_in_frames_without_their_order(scenes: list[Scene]) -> None:
+    """Of what any frames tell, the one that came first has more as often as less: sign tests at 4 sigma."""
+    found = [compare(*pair) for pair in find_pairs(scenes)]
+    table = np.array([list(one.values()) for one in found])
+    assert table.shape[0] > 2000 and table.shape[1] == 14
+    for name, column in zip(found[0], table.T, strict=True):
+        signs = column[column != 0] > 0
+        assert abs(signs.mean() - 0.5) < 2 / np.sqrt(len(signs)), (name, signs.mean(), len(signs))
+    right, asked = classify(table)
+    assert abs(right - 0.5) < 2 / np.sqrt(asked)
+
+
+def test_stays_that_are_never_ended_would_tell_the_order(scenes: list[Scene]) -> None:
+    """The same counts find it when shapes stay once they have come."""
+    found = []
+    for scene, early, late in find_pairs(scenes[:600]):
+        things = {thing: replace(thing, stop=scene.frames) for thing in scene.things if thing.kind == "shape"}
+        staying = replace(scene, things=tuple(things.get(thing, thing) for thing in scene.things))
+        found.append(compare(staying, things[early], things[late]))
+    assert np.mean([one["frames"] > 0 for one in found]) == 1
+    right, asked = classify(np.array([list(one.values()) for one in found]))
+    assert right - 0.5 > 6 / np.sqrt(asked)
+
+
+def test_every_kind_of_thing_is_there_early_as_often_as_late(scenes: list[Scene]) -> None:
+    for kind in ("shape", "count", "digit", "letter", "event"):
+        things = [(thing, scene.sampled) for scene in scenes for thing in scene.things if thing.kind == kind]
+        seen = np.mean([thing.seen(frames) for thing, frames in things], axis=0)
+        assert np.abs(seen - seen[::-1]).max() < 4 * np.sqrt(2 * seen.max() / len(things)), (kind, seen)
 
 
 def test_every_word_is_known_and_answers_are_options(questions: list[Question], scenes: list[Scene]) -> None:
