@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from compress.errors import ConfigError
+from compress.models.kv_cache import CACHE, cache_of
 from compress.models.prompt import Tokenizer, encode_text, prepare
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class Chat:
             device = next(model.parameters()).device
             ids = torch.tensor([self._pending + turn], device=device)
             length = self.cache.get_seq_length() + ids.shape[1]
-            inputs = {"input_ids": ids, "attention_mask": ids.new_ones(1, length), "past_key_values": self.cache}
+            inputs = {"input_ids": ids, "attention_mask": ids.new_ones(1, length), CACHE: self.cache}
         output = model.generate(**inputs, **self._options, return_dict_in_generate=True)
-        self.cache = output.past_key_values
+        self.cache = cache_of(output)
         answer = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
         # The last id is not in the cache yet: one that ends an answer comes with the next turn's text anyway.
         ends = model.generation_config.eos_token_id

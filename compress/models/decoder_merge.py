@@ -13,6 +13,7 @@ from transformers.masking_utils import create_causal_mask
 from compress.errors import ConfigError
 from compress.models.adapter import Adapter
 from compress.models.attention import Kernel, tapped
+from compress.models.kv_cache import CACHE
 from compress.models.prefix import Prefix
 from compress.models.rows import RowSelection, real_places
 from compress.stage import Compression, InsideLLM
@@ -135,7 +136,7 @@ class DecoderMerge:
                 config=self._adapter.language_model.config,
                 inputs_embeds=short,
                 attention_mask=selection.real,
-                past_key_values=None,
+                **{CACHE: None},
             ),
         }
         return short
@@ -146,7 +147,7 @@ class DecoderMerge:
             config=self._adapter.language_model.config,
             inputs_embeds=hidden,
             attention_mask=prefix.next_inner_mask(self._given_mask, self._past, hidden.shape[1]),
-            past_key_values=kwargs.get("past_key_values"),
+            **{CACHE: kwargs.get(CACHE)},
             layer_idx=self.method.merge_layer,
         )
         return mask

@@ -12,6 +12,7 @@ from compress.errors import ConfigError
 from compress.methods import METHODS
 from compress.models.adapter import VideoGrid, VisionRequest, VisionTap, adapt
 from compress.models.decoder_merge import DecoderMerge
+from compress.models.kv_cache import CACHE, cache_of
 from compress.models.prefix import Prefix
 from compress.models.shortening import shorten_prompt
 from compress.models.videos import VideoCompressor, VideoResult
@@ -181,7 +182,7 @@ class Session:
     def _before_language_model(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        embeddings, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+        embeddings, cache = kwargs.get("inputs_embeds"), kwargs.get(CACHE)
         ids = self._seen.get("input_ids")
         if getattr(cache, "is_compileable", False) or isinstance(kwargs.get("attention_mask"), dict):
             raise ConfigError("a static cache has one length for all layers; use the default dynamic cache")
@@ -204,7 +205,7 @@ class Session:
         return args, short
 
     def _after_language_model(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        cache = getattr(output, "past_key_values", None)
+        cache = cache_of(output)
         if self._prefix is not None and cache is not None:
             self._prefix.bind(cache)
         self._seen = {}

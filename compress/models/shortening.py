@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compress.errors import ConfigError
 from compress.models.adapter import VideoTokens
+from compress.models.kv_cache import CACHE
 from compress.models.prefix import Prefix
 from compress.models.rows import RowSelection, real_places
 from compress.plan import MergePlan
@@ -77,7 +78,7 @@ def shorten_prompt(
             short["attention_mask"] = selection.real.to(torch.int64 if mask is None else mask.dtype)
         elif mask is not None:
             short["attention_mask"] = selection.take(mask)
-        elif kwargs.get("past_key_values") is None and not kwargs.get("use_cache"):
+        elif kwargs.get(CACHE) is None and not kwargs.get("use_cache"):
             # Gaps between positions would be read as several packed sequences.
             short["attention_mask"] = torch.ones(rows, selection.length, dtype=torch.int64, device=device)
     places, text_from = visual_places(videos, selection, rows, width) if visual else ([], [])

@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 from compress.compressor import Pipeline
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, MeToM
+from compress.models.kv_cache import cache_of
 from compress.plan import MergePlan
 from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import Oracle, record_prompt, token_layout
@@ -51,7 +52,7 @@ def test_all_tokens_bitwise(model: Any, method: str) -> None:
         whole = generate(model, inputs, steps=STEPS)
     assert torch.equal(torch.stack(whole.logits), torch.stack(plain.logits))
     assert session.results[0].tokens_in == session.results[0].tokens_out > 0
-    for ours, theirs in zip(whole.past_key_values.layers, plain.past_key_values.layers, strict=True):
+    for ours, theirs in zip(cache_of(whole).layers, cache_of(plain).layers, strict=True):
         assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
 
 

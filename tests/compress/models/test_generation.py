@@ -13,6 +13,7 @@ from compress.compressor import Pipeline
 from compress.errors import ConfigError, ShapeError
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, MeToM
+from compress.models.kv_cache import CACHE, cache_of
 from compress.models.prompt import pad_batch
 from tests.compress.models.material import BACKBONES, TOKENIZER, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import Oracle, record_prompt
@@ -106,7 +107,7 @@ def test_a_loop_over_forward_equals_generate(model: Any) -> None:
         output = model(**inputs, use_cache=True)
         logits = [output.logits[:, -1]]
         for _ in range(4):
-            output = model(input_ids=logits[-1].argmax(-1)[:, None], past_key_values=output.past_key_values)
+            output = model(input_ids=logits[-1].argmax(-1)[:, None], **{CACHE: cache_of(output)})
             logits.append(output.logits[:, -1])
         uncached = model(**inputs, use_cache=False).logits[:, -1]
     torch.testing.assert_close(torch.cat(logits), torch.cat(expected.logits), rtol=0, atol=CLOSE)
@@ -158,7 +159,7 @@ def test_whole_conversation_over_a_shortened_cache_is_refused(model: Any) -> Non
             model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                past_key_values=output.past_key_values,
+                **{CACHE: cache_of(output)},
                 max_new_tokens=2,
             )
 

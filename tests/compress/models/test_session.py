@@ -20,6 +20,7 @@ from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, RPM, MeToM
 from compress.models import adapt
 from compress.models.adapter import part
+from compress.models.kv_cache import CACHE, cache_of
 from compress.models.prompt import pad_batch
 from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
 
@@ -146,7 +147,7 @@ def test_refusals(backbone: str) -> None:
         generate(model, inputs, steps=1)
     plain = generate(model, inputs, steps=2)
     with METOM.attach(model, meta), pytest.raises(ConfigError, match="filled"):
-        model(input_ids=inputs["input_ids"][:, -1:], past_key_values=plain.past_key_values)
+        model(input_ids=inputs["input_ids"][:, -1:], **{CACHE: cache_of(plain)})
 
 
 def test_impossible_combinations() -> None:

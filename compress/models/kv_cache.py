@@ -1,0 +1,16 @@
+"""The cache of keys and values, under the name that the installed transformers gives it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final
+
+from transformers.masking_utils import create_causal_mask
+
+CACHE: Final = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
+"""The argument of models, layers and masks, and the field of outputs: ``cache`` since transformers 5.24."""
+
+
+def cache_of(output: Any) -> Any:
+    """The cache in a model's output; None where there is none."""
+    return getattr(output, CACHE, None)
