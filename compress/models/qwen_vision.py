@@ -15,7 +15,7 @@ from compress.errors import ConfigError
 from compress.models.adapter import VideoGrid, VisionRequest
 from compress.models.attention import Kernel, tapped
 from compress.models.plans import expand_plan, reorder_plan
-from compress.ops.saliency import attention_received
+from compress.ops.saliency import attend_and_score, attention_received
 from compress.plan import MergePlan
 
 
@@ -158,6 +158,10 @@ class QwenVisionTap:
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
+        if query.device.type == "cpu":  # one segment a call, since the kernels of packed sequences are not for it
+            attended, received = attend_and_score(query, key, value, scaling=options["scaling"])
+            self._received.append(received[0])
+            return attended, None
         bounds = options.get("cu_seq_lens_q")
         lengths = [query.shape[2]] if bounds is None else bounds.diff().tolist()
         for q, k in zip(*(torch.split(one, lengths, dim=2) for one in (query, key)), strict=True):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from compress.models.adapter import VideoGrid, VisionRequest
 from compress.models.attention import Kernel, tapped
-from compress.ops.saliency import attention_received
+from compress.ops.saliency import attend_and_score, attention_received
 from compress.plan import MergePlan
 
 
@@ -106,11 +106,15 @@ class SiglipTap:
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        if self._plan is None:
-            self._received = attention_received(query, key).flatten()
-        else:
-            segments = zip(*(torch.split(one, self._lengths, dim=2) for one in (query, key)), strict=True)
-            self._received = torch.cat([attention_received(q, k)[0] for q, k in segments])
+        frames = [(query, key, value)]
+        if self._plan is not None:
+            split = (torch.split(one, self._lengths, dim=2) for one in (query, key, value))
+            frames = list(zip(*split, strict=True))
+        if query.device.type == "cpu":
+            found = [attend_and_score(*frame, scaling=options["scaling"]) for frame in frames]
+            self._received = torch.cat([received.flatten() for _, received in found])
+            return torch.cat([attended for attended, _ in found], dim=1), None
+        self._received = torch.cat([attention_received(q, k).flatten() for q, k, _ in frames])
         return self._attend(kernel, module, query, key, value, mask, **options)
 
     def _after_projector(self, module: nn.Module, args: tuple[Tensor, ...], projected: Tensor) -> Tensor | None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from compress.errors import ShapeError
 
 TILE = 2**26
-"""Attention weights that an accelerator holds at a time: 256 MB."""
+"""Attention weights held at a time: 256 MB."""
 
 SIGLIP_HEADS = 16
 """Attention heads of SigLIP-so400m."""
@@ -128,14 +128,41 @@ def attention_received(query: Tensor, key: Tensor) -> Tensor:
     if query.shape != key.shape or query.dim() != 4:
         raise ShapeError(f"query is {tuple(query.shape)}, key {tuple(key.shape)}; both must be (T, heads, n, d)")
     frames, heads, count, width = query.shape
-    # One head of one frame at a time stays in the cache of a processor.
-    together = max(1, (TILE if query.device.type != "cpu" else 0) // count**2)
+    together = max(1, TILE // count**2)
     scale = 1 / math.sqrt(width)
     sums = [
         ((q.float() * scale) @ k.float().mT).softmax(dim=2).sum(dim=1)
         for q, k in zip(*(torch.split(one.flatten(0, 1), together) for one in (query, key)), strict=True)
     ]
     return torch.cat(sums).view(frames, heads, count).sum(dim=1) / (heads * count)
+
+
+def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: float) -> tuple[Tensor, Tensor]:
+    """Attention itself and what `attention_received` says of it, from weights that are formed once.
+
+    For processors, where forming the weights a second time, beside a kernel that keeps them to itself, takes six times
+    as long as what this adds to the kernel. One head of one frame at a time stays in their cache.
+
+    Args:
+        query: (T, heads, n, d), after any rotary embedding.
+        key: (T, heads, n, d).
+        value: (T, heads, n, d).
+        scaling: factor of the logits.
+
+    Returns:
+        What is attended to, (T, n, heads, d) in the dtype of the query, accumulated in float32; and the mean attention
+        that each token receives, float32 (T, n).
+    """
+    frames, heads, count, width = query.shape
+    attended = query.new_empty(frames, count, heads, width)
+    received = torch.zeros(frames, count)
+    for frame in range(frames):
+        for head in range(heads):
+            q, k, v = (one[frame, head].float() for one in (query, key, value))
+            weights = ((q * scaling) @ k.T).softmax(dim=1)
+            received[frame] += weights.sum(dim=0)
+            attended[frame, :, head] = weights @ v
+    return attended, received / (heads * count)
 
 
 def distance_to_frame_mean(tokens: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import nn
 pytest.importorskip("transformers")
 
 from compress.attach import Attachable
+from compress.infomerge import InfoMerge
 from compress.metom import BTM, RPM
 from compress.models import adapt
 from compress.models.random_weights import build_random
@@ -125,9 +126,10 @@ def test_pooling_head() -> None:
     assert listener.signals.saliency_source == "pooling head"
 
 
-def test_methods_that_rank_by_density_cost_no_attention() -> None:
+@pytest.mark.parametrize("method", [BTM(), InfoMerge(retention=1.0)])
+def test_methods_that_need_no_saliency_cost_no_attention(method: Any) -> None:
     model, meta = sharp_model(BACKBONES[0]), video_meta()
-    with BTM().attach(model, meta) as session:
+    with method.attach(model, meta) as session:
         assert not hasattr(model.model.vision_tower.encoder.layers[-1].self_attn, "_compress_tap")
         generate(model, inputs_of(model, meta), steps=1)
     assert "saliency" not in session.results[0].sources
