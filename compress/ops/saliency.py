@@ -112,15 +112,16 @@ class PoolingHead:
         return attention.mean(dim=2), pooled + mlp
 
 
-def attention_received(query: Tensor, key: Tensor) -> Tensor:
-    """Mean attention that each token receives from the others of its frame, frame by frame.
+def attention_received(query: Tensor, key: Tensor, *, real: Tensor | None = None) -> Tensor:
+    """Mean attention that each token receives from the others of its frame.
 
     Args:
         query: (T, heads, n, d), after any rotary embedding.
         key: (T, heads, n, d).
+        real: bool (T, n), False for padding, at least one True per frame; None without any.
 
     Returns:
-        float32 (T, n), averaged over heads and queries; each frame sums to 1.
+        float32 (T, n), averaged over heads and queries; each frame sums to 1, padding receives nothing.
 
     Raises:
         ShapeError: the two differ in shape.
@@ -128,13 +129,21 @@ def attention_received(query: Tensor, key: Tensor) -> Tensor:
     if query.shape != key.shape or query.dim() != 4:
         raise ShapeError(f"query is {tuple(query.shape)}, key {tuple(key.shape)}; both must be (T, heads, n, d)")
     frames, heads, count, width = query.shape
-    together = max(1, TILE // count**2)
-    scale = 1 / math.sqrt(width)
-    sums = [
-        ((q.float() * scale) @ k.float().mT).softmax(dim=2).sum(dim=1)
-        for q, k in zip(*(torch.split(one.flatten(0, 1), together) for one in (query, key)), strict=True)
-    ]
-    return torch.cat(sums).view(frames, heads, count).sum(dim=1) / (heads * count)
+    if real is None:
+        share, mask = None, None
+    else:
+        share = (real / (heads * real.sum(dim=1, keepdim=True)))[:, None, None]
+        mask = ~real[:, None, None]
+    step = max(1, TILE // (heads * count**2))
+    parts = []
+    for part in (slice(start, start + step) for start in range(0, frames, step)):
+        logits = (query[part].float() / math.sqrt(width)) @ key[part].float().mT
+        if share is None or mask is None:
+            parts.append(logits.softmax(dim=3).mean(dim=(1, 2)))
+        else:
+            weights = logits.masked_fill_(mask[part], -torch.inf).softmax(dim=3)
+            parts.append((share[part] @ weights).sum(dim=(1, 2)))
+    return torch.cat(parts)
 
 
 def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: float) -> tuple[Tensor, Tensor]:

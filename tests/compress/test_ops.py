@@ -132,6 +132,12 @@ def test_attention_received() -> None:
     np.testing.assert_allclose(attention_received(query, key).numpy(), expected, rtol=1e-5)
     with pytest.raises(ShapeError, match="both must be"):
         attention_received(query, key[:, :, :5])
+    real = torch.tensor([[True] * 7, [True] * 5 + [False] * 2])
+    padded = attention_received(query, key, real=real)
+    torch.testing.assert_close(padded[0], torch.from_numpy(expected[0]).float())
+    alone = attention_received(query[1:, :, :5], key[1:, :, :5])
+    torch.testing.assert_close(padded[1], torch.cat((alone[0], torch.zeros(2))))
+    assert (attention_received(query, key)[1, :5] - alone[0]).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
