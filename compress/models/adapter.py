@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -218,12 +217,11 @@ def part(model: nn.Module, path: str) -> Any:
 
 def placeholder_runs(input_ids: Tensor, token: int) -> list[tuple[int, int, int]]:
     """(row, start, stop) of every run of a token, row by row; costs one synchronisation."""
-    held = torch.nn.functional.pad((input_ids == token).to(torch.int8), (1, 1))
-    edges = held.diff(dim=1)
-    rows, starts = (edges == 1).nonzero(as_tuple=True)
-    stops = (edges == -1).nonzero(as_tuple=True)[1]
-    runs = torch.stack((rows, starts, stops), dim=1).cpu().tolist()
-    return [(int(row), int(start), int(stop)) for row, start, stop in runs]
+    held = np.pad((input_ids == token).cpu().numpy(), ((0, 0), (1, 1)))
+    edges = np.diff(held.astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    _, stops = np.nonzero(edges == -1)
+    return list(zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True))
 
 
 def spread(count: int, entries: int, *, what: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +51,21 @@ class VideoCompressor:
     """
 
     def __init__(
-        self, compressor: Any, adapter: Adapter, metas: Sequence[VideoMeta], map: MapChoice, *, pooling_head: bool
+        self,
+        compressor: Any,
+        adapter: Adapter,
+        metas: Sequence[VideoMeta],
+        map: MapChoice,
+        *,
+        reads: Collection[str],
+        pooling_head: bool,
     ) -> None:
         self.results: list[VideoResult] = []
         self.merges_patches = isinstance(compressor, BeforeEncoder)
         self._compressor = compressor
         self._adapter = adapter
         self._metas = [MetaSignals(one, adapter, map) for one in metas]
+        self._reads = reads
         self._pooling_head = pooling_head
         self._patches: list[Compression | None] = []
 
@@ -156,6 +164,7 @@ class VideoCompressor:
             video,
             patches,
             meta,
+            reads=self._reads,
             gop=getattr(compressor, "gop", "mean"),
             saliency=vision.saliency[encoded] if vision.saliency and encoded is not None else None,
             frame_features=vision.frame_features[encoded] if vision.frame_features and encoded is not None else None,

@@ -38,16 +38,17 @@ def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Te
     equal = distance <= SAME * both + CENTRING * mean.square().sum(dim=2)[..., None]
     distance = torch.where(equal, 0, distance / width)
     distance.diagonal(dim1=1, dim2=2).zero_()
-    distance = distance.masked_fill(~candidate[:, None, :], torch.inf)
+    absent = ~candidate
+    distance = distance.masked_fill(absent[:, None, :], torch.inf)
 
     density = -distance.topk(neighbours, dim=2, largest=False).values.mean(dim=2)
-    density = density.masked_fill(~candidate, -torch.inf)
+    density = density.masked_fill(absent, -torch.inf)
     position = torch.arange(tokens.shape[1], device=tokens.device)
     denser = (density[:, None, :] > density[:, :, None]) | (
         (density[:, None, :] == density[:, :, None]) & (position[None, :] < position[:, None])
     )
     denser &= candidate[:, None, :]
     nearest = distance.masked_fill(~denser, torch.inf).amin(dim=2)
-    farthest = distance.masked_fill(~candidate[:, None, :], 0).amax(dim=2)
+    farthest = distance.masked_fill(absent[:, None, :], 0).amax(dim=2)
     separation = torch.where(denser.any(dim=2), nearest, farthest).sqrt()
-    return (density + separation.log()).masked_fill(~candidate, -torch.inf)
+    return (density + separation.log()).masked_fill(absent, -torch.inf)

@@ -12,6 +12,7 @@ from torch import nn
 pytest.importorskip("transformers")
 
 from compress.attach import Attachable
+from compress.errors import CompressError
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, RPM
 from compress.models import adapt
@@ -171,3 +172,27 @@ def test_texture_stands_in_for_residuals() -> None:
         generate(model, inputs_of(model, bare), steps=1)
     assert session.results[0].before_encoder is None
     assert session.results[0].sources["rpm"].startswith("skipped")
+
+
+class Unread(InfoMerge):
+    """Fails where it is given what it does not read."""
+
+    def before_llm(self, tokens: torch.Tensor, signals: Signals) -> Compression:
+        assert signals.density is None and signals.packet_size is None and signals.saliency is not None
+        return super().before_llm(tokens, signals)
+
+
+def test_only_signals_that_are_read_are_made() -> None:
+    model, meta = sharp_model(BACKBONES[0]), video_meta()
+    bare = type(meta)(**{**vars(meta), "energy_carried": None, "range_carried": None, "frames": None})
+    inputs = inputs_of(model, meta)
+    with Unread(retention=0.5).attach(model, bare) as session:
+        generate(model, inputs, steps=1)
+    assert session.results[0].tokens_out < session.results[0].tokens_in
+    # Metadata of another video is noticed all the same, and a method that says nothing is given everything.
+    with Unread(retention=0.5).attach(model, video_meta(frames=3)), pytest.raises(CompressError, match="frames"):
+        generate(model, inputs, steps=1)
+    listener = Listener()
+    with listener.attach(model, meta):
+        generate(model, inputs, steps=1)
+    assert listener.signals.density is not None and listener.signals.packet_size is not None
