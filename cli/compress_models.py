@@ -133,7 +133,7 @@ def bench(
             cases,
             repeats=repeats,
             new_tokens=new_tokens,
-            progress=lambda line: print(line, file=sys.stderr),  # noqa: T201
+            progress=lambda line, _: print(line, file=sys.stderr),  # noqa: T201
         )
     except CompressError as error:
         refuse(str(error))

@@ -19,6 +19,9 @@ from compress.errors import ShapeError
 TILE = 2**26
 """Attention weights held at a time: 256 MB."""
 
+CACHED = 2**18
+"""The same for a processor, whose cache they stay in: 1 MB."""
+
 SIGLIP_HEADS = 16
 """Attention heads of SigLIP-so400m."""
 
@@ -150,7 +153,7 @@ def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: floa
     """Attention itself and what `attention_received` says of it, from weights that are formed once.
 
     For processors, where forming the weights a second time, beside a kernel that keeps them to itself, takes six times
-    as long as what this adds to the kernel. One head of one frame at a time stays in their cache.
+    as long as what this adds to the kernel. Part of one head at a time stays in their cache.
 
     Args:
         query: (T, heads, n, d), after any rotary embedding.
@@ -165,12 +168,15 @@ def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: floa
     frames, heads, count, width = query.shape
     attended = query.new_empty(frames, count, heads, width)
     received = torch.zeros(frames, count)
+    rows = max(1, CACHED // count)
     for frame in range(frames):
         for head in range(heads):
             q, k, v = (one[frame, head].float() for one in (query, key, value))
-            weights = ((q * scaling) @ k.T).softmax(dim=1)
-            received[frame] += weights.sum(dim=0)
-            attended[frame, :, head] = weights @ v
+            for start in range(0, count, rows):
+                part = slice(start, start + rows)
+                weights = ((q[part] * scaling) @ k.T).softmax(dim=1)
+                received[frame] += weights.sum(dim=0)
+                attended[frame, part, head] = weights @ v
     return attended, received / (heads * count)
 
 
