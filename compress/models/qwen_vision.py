@@ -159,7 +159,8 @@ class QwenVisionTap:
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        if query.device.type == "cpu":  # one segment a call, since the kernels of packed sequences are not for it
+        if query.device.type == "cpu" and not query.requires_grad:
+            # Here it is one segment a call: kernels that take all at once are not for processors.
             attended, received = attend_and_score(query, key, value, scaling=options["scaling"])
             self._received.append(received[0])
             return attended, None

@@ -102,7 +102,7 @@ class SiglipTap:
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
         packing = self._packing
-        if query.device.type == "cpu":
+        if query.device.type == "cpu" and not query.requires_grad:
             frames = [(query, key, value)]
             if packing is not None:
                 split = (torch.split(one, list(packing.lengths), dim=2) for one in (query, key, value))

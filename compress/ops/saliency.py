@@ -19,8 +19,8 @@ from compress.errors import ShapeError
 TILE = 2**26
 """Attention weights held at a time: 256 MB."""
 
-CACHED = 2**18
-"""The same for a processor, whose cache they stay in: 1 MB."""
+CACHED = 2**20
+"""The same for a processor, whose cache they stay in: 4 MB."""
 
 SIGLIP_HEADS = 16
 """Attention heads of SigLIP-so400m."""
@@ -156,7 +156,7 @@ def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: floa
     as long as what this adds to the kernel. Part of one head at a time stays in their cache.
 
     Args:
-        query: (T, heads, n, d), after any rotary embedding.
+        query: (T, heads, n, d), after any rotary embedding; no gradients are kept of these.
         key: (T, heads, n, d).
         value: (T, heads, n, d).
         scaling: factor of the logits.
@@ -168,15 +168,17 @@ def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: floa
     frames, heads, count, width = query.shape
     attended = query.new_empty(frames, count, heads, width)
     received = torch.zeros(frames, count)
-    rows = max(1, CACHED // count)
+    rows = min(count, max(1, CACHED // count))
+    weights = torch.empty(rows, count)
     for frame in range(frames):
         for head in range(heads):
             q, k, v = (one[frame, head].float() for one in (query, key, value))
             for start in range(0, count, rows):
                 part = slice(start, start + rows)
-                weights = ((q[part] * scaling) @ k.T).softmax(dim=1)
-                received[frame] += weights.sum(dim=0)
-                attended[frame, part, head] = weights @ v
+                tile = weights[: count - start]
+                torch.softmax(torch.mm(q[part] * scaling, k.T, out=tile), dim=1, out=tile)
+                received[frame] += tile.sum(dim=0)
+                attended[frame, part, head] = tile @ v
     return attended, received / (heads * count)
 
 

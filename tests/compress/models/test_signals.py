@@ -12,6 +12,7 @@ from torch import nn
 pytest.importorskip("transformers")
 
 from compress.attach import Attachable
+from compress.compressor import Pipeline
 from compress.errors import CompressError
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, RPM
@@ -91,8 +92,6 @@ def test_saliency_is_the_attention_that_tokens_receive(backbone: str) -> None:
 
 
 def test_saliency_of_merged_patches_is_that_of_their_region() -> None:
-    from compress.compressor import Pipeline
-
     for backbone in BACKBONES:
         model, meta, listener = sharp_model(backbone), video_meta(), Listener()
         with Pipeline(RPM(target_keep=0.5), listener).attach(model, meta) as session:
@@ -196,3 +195,20 @@ def test_only_signals_that_are_read_are_made() -> None:
     with listener.attach(model, meta):
         generate(model, inputs, steps=1)
     assert listener.signals.density is not None and listener.signals.packet_size is not None
+
+
+@pytest.mark.parametrize("backbone", ["llava-onevision-tiny", "qwen2-vl-tiny"])
+def test_scores_are_the_same_where_gradients_are_kept(backbone: str) -> None:
+    """Attention is then the configured kernel's, with the scores taken beside it."""
+    model, meta = sharp_model(backbone), video_meta()
+    inputs = inputs_of(model, meta)
+    found = []
+    for keep in (False, True):
+        listener = Listener()
+        with torch.set_grad_enabled(keep), Pipeline(RPM(target_keep=0.5), listener).attach(model, meta):
+            logits = model(**inputs).logits
+        assert logits.requires_grad == keep
+        found.append((listener.signals.saliency, logits.detach()))
+    (saliency, logits), (beside, kept) = found
+    torch.testing.assert_close(saliency, beside.detach(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(logits, kept, rtol=0, atol=2e-5)
