@@ -44,6 +44,7 @@ class VideoTokens:
         stop: where its last placeholder ends.
         newlines: int64 (T, rows), place of the token that ends each row of tokens; None where rows have none. It
             leaves with the last token of its row.
+        start: place of its first token where the others follow without gaps; None where there are gaps.
     """
 
     row: int
@@ -52,6 +53,13 @@ class VideoTokens:
     index: Tensor
     stop: int
     newlines: Tensor | None = None
+    start: int | None = None
+
+    def of(self, values: Tensor) -> Tensor:
+        """The tokens' entries among those of a batch, (B, S, ...) -> (T * N, ...); a view where they lie together."""
+        if self.start is None:
+            return values[self.row].index_select(0, self.index)
+        return values[self.row, self.start : self.start + len(self.index)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -63,7 +63,7 @@ def shorten_prompt(
         if changes:
             values = values.clone()
         for video, plan in changes:
-            values[video.row, video.index[plan.keep]] = plan.apply(values[video.row, video.index])
+            values[video.row, video.index[plan.keep]] = plan.apply(video.of(values))
         return selection.take(values)
 
     given = kwargs.get("position_ids")

@@ -170,7 +170,7 @@ class VideoCompressor:
             frame_features=vision.frame_features[encoded] if vision.frame_features and encoded is not None else None,
             saliency_source="pooling head" if self._pooling_head else self._adapter.saliency_source,
         )
-        tokens = embeddings[video.row].index_select(0, video.index)
+        tokens = video.of(embeddings)
         compression = compressor.before_llm(tokens.view(video.frames, -1, tokens.shape[1]), signals)
         sources = {**compression.sources, **sources}
         if compression.positions == "contiguous" and self._adapter.multi_axis:
@@ -181,8 +181,7 @@ class VideoCompressor:
 
 def _check_same(embeddings: Tensor, first: VideoTokens, again: VideoTokens) -> None:
     """Raise ShapeError unless two videos that share metadata are one."""
-    a = embeddings[first.row].index_select(0, first.index)
-    b = embeddings[again.row].index_select(0, again.index)
+    a, b = first.of(embeddings), again.of(embeddings)
     if a.shape != b.shape or bool((a - b).abs().amax() > _SAME * a.abs().amax()):
         raise ShapeError(
             f"rows {first.row} and {again.row} hold different videos but share one metadata; give one per video"
