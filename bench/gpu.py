@@ -1,11 +1,15 @@
 """LLaVA-OneVision-7B and Qwen2-VL-7B with random bf16 weights on an accelerator: what compression saves, and floors.
 
-    python -m bench.gpu [--out bench/results/gpu.json]                       under 6 minutes on an H200
+    python -m bench.gpu [--out bench/results/gpu.json] [--seconds 400]
     python -m bench.gpu --device cpu --models llava-onevision-tiny qwen2-vl-tiny --frames 8 --repeats 1
 
 Needs no network. A synthetic video with static background; all stages by CUDA events, cases in turns, medians. Beside
 every prefill stands its floor: its operations over the ceiling of matrix products measured on the same machine, or the
 time to read the weights at the measured bandwidth, whichever is longer.
+
+Models share the given seconds; a round of cases that would not end in its model's share is left out. The figures are
+written after every round, so that a run that is cut off leaves those it had. A case that fails is named there, and the
+others are measured.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ import argparse
 import gc
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,38 +125,30 @@ def judge(found: list[Measurement], floors: dict[str, float]) -> dict[str, Any]:
     return {name: {"reached": reached, "goal": goal} for name, (reached, goal) in goals.items()}
 
 
-def run_model(name: str, options: argparse.Namespace, ceilings: dict[str, float]) -> dict[str, Any]:
-    """All cases of one architecture."""
-    device = torch.device(options.device)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    start = time.perf_counter()
-    model = build_random(name, dtype=dtype, device=options.device)
-    print(f"{name}: built in {time.perf_counter() - start:.1f} s", flush=True)
-    meta = synthetic_meta(frames=options.frames)
-    inputs = prepare(model, meta, "What happens in the video?", tokenizer=ByteTokenizer())
-    cases = build_cases(model.config.text_config.num_hidden_layers)
-    found = measure_cases(
-        model,
-        inputs,
-        meta,
-        cases,
-        repeats=options.repeats,
-        warmup=options.warmup,
-        new_tokens=options.new_tokens,
-        progress=lambda line: print(f"{name}: {line}, {time.perf_counter() - start:.0f} s", flush=True),
-    )
-    text = inputs["input_ids"].shape[1] - found[0].tokens_in
-    floors: dict[str, float] = {}
-    print(f"\n{name}: {found[0].tokens_in} visual and {text} other tokens, {time.perf_counter() - start:.0f} s")
+def account(
+    name: str, model: Any, cases: list[Case], found: list[Measurement], text: int, options: Any, ceilings: Any
+) -> dict[str, Any]:
+    """The figures of one architecture with floors and goals, ready for JSON."""
+    record = describe(found, model=name, device=options.device)
+    depth = model.config.text_config.num_hidden_layers
+    floors, towers = {}, {}
+    for case, one in zip(cases, found, strict=True):
+        merge = getattr(case.compressor, "merge_layer", depth) if one.tokens_inner != one.tokens_out else depth
+        floors[one.name] = prefill_floor(model, one.tokens_out + text, one.tokens_inner + text, merge, ceilings)
+        towers[one.name] = tower_floor(model, options.frames, one.patches, ceilings)
+    return record | {
+        "prefill_floor_seconds": floors,
+        "tower_floor_seconds": towers,
+        "goals": judge(found, floors) if found else {},
+    }
+
+
+def show(found: list[Measurement], record: dict[str, Any]) -> None:
+    """Print the figures as a table, and the goals."""
     print(f"{'case':28} {'tokens':>11} {'tower':>8} {'floor':>7} {'rpm':>7} {'compr.':>7} {'prefill':>8} {'floor':>7} "
           f"{'x floor':>7} {'x':>6} {'ttft':>8} {'x':>5} {'decode':>7} ms")  # fmt: skip
-    record = describe(found, model=name, device=options.device)
-    for case, one in zip(cases, found, strict=True):
-        depth = model.config.text_config.num_hidden_layers
-        merge = getattr(case.compressor, "merge_layer", depth) if one.tokens_inner != one.tokens_out else depth
-        floor = prefill_floor(model, one.tokens_out + text, one.tokens_inner + text, merge, ceilings)
-        floors[one.name] = floor
-        tower = tower_floor(model, options.frames, one.patches, ceilings)
+    for one in found:
+        floor, tower = record["prefill_floor_seconds"][one.name], record["tower_floor_seconds"][one.name]
         s, plain = one.seconds, found[0].seconds
         ms = {stage: 1000 * s.get(stage, 0.0) for stage in ("tower", "rpm", "compress", "prefill", "ttft")}
         print(
@@ -160,15 +158,64 @@ def run_model(name: str, options: argparse.Namespace, ceilings: dict[str, float]
             f"{plain['prefill'] / s['prefill']:6.2f} {ms['ttft']:8.2f} {plain['ttft'] / s['ttft']:5.2f} "
             f"{1000 * one.decode:7.2f}"
         )
-    record["prefill_floor_seconds"] = floors
-    record["goals"] = judge(found, floors)
     for goal, figures in record["goals"].items():
         print(f"  {goal}: {figures['reached']:.4g} (goal {figures['goal']:g})")
-    del model
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return record
+
+
+def try_cases(measure: Callable[..., list[Measurement]], cases: list[Case]) -> tuple[list[Case], dict[str, str]]:
+    """The cases that work, each run once, and what is wrong with the others; the plain model must work."""
+    works, failures = [], {}
+    for case in cases:
+        try:
+            measure([case], repeats=1, warmup=0, new_tokens=0)
+            works.append(case)
+        except Exception as error:
+            if case.compressor is None:
+                raise
+            failures[case.name] = f"{type(error).__name__}: {error}"
+            print(f"{case.name} fails: {failures[case.name]}", flush=True)
+    return works, failures
+
+
+def run_model(
+    name: str, options: argparse.Namespace, ceilings: dict[str, float], deadline: float, save: Callable[[Any], None]
+) -> None:
+    """All cases of one architecture; what is known goes to ``save`` after every round."""
+    device = torch.device(options.device)
+    start = time.monotonic()
+    model = build_random(name, dtype=torch.bfloat16 if device.type == "cuda" else torch.float32, device=options.device)
+    print(f"{name}: built in {time.monotonic() - start:.1f} s", flush=True)
+    meta = synthetic_meta(frames=options.frames)
+    inputs = prepare(model, meta, "What happens in the video?", tokenizer=ByteTokenizer())
+    measure = partial(measure_cases, model, inputs, meta)
+    cases, failures = try_cases(measure, build_cases(model.config.text_config.num_hidden_layers))
+    print(f"{name}: every case once, {time.monotonic() - start:.0f} s", flush=True)
+
+    def progress(line: str, found: list[Measurement]) -> None:
+        print(f"{name}: {line}, {time.monotonic() - start:.0f} s", flush=True)
+        if found:
+            text = inputs["input_ids"].shape[1] - found[0].tokens_in
+            save({**account(name, model, cases, found, text, options, ceilings), "failures": failures})
+
+    found = measure(
+        cases,
+        repeats=options.repeats,
+        warmup=options.warmup,
+        new_tokens=options.new_tokens,
+        limit=deadline - time.monotonic(),
+        progress=progress,
+    )
+    text = inputs["input_ids"].shape[1] - found[0].tokens_in
+    print(f"\n{name}: {found[0].tokens_in} visual and {text} other tokens, {time.monotonic() - start:.0f} s")
+    show(found, account(name, model, cases, found, text, options, ceilings))
+
+
+def write(result: dict[str, Any], path: Path) -> None:
+    """Write the figures whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_file = path.with_suffix(".part")
+    partial_file.write_text(json.dumps(result, indent=1) + "\n")
+    partial_file.replace(path)
 
 
 def main() -> None:
@@ -177,10 +224,12 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--new-tokens", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=400.0, help="for all models; their building counts")
     parser.add_argument("--out", type=Path, default=Path("bench/results/gpu.json"))
     options = parser.parse_args()
+    begin = time.monotonic()
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; --device cpu with tiny models shows that the script works")
@@ -188,13 +237,22 @@ def main() -> None:
     print(
         f"matrix products {ceilings['flops'] / 1e12:.2f} TFLOP/s, copying {ceilings['bytes_per_second'] / 1e9:.0f} GB/s"
     )
-    records = [run_model(name, options, ceilings) for name in options.models]
+    result: dict[str, Any] = {"complete": False, "ceilings": ceilings, "models": {}}
+    for number, name in enumerate(options.models, 1):
+        deadline = begin + options.seconds * number / len(options.models)
+
+        def save(record: dict[str, Any], name: str = name) -> None:
+            result["models"][name] = record
+            write(result, options.out)
+
+        run_model(name, options, ceilings, deadline, save)
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
     again = measure_ceilings(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    drift = again["flops"] / ceilings["flops"]
-    print(f"\nthe ceiling at the end: {drift:.3f} of that at the beginning")
-    result = {"ceilings": ceilings, "ceiling_drift": drift, "models": records}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    result["ceiling_drift"] = again["flops"] / ceilings["flops"]
+    print(f"\nthe ceiling at the end: {result['ceiling_drift']:.3f} of that at the beginning")
+    write({**result, "complete": True, "seconds": time.monotonic() - begin}, options.out)
 
 
 if __name__ == "__main__":

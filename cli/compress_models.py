@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from codecmeta import VideoMeta
     from compress.models.measure import Measurement
     from compress.video import MapChoice
 
@@ -113,14 +114,15 @@ def bench(
         from compress.models.bench import describe, draw, synthetic_meta
         from compress.models.measure import TTFT_CONTAINS, Case, Null, measure_cases
         from compress.models.prompt import prepare
+        from compress.picture import require_matplotlib
 
+        for option, count, least in (("frames", frames, 1), ("repeats", repeats, 1), ("new-tokens", new_tokens, 0)):
+            if count < least:
+                refuse(f"--{option} is {count}; it must be at least {least}")
+        if plot is not None:
+            require_matplotlib()
+        video = synthetic_meta(frames=frames) if meta is None else _load_meta(meta)
         opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
-        if meta is None:
-            video = synthetic_meta(frames=frames)
-        else:
-            from codecmeta import load
-
-            video = load(meta)
         cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
         for method in methods.split(","):
             for text in retentions.split(","):
@@ -135,20 +137,36 @@ def bench(
             cases,
             repeats=repeats,
             new_tokens=new_tokens,
-            progress=lambda line: print(line, file=sys.stderr),  # noqa: T201
+            progress=lambda line, _: print(line, file=sys.stderr),  # noqa: T201
         )
     except CompressError as error:
         refuse(str(error))
     record = describe(found, model=model or random_weights or "", device=device)
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(record, indent=1) + "\n")
-    if plot is not None:
-        draw(found, plot)
+    try:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps(record, indent=1) + "\n")
+        if plot is not None:
+            draw(found, plot)
+    except OSError as error:
+        refuse(f"the figures cannot be written: {error}")
     if as_json:
         print(json.dumps(record))  # noqa: T201
         return
     _print_measurements(found, TTFT_CONTAINS)
+
+
+def _load_meta(path: Path) -> VideoMeta:
+    """The metadata in a file; anything else ends the command."""
+    from codecmeta import load
+    from codecmeta.errors import CodecMetaError
+
+    try:
+        return load(path)
+    except CodecMetaError as error:
+        refuse(str(error))
+    except OSError as error:
+        refuse(f"{path} cannot be read: {error.strerror}")
 
 
 def evaluate(

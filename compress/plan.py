@@ -189,6 +189,20 @@ class MergePlan:
         first.scatter_reduce_(0, self.col, candidate, "amin")
         return torch.where(first == self.count_out, -1, first)
 
+    @cached_property
+    def origin(self) -> Tensor:
+        """int64 (V,), `assign` of a plan that drops nothing: where each input token has its value from afterwards.
+
+        Raises:
+            ShapeError: the plan drops tokens, so that they have no value.
+        """
+        dropped = int((self.assign < 0).sum())
+        if dropped:
+            raise ShapeError(
+                f"the plan drops {dropped} of {self.count_in} tokens; only a plan that merges can be undone"
+            )
+        return self.assign
+
     def apply(self, tokens: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Shorten tokens: accumulate in float32 (float64 for float64 tokens) and cast back once.
 
@@ -236,12 +250,7 @@ class MergePlan:
             ShapeError: the number of tokens is not V', or the plan drops tokens, so that they have no value.
         """
         self._check_length(tokens, self.count_out)
-        dropped = int((self.assign < 0).sum())
-        if dropped:
-            raise ShapeError(
-                f"the plan drops {dropped} of {self.count_in} tokens; only a plan that merges can be undone"
-            )
-        return tokens.index_select(0, self.assign)
+        return tokens.index_select(0, self.origin)
 
     def compose(self, first: MergePlan) -> MergePlan:
         """This plan applied to the output of ``first``, also written ``self @ first``.

@@ -19,7 +19,10 @@ AnchorFrom = Literal["end", "start"]
 Assignment = Literal["per_anchor_frame", "segment_global"]
 
 SCORE_TILE = 2**24
-"""Elements of anchor frames in float32 held at a time: 64 MB."""
+"""Elements of anchor frames in float32 that an accelerator holds at a time: 64 MB."""
+
+CACHED_SCORE_TILE = 2**19
+"""The same for a processor, whose cache they and their distances stay in: 2 MB."""
 
 ASSIGN_FRAMES = 64
 """Frames that an accelerator assigns together."""
@@ -112,7 +115,8 @@ def score_candidates(
     device = tokens.device
     neighbours = min(k_nn, per_frame - int(salient[0].sum()))
     scores = []
-    step = max(1, SCORE_TILE // (per_frame * max(width, per_frame)))
+    tile = CACHED_SCORE_TILE if device.type == "cpu" else SCORE_TILE
+    step = max(1, tile // (per_frame * max(width, per_frame)))
     for start in range(0, len(anchors.frame), step):
         frame = anchors.frame[start : start + step]
         features = tokens.index_select(0, on_device(frame, device)).float()

@@ -152,6 +152,11 @@ class InfoMerge(Attachable):
         nearest = min(TABLE_7, key=lambda row: (round(abs(row - self.retention), 9), row))
         return TABLE_7[nearest][name] if given is None else given
 
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What `before_llm` reads: nothing where every token stays, so that nothing is measured for it."""
+        return () if self.retention == 1 else ("saliency", "frame_features")
+
     def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
         """Shorten the tokens of a video.
 

@@ -126,10 +126,9 @@ class RPM(Attachable):
 def _plan_regions(labels: NDArray[np.int32], regions: int) -> MergePlan:
     """The plan that averages each region (label > 0) at its first patch and keeps every other patch."""
     patch = np.arange(labels.size)
-    first = np.full(regions + 1, labels.size)
-    np.minimum.at(first, labels, patch)
+    first = np.empty(regions + 1, np.int64)
+    first[labels[::-1]] = patch[::-1]  # of several values for one place the last one stays
     anchor = np.where(labels > 0, first[labels], patch)
-    keep, groups = np.unique(anchor, return_inverse=True)
-    return MergePlan.from_groups(
-        torch.from_numpy(groups.astype(np.int64)), keep=torch.from_numpy(keep.astype(np.int64))
-    )
+    stays = anchor == patch
+    groups = (np.cumsum(stays) - 1)[anchor]
+    return MergePlan.from_groups(torch.from_numpy(groups), keep=torch.from_numpy(np.flatnonzero(stays)))

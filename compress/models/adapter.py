@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -45,6 +44,7 @@ class VideoTokens:
         stop: where its last placeholder ends.
         newlines: int64 (T, rows), place of the token that ends each row of tokens; None where rows have none. It
             leaves with the last token of its row.
+        start: place of its first token where the others follow without gaps; None where there are gaps.
     """
 
     row: int
@@ -53,6 +53,13 @@ class VideoTokens:
     index: Tensor
     stop: int
     newlines: Tensor | None = None
+    start: int | None = None
+
+    def of(self, values: Tensor) -> Tensor:
+        """The tokens' entries among those of a batch, (B, S, ...) -> (T * N, ...); a view where they lie together."""
+        if self.start is None:
+            return values[self.row].index_select(0, self.index)
+        return values[self.row, self.start : self.start + len(self.index)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -218,12 +225,11 @@ def part(model: nn.Module, path: str) -> Any:
 
 def placeholder_runs(input_ids: Tensor, token: int) -> list[tuple[int, int, int]]:
     """(row, start, stop) of every run of a token, row by row; costs one synchronisation."""
-    held = torch.nn.functional.pad((input_ids == token).to(torch.int8), (1, 1))
-    edges = held.diff(dim=1)
-    rows, starts = (edges == 1).nonzero(as_tuple=True)
-    stops = (edges == -1).nonzero(as_tuple=True)[1]
-    runs = torch.stack((rows, starts, stops), dim=1).cpu().tolist()
-    return [(int(row), int(start), int(stop)) for row, start, stop in runs]
+    held = np.pad((input_ids == token).cpu().numpy(), ((0, 0), (1, 1)))
+    edges = np.diff(held.astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    _, stops = np.nonzero(edges == -1)
+    return list(zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True))
 
 
 def spread(count: int, entries: int, *, what: str) -> list[int]:

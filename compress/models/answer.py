@@ -99,11 +99,12 @@ def open_model(
         dtype: of the weights; None for bfloat16 on an accelerator and float32 elsewhere, which `DEMO` has everywhere.
 
     Raises:
-        ConfigError: both or none are given, or one cannot be loaded.
+        ConfigError: both or none are given, one cannot be loaded, or there is no such device.
     """
     from compress.models.checkpoint import load_model
     from compress.models.random_weights import ByteTokenizer, build_random
 
+    _check_device(device)
     chosen = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
     if random_config is not None and checkpoint is None:
         return build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
@@ -120,6 +121,14 @@ def open_model(
         return model, AutoTokenizer.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
         raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {error}") from error
+
+
+def _check_device(name: str) -> None:
+    """Raise ConfigError where nothing can be put on a device."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter from a build of PyTorch without the device
+        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
 def sample_question(checkpoint: str | None) -> str:

@@ -59,6 +59,8 @@ def load_model(
 
     try:
         file = cached_file(name, "config.json")
+        if file is None:
+            raise OSError("it has no config.json")
         fields = json.loads(Path(file).read_text())
         if "mm_projector_type" in fields:
             return load_llava_next(Path(file).parent, dtype=dtype, device=device, attention=attention)

@@ -105,5 +105,5 @@ class LlavaOnevision:
                     f"{rows * cols} T + 1; put text between two videos"
                 )
             index = torch.arange(start, stop - 1, device=input_ids.device)
-            videos.append(VideoTokens(row=row, frames=frames, grid=(rows, cols), index=index, stop=stop))
+            videos.append(VideoTokens(row=row, frames=frames, grid=(rows, cols), index=index, stop=stop, start=start))
         return videos

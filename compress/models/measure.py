@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -101,7 +102,8 @@ def measure_cases(
     repeats: int = 5,
     warmup: int = 1,
     new_tokens: int = 8,
-    progress: Callable[[str], None] | None = None,
+    limit: float = math.inf,
+    progress: Callable[[str, list[Measurement]], None] | None = None,
 ) -> list[Measurement]:
     """Measure cases in turns, so that a slow moment of the machine meets all of them.
 
@@ -113,17 +115,30 @@ def measure_cases(
         repeats: measured rounds.
         warmup: rounds before them.
         new_tokens: further tokens by which decoding is timed; 0 leaves it out.
-        progress: called with a line per round.
+        limit: seconds after which no round begins that may not end by then; the first measured one always does.
+        progress: called after every round with a line and what is known so far.
+
+    Returns:
+        A measurement per case.
     """
+    start = time.monotonic()
     runs: list[list[dict[str, Any]]] = [[] for _ in cases]
+    found: list[Measurement] = []
+    longest = 0.0
     for turn in range(warmup + repeats):
+        begin = time.monotonic()
+        if begin - start + longest > limit and (found or turn < warmup):
+            continue
         for case, record in zip(cases, runs, strict=True):
             figures = _measure_once(model, inputs, meta, case, new_tokens=new_tokens if turn >= warmup else 0)
             if turn >= warmup:
                 record.append(figures)
+        if turn >= warmup:
+            found = [_summarise(model, case, record) for case, record in zip(cases, runs, strict=True)]
+        longest = max(longest, time.monotonic() - begin)
         if progress is not None:
-            progress(f"round {turn + 1} of {warmup + repeats}")
-    return [_summarise(model, case, record) for case, record in zip(cases, runs, strict=True)]
+            progress(f"round {turn + 1} of {warmup + repeats}", found)
+    return found
 
 
 def _measure_once(

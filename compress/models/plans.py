@@ -12,6 +12,8 @@ from compress.plan import MergePlan
 
 def join_plans(plans: Sequence[MergePlan]) -> MergePlan:
     """The plan over the tokens of all videos, one after the other."""
+    if len(plans) == 1:
+        return plans[0]
     rows, cols, keeps = [], [], []
     row = col = 0
     for plan in plans:

@@ -121,7 +121,18 @@ class Qwen2VL:
                     f"a video of grid {grids[entry]} takes {frames * tokens[0] * tokens[1]} placeholders in one "
                     f"prompt; it has {len(index)}"
                 )
-            videos.append(VideoTokens(row=mine[0][0], frames=frames, grid=tokens, index=index, stop=mine[-1][2]))
+            row, start, _ = mine[0]
+            stop = mine[-1][2]
+            videos.append(
+                VideoTokens(
+                    row=row,
+                    frames=frames,
+                    grid=tokens,
+                    index=index,
+                    stop=stop,
+                    start=start if len(mine) == 1 else None,
+                )
+            )
         return videos
 
     def _runs(self, grid: VideoGrid) -> int:

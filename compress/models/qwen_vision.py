@@ -15,7 +15,7 @@ from compress.errors import ConfigError
 from compress.models.adapter import VideoGrid, VisionRequest
 from compress.models.attention import Kernel, tapped
 from compress.models.plans import expand_plan, reorder_plan
-from compress.ops.saliency import attention_received
+from compress.ops.saliency import attend_and_score, attention_received
 from compress.plan import MergePlan
 
 
@@ -39,6 +39,7 @@ class QwenVisionTap:
         self._grid_thw: Tensor | None = None
         self._order: Tensor | None = None
         self._plan: MergePlan | None = None
+        self._origin: Tensor | None = None
         self._replaced: dict[str, Any] = {}
         self._windows: dict[str, Any] = {}
         self._received: list[Tensor] = []
@@ -71,7 +72,7 @@ class QwenVisionTap:
         grid_thw = kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]
         grids = [(int(t), int(h), int(w)) for t, h, w in grid_thw.tolist()]
         self._plan, self._received, self._replaced, self._windows = None, [], {}, {}
-        self._grid_thw, self._order = None, None
+        self._grid_thw, self._order, self._origin = None, None, None
         frames = list(self._request.frames)
         # Images come the same way; they have one frame each, and are known from videos by the metadata.
         repeats = len(grids) // len(frames) if frames else 0
@@ -130,7 +131,7 @@ class QwenVisionTap:
         rotary = self._visual.rotary_pos_emb
         merged = plan.apply(positions.double()).float().to(device)
         self._replaced["position_embeddings"] = rotary(torch.zeros(1, device=device), merged)
-        self._plan = plan.to(device)
+        self._origin, self._plan = plan.origin.to(device), plan.to(device)
 
     def _segments(self, lengths: Tensor) -> dict[str, Any]:
         lengths = lengths[lengths > 0]
@@ -153,11 +154,16 @@ class QwenVisionTap:
         return hook
 
     def _before_merger(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return None if self._plan is None else (self._plan.broadcast(args[0]), *args[1:])
+        return None if self._origin is None else (args[0].index_select(0, self._origin), *args[1:])
 
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
+        if query.device.type == "cpu" and not query.requires_grad:
+            # Here it is one segment a call: kernels that take all at once are not for processors.
+            attended, received = attend_and_score(query, key, value, scaling=options["scaling"])
+            self._received.append(received[0])
+            return attended, None
         bounds = options.get("cu_seq_lens_q")
         lengths = [query.shape[2]] if bounds is None else bounds.diff().tolist()
         for q, k in zip(*(torch.split(one, lengths, dim=2) for one in (query, key)), strict=True):
@@ -165,12 +171,12 @@ class QwenVisionTap:
         return kernel(module, query, key, value, *rest, **options)
 
     def _after_visual(self, module: nn.Module, args: Any, output: Any) -> None:
-        plan, order, received = self._plan, self._order, self._received
-        self._plan, self._order, self._received = None, None, []
+        origin, order, received = self._origin, self._order, self._received
+        self._plan, self._origin, self._order, self._received = None, None, None, []
         if not received or order is None:
             return
         scores = torch.cat(received)
-        whole = scores if plan is None else plan.broadcast(scores)
+        whole = scores if origin is None else scores.index_select(0, origin)
         raster = torch.empty_like(whole)
         raster[order.to(whole.device)] = whole
         self.saliency = list(_pool(raster, self.grids, self._merge_size))

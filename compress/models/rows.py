@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,7 @@ class RowSelection:
 
 
 def real_places(mask: Tensor | None, *, rows: int, width: int, device: torch.device) -> list[Tensor]:
-    """The places of each row that are no padding, int64.
+    """The places of each row that are no padding, int64; costs one synchronisation.
 
     Args:
         mask: (B, S), 0 for padding; None without any.
@@ -69,9 +70,8 @@ def real_places(mask: Tensor | None, *, rows: int, width: int, device: torch.dev
     everything = torch.arange(width, device=device)
     if mask is None:
         return [everything] * rows
-    padded = (mask == 0).sum(dim=1)
-    misplaced = (mask.bool() != (everything >= padded[:, None])).sum(dim=1)
-    starts, wrong = torch.stack((padded, misplaced)).tolist()
-    if any(wrong):
+    padded = mask.cpu().numpy() == 0
+    starts = padded.sum(axis=1)
+    if (padded != (np.arange(width) < starts[:, None])).any():
         raise ConfigError("the prompts are padded on the right; pad on the left (padding_side='left')")
-    return [everything[start:] for start in starts]
+    return [everything[start:] for start in starts.tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from compress.models.prefix import Prefix
 from compress.models.shortening import shorten_prompt
 from compress.models.videos import VideoCompressor, VideoResult
 from compress.plan import MergePlan
-from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
 
 if TYPE_CHECKING:
     import os
@@ -70,14 +71,17 @@ class Session:
         self.adapter = adapt(model)
         metas = () if meta is None else tuple(meta) if isinstance(meta, Sequence) else (meta,)
         self.timer: StageTimer | None = None
-        self._videos = VideoCompressor(compressor, self.adapter, metas, map, pooling_head=pooling_head is not None)
+        reads = signals_read(compressor) if isinstance(compressor, BeforeLLM) else ()
+        self._videos = VideoCompressor(
+            compressor, self.adapter, metas, map, reads=reads, pooling_head=pooling_head is not None
+        )
         if self._videos.merges_patches and not metas:
             raise ConfigError(f"{type(compressor).__name__} merges patches by their density; give metadata: meta=...")
         self._head = pooling_head
         self._wants_saliency = (
             isinstance(compressor, BeforeLLM)
             and saliency != "none"
-            and (saliency == "attention" or _asks_for_saliency(compressor))
+            and (saliency == "attention" or "saliency" in reads)
         )
         self._inside = DecoderMerge(compressor, self.adapter) if isinstance(compressor, InsideLLM) else None
         self._prefix: Prefix | None = None
@@ -234,18 +238,18 @@ class Session:
         }
 
 
-def _asks_for_saliency(compressor: Any) -> bool:
-    """Whether the stage before the language model reads saliency.
+def signals_read(compressor: BeforeLLM) -> tuple[str, ...]:
+    """The signals that the stage before the language model reads.
 
-    A method that is not registered may say so by an attribute ``signals`` like the registry's; without one it may.
+    A method says so by an attribute ``signals`` or by its entry in the registry; one without either may read all.
     """
     stages = getattr(compressor, "stages", (compressor,))
     stage = next(stage for stage in stages if hasattr(stage, "before_llm"))
     if hasattr(stage, "signals"):
-        return "saliency" in stage.signals
+        return tuple(stage.signals)
     kind = f"{type(stage).__module__}:{type(stage).__name__}"
     for method in METHODS.values():
         package, _, name = method.target.partition(":")
         if kind.startswith(package) and kind.endswith(f":{name}"):
-            return "saliency" in method.signals
-    return True
+            return method.signals
+    return tuple(field.name for field in dataclasses.fields(Signals))

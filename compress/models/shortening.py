@@ -63,7 +63,7 @@ def shorten_prompt(
         if changes:
             values = values.clone()
         for video, plan in changes:
-            values[video.row, video.index[plan.keep]] = plan.apply(values[video.row, video.index])
+            values[video.row, video.index[plan.keep]] = plan.apply(video.of(values))
         return selection.take(values)
 
     given = kwargs.get("position_ids")
@@ -158,8 +158,6 @@ def visual_places(
     for video in videos:
         is_visual[video.row, video.index] = True
         last[video.row] = max(last[video.row], video.stop)
-    short = selection.take(is_visual)
-    index = selection.index if selection.real is None else selection.index.masked_fill(~selection.real, -1)
-    visual = [row.nonzero().squeeze(1) for row in short]
-    text_from = [int((index[row] < last[row]).sum()) for row in range(rows)]
-    return visual, text_from
+    visual = [row.nonzero().squeeze(1) for row in selection.take(is_visual)]
+    # All that follows the last video is text, and stays.
+    return visual, [max(0, selection.length - width + stop) for stop in last]

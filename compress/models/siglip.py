@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.models.adapter import VideoGrid, VisionRequest
 from compress.models.attention import Kernel, tapped
-from compress.ops.saliency import attention_received
-from compress.plan import MergePlan
+from compress.models.packed_attention import Packing, attend_packed
+from compress.ops.saliency import attend_and_score, attention_received
 
 
 class SiglipTap:
@@ -45,9 +43,8 @@ class SiglipTap:
         self._grid = grid
         self._pool = pool
         self._request = request
-        self._plan: MergePlan | None = None
-        self._lengths: list[int] = []
-        self._padding: Padding | None = None
+        self._packing: Packing | None = None
+        self._origin: Tensor | None = None
         self._count = 0
         self._received: Tensor | None = None
 
@@ -71,7 +68,7 @@ class SiglipTap:
 
     def _after_embeddings(self, module: nn.Module, args: Any, embeddings: Tensor) -> Tensor | None:
         count, frames = embeddings.shape[0], list(self._request.frames)
-        self._plan, self._padding, self._received = None, None, None
+        self._packing, self._origin, self._received = None, None, None
         repeats, rest = divmod(count, sum(frames)) if frames else (0, 0)
         # Images go through the tower too; only exactly the videos that the metadata describes are merged.
         described = repeats > 0 and rest == 0
@@ -81,9 +78,11 @@ class SiglipTap:
             return None
         self.planned = True
         plan = self._request.plan_patches(self.grids)
-        self._lengths = torch.bincount(plan.keep // math.prod(self._grid), minlength=count).tolist()
-        self._plan = plan.to(embeddings.device)
-        return self._plan.apply(embeddings.flatten(0, 1))[None]
+        # Lengths and origins are taken while the plan is on the host.
+        lengths = torch.bincount(plan.keep // math.prod(self._grid), minlength=count).tolist()
+        self._packing = Packing(lengths=lengths, device=embeddings.device)
+        self._origin = plan.origin.to(embeddings.device)
+        return plan.to(embeddings.device).apply(embeddings.flatten(0, 1))[None]
 
     def split(self, frames: Sequence[int]) -> None:
         """Take the frames encoded last as videos of these lengths, if that is how many there are."""
@@ -95,30 +94,35 @@ class SiglipTap:
     def _attend(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        if self._plan is None:
+        if self._packing is None:
             return kernel(module, query, key, value, mask, **options)
-        if query.device.type == "cpu":
-            return attend_by_segment(kernel, module, query, key, value, self._lengths, **options), None
-        if self._padding is None:
-            self._padding = Padding.of(self._lengths, query.device)
-        return attend_padded(query, key, value, self._padding, scaling=options["scaling"]), None
+        return attend_packed(kernel, module, query, key, value, self._packing, **options), None
 
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        if self._plan is None:
+        packing = self._packing
+        if query.device.type == "cpu" and not query.requires_grad:
+            frames = [(query, key, value)]
+            if packing is not None:
+                split = (torch.split(one, list(packing.lengths), dim=2) for one in (query, key, value))
+                frames = list(zip(*split, strict=True))
+            found = [attend_and_score(*frame, scaling=options["scaling"]) for frame in frames]
+            self._received = torch.cat([received.flatten() for _, received in found])
+            return torch.cat([attended for attended, _ in found], dim=1), None
+        if packing is None:
             self._received = attention_received(query, key).flatten()
         else:
-            segments = zip(*(torch.split(one, self._lengths, dim=2) for one in (query, key)), strict=True)
-            self._received = torch.cat([attention_received(q, k)[0] for q, k in segments])
+            received = attention_received(packing.pad(query), packing.pad(key), real=packing.real)
+            self._received = received.flatten().index_select(0, packing.back)
         return self._attend(kernel, module, query, key, value, mask, **options)
 
     def _after_projector(self, module: nn.Module, args: tuple[Tensor, ...], projected: Tensor) -> Tensor | None:
-        plan, self._plan = self._plan, None
+        origin, self._origin, self._packing = self._origin, None, None
 
         def whole(packed: Tensor) -> Tensor:
             """What merged patches have -> what each patch of the grid has, (frames, patches, ...)."""
-            flat = packed if plan is None else plan.broadcast(packed)
+            flat = packed if origin is None else packed.index_select(0, origin)
             return flat.view(self._count, math.prod(self._grid), *flat.shape[1:])
 
         received, self._received = self._received, None
@@ -129,78 +133,4 @@ class SiglipTap:
         elif received is not None:
             self.saliency = [self._pool(whole(received).view(self._count, *self._grid))]
         self.split([grid[0] for grid in self.grids])
-        return None if plan is None else whole(projected[0])
-
-
-def attend_by_segment(
-    kernel: Kernel,
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    lengths: Sequence[int],
-    **options: Any,
-) -> Tensor:
-    """Attention within consecutive segments of a packed sequence, one call of the kernel each.
-
-    Args:
-        kernel: the configured attention function.
-        module: the attention module.
-        query: (1, heads, sum of lengths, d); likewise key and value.
-        key: see query.
-        value: see query.
-        lengths: tokens of each segment.
-        options: of the kernel.
-
-    Returns:
-        (1, sum of lengths, heads, d).
-    """
-    segments = zip(*(torch.split(one, list(lengths), dim=2) for one in (query, key, value)), strict=True)
-    return torch.cat([kernel(module, q, k, v, None, **options)[0] for q, k, v in segments], dim=1)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Padding:
-    """How segments of a packed sequence become a batch, padded to the longest; the same for all layers.
-
-    Attributes:
-        source: int64 (segments, longest), place in the sequence, 0 where there is none.
-        real: bool (segments, 1, 1, longest), False where there is none.
-        back: int64 (sum of lengths,), place in the flat batch of each token.
-    """
-
-    source: Tensor
-    real: Tensor
-    back: Tensor
-
-    @staticmethod
-    def of(lengths: Sequence[int], device: torch.device) -> Padding:
-        """For segments of these lengths."""
-        length = torch.tensor(lengths)
-        column = torch.arange(int(length.max()))
-        real = column < length[:, None]
-        source = torch.where(real, (length.cumsum(0) - length)[:, None] + column, 0)
-        back = real.flatten().nonzero().squeeze(1)
-        return Padding(source=source.to(device), real=real[:, None, None].to(device), back=back.to(device))
-
-
-def attend_padded(query: Tensor, key: Tensor, value: Tensor, padding: Padding, *, scaling: float) -> Tensor:
-    """The same in one call, which launches fewer kernels.
-
-    Args:
-        query: (1, heads, sum of lengths, d); likewise key and value.
-        key: see query.
-        value: see query.
-        padding: of the segments.
-        scaling: factor of the logits.
-
-    Returns:
-        (1, sum of lengths, heads, d).
-    """
-
-    def pad(packed: Tensor) -> Tensor:
-        batch = packed[0].transpose(0, 1).index_select(0, padding.source.flatten())
-        return batch.view(*padding.source.shape, *batch.shape[1:]).transpose(1, 2)
-
-    attended = F.scaled_dot_product_attention(pad(query), pad(key), pad(value), attn_mask=padding.real, scale=scaling)
-    return attended.transpose(1, 2).flatten(0, 1).index_select(0, padding.back)[None]
+        return None if origin is None else whole(projected[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,15 @@ class MetaSignals:
         """Where the signals come from."""
         return {"packet_size": "given", "density": self.residual or "texture"}
 
+    def check_frames(self, frames: int) -> None:
+        """Raise SignalError unless the video was sampled with as many frames as the model sees."""
+        if frames != self.frames:
+            raise SignalError(
+                f"the model sees {frames} frames of {self.meta.info['source']['name']}, the metadata has "
+                f"{self.frames} (of {len(self.meta.frame_pts)} sampled ones); give the model the frames of the "
+                "metadata, for example by compress.models.prompt.prepare"
+            )
+
     def density(self, grid: VideoGrid) -> NDArray[np.float32]:
         """Density of the patches of a grid, float32 (T, rows, cols).
 
@@ -52,12 +61,7 @@ class MetaSignals:
             SignalError: the video was sampled with another number of frames.
         """
         frames, rows, cols = grid
-        if frames != self.frames:
-            raise SignalError(
-                f"the model sees {frames} frames of {self.meta.info['source']['name']}, the metadata has "
-                f"{self.frames} (of {len(self.meta.frame_pts)} sampled ones); give the model the frames of the "
-                "metadata, for example by compress.models.prompt.prepare"
-            )
+        self.check_frames(frames)
         if (rows, cols) not in self._density:
             single = _measure(self.meta, self.residual or "texture", (rows, cols), self.adapter.covered)
             self._density[rows, cols] = group_frames(single, self.adapter.temporal)
@@ -78,6 +82,7 @@ def gather_signals(
     patches: VideoGrid,
     meta: MetaSignals | None,
     *,
+    reads: Collection[str],
     gop: Any,
     saliency: Tensor | None,
     frame_features: Tensor | None,
@@ -89,14 +94,19 @@ def gather_signals(
         video: its tokens.
         patches: its grid of patches.
         meta: its metadata, if any.
+        reads: names of the signals that the method reads.
         gop: what stands for a frame's complexity.
         saliency: (T, N), if measured.
         frame_features: (T, D), if measured.
         saliency_source: where the saliency comes from.
     """
-    known: Mapping[str, Any] = {}
+    known: dict[str, Any] = {}
     if meta is not None:
-        known = {"packet_size": meta.packet_size(gop), "density": meta.of_tokens(video, patches)}
+        meta.check_frames(patches[0])
+        if "packet_size" in reads:
+            known["packet_size"] = meta.packet_size(gop)
+        if "density" in reads:
+            known["density"] = meta.of_tokens(video, patches)
     return Signals(
         saliency=saliency,
         frame_features=frame_features,

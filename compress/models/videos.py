@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +51,21 @@ class VideoCompressor:
     """
 
     def __init__(
-        self, compressor: Any, adapter: Adapter, metas: Sequence[VideoMeta], map: MapChoice, *, pooling_head: bool
+        self,
+        compressor: Any,
+        adapter: Adapter,
+        metas: Sequence[VideoMeta],
+        map: MapChoice,
+        *,
+        reads: Collection[str],
+        pooling_head: bool,
     ) -> None:
         self.results: list[VideoResult] = []
         self.merges_patches = isinstance(compressor, BeforeEncoder)
         self._compressor = compressor
         self._adapter = adapter
         self._metas = [MetaSignals(one, adapter, map) for one in metas]
+        self._reads = reads
         self._pooling_head = pooling_head
         self._patches: list[Compression | None] = []
 
@@ -156,12 +164,13 @@ class VideoCompressor:
             video,
             patches,
             meta,
+            reads=self._reads,
             gop=getattr(compressor, "gop", "mean"),
             saliency=vision.saliency[encoded] if vision.saliency and encoded is not None else None,
             frame_features=vision.frame_features[encoded] if vision.frame_features and encoded is not None else None,
             saliency_source="pooling head" if self._pooling_head else self._adapter.saliency_source,
         )
-        tokens = embeddings[video.row].index_select(0, video.index)
+        tokens = video.of(embeddings)
         compression = compressor.before_llm(tokens.view(video.frames, -1, tokens.shape[1]), signals)
         sources = {**compression.sources, **sources}
         if compression.positions == "contiguous" and self._adapter.multi_axis:
@@ -172,8 +181,7 @@ class VideoCompressor:
 
 def _check_same(embeddings: Tensor, first: VideoTokens, again: VideoTokens) -> None:
     """Raise ShapeError unless two videos that share metadata are one."""
-    a = embeddings[first.row].index_select(0, first.index)
-    b = embeddings[again.row].index_select(0, again.index)
+    a, b = first.of(embeddings), again.of(embeddings)
     if a.shape != b.shape or bool((a - b).abs().amax() > _SAME * a.abs().amax()):
         raise ShapeError(
             f"rows {first.row} and {again.row} hold different videos but share one metadata; give one per video"

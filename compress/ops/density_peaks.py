@@ -36,18 +36,19 @@ def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Te
     product = centred @ centred.mT
     distance = both - (product + product.mT)  # symmetric to the bit: mutual neighbours are equally dense
     equal = distance <= SAME * both + CENTRING * mean.square().sum(dim=2)[..., None]
-    distance = torch.where(equal, 0, distance / width)
+    distance.div_(width).masked_fill_(equal, 0)
     distance.diagonal(dim1=1, dim2=2).zero_()
-    distance = distance.masked_fill(~candidate[:, None, :], torch.inf)
+    absent = ~candidate
+    distance.masked_fill_(absent[:, None, :], torch.inf)
 
     density = -distance.topk(neighbours, dim=2, largest=False).values.mean(dim=2)
-    density = density.masked_fill(~candidate, -torch.inf)
-    position = torch.arange(tokens.shape[1], device=tokens.device)
-    denser = (density[:, None, :] > density[:, :, None]) | (
-        (density[:, None, :] == density[:, :, None]) & (position[None, :] < position[:, None])
-    )
-    denser &= candidate[:, None, :]
-    nearest = distance.masked_fill(~denser, torch.inf).amin(dim=2)
-    farthest = distance.masked_fill(~candidate[:, None, :], 0).amax(dim=2)
-    separation = torch.where(denser.any(dim=2), nearest, farthest).sqrt()
-    return (density + separation.log()).masked_fill(~candidate, -torch.inf)
+    density = density.masked_fill(absent, -torch.inf)
+    order = density.sort(dim=1, descending=True, stable=True).indices
+    rank = torch.empty_like(order)
+    rank.scatter_(1, order, torch.arange(tokens.shape[1], device=tokens.device).expand_as(order))
+    # The densest token has no denser one; what counts is how far the others are.
+    densest = order[:, :1, None].expand(-1, -1, tokens.shape[1])
+    farthest = distance.gather(1, densest).masked_fill(absent[:, None, :], 0).amax(dim=2)
+    nearest = distance.masked_fill_(rank[:, None, :] >= rank[:, :, None], torch.inf).amin(dim=2)
+    separation = torch.where(rank > 0, nearest, farthest).sqrt()
+    return (density + separation.log()).masked_fill(absent, -torch.inf)

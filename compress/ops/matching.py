@@ -17,7 +17,10 @@ from torch import Tensor
 from compress.ops.transfer import concatenated, on_device
 
 TILE = 2**21
-"""Similarities computed at a time: 8 MB in float32, 16 MB as sorting keys."""
+"""Similarities that a processor computes at a time: 8 MB in float32, 16 MB as sorting keys."""
+
+LARGE_TILE = 2**24
+"""The same for an accelerator, which prefers few large tiles."""
 
 FIRST_PARTNERS = 16
 """Partners listed per token in the first pass; doubled in each further one, which only the tokens that ran out see."""
@@ -96,16 +99,16 @@ def _list_partners(
     lists: list[Tensor] = []
     row = 0
     while row < size:
-        # On the CPU columns at most double those of the first row, so that a window's tiles stay on the diagonal; an
-        # accelerator prefers few large tiles.
+        # On the CPU columns at most double those of the first row, so that a window's tiles stay on the diagonal.
         width = end[row:] - begin[row]
-        widest = 2 * width[0] if directions.device.type == "cpu" else size
-        area = np.where(width <= widest, width * np.arange(1, width.size + 1), TILE + 1)
-        stop = row + max(1, int(np.searchsorted(area, TILE, side="right")))
+        widest, tile = (2 * width[0], TILE) if directions.device.type == "cpu" else (size, LARGE_TILE)
+        area = np.where(width <= widest, width * np.arange(1, width.size + 1), tile + 1)
+        stop = row + max(1, int(np.searchsorted(area, tile, side="right")))
         low, high = int(begin[row]), int(end[stop - 1])
         cosine = directions[row:stop] @ directions[low:high].T
-        distance = (of_frame[row:stop, None] - of_frame[None, low:high]).abs()
-        allowed = (cosine > threshold) & (distance > 0) & (distance <= reach)
+        allowed = (cosine > threshold) & (of_frame[row:stop, None] != of_frame[None, low:high])
+        if window is not None:
+            allowed &= (of_frame[row:stop, None] - of_frame[None, low:high]).abs() <= window
         step = (cosine.clamp(-1, 1) + 1).mul_(RESOLUTION).round_().long()
         key = (step << INDEX_BITS) | (last - torch.arange(low, high, device=step.device))
         key = torch.where(allowed, key, -1)

@@ -17,7 +17,10 @@ from torch.nn import functional
 from compress.errors import ShapeError
 
 TILE = 2**26
-"""Attention weights that an accelerator holds at a time: 256 MB."""
+"""Attention weights held at a time: 256 MB."""
+
+CACHED = 2**20
+"""The same for a processor, whose cache they stay in: 4 MB."""
 
 SIGLIP_HEADS = 16
 """Attention heads of SigLIP-so400m."""
@@ -112,15 +115,16 @@ class PoolingHead:
         return attention.mean(dim=2), pooled + mlp
 
 
-def attention_received(query: Tensor, key: Tensor) -> Tensor:
-    """Mean attention that each token receives from the others of its frame, frame by frame.
+def attention_received(query: Tensor, key: Tensor, *, real: Tensor | None = None) -> Tensor:
+    """Mean attention that each token receives from the others of its frame.
 
     Args:
         query: (T, heads, n, d), after any rotary embedding.
         key: (T, heads, n, d).
+        real: bool (T, n), False for padding, at least one True per frame; None without any.
 
     Returns:
-        float32 (T, n), averaged over heads and queries; each frame sums to 1.
+        float32 (T, n), averaged over heads and queries; each frame sums to 1, padding receives nothing.
 
     Raises:
         ShapeError: the two differ in shape.
@@ -128,14 +132,54 @@ def attention_received(query: Tensor, key: Tensor) -> Tensor:
     if query.shape != key.shape or query.dim() != 4:
         raise ShapeError(f"query is {tuple(query.shape)}, key {tuple(key.shape)}; both must be (T, heads, n, d)")
     frames, heads, count, width = query.shape
-    # One head of one frame at a time stays in the cache of a processor.
-    together = max(1, (TILE if query.device.type != "cpu" else 0) // count**2)
-    scale = 1 / math.sqrt(width)
-    sums = [
-        ((q.float() * scale) @ k.float().mT).softmax(dim=2).sum(dim=1)
-        for q, k in zip(*(torch.split(one.flatten(0, 1), together) for one in (query, key)), strict=True)
-    ]
-    return torch.cat(sums).view(frames, heads, count).sum(dim=1) / (heads * count)
+    if real is None:
+        share, mask = None, None
+    else:
+        share = (real / (heads * real.sum(dim=1, keepdim=True)))[:, None, None]
+        mask = ~real[:, None, None]
+    step = max(1, TILE // (heads * count**2))
+    parts = []
+    for part in (slice(start, start + step) for start in range(0, frames, step)):
+        logits = (query[part].float() / math.sqrt(width)) @ key[part].float().mT
+        if share is None or mask is None:
+            parts.append(logits.softmax(dim=3).mean(dim=(1, 2)))
+        else:
+            weights = logits.masked_fill_(mask[part], -torch.inf).softmax(dim=3)
+            parts.append((share[part] @ weights).sum(dim=(1, 2)))
+    return torch.cat(parts)
+
+
+def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: float) -> tuple[Tensor, Tensor]:
+    """Attention itself and what `attention_received` says of it, from weights that are formed once.
+
+    For processors, where forming the weights a second time, beside a kernel that keeps them to itself, takes six times
+    as long as what this adds to the kernel. Part of one head at a time stays in their cache.
+
+    Args:
+        query: (T, heads, n, d), after any rotary embedding; no gradients are kept of these.
+        key: (T, heads, n, d).
+        value: (T, heads, n, d).
+        scaling: factor of the logits.
+
+    Returns:
+        What is attended to, (T, n, heads, d) in the dtype of the query, accumulated in float32; and the mean attention
+        that each token receives, float32 (T, n).
+    """
+    frames, heads, count, width = query.shape
+    attended = query.new_empty(frames, count, heads, width)
+    received = torch.zeros(frames, count)
+    rows = min(count, max(1, CACHED // count))
+    weights = torch.empty(rows, count)
+    for frame in range(frames):
+        for head in range(heads):
+            q, k, v = (one[frame, head].float() for one in (query, key, value))
+            for start in range(0, count, rows):
+                part = slice(start, start + rows)
+                tile = weights[: count - start]
+                torch.softmax(torch.mm(q[part] * scaling, k.T, out=tile), dim=1, out=tile)
+                received[frame] += tile.sum(dim=0)
+                attended[frame, part, head] = tile @ v
+    return attended, received / (heads * count)
 
 
 def distance_to_frame_mean(tokens: Tensor) -> Tensor:

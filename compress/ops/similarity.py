@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,7 @@ def check_finite(tokens: Tensor, *, name: str = "tokens of frames") -> None:
     """
     # Sums accumulate in float32; asking for that dtype makes the CPU copy all tokens, so only float16, whose range
     # they would leave, does.
-    finite = torch.isfinite(tokens.sum(dim=-1, dtype=torch.float32 if tokens.dtype == torch.float16 else None))
-    if not bool(finite.all()):
-        bad = (~finite).reshape(tokens.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
+    sums = tokens.sum(dim=-1, dtype=torch.float32 if tokens.dtype == torch.float16 else None)
+    if not math.isfinite(float(torch.linalg.vector_norm(sums.detach(), ord=math.inf))):
+        bad = (~torch.isfinite(sums)).reshape(tokens.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
         raise ShapeError(f"{name} {bad[:10]} hold NaN or infinity, or overflow float32; nothing was merged")

@@ -113,3 +113,28 @@ def test_bench_refuses(tmp_path: Path) -> None:
     assert invoke("bench").exit_code == 2
     assert "nonsense" in invoke("bench", "--random-weights", TINY, "--retentions", "nonsense").stderr
     assert "fastest" in invoke("bench", "--random-weights", TINY, "--methods", "fastest").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--meta", "bad.npz"), "not a readable .npz"),
+        (("--meta", "missing.npz"), "missing.npz cannot be read: No such file"),
+        (("--repeats", "0"), "--repeats is 0; it must be at least 1"),
+        (("--frames", "0"), "--frames is 0"),
+        (("--new-tokens", "-1"), "--new-tokens is -1"),
+        (("--model", "empty"), "'empty' cannot be loaded"),
+        (("--device", "nowhere"), "nowhere"),
+        (("--device", "cuda:99"), "cuda:99"),
+    ],
+)
+def test_bench_refuses_in_one_line(
+    options: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.npz").write_bytes(b"junk")
+    (tmp_path / "empty").mkdir()
+    model = () if "--model" in options else ("--random-weights", "llava-onevision-tiny")
+    result = invoke("bench", *model, *options)
+    assert result.exit_code == 2, result.output
+    assert says in result.stderr and "Traceback" not in result.stderr

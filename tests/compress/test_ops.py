@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from compress.errors import ShapeError
+from compress.ops import saliency as saliency_module
 from compress.ops.density_peaks import log_peak_scores
-from compress.ops.saliency import PoolingHead, attention_received, distance_to_frame_mean
+from compress.ops.saliency import PoolingHead, attend_and_score, attention_received, distance_to_frame_mean
 from compress.ops.similarity import check_finite, unit
 from compress.ops.transfer import on_host
 from tests.oracle import infomerge as oracle
@@ -132,6 +133,31 @@ def test_attention_received() -> None:
     np.testing.assert_allclose(attention_received(query, key).numpy(), expected, rtol=1e-5)
     with pytest.raises(ShapeError, match="both must be"):
         attention_received(query, key[:, :, :5])
+    real = torch.tensor([[True] * 7, [True] * 5 + [False] * 2])
+    padded = attention_received(query, key, real=real)
+    torch.testing.assert_close(padded[0], torch.from_numpy(expected[0]).float())
+    alone = attention_received(query[1:, :, :5], key[1:, :, :5])
+    torch.testing.assert_close(padded[1], torch.cat((alone[0], torch.zeros(2))))
+    assert (attention_received(query, key)[1, :5] - alone[0]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_and_its_scores_from_one_pass(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against float64, where single keys draw almost all attention; logits reach 60. In parts of 40 queries."""
+    monkeypatch.setattr(saliency_module, "CACHED", 40 * 90)
+    generator = torch.Generator().manual_seed(0)
+    frames, heads, count, width = 3, 2, 90, 24
+    packed = torch.randn(3, frames, count, heads, width, generator=generator).to(dtype).transpose(2, 3)
+    query, key, value = packed[0] * 4, packed[1], packed[2]
+    wide = (query.double() * 0.3 @ key.double().mT).softmax(dim=3)
+    attended, received = attend_and_score(query, key, value, scaling=0.3)
+    assert attended.shape == (frames, count, heads, width) and attended.dtype == dtype
+    exact = (wide @ value.double()).transpose(1, 2)
+    torch.testing.assert_close(attended.double(), exact, rtol=0, atol=5e-6 if dtype == torch.float32 else 2e-2)
+    expected = wide.mean(dim=(1, 2))
+    np.testing.assert_allclose(received.numpy(), expected.numpy(), rtol=2e-5)
+    swapped = (key.double() @ query.double().mT * 0.3).softmax(dim=3).mean(dim=(1, 2))  # what queries receive of keys
+    assert (received - swapped).abs().max() > 0.1 * expected.max()
 
 
 def test_distance_to_frame_mean() -> None:

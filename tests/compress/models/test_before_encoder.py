@@ -11,7 +11,6 @@ from torch import Tensor
 pytest.importorskip("transformers")
 
 from compress.metom import RPM
-from compress.models.siglip import Padding, attend_by_segment, attend_padded
 from compress.plan import MergePlan
 from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import record_prompt, token_layout
@@ -131,20 +130,6 @@ def test_merged_patches_equal_frames_on_their_own(backbone: str, attention: str)
             assert (features - wrong).abs().max() > 20 * CLOSE * scale
         plain = features_of(model, inputs)
         assert (features - plain).abs().max() > 20 * CLOSE * scale
-
-
-def test_padded_segments_equal_a_loop() -> None:
-    torch.manual_seed(0)
-    query, key, value = (4 * torch.randn(1, 2, 12, 8) for _ in range(3))
-    lengths = [5, 1, 6]
-
-    def kernel(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, scaling: float) -> tuple[Tensor, None]:
-        return ((q @ k.mT * scaling).softmax(-1) @ v).transpose(1, 2), None
-
-    loop = attend_by_segment(kernel, torch.nn.Identity(), query, key, value, lengths, scaling=0.3)
-    padded = attend_padded(query, key, value, Padding.of(lengths, query.device), scaling=0.3)
-    torch.testing.assert_close(padded, loop)
-    assert (loop - attend_padded(query, key, value, Padding.of([6, 1, 5], query.device), scaling=0.3)).abs().max() > 0.1
 
 
 def test_a_video_of_other_length_is_refused() -> None:

@@ -114,6 +114,18 @@ def test_a_loop_over_forward_equals_generate(model: Any) -> None:
     torch.testing.assert_close(uncached, expected.logits[0], rtol=0, atol=CLOSE)
 
 
+def test_gaps_between_positions_are_no_packed_sequences(model: Any) -> None:
+    """Without cache and mask, position ids that jump would be taken for several sequences in one."""
+    meta = video_meta()
+    inputs = inputs_of(model, meta)
+    bare = {name: tensor for name, tensor in inputs.items() if name != "attention_mask"}
+    with torch.no_grad(), InfoMerge(retention=0.3).attach(model, meta) as session:
+        expected = model(**inputs).logits[:, -1]
+        found = model(**bare, use_cache=False).logits[:, -1]
+    assert session.results[0].before_llm.positions == "original"
+    torch.testing.assert_close(found, expected, rtol=0, atol=CLOSE)
+
+
 def test_further_turns_equal_the_oracle(model: Any) -> None:
     meta = video_meta()
     inputs = inputs_of(model, meta, "What moves?")

@@ -49,7 +49,11 @@ def test_all_stages_run_there_as_on_the_cpu(backbone: str, monkeypatch: pytest.M
     meta = video_meta()
     model = copy.deepcopy(sharp_model(backbone))
     inputs = inputs_of(model, meta)
-    methods = (InfoMerge(retention=0.3), Pipeline(RPM(target_keep=0.5), BTM(retention=0.5), MATM(layers=(0, 1))))
+    methods = (
+        InfoMerge(retention=0.3),
+        Pipeline(RPM(target_keep=0.5), BTM(retention=0.5), MATM(layers=(0, 1))),
+        Pipeline(RPM(target_keep=0.5), InfoMerge(retention=0.5)),
+    )
     expected = []
     with torch.no_grad():
         for method in methods:

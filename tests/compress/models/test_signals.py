@@ -12,6 +12,9 @@ from torch import nn
 pytest.importorskip("transformers")
 
 from compress.attach import Attachable
+from compress.compressor import Pipeline
+from compress.errors import CompressError
+from compress.infomerge import InfoMerge
 from compress.metom import BTM, RPM
 from compress.models import adapt
 from compress.models.random_weights import build_random
@@ -89,8 +92,6 @@ def test_saliency_is_the_attention_that_tokens_receive(backbone: str) -> None:
 
 
 def test_saliency_of_merged_patches_is_that_of_their_region() -> None:
-    from compress.compressor import Pipeline
-
     for backbone in BACKBONES:
         model, meta, listener = sharp_model(backbone), video_meta(), Listener()
         with Pipeline(RPM(target_keep=0.5), listener).attach(model, meta) as session:
@@ -125,9 +126,10 @@ def test_pooling_head() -> None:
     assert listener.signals.saliency_source == "pooling head"
 
 
-def test_methods_that_rank_by_density_cost_no_attention() -> None:
+@pytest.mark.parametrize("method", [BTM(), InfoMerge(retention=1.0)])
+def test_methods_that_need_no_saliency_cost_no_attention(method: Any) -> None:
     model, meta = sharp_model(BACKBONES[0]), video_meta()
-    with BTM().attach(model, meta) as session:
+    with method.attach(model, meta) as session:
         assert not hasattr(model.model.vision_tower.encoder.layers[-1].self_attn, "_compress_tap")
         generate(model, inputs_of(model, meta), steps=1)
     assert "saliency" not in session.results[0].sources
@@ -169,3 +171,44 @@ def test_texture_stands_in_for_residuals() -> None:
         generate(model, inputs_of(model, bare), steps=1)
     assert session.results[0].before_encoder is None
     assert session.results[0].sources["rpm"].startswith("skipped")
+
+
+class Unread(InfoMerge):
+    """Fails where it is given what it does not read."""
+
+    def before_llm(self, tokens: torch.Tensor, signals: Signals) -> Compression:
+        assert signals.density is None and signals.packet_size is None and signals.saliency is not None
+        return super().before_llm(tokens, signals)
+
+
+def test_only_signals_that_are_read_are_made() -> None:
+    model, meta = sharp_model(BACKBONES[0]), video_meta()
+    bare = type(meta)(**{**vars(meta), "energy_carried": None, "range_carried": None, "frames": None})
+    inputs = inputs_of(model, meta)
+    with Unread(retention=0.5).attach(model, bare) as session:
+        generate(model, inputs, steps=1)
+    assert session.results[0].tokens_out < session.results[0].tokens_in
+    # Metadata of another video is noticed all the same, and a method that says nothing is given everything.
+    with Unread(retention=0.5).attach(model, video_meta(frames=3)), pytest.raises(CompressError, match="frames"):
+        generate(model, inputs, steps=1)
+    listener = Listener()
+    with listener.attach(model, meta):
+        generate(model, inputs, steps=1)
+    assert listener.signals.density is not None and listener.signals.packet_size is not None
+
+
+@pytest.mark.parametrize("backbone", ["llava-onevision-tiny", "qwen2-vl-tiny"])
+def test_scores_are_the_same_where_gradients_are_kept(backbone: str) -> None:
+    """Attention is then the configured kernel's, with the scores taken beside it."""
+    model, meta = sharp_model(backbone), video_meta()
+    inputs = inputs_of(model, meta)
+    found = []
+    for keep in (False, True):
+        listener = Listener()
+        with torch.set_grad_enabled(keep), Pipeline(RPM(target_keep=0.5), listener).attach(model, meta):
+            logits = model(**inputs).logits
+        assert logits.requires_grad == keep
+        found.append((listener.signals.saliency, logits.detach()))
+    (saliency, logits), (beside, kept) = found
+    torch.testing.assert_close(saliency, beside.detach(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(logits, kept, rtol=0, atol=2e-5)

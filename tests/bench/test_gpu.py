@@ -1,0 +1,72 @@
+"""The accelerator's script on a processor: every case, figures as they come, a limit of time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("transformers")
+
+from bench import gpu
+from compress.models.measure import Case
+
+
+def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, Any]:
+    command = ["gpu", "--device", "cpu", "--frames", "4", "--warmup", "0", "--new-tokens", "1", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", [*command, *options])
+    gpu.main()
+    found: dict[str, Any] = json.loads(out.read_text())
+    return found
+
+
+def test_all_cases_of_both_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = ("llava-onevision-tiny", "qwen2-vl-tiny")
+    found = run(monkeypatch, tmp_path / "gpu.json", "--repeats", "1", "--models", *models)
+    assert found["complete"] and list(found["models"]) == list(models)
+    for record in found["models"].values():
+        assert record["failures"] == {}
+        names = [case["name"] for case in record["cases"]]
+        assert {"null", "metom 0.3", "rpm+btm 0.3", "btm+matm 0.3", "rpm 0.5+infomerge 0.15+matm"} < set(names)
+        cases = dict(zip(names, record["cases"], strict=True))
+        assert cases["rpm+btm 0.3"]["patches"] < 1 == cases["btm 0.3"]["patches"]
+        assert cases["btm+matm 0.3"]["tokens_inner"] < cases["btm+matm 0.3"]["tokens_out"]
+        assert set(record["prefill_floor_seconds"]) == set(names)
+
+
+class Broken:
+    """Cannot be attached."""
+
+    def attach(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+
+def test_a_run_without_time_or_with_a_broken_case_leaves_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, rounds = tmp_path / "gpu.json", []
+    plain, write = Case(name="uncompressed", compressor=None), gpu.write
+    monkeypatch.setattr(gpu, "build_cases", lambda depth: [plain, Case(name="broken", compressor=Broken())])
+    monkeypatch.setattr(gpu, "write", lambda result, path: (rounds.append(result["complete"]), write(result, path)))
+    found = run(monkeypatch, out, "--repeats", "5", "--seconds", "0", "--models", "llava-onevision-tiny")
+    record = found["models"]["llava-onevision-tiny"]
+    assert rounds == [False, True]  # one round although there was no time, written before the end
+    assert record["failures"] == {"broken": "RuntimeError: no such kernel"}
+    assert [case["name"] for case in record["cases"]] == ["uncompressed"]
+    run(monkeypatch, out, "--repeats", "3", "--models", "llava-onevision-tiny")
+    assert rounds[2:] == [False, False, False, True]
+
+    def cut(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    ceilings = gpu.measure_ceilings
+    calls: list[int] = []
+    monkeypatch.setattr(gpu, "measure_ceilings", lambda *a: cut() if calls else (calls.append(1), ceilings(*a))[1])
+    out.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, out, "--repeats", "1", "--models", "llava-onevision-tiny")
+    left = json.loads(out.read_text())
+    assert not left["complete"] and left["models"]["llava-onevision-tiny"]["cases"]
