@@ -118,7 +118,7 @@ _FITS = 23170
 """Largest residual of which eight squares fit 32 bits."""
 
 
-@kernel()
+@kernel(_nrt=False)
 def _add_line(line, sums, squares, least, most):  # type: ignore[no-untyped-def]
     """Add a line of samples to the sums and extremes of its columns; squares may wrap around."""
     for x in range(line.size):
@@ -129,7 +129,7 @@ def _add_line(line, sums, squares, least, most):  # type: ignore[no-untyped-def]
         most[x] = max(most[x], r)
 
 
-@kernel(inline="always")
+@kernel(_nrt=False, inline="always")
 def _fold(columns, first, last, side, height, moments, limits, row):  # type: ignore[no-untyped-def]
     """Block moments and extremes from those of the columns; returns the sums and the extremes of the row of blocks.
 
@@ -163,7 +163,7 @@ def _fold(columns, first, last, side, height, moments, limits, row):  # type: ig
     return total, square_total, lowest, highest
 
 
-@kernel()
+@kernel(_nrt=False)
 def _measure_block(plane, y0, y1, x0, x1, moments, limits, row, col):  # type: ignore[no-untyped-def]
     """Moments and extremes of one block from its samples; returns its sums."""
     s = np.int64(0)
@@ -185,17 +185,13 @@ def _measure_block(plane, y0, y1, x0, x1, moments, limits, row, col):  # type: i
     return s, q
 
 
-@kernel()
-def _block_moments(plane, block_h, block_w, coded, cells, moments, limits):  # type: ignore[no-untyped-def]
+@kernel(_nrt=False)
+def _block_moments(plane, block_h, block_w, coded, shift, columns, moments, limits):  # type: ignore[no-untyped-def]
     """Means of r² and r and extremes of r of each block; returns the sums of r and r² over the plane.
 
-    A block of a cell that is not coded is 0. ``cells`` are the blocks per cell side, 1 or 2.
+    A block of a cell that is not coded is 0. ``shift`` is log2 of the blocks per cell side, ``columns`` scratch.
     """
     height, width = plane.shape
-    sums = np.empty(width, np.int32)
-    squares = np.empty(width, np.int32)
-    least = np.empty(width, np.int16)
-    most = np.empty(width, np.int16)
     whole = width // block_w
     total = np.int64(0)
     square_total = np.int64(0)
@@ -203,18 +199,18 @@ def _block_moments(plane, block_h, block_w, coded, cells, moments, limits):  # t
     limits[:] = 0
     for row in range(moments.shape[1]):
         y0, y1 = row * block_h, min(row * block_h + block_h, height)
-        marks = coded[row // cells]
+        marks = coded[row >> shift]
         first = 0
         while first < moments.shape[2]:
-            if marks[first // cells] == 0:
+            if marks[first >> shift] == 0:
                 first += 1
                 continue
             last = first + 1
-            while last < whole and marks[last // cells]:
+            while last < whole and marks[last >> shift]:
                 last += 1
             run = (y0, y1, first, last)
             if first < whole:
-                s, q = _measure_run(plane, run, block_w, (sums, squares, least, most), moments, limits, row)
+                s, q = _measure_run(plane, run, block_w, columns, moments, limits, row)
             else:
                 s, q = _measure_block(plane, y0, y1, first * block_w, width, moments, limits, row, first)
             total += s
@@ -223,7 +219,7 @@ def _block_moments(plane, block_h, block_w, coded, cells, moments, limits):  # t
     return total, square_total
 
 
-@kernel()
+@kernel(_nrt=False)
 def _measure_run(plane, run, block_w, columns, moments, limits, row):  # type: ignore[no-untyped-def]
     """Moments and extremes of blocks side by side; returns their sums."""
     y0, y1, first, last = run
@@ -252,13 +248,13 @@ def _measure_run(plane, run, block_w, columns, moments, limits, row):  # type: i
     return s, q
 
 
-@kernel(inline="always")
+@kernel(_nrt=False, inline="always")
 def _term(r, mean, weight):  # type: ignore[no-untyped-def]
     d = r - mean
     return weight * d * d
 
 
-@kernel()
+@kernel(_nrt=False)
 def _add_channel(moments, limits, mean, weight, energy, floor, ceiling):  # type: ignore[no-untyped-def]
     """Add a channel's part to the mean of E of each block, and to the least and the most that a sample may have."""
     nearest = np.rint(mean)
@@ -276,7 +272,13 @@ def _reduce(planes, shifts, block, coded, energy, power, mean, extent):  # type:
     """Fill in what is kept of a picture."""
     luma, cb, cr = planes
     rows, cols = energy.shape
-    cells = 8 // block
+    shift = 0 if block == 8 else 1
+    columns = (
+        np.empty(luma.shape[1], np.int32),
+        np.empty(luma.shape[1], np.int32),
+        np.empty(luma.shape[1], np.int16),
+        np.empty(luma.shape[1], np.int16),
+    )
     moments = np.empty((2, rows, cols))
     limits = np.empty((2, rows, cols), np.int16)
     total, floor, ceiling = np.zeros((rows, cols)), np.zeros((rows, cols)), np.zeros((rows, cols))
@@ -285,7 +287,7 @@ def _reduce(planes, shifts, block, coded, energy, power, mean, extent):  # type:
     for channel in range(3 if cb.size else 1):
         plane = luma if channel == 0 else cb if channel == 1 else cr
         tall, wide = (block >> shifts[0], block >> shifts[1]) if channel else (block, block)
-        s, q = _block_moments(plane, tall, wide, coded[channel], cells, moments, limits)
+        s, q = _block_moments(plane, tall, wide, coded[channel], shift, columns, moments, limits)
         means[channel], weights[channel] = _standardise(s, q, plane.size)
         _add_channel(moments, limits, means[channel], weights[channel], total, floor, ceiling)
         power[channel] = moments[0]
@@ -294,7 +296,7 @@ def _reduce(planes, shifts, block, coded, energy, power, mean, extent):  # type:
     energy[:] = total
 
 
-@kernel()
+@kernel(_nrt=False)
 def _scan(planes, shifts, block, coded, row, col, means, weights):  # type: ignore[no-untyped-def]
     """Mean, smallest and largest E of the samples of one block."""
     luma, cb, cr = planes
@@ -317,7 +319,7 @@ def _scan(planes, shifts, block, coded, row, col, means, weights):  # type: igno
     return total / ((bottom - row * block) * (right - col * block)), low, high
 
 
-@kernel()
+@kernel(_nrt=False)
 def _find_extremes(luma, cb, cr, shifts, block, coded, means, weights, energy, floor, ceiling, extent):  # type: ignore[no-untyped-def]
     """Smallest and largest E of the picture, from the samples of the blocks that may have it.
 
