@@ -14,7 +14,11 @@ from codecmeta import extract
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW_DISK = """
-import os, sys, time
+import os, signal, sys, time
+# as in a terminal, whatever the tests themselves were started by
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 def fsync(descriptor):
     print("writing", file=sys.stderr, flush=True)
     time.sleep(60)
