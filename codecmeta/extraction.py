@@ -295,7 +295,8 @@ def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harv
         signals["motion"] = no_vectors
     else:
         unknown_vectors = [row for row, record in enumerate(records) if not record.vectors_known]
-        signals["motion"] = {"source": "decoder"} | ({"unknown_frames": unknown_vectors} if unknown_vectors else {})
+        origins = [record.vectors_from or "decoder" for record in records]
+        signals["motion"] = _name_origin(origins) | ({"unknown_frames": unknown_vectors} if unknown_vectors else {})
     if not options.qp:
         signals["qp"] = {"absent": "not asked for"}
     elif not columns.filled("qp"):
@@ -313,9 +314,7 @@ def _residual_signal(options: Options, records: Sequence[FrameRecord]) -> dict[s
     names = [record.source for record in records]
     if not any(names):
         return {"absent": "not asked for (maps)"}
-    signal: dict[str, Any] = {"source": names[0] if len(set(names)) == 1 else "mixed"}
-    if signal["source"] == "mixed":
-        signal["per_frame"] = names
+    signal = _name_origin(names)
     reasons: dict[str, list[int]] = {}
     for row, record in enumerate(records):
         for name, reason in record.reasons.items():
@@ -325,6 +324,11 @@ def _residual_signal(options: Options, records: Sequence[FrameRecord]) -> dict[s
             {"reason": reason, "frames": rows} for reason, rows in list(reasons.items())[:_MAX_REASONS]
         ]
     return signal
+
+
+def _name_origin(names: Sequence[str | None]) -> dict[str, Any]:
+    """One source for all frames, or the source of each."""
+    return {"source": names[0]} if len(set(names)) == 1 else {"source": "mixed", "per_frame": list(names)}
 
 
 def _arrays(harvest: Harvest, signals: dict[str, dict[str, Any]]) -> dict[str, NDArray[Any]]:

@@ -44,7 +44,8 @@ class FrameRecord:
         type: I, P, B or ?.
         source: where its residual came from, None without one.
         reasons: why earlier sources did not have it.
-        vectors: its motion vectors, None where the decoder gave none.
+        vectors: its motion vectors, None where there are none.
+        vectors_from: where they came from, None as long as nobody was asked.
         vectors_known: whether none means that nothing is predicted from another picture.
         seen: it was decoded.
     """
@@ -53,6 +54,7 @@ class FrameRecord:
     source: SourceName | None = None
     reasons: dict[SourceName, str] = field(default_factory=dict)
     vectors: NDArray[np.int16] | None = None
+    vectors_from: Literal["bitstream", "decoder"] | None = None
     vectors_known: bool = True
     seen: bool = False
 
@@ -104,7 +106,8 @@ class Harvester:
         self._records = {target: FrameRecord() for target in targets}
         self._row = {target: row for row, target in enumerate(targets)}
         self._columns = Columns(len(targets))
-        self._sources = [open_source(name, video) for name in choose_sources(options.residual, video.codec)]
+        names = choose_sources(options.residual, video.codec)
+        self._sources = [open_source(name, video, vectors=options.motion) for name in names]
         self._maps = options.chosen_maps
         self._carries = "carried" in self._maps and video.codec in STANDARDS
         self._rotation: int | None = video.track.rotation if video.track else None
@@ -121,12 +124,14 @@ class Harvester:
         """
         left = list(self._records)
         sources = self._sources if self._maps else []
-        if sources and sources[0].context == "nothing" and not self._decodes:
+        if sources and sources[0].context == "nothing" and not self._carries:
             left = self._read_packets(sources[0], left)
             sources = sources[1:]
         by_references = [source for source in sources if source.context != "predecessor"]
-        if left and (by_references or (self._decodes and not sources)):
-            left = self._read_pictures(by_references, left)
+        unread = set(left if by_references else ())
+        unseen = [target for target in self._records if target in unread or self._asks_decoder(target)]
+        if unseen and (by_references or not left or not sources):
+            left = self._read_pictures(by_references, unseen, unread)
         by_predecessor = [source for source in sources if source.context == "predecessor"]
         if left and by_predecessor:
             left = self._read_pairs(by_predecessor, left)
@@ -158,39 +163,58 @@ class Harvester:
             self._rotation = 0 if shown is None else upright(int(shown.frame.rotation))
         return self._rotation
 
-    @property
-    def _decodes(self) -> bool:
-        options = self._options
-        by_bitstream = bool(self._sources) and self._sources[0].name == "bitstream" and bool(self._maps)
-        return bool(options.pixels is not None or options.motion or self._carries or (options.qp and not by_bitstream))
+    def _asks_decoder(self, target: int) -> bool:
+        """Whether something of a target is still wanted that the decoder shows."""
+        options, record = self._options, self._records[target]
+        vectors = options.motion and record.vectors_from is None
+        return options.pixels is not None or vectors or (options.qp and record.source != "bitstream")
 
     def _read_packets(self, source: ResidualSource, targets: Iterable[int]) -> list[int]:
         """Read targets from their packets alone; returns those that cannot be."""
         wanted = set(targets)
-        keys = np.flatnonzero(self._packets.key)
-        heads = {int(keys[np.searchsorted(keys, target, side="right") - 1]) for target in wanted}
+        if self._options.motion:
+            runs = plan_runs(self._packets, self._timeline.rank, wanted)
+            starts, numbers = {run.start for run in runs}, {n for run in runs for n in range(run.start, run.stop)}
+        else:
+            keys = np.flatnonzero(self._packets.key)
+            starts = {int(keys[np.searchsorted(keys, target, side="right") - 1]) for target in wanted}
+            numbers = wanted | starts
         failed = []
-        for number, payload in read_payloads(self._video, self._packets, wanted | heads):
+        for number, payload in read_payloads(self._video, self._packets, numbers):
+            if number in starts:
+                source.restart()
             source.observe(payload)
             if number in wanted and not self._read([source], Evidence(payload=payload), target=number):
                 failed.append(number)
         return failed
 
-    def _read_pictures(self, sources: Sequence[ResidualSource], targets: Sequence[int]) -> list[int]:
-        """Read targets with the reference pictures around them; returns those whose residual cannot be had."""
-        if self._options.pixels is None and sources and sources[0].context == "nothing":
+    def _read_pictures(self, sources: Sequence[ResidualSource], targets: Sequence[int], unread: set[int]) -> list[int]:
+        """Look at targets, and read the residual of some with the pictures around them.
+
+        Args:
+            sources: of the residual.
+            targets: what to look at.
+            unread: those whose residual is to be read.
+
+        Returns:
+            Those whose residual cannot be had.
+        """
+        if self._options.pixels is None and (not unread or sources[0].context == "nothing"):
             # nobody looks at samples, unless a picture turns out to need another source
-            if not self._read_runs(sources[:1], targets, samples=False) and not self._gaps:
+            if not self._read_runs(sources[:1], targets, unread, samples=False) and not self._gaps:
                 return []
             self._decoded = self._gaps = 0
-        return self._read_runs(sources, targets, samples=True)
+        return self._read_runs(sources, targets, unread, samples=True)
 
-    def _read_runs(self, sources: Sequence[ResidualSource], targets: Sequence[int], *, samples: bool) -> list[int]:
+    def _read_runs(
+        self, sources: Sequence[ResidualSource], targets: Sequence[int], unread: set[int], *, samples: bool
+    ) -> list[int]:
+        sources = sources if unread else ()
         estimates = any(source.context == "references" for source in sources)
         decoder = Decoder(
             self._video,
             self._packets,
-            vectors=self._options.motion or bool(sources),
+            vectors=bool(sources) or (self._options.motion and any(not self._records[t].vectors_from for t in targets)),
             quantisers=self._options.qp or estimates,
             payloads=bool(sources),
             coded_size=estimates and not cuts_left_or_top(self._video),
@@ -199,11 +223,13 @@ class Harvester:
         failed: list[int] = []
         for run in self._runs(targets, targets):
             wanted = set(run.targets)
-            store = ReferenceStore() if estimates or self._carries else None
+            store = ReferenceStore() if estimates or (self._carries and sources) else None
+            for source in sources:
+                source.restart()
             pictures = decoder.decode(run)
             for picture in in_decode_order(pictures, self._timeline.rank) if store else pictures:
-                target = picture.packet if picture.packet in wanted else None
-                self._look_at(picture, target)
+                self._look_at(picture, picture.packet if picture.packet in wanted else None)
+                target = picture.packet if picture.packet in wanted & unread else None
                 if sources and not self._read_decoded(picture, store, sources, target=target) and target is not None:
                     failed.append(target)
                 if not samples and (failed or self._gaps):
@@ -323,8 +349,9 @@ class Harvester:
         record, row = self._records[target], self._row[target]
         record.seen = True
         record.type = picture.type
-        if self._options.motion:
+        if self._options.motion and record.vectors_from is None:
             vectors = picture.vectors
+            record.vectors_from = "decoder"
             # MPEG-4 decoders export zero vectors of B pictures, and nothing of a picture that is flushed
             false = self._video.codec == "mpeg4" and picture.type == "B"
             record.vectors = None if false else vectors
@@ -353,6 +380,8 @@ class Harvester:
                 self._columns.put(name, row, facts)
         if self._options.qp and reading.qp is not None:
             self._columns.put("qp", row, reading.qp)
+        if self._options.motion and reading.vectors is not None:
+            record.vectors, record.vectors_from, record.vectors_known = reading.vectors, "bitstream", True
 
     def _keep_carried(self, target: int, state: CarriedState) -> None:
         height, width = self._video.height, self._video.width

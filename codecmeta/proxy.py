@@ -57,6 +57,9 @@ class ProxySource:
         self.encoder.options = SETTINGS
         self.sent = 0
 
+    def restart(self) -> None:
+        """See `ResidualSource`; a picture depends on its predecessor alone."""
+
     def observe(self, payload: bytes) -> None:
         """See `ResidualSource`; the source's own packets are not read."""
 

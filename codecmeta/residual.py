@@ -23,6 +23,7 @@ from codecmeta.decode import Picture
 from codecmeta.energy import BlockEnergy, measure_energy
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.h264 import nal
+from codecmeta.h264.motion import FrameMotion, MotionReader
 from codecmeta.h264.parameter_sets import read_sequence_parameters
 from codecmeta.h264.picture import PictureCells, PictureMoments
 from codecmeta.h264.reader import ResidualReader
@@ -90,6 +91,8 @@ class Reading:
         mb_bits: uint16 (⌈H/16⌉, ⌈W/16⌉), where the source knows it.
         mb_type: uint8, likewise.
         qp: int8, likewise.
+        vectors: int16 (n, 7) as `motion.vectors` gives them, likewise; empty where nothing is predicted from another
+            picture.
     """
 
     energy: BlockEnergy | None = None
@@ -99,6 +102,7 @@ class Reading:
     mb_bits: NDArray[np.uint16] | None = None
     mb_type: NDArray[np.uint8] | None = None
     qp: NDArray[np.int8] | None = None
+    vectors: NDArray[np.int16] | None = None
 
 
 class ResidualSource(Protocol):
@@ -114,8 +118,12 @@ class ResidualSource(Protocol):
         """Which decoded pictures it needs beside the packet."""
         ...
 
+    def restart(self) -> None:
+        """Forget what came before: the next packet need not follow the last one."""
+        ...
+
     def observe(self, payload: bytes) -> None:
-        """Take parameter sets from a packet that comes before the pictures to be read."""
+        """Take from a packet what later pictures depend on; a picture that is read may have been observed."""
         ...
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
@@ -182,25 +190,68 @@ def is_reference(video: Video, picture: Picture) -> bool:
 
 @dataclass(kw_only=True)
 class BitstreamSource:
-    """The residual that the encoder wrote, by entropy decoding (H.264)."""
+    """The residual that the encoder wrote, by entropy decoding (H.264).
+
+    With `vectors`, the motion as well: then all packets are shown to it in decode order, but for those of pictures that
+    nothing refers to.
+    """
 
     width: int
     height: int
     extradata: bytes
+    vectors: bool = False
     name: SourceName = field(default="bitstream", init=False)
     context: Context = field(default="nothing", init=False)
 
     def __post_init__(self) -> None:
-        self.reader = ResidualReader(self.extradata)
+        self.reader = ResidualReader(self.extradata, motion=self.vectors)
+        self._motion = MotionReader(self.reader)
+        self._followed: tuple[bytes, FrameMotion | None] = b"", None
+
+    def restart(self) -> None:
+        """See `ResidualSource`."""
+        self._motion.restart()
 
     def observe(self, payload: bytes) -> None:
         """See `ResidualSource`; what is wrong with a packet is told when its picture is read."""
         with suppress(BitstreamError):
             self.reader.observe(payload)
+        if self.vectors:
+            self._follow(payload)
+
+    def _follow(self, payload: bytes) -> FrameMotion | None:
+        """The frame of a packet among its references, None if it is not known."""
+        if self._followed[0] is not payload:
+            frame = None
+            with suppress(BitstreamError):
+                frame = self._motion.follow(payload)
+            self._followed = payload, frame
+        return self._followed[1]
+
+    def _prepare(self, payload: bytes) -> FrameMotion | None:
+        """The same, ready to be read."""
+        frame = self._follow(payload) if self.vectors else None
+        if frame is not None:
+            try:
+                self._motion.prepare(frame)
+            except BitstreamError:
+                return None
+        return frame
+
+    def _vectors(self, frame: FrameMotion | None) -> NDArray[np.int16] | None:
+        """Vectors of the frame that was read last."""
+        coded = self.reader.latest
+        if frame is None or coded is None:
+            return None
+        try:
+            return self._motion.list_vectors(self._motion.derive(frame, coded), coded)
+        except BitstreamError:
+            return None
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
         measured: PictureMoments | PictureCells
+        frame = self._prepare(evidence.payload)
         if energy:
             measured = self.reader.measure(evidence.payload, block=block, cells=cells)
             self._check(measured.energy.energy.shape, block)
@@ -225,6 +276,7 @@ class BitstreamSource:
             mb_bits=measured.mb_bits,
             mb_type=measured.mb_type,
             qp=measured.qp,
+            vectors=self._vectors(frame),
         )
 
     def _check(self, shape: tuple[int, ...], block: int) -> None:
@@ -252,6 +304,9 @@ class MotionSource:
         self.standard = STANDARDS[self.codec]
         if self.layer is not None and self.layer.quarter_sample:
             self.standard = "mpeg4_qpel"
+
+    def restart(self) -> None:
+        """See `ResidualSource`; nothing is remembered."""
 
     def observe(self, payload: bytes) -> None:
         """See `ResidualSource`; a picture's own packet has all that is needed."""
@@ -320,11 +375,17 @@ class MotionSource:
         )
 
 
-def open_source(name: SourceName, video: Video) -> ResidualSource:
-    """Make a source for an opened video."""
+def open_source(name: SourceName, video: Video, *, vectors: bool = False) -> ResidualSource:
+    """Make a source for an opened video.
+
+    Args:
+        name: which one.
+        video: the video.
+        vectors: whether motion vectors are wanted of it, if it has any.
+    """
     extradata = bytes(video.stream.codec_context.extradata or b"")
     if name == "bitstream":
-        return BitstreamSource(width=video.width, height=video.height, extradata=extradata)
+        return BitstreamSource(width=video.width, height=video.height, extradata=extradata, vectors=vectors)
     if name == "motion":
         return MotionSource(width=video.width, height=video.height, codec=video.codec, extradata=extradata)
     from codecmeta.proxy import ProxySource

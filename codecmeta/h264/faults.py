@@ -21,6 +21,7 @@ CODED_TWICE = 15
 BEYOND_PICTURE = 16
 ARITHMETIC_START = 17
 INTRA_MODE = 18
+NO_REFERENCE = 19
 
 MESSAGES = {
     EXP_GOLOMB: "an Exp-Golomb code has too many leading zeros",
@@ -41,5 +42,6 @@ MESSAGES = {
     BEYOND_PICTURE: "the slice continues beyond the last macroblock of the picture",
     ARITHMETIC_START: "the arithmetic decoder starts with the forbidden offset 510 or 511",
     INTRA_MODE: "an intra prediction mode is outside its range",
+    NO_REFERENCE: "motion is predicted from that of a picture which is not there",
 }
 """Message by fault number."""

@@ -8,7 +8,7 @@ from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.bits import read_bits, read_se, read_ue
 from codecmeta.h264.cabac import position, start_engine
 from codecmeta.h264.compiled import compiled
-from codecmeta.h264.motion_syntax import read_motion, read_sub_types
+from codecmeta.h264.motion_syntax import keep_motion, read_motion, read_sub_types
 from codecmeta.h264.neighbours import gather_intra_modes, store_motion
 from codecmeta.h264.records import (
     B_8X8,
@@ -201,6 +201,8 @@ def _read_inter(s, t):  # type: ignore[no-untyped-def]
         read_motion(s, t)
         if s.cabac:
             store_motion(s)
+        if s.motion:
+            keep_motion(s)
     if s.fault:
         return
     _read_coded_block_pattern(s, t)

@@ -1,6 +1,7 @@
 """Partitions, reference indices and motion vector differences (Rec. ITU-T H.264, 7.3.5.1, 7.3.5.2).
 
-Vectors are of no use to the residual; their differences are read because contexts depend on them.
+Vectors are of no use to the residual; their differences are read because contexts depend on them, and kept where
+vectors are wanted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.neighbours import gather_motion
 from codecmeta.h264.records import B_8X8, B_8X16, B_16X8, P_8X8, P_8X16, P_16X8
 from codecmeta.h264.slice_header import B
+from codecmeta.h264.views import motion_at
 
 
 @compiled
@@ -48,6 +50,8 @@ def read_motion(s, t):  # type: ignore[no-untyped-def]
     if s.cabac:
         gather_motion(s)
     for motion_list in range(2):
+        for block in range(4):
+            s.ref_idx[motion_list, block] = 0
         largest = s.references[motion_list] - 1
         if s.mbaff and s.field:
             largest = 2 * s.references[motion_list] - 1
@@ -90,6 +94,26 @@ def _read_ref(s, t, motion_list, largest, x, y, across, down):  # type: ignore[n
                 s.ref[motion_list, 4 + 3 * (y + dy) + x + dx] = min(value, 2)
     if value > largest:
         s.fault = faults.REF_IDX
+    for dy in range(down):
+        for dx in range(across):
+            s.ref_idx[motion_list, 2 * (y + dy) + x + dx] = value
+
+
+@compiled
+def keep_motion(s):  # type: ignore[no-untyped-def]
+    """Keep what was read for motion_vectors.py."""
+    motion = motion_at(s.motion, s.count)
+    m = motion[s.mb]
+    for block in range(4):
+        m.lists[block] = s.part_lists[block]
+        m.shape[block] = s.part_shape[block]
+    for motion_list in range(2):
+        for block in range(4):
+            m.ref[motion_list, block] = s.ref_idx[motion_list, block]
+        for block in range(16):
+            cell = 6 + 5 * (block >> 2) + (block & 3)
+            m.mvd[motion_list, block, 0] = s.mvd[motion_list, cell, 0]
+            m.mvd[motion_list, block, 1] = s.mvd[motion_list, cell, 1]
 
 
 @compiled

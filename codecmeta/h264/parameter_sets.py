@@ -17,9 +17,11 @@ _WITH_CHROMA_FORMAT = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceParameters:
-    """What the residual needs of a sequence parameter set; names as in 7.4.2.1.1.
+    """What residual and motion need of a sequence parameter set; names as in 7.4.2.1.1.
 
     Attributes:
+        order_offsets: offset_for_non_ref_pic and offset_for_top_to_bottom_field.
+        order_cycle: offset_for_ref_frame of the frames of a cycle.
         crop: samples cut off at the left, right, top and bottom, in luma samples of the frame.
         scaling: the twelve scaling lists before any picture parameter set changes them.
         scaling_present: seq_scaling_matrix_present_flag, which selects the fall-back rule of picture parameter sets.
@@ -37,6 +39,9 @@ class SequenceParameters:
     pic_order_cnt_type: int
     log2_max_pic_order_cnt_lsb: int
     delta_pic_order_always_zero: bool
+    order_offsets: tuple[int, int]
+    order_cycle: tuple[int, ...]
+    max_num_ref_frames: int
     width_mbs: int
     height_map_units: int
     frame_mbs_only: bool
@@ -169,16 +174,15 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
             scaling = read_scaling_lists(reader, count, default_lists(flat=False))
     log2_frame_num = 4 + reader.ue(12, "log2_max_frame_num_minus4")
     order_type = reader.ue(2, "pic_order_cnt_type")
-    log2_order, order_zero = 0, False
+    log2_order, order_zero, offsets = 0, False, (0, 0)
+    cycle: tuple[int, ...] = ()
     if order_type == 0:
         log2_order = 4 + reader.ue(12, "log2_max_pic_order_cnt_lsb_minus4")
     elif order_type == 1:
         order_zero = reader.flag()
-        reader.se()
-        reader.se()
-        for _ in range(reader.ue(255, "num_ref_frames_in_pic_order_cnt_cycle")):
-            reader.se()
-    reader.ue(255, "max_num_ref_frames")
+        offsets = reader.se(), reader.se()
+        cycle = tuple(reader.se() for _ in range(reader.ue(255, "num_ref_frames_in_pic_order_cnt_cycle")))
+    max_num_ref_frames = reader.ue(255, "max_num_ref_frames")
     reader.flag()
     width = 1 + reader.ue(1 << 16, "pic_width_in_mbs_minus1")
     height = 1 + reader.ue(1 << 16, "pic_height_in_map_units_minus1")
@@ -198,6 +202,9 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
         pic_order_cnt_type=order_type,
         log2_max_pic_order_cnt_lsb=log2_order,
         delta_pic_order_always_zero=order_zero,
+        order_offsets=offsets,
+        order_cycle=cycle,
+        max_num_ref_frames=max_num_ref_frames,
         width_mbs=width,
         height_map_units=height,
         frame_mbs_only=frame_mbs_only,

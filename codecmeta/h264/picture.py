@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from codecmeta.energy import BlockEnergy
 from codecmeta.h264.compiled import entry
 from codecmeta.h264.parameter_sets import SequenceParameters
-from codecmeta.h264.records import I_4X4, I_PCM, MACROBLOCK
+from codecmeta.h264.records import I_4X4, I_PCM, MACROBLOCK, MOTION
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
 from codecmeta.h264.transform import block_place
 
@@ -119,17 +119,19 @@ class Buffers:
 
     Attributes:
         macroblocks: records of type `MACROBLOCK`, by macroblock address.
+        motion: records of type `MOTION`, likewise; empty if motion is not kept.
         samples: int16, the coded 4x4 blocks of the picture.
         coded, room: int64 (macroblocks, 4) and (3, 256), where moments.py works.
         used: samples in use.
         covered: macroblocks that the slices read so far have coded.
     """
 
-    def __init__(self, sequence: SequenceParameters, field: bool) -> None:
+    def __init__(self, sequence: SequenceParameters, field: bool, *, motion: bool = False) -> None:
         self.count = sequence.width_mbs * sequence.height_mbs >> field
         chroma = sequence.chroma_array_type
         self.used = self.covered = 0
         self.macroblocks = np.zeros(self.count, MACROBLOCK)
+        self.motion = np.zeros(self.count if motion else 0, MOTION)
         self.coded = np.empty((self.count, 4), np.int64)
         self.room = np.empty((3, 256), np.int64)
         self.samples = np.empty(self.count * (LUMA_SAMPLES + 2 * chroma_samples.py_func(chroma)), np.int16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,19 +36,30 @@ from codecmeta.h264.tables import tables
 
 
 @dataclass(kw_only=True)
-class _Picture:
-    """A picture while its slices are read; `parts` holds the buffers, `latest` where
-    the latest slice began, both by (bottom field, colour plane)."""
+class CodedPicture:
+    """A picture while its slices are read, and until the next one is.
+
+    Attributes:
+        header: of its first slice.
+        structure: how its macroblocks are arranged.
+        first_number: number of its first slice.
+        slices: number and header of every slice.
+        slice_types: types of the slices in order of first appearance.
+        parts: its buffers, by (bottom field, colour plane).
+        latest: where the latest slice began, likewise.
+    """
 
     header: SliceHeader
     structure: Structure
     first_number: int
+    slices: list[tuple[int, SliceHeader]] = field(default_factory=list)
     slice_types: list[str] = field(default_factory=list)
     parts: dict[tuple[bool, int], Buffers] = field(default_factory=dict)
     latest: dict[tuple[bool, int], int] = field(default_factory=dict)
 
     @property
     def sequence(self) -> SequenceParameters:
+        """Its sequence parameter set."""
         return self.header.parameters.sequence
 
     @property
@@ -67,14 +78,22 @@ class ResidualReader:
     Args:
         extradata: the container's codec private data: an AVC configuration record, parameter sets with start
             codes, or nothing if the packets carry parameter sets.
+        motion: keep the motion syntax of what is read, for `MotionReader`.
+
+    Attributes:
+        length_size: bytes of the length before each NAL unit, see `nal.split`.
+        sets: parameter sets seen so far.
+        latest: the picture that was read last.
 
     Raises:
         BitstreamError: `extradata` is corrupt.
     """
 
-    def __init__(self, extradata: bytes = b"") -> None:
-        self._sets = ParameterSets()
-        self._length_size, units = nal.read_extradata(extradata)
+    def __init__(self, extradata: bytes = b"", *, motion: bool = False) -> None:
+        self.sets = ParameterSets()
+        self.latest: CodedPicture | None = None
+        self._motion = motion
+        self.length_size, units = nal.read_extradata(extradata)
         self._slice = np.zeros(1, SLICE)
         self._number = 0
         self._buffers: dict[tuple[bool, int], Buffers] = {}
@@ -82,7 +101,7 @@ class ResidualReader:
         self._setting: tuple[PictureParameters, Structure, int] | None = None
         self._tables = tables()
         self._orders: dict[Structure, NDArray[np.int32]] = {}
-        self._store(units)
+        self.store(units)
 
     def observe(self, packet: bytes) -> None:
         """Take in the parameter sets of a packet whose picture is not read.
@@ -90,7 +109,7 @@ class ResidualReader:
         Raises:
             BitstreamError: the packet is corrupt.
         """
-        self._store(nal.split(packet, self._length_size))
+        self.store(nal.split(packet, self.length_size))
 
     def read(self, packet: bytes | Sequence[bytes]) -> PictureResidual:
         """Read a picture's residual planes.
@@ -102,7 +121,7 @@ class ResidualReader:
             BitstreamError: the data are corrupt, cut short, do not cover the picture, or use a tool that is not
                 supported.
         """
-        picture = self._decode(packet)
+        picture = self.decode(packet)
         y, cb, cr = self._planes(picture)
         return PictureResidual(y=y, cb=cb, cr=cr, **self._facts(picture))
 
@@ -119,7 +138,7 @@ class ResidualReader:
         """
         if block not in (4, 8):
             raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
-        picture = self._decode(packet)
+        picture = self.decode(packet)
         if picture.is_plain:
             energy = measure_blocks(picture.parts[False, 0], picture.sequence, block=block)
         else:
@@ -135,42 +154,49 @@ class ResidualReader:
         Raises:
             BitstreamError: as `read`.
         """
-        picture = self._decode(packet)
+        picture = self.decode(packet)
         return PictureCells(cells=self._cells(picture), **self._facts(picture))
 
-    def _cells(self, picture: _Picture) -> NDArray[np.float32]:
+    def _cells(self, picture: CodedPicture) -> NDArray[np.float32]:
         if picture.is_plain:
             return measure_moments(picture.parts[False, 0], picture.sequence)
         energy = measure_energy(self._planes(picture), block=4)
         return np.stack([energy.power, energy.mean])
 
-    def _store(self, units: Any) -> None:
+    def store(self, units: Iterable[nal.NalUnit]) -> None:
+        """Take in the parameter sets among NAL units."""
         for unit in units:
             if unit.kind == nal.SPS:
-                self._sets.store_sequence(unit.rbsp())
+                self.sets.store_sequence(unit.rbsp())
             elif unit.kind == nal.PPS:
-                self._sets.store_picture(unit.rbsp())
+                self.sets.store_picture(unit.rbsp())
 
-    def _decode(self, packet: bytes | Sequence[bytes]) -> _Picture:
-        picture: _Picture | None = None
+    def decode(self, packet: bytes | Sequence[bytes]) -> CodedPicture:
+        """Read the slices of a picture.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        picture: CodedPicture | None = None
         index = 0
         for part in (packet,) if isinstance(packet, bytes | bytearray | memoryview) else packet:
-            for unit in nal.split(bytes(part), self._length_size):
+            for unit in nal.split(bytes(part), self.length_size):
                 if unit.kind in (nal.SLICE, nal.IDR_SLICE):
                     picture = self._decode_slice(unit, picture, index)
                     index += 1
                 elif nal.PARTITION_A <= unit.kind <= nal.PARTITION_C:
                     raise BitstreamError("data partitioning is not supported", unsupported="data partitioning")
                 else:
-                    self._store([unit])
+                    self.store([unit])
         if picture is None:
             raise BitstreamError("the packet holds no slice of a picture")
         self._check_cover(picture)
+        self.latest = picture
         return picture
 
-    def _decode_slice(self, unit: nal.NalUnit, picture: _Picture | None, index: int) -> _Picture:
+    def _decode_slice(self, unit: nal.NalUnit, picture: CodedPicture | None, index: int) -> CodedPicture:
         rbsp = unit.rbsp()
-        header = read_slice_header(rbsp, unit.kind, unit.ref_idc, self._sets)
+        header = read_slice_header(rbsp, unit.kind, unit.ref_idc, self.sets)
         if header.redundant_pic_cnt:
             if picture is None:
                 raise BitstreamError("a redundant coded picture comes without its primary picture", slice_index=index)
@@ -179,12 +205,13 @@ class ResidualReader:
         if picture is None:
             picture = self._begin(header)
         self._check_same_picture(header, picture, index)
+        picture.slices.append((self._number, header))
         name = "PBI"[header.slice_type]
         if name not in picture.slice_types:
             picture.slice_types.append(name)
         key = (header.structure == "bottom", header.colour_plane)
         if key not in self._buffers:
-            self._buffers[key] = Buffers(picture.sequence, picture.structure == "field")
+            self._buffers[key] = Buffers(picture.sequence, picture.structure == "field", motion=self._motion)
         buffers = self._buffers[key]
         if key not in picture.parts:
             picture.parts[key] = buffers
@@ -215,7 +242,7 @@ class ResidualReader:
         )
         data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
         fault, mb, covered, buffers.used = read_slice(
-            self._slice, buffers.macroblocks, data, self._tables, buffers.samples, values
+            self._slice, buffers.macroblocks, buffers.motion, data, self._tables, buffers.samples, values
         )
         buffers.covered += covered
         if fault:
@@ -224,7 +251,7 @@ class ResidualReader:
             )
         return picture
 
-    def _begin(self, header: SliceHeader) -> _Picture:
+    def _begin(self, header: SliceHeader) -> CodedPicture:
         sequence = header.parameters.sequence
         structure: Structure = "mbaff" if header.mbaff else "frame" if header.structure == "frame" else "field"
         geometry = (sequence, structure)
@@ -232,16 +259,16 @@ class ResidualReader:
             self._buffers.clear()
             self._orders.clear()
             self._geometry = geometry
-        return _Picture(header=header, structure=structure, first_number=self._number)
+        return CodedPicture(header=header, structure=structure, first_number=self._number)
 
-    def _check_same_picture(self, header: SliceHeader, picture: _Picture, index: int) -> None:
+    def _check_same_picture(self, header: SliceHeader, picture: CodedPicture, index: int) -> None:
         first = picture.header
         if header.parameters.sequence is not first.parameters.sequence:
             raise BitstreamError(f"slice {index} names another sequence parameter set than slice 0", slice_index=index)
         if (header.structure == "frame") != (first.structure == "frame") or header.frame_num != first.frame_num:
             raise BitstreamError(f"slice {index} is of another picture than slice 0", slice_index=index)
 
-    def _prepare(self, header: SliceHeader, picture: _Picture) -> None:
+    def _prepare(self, header: SliceHeader, picture: CodedPicture) -> None:
         """Put what the parameter sets say into the slice record, unless it is there already."""
         setting = (header.parameters, picture.structure, header.colour_plane)
         if self._setting is not None and all(a is b for a, b in zip(setting, self._setting, strict=True)):
@@ -264,7 +291,7 @@ class ResidualReader:
         state["qp_offset"] = (6 * (sps.bit_depth_luma - 8), *pps.chroma_qp_index_offset)
         state["scale_list"] = header.colour_plane
 
-    def _check_cover(self, picture: _Picture) -> None:
+    def _check_cover(self, picture: CodedPicture) -> None:
         fields = (False, True) if picture.structure == "field" else (False,)
         for bottom in fields:
             for plane in range(3 if picture.sequence.separate_colour_plane else 1):
@@ -277,7 +304,7 @@ class ResidualReader:
                         macroblock=missing,
                     )
 
-    def _planes(self, picture: _Picture) -> Planes:
+    def _planes(self, picture: CodedPicture) -> Planes:
         sequence = picture.sequence
         chroma_shape = subsampled(sequence.display_size, sequence.subsampling)
         if sequence.chroma_format_idc == 0:
@@ -305,7 +332,7 @@ class ResidualReader:
                 )
         return planes
 
-    def _facts(self, picture: _Picture) -> dict[str, Any]:
+    def _facts(self, picture: CodedPicture) -> dict[str, Any]:
         sequence = picture.sequence
         order = self._orders.get(picture.structure)
         if order is None:

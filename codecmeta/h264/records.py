@@ -1,4 +1,4 @@
-"""The two records that compiled code works on: the slice being read, and what is kept of every macroblock."""
+"""The records that compiled code works on: the slice being read, and what is kept of every macroblock."""
 
 from __future__ import annotations
 
@@ -44,6 +44,22 @@ only valid where cbp is not 0.  ref: min(ref_idx, 2) by list and 8x8 block.  mvd
 every 4x4 block in raster order, kept for streams with lossless macroblocks only.
 """
 
+MOTION = np.dtype(
+    [
+        ("lists", "u1", (4,)),
+        ("shape", "u1", (4,)),
+        ("ref", "i1", (2, 4)),
+        ("mvd", "i2", (2, 16, 2)),
+    ],
+    align=True,
+)
+"""Motion syntax of one macroblock that is predicted from other pictures and not skipped or wholly direct.
+
+lists: reference lists that each macroblock or sub-macroblock partition uses, bits 0 and 1; 0 for direct prediction.
+shape: of each sub-macroblock: 0, 1, 2, 3 for 8x8, 8x4, 4x8, 4x4.  ref: ref_idx by list and 8x8 block.  mvd: by list and
+4x4 block in raster order, modulo 2^16.
+"""
+
 SLICE = np.dtype(
     [
         # why reading stopped (faults.py)
@@ -56,8 +72,9 @@ SLICE = np.dtype(
         # bit reader; address and size in bytes of the RBSP, position of its stop bit
         ("bit", "i8"),
         ("data", "i8"),
-        # addresses of the picture's macroblocks and samples (views.py)
+        # addresses of the picture's macroblocks, motion (0 where it is not kept) and samples (views.py)
         ("macroblocks", "i8"),
+        ("motion", "i8"),
         ("samples", "i8"),
         ("sample_count", "i8"),
         ("cursor", "i8"),
@@ -102,6 +119,7 @@ SLICE = np.dtype(
         ("first_only", "i8"),
         ("part_lists", "i8", (4,)),
         ("part_shape", "i8", (4,)),
+        ("ref_idx", "i8", (2, 4)),
         # neighbours' values around the macroblock's own, rows of 5 (4x4 blocks) or 3 (8x8 blocks)
         ("total_coeff", "u1", (3, 25)),
         ("mvd", "i4", (2, 25, 2)),
@@ -127,6 +145,7 @@ width: PicWidthInMbs; count: PicSizeInMbs.  qp_offset: QpBdOffsetY, then chroma_
 top, left: addresses of the neighbours above and left of each 4x4 row, -1 if not available; left_row: the 4x4 row there.
 first_only: all ref_idx are 0, as mb_type P_8x8ref0 says.
 part_lists, part_shape: of each (sub-)macroblock partition, as in tables.TABLES["b_sub"].
+ref_idx: by list and 8x8 block.
 place, level: scan index and transform coefficient level of the block's coefficients.
 scale_list: first of the scaling lists (0, 1, 2) for a colour plane that is coded on its own.
 """

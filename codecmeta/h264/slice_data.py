@@ -16,12 +16,13 @@ from codecmeta.h264.views import macroblocks_at
 
 
 @entry
-def read_slice(state, mbs, data, tables, residual, header):  # type: ignore[no-untyped-def]
+def read_slice(state, mbs, motion, data, tables, residual, header):  # type: ignore[no-untyped-def]
     """slice_data (7.3.4): read all macroblocks of a slice.
 
     Args:
         state: one record of type `SLICE` with the values of the parameter sets.
         mbs: array of `MACROBLOCK`, one per address.
+        motion: array of `MOTION`, likewise; empty if it is not to be kept.
         data: uint8, the RBSP and `PADDING` zero bytes.
         tables: one record of type `TABLES`.
         residual: int16, the picture's samples.
@@ -37,6 +38,7 @@ def read_slice(state, mbs, data, tables, residual, header):  # type: ignore[no-u
     s.data = data.ctypes.data
     s.end = data.size - PADDING
     s.macroblocks = mbs.ctypes.data
+    s.motion = motion.ctypes.data if motion.size == mbs.size else 0
     s.count = mbs.size
     s.samples = residual.ctypes.data
     s.sample_count = residual.size

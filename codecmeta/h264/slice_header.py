@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264.bits import BitReader
@@ -13,14 +13,23 @@ from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters
 P, B, I = 0, 1, 2  # noqa: E741  (the standard's own names)
 """Slice types (Table 7-6), reduced modulo 5."""
 
+Operations: TypeAlias = tuple[tuple[int, ...], ...]
+"""Operations with their values, in the order of the stream."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceHeader:
-    """What the residual needs of a slice header; names as in 7.4.3.
+    """What residual and motion need of a slice header; names as in 7.4.3.
 
     Attributes:
         slice_type: `P`, `B` or `I`.
+        idr: the slice is of an IDR picture.
         structure: "frame", "top" or "bottom".
+        order: pic_order_cnt_lsb and delta_pic_order_cnt_bottom, or the two delta_pic_order_cnt (7.3.3).
+        direct_spatial: direct_spatial_mv_pred_flag.
+        modifications: of reference lists 0 and 1, pairs of modification_of_pic_nums_idc and its value.
+        marking: memory_management_control_operation and its values, a tuple each; None for a sliding window.
+        long_term: long_term_reference_flag of an IDR picture.
         num_ref_idx_active: length of reference lists 0 and 1; 0 where the slice has none.
         slice_qp: SliceQPY.
         data_position: first bit of slice_data() in the RBSP.
@@ -28,12 +37,18 @@ class SliceHeader:
 
     parameters: PictureParameters
     ref_idc: int
+    idr: bool
     first_mb: int
     slice_type: int
     colour_plane: int
     frame_num: int
     structure: str
     mbaff: bool
+    order: tuple[int, int]
+    direct_spatial: bool
+    modifications: tuple[Operations, Operations]
+    marking: Operations | None
+    long_term: bool
     redundant_pic_cnt: int
     num_ref_idx_active: tuple[int, int]
     cabac_init_idc: int
@@ -114,18 +129,19 @@ def read_slice_header(rbsp: bytes, kind: int, ref_idc: int, sets: ParameterSets)
     sps = pps.sequence
     if kind == IDR_SLICE:
         reader.ue(65535, "idr_pic_id")
-    _skip_picture_order_count(reader, pps, structure)
+    order = _read_picture_order(reader, pps, structure)
     redundant = reader.ue(127, "redundant_pic_cnt") if pps.redundant_pic_cnt_present else 0
-    if slice_type == B:
-        reader.flag()
+    direct_spatial = slice_type == B and reader.flag()
     active = _read_active_references(reader, pps, slice_type, structure)
-    for count in active:
-        if count:
-            _skip_list_modification(reader)
+    first, second = (_read_list_modification(reader) if count else () for count in active)
     if (pps.weighted_pred and slice_type == P) or (pps.weighted_bipred_idc == 1 and slice_type == B):
         _skip_weight_table(reader, active, sps.chroma_array_type != 0)
-    if ref_idc:
-        _skip_reference_marking(reader, idr=kind == IDR_SLICE)
+    marking, long_term = None, False
+    if ref_idc and kind == IDR_SLICE:
+        reader.flag()
+        long_term = reader.flag()
+    elif ref_idc:
+        marking = _read_reference_marking(reader)
     cabac_init_idc = reader.ue(2, "cabac_init_idc") if pps.entropy_coding_mode and slice_type != I else 0
     slice_qp = pps.pic_init_qp + reader.se()
     lowest = -6 * (sps.bit_depth_luma - 8)
@@ -137,12 +153,18 @@ def read_slice_header(rbsp: bytes, kind: int, ref_idc: int, sets: ParameterSets)
     return SliceHeader(
         parameters=pps,
         ref_idc=ref_idc,
+        idr=kind == IDR_SLICE,
         first_mb=first_mb,
         slice_type=slice_type,
         colour_plane=colour_plane,
         frame_num=frame_num,
         structure=structure,
         mbaff=sps.mb_adaptive_frame_field and structure == "frame",
+        order=order,
+        direct_spatial=direct_spatial,
+        modifications=(first, second),
+        marking=marking,
+        long_term=long_term,
         redundant_pic_cnt=redundant,
         num_ref_idx_active=active,
         cabac_init_idc=cabac_init_idc,
@@ -151,17 +173,14 @@ def read_slice_header(rbsp: bytes, kind: int, ref_idc: int, sets: ParameterSets)
     )
 
 
-def _skip_picture_order_count(reader: BitReader, pps: PictureParameters, structure: str) -> None:
+def _read_picture_order(reader: BitReader, pps: PictureParameters, structure: str) -> tuple[int, int]:
     sps = pps.sequence
     both = pps.bottom_field_pic_order_in_frame_present and structure == "frame"
     if sps.pic_order_cnt_type == 0:
-        reader.u(sps.log2_max_pic_order_cnt_lsb)
-        if both:
-            reader.se()
-    elif sps.pic_order_cnt_type == 1 and not sps.delta_pic_order_always_zero:
-        reader.se()
-        if both:
-            reader.se()
+        return reader.u(sps.log2_max_pic_order_cnt_lsb), reader.se() if both else 0
+    if sps.pic_order_cnt_type == 1 and not sps.delta_pic_order_always_zero:
+        return reader.se(), reader.se() if both else 0
+    return 0, 0
 
 
 def _read_active_references(
@@ -179,14 +198,16 @@ def _read_active_references(
     return first, second if slice_type == B else 0
 
 
-def _skip_list_modification(reader: BitReader) -> None:
+def _read_list_modification(reader: BitReader) -> Operations:
     """ref_pic_list_modification for one list (7.3.3.1)."""
     if not reader.flag():
-        return
+        return ()
+    operations: list[tuple[int, ...]] = []
     for _ in range(67):
-        if reader.ue(3, "modification_of_pic_nums_idc") == 3:
-            return
-        reader.ue()
+        operation = reader.ue(3, "modification_of_pic_nums_idc")
+        if operation == 3:
+            return tuple(operations)
+        operations.append((operation, reader.ue()))
     raise BitstreamError("slice header: the reference list modification does not end")
 
 
@@ -205,19 +226,15 @@ def _skip_weight_table(reader: BitReader, active: tuple[int, int], chroma: bool)
                     reader.se()
 
 
-def _skip_reference_marking(reader: BitReader, *, idr: bool) -> None:
-    """dec_ref_pic_marking (7.3.3.3)."""
-    if idr:
-        reader.u(2)
-        return
+def _read_reference_marking(reader: BitReader) -> Operations | None:
+    """dec_ref_pic_marking of a picture that is no IDR picture (7.3.3.3)."""
     if not reader.flag():
-        return
+        return None
+    operations: list[tuple[int, ...]] = []
     for _ in range(67):
         operation = reader.ue(6, "memory_management_control_operation")
         if operation == 0:
-            return
-        if operation != 5:
-            reader.ue()
-        if operation == 3:
-            reader.ue()
+            return tuple(operations)
+        values = () if operation == 5 else (reader.ue(), reader.ue()) if operation == 3 else (reader.ue(),)
+        operations.append((operation, *values))
     raise BitstreamError("slice header: the reference marking does not end")

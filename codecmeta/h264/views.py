@@ -11,7 +11,7 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 from numpy.typing import DTypeLike
 
-from codecmeta.h264.records import MACROBLOCK
+from codecmeta.h264.records import MACROBLOCK, MOTION
 
 
 def _array_at(dtype: DTypeLike) -> Any:
@@ -34,6 +34,9 @@ def _array_at(dtype: DTypeLike) -> Any:
 
 macroblocks_at = _array_at(MACROBLOCK)
 """(s.macroblocks, s.count) -> the picture's macroblocks by address: records of type `MACROBLOCK`."""
+
+motion_at = _array_at(MOTION)
+"""(s.motion, s.count) -> their motion syntax: records of type `MOTION`."""
 
 samples_at = _array_at(np.int16)
 """(s.samples, s.sample_count) -> its residual samples: int16, see transform.py."""

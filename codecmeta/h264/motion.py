@@ -1,0 +1,238 @@
+"""The motion of frames from their packets alone: nothing is decoded but what vectors depend on.
+
+The vectors of a P frame depend on its own packet, those of a B frame on the motion of one reference frame, too. Headers
+tell which one that is, so that frames in between are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import faults, nal
+from codecmeta.h264.motion_vectors import derive_motion
+from codecmeta.h264.picture_order import PictureOrder
+from codecmeta.h264.reader import CodedPicture, ResidualReader
+from codecmeta.h264.reference_pictures import ReferencePicture, ReferencePictures
+from codecmeta.h264.slice_header import B, SliceHeader, read_slice_header
+from codecmeta.h264.vector_prediction import MOTION_SLICE
+from codecmeta.h264.vector_table import MOST_ROWS, fill_table
+
+_HEADER_BYTES = 4096
+"""Bytes of a slice that hold any header."""
+
+_MOST_WAITING = 8
+"""Frames that may wait to be read one for the sake of the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionArrays:
+    """Motion of a frame by list and 4x4 block in raster order, n blocks in all.
+
+    Attributes:
+        reference: int8 (2, n), reference index, -1 where the list is not used.
+        vector: int32 (2, n), in quarter samples, x in the lower and y in the upper half; 0 where the list is not used.
+        picture: int32 (2, n / 4), number of the frame that an 8x8 block is predicted from, -1 where the list is not
+            used or the frame is not known.
+    """
+
+    reference: NDArray[np.int8]
+    vector: NDArray[np.int32]
+    picture: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, blocks: int) -> MotionArrays:
+        """A frame of so many 4x4 blocks that is not predicted from others."""
+        return cls(
+            reference=np.full((2, blocks), -1, np.int8),
+            vector=np.zeros((2, blocks), np.int32),
+            picture=np.full((2, blocks // 4), -1, np.int32),
+        )
+
+
+@dataclass(kw_only=True, eq=False)
+class FrameMotion:
+    """A frame whose references are known, and its motion once it was read.
+
+    Attributes:
+        number: of the frame among those that were followed.
+        order: PicOrderCnt.
+        headers: of its slices.
+        lists: reference lists 0 and 1 of each slice.
+        packet: its bytes, until it was read.
+        arrays: its motion, None before it was read.
+        waits: frames that must be read first, one after the other.
+    """
+
+    number: int
+    order: int
+    headers: list[SliceHeader]
+    lists: list[tuple[_References, _References]] = field(default_factory=list)
+    packet: bytes = b""
+    arrays: MotionArrays | None = None
+    waits: int = 0
+
+    @property
+    def co_located(self) -> list[FrameMotion | None]:
+        """First frame of list 1 of each slice, where direct prediction takes motion from."""
+        first = [later[0] if later else None for _, later in self.lists]
+        return [None if one is None else one.content for one in first]
+
+
+_References = Sequence[ReferencePicture[FrameMotion] | None]
+_NOWHERE = MotionArrays.empty(0)
+
+
+class MotionReader:
+    """Reads the motion of frames of one stream; all packets are shown to it in decode order.
+
+    Packets of frames that nothing refers to may be left out, unless their motion is wanted.
+
+    Args:
+        reader: reads the packets; made with `motion`.
+    """
+
+    def __init__(self, reader: ResidualReader) -> None:
+        self._reader = reader
+        self._number = 0
+        self._room = np.empty((0, 7), np.int16)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all frames: the next packet need not follow the last one."""
+        self._order = PictureOrder()
+        self._references: ReferencePictures[FrameMotion] = ReferencePictures()
+        self._lost = False
+
+    def follow(self, packet: bytes) -> FrameMotion:
+        """Find out what a frame may refer to, and let later ones refer to it.
+
+        Raises:
+            BitstreamError: a header is corrupt, or the picture is not a frame of frame macroblocks. Until the next IDR
+                picture, nothing is known of B frames.
+        """
+        try:
+            headers = self._read_headers(packet)
+            first = headers[0]
+            if first.idr:
+                self._lost = False
+            elif self._lost and first.slice_type == B:
+                raise BitstreamError("frames before it, which it may refer to, are not known")
+        except BitstreamError:
+            self._lost = True
+            raise
+        self._number += 1
+        frame = FrameMotion(number=self._number, order=self._order.count(first), headers=headers, packet=packet)
+        self._references.begin(first)
+        frame.lists = [self._references.lists(header, frame.order) for header in headers]
+        frame.waits = max((1 + one.waits for one in frame.co_located if one and one.arrays is None), default=0)
+        self._references.end(first, frame.order, frame)
+        if frame.waits > _MOST_WAITING:
+            self.read(frame)
+        return frame
+
+    def prepare(self, frame: FrameMotion) -> None:
+        """Read the frames whose motion that of a frame depends on.
+
+        Raises:
+            BitstreamError: one of them is corrupt.
+        """
+        for one in frame.co_located:
+            if one is not None and one.arrays is None:
+                self.read(one)
+
+    def read(self, frame: FrameMotion) -> MotionArrays:
+        """Motion of a frame, from its packet.
+
+        Raises:
+            BitstreamError: the packet, or one that it depends on, is corrupt.
+        """
+        if frame.arrays is not None:
+            return frame.arrays
+        self.prepare(frame)
+        return self.derive(frame, self._reader.decode(frame.packet))
+
+    def derive(self, frame: FrameMotion, coded: CodedPicture) -> MotionArrays:
+        """Motion of a frame that was prepared, from its macroblocks.
+
+        Raises:
+            BitstreamError: the picture is not the frame that was followed, or takes motion from one that is not there.
+        """
+        buffers = coded.parts[False, 0]
+        same = len(coded.slices) == len(frame.headers) and coded.header.parameters is frame.headers[0].parameters
+        if not same or not coded.is_plain:
+            raise BitstreamError("its motion cannot be followed: parameter sets have changed, or it begins elsewhere")
+        arrays = MotionArrays.empty(16 * buffers.count)
+        for (number, header), lists, co_located in zip(coded.slices, frame.lists, frame.co_located, strict=True):
+            state = _describe(number, header, lists, frame.order)
+            col = (co_located and co_located.arrays) or _NOWHERE
+            fault, mb = derive_motion(
+                buffers.macroblocks,
+                buffers.motion,
+                state,
+                arrays.reference,
+                arrays.vector,
+                arrays.picture,
+                (col.reference, col.vector, col.picture),
+            )
+            if fault:
+                raise BitstreamError(f"macroblock {mb}: {faults.MESSAGES[fault]}", macroblock=mb)
+        frame.arrays, frame.packet, frame.lists = arrays, b"", []
+        return arrays
+
+    def list_vectors(self, arrays: MotionArrays, coded: CodedPicture) -> NDArray[np.int16]:
+        """Vectors of a picture as a table.
+
+        Args:
+            arrays: its motion.
+            coded: its macroblocks.
+
+        Returns:
+            int16 (n, 7): x, y of the block's upper left luma sample, its w and h, dx and dy in quarter samples,
+            direction -1 for list 0 and 1 for list 1. Macroblocks in raster order, list 0 before list 1 in each.
+        """
+        buffers = coded.parts[False, 0]
+        if len(self._room) < MOST_ROWS * buffers.count:
+            self._room = np.empty((MOST_ROWS * buffers.count, 7), np.int16)
+        width = coded.sequence.width_mbs
+        rows = fill_table(buffers.macroblocks, buffers.motion, arrays.reference, arrays.vector, width, self._room)
+        return self._room[:rows].copy()
+
+    def _read_headers(self, packet: bytes) -> list[SliceHeader]:
+        """Headers of all slices but redundant ones."""
+        headers: list[SliceHeader] = []
+        for unit in nal.split(packet, self._reader.length_size):
+            if unit.kind in (nal.SLICE, nal.IDR_SLICE):
+                start = unit._replace(payload=unit.payload[:_HEADER_BYTES])
+                header = read_slice_header(start.rbsp(), unit.kind, unit.ref_idc, self._reader.sets)
+                if header.structure != "frame" or header.mbaff:
+                    raise BitstreamError("motion of fields is not followed", unsupported="interlaced motion")
+                if not header.redundant_pic_cnt:
+                    headers.append(header)
+            else:
+                self._reader.store([unit])
+        if not headers:
+            raise BitstreamError("the packet holds no slice of a picture")
+        return headers
+
+
+def _describe(number: int, header: SliceHeader, lists: tuple[_References, _References], order: int) -> NDArray[np.void]:
+    """The record `MOTION_SLICE` of a slice."""
+    state = np.zeros(1, MOTION_SLICE)
+    record = state[0]
+    sequence = header.parameters.sequence
+    record["number"], record["first_mb"], record["order"] = number, header.first_mb, order
+    record["spatial"], record["direct8x8"] = header.direct_spatial, sequence.direct_8x8_inference
+    record["width"] = sequence.width_mbs
+    record["picture"] = -1
+    for index, pictures in enumerate(lists):
+        for place, picture in enumerate(pictures):
+            if picture is not None:
+                record["picture"][index, place] = picture.content.number if picture.content else -1
+                record["picture_order"][index, place] = picture.order
+                record["long_term"][index, place] = picture.long_term is not None
+    return state
