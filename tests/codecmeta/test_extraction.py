@@ -13,6 +13,7 @@ import pytest
 import codecmeta
 from codecmeta import SamplingError, SourceError, UsageError, VideoMeta, extract, npz
 from codecmeta.h264.reader import ResidualReader
+from tests.codecmeta.h264.test_motion_vectors import lay_out
 from tests.codecmeta.make_video import decode_all, write_video
 
 CLIPS = ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi", "pan_hevc.mp4", "objects_vp9.webm", "still_h264.mp4"]
@@ -74,7 +75,10 @@ def test_the_same_file_gives_the_same_arrays(data: Path, name: str, monkeypatch:
 
 @pytest.mark.parametrize("name", ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi"])
 def test_vectors_and_quantisers_are_the_decoders(data: Path, name: str) -> None:
-    """Against one plain serial decoding with both exports on, every frame."""
+    """Against one plain serial decoding with both exports on, every frame.
+
+    Those read from the bitstream tell partitions below 8x8 apart, which FFmpeg does not.
+    """
     from codecmeta import motion
 
     with av.open(str(data / name)) as container:
@@ -90,7 +94,15 @@ def test_vectors_and_quantisers_are_the_decoders(data: Path, name: str) -> None:
     for index, frame in enumerate(plain):
         vectors = motion.vectors(frame)
         found = meta.mv[meta.mv_offset[index] : meta.mv_offset[index + 1]]
-        assert np.array_equal(found, np.zeros((0, 7)) if vectors is None else vectors), index
+        plain_vectors = np.zeros((0, 7), np.int16) if vectors is None else vectors
+        if meta.info["signals"]["motion"]["source"] == "decoder":
+            assert np.array_equal(found, plain_vectors), index
+        else:
+            covered, own = lay_out(found, meta.width // 4, meta.height // 4)
+            for x, y, _w, _h, dx, dy, direction in plain_vectors.tolist():
+                at = int(direction > 0), y // 4, x // 4
+                assert tuple(own[at]) == (dx, dy), index
+                assert covered[at] or (dx, dy) == (0, 0), index
         exported = motion.quantisers(frame, meta.width, meta.height)
         if exported is not None:
             assert np.array_equal(meta.qp[index], exported), index
@@ -171,7 +183,8 @@ def test_a_corrupt_packet_among_frames_whose_samples_nobody_asked_for(tmp_path: 
     for name in (*(f"energy_{name}" for name in maps), "mv", "mv_offset"):
         np.testing.assert_array_equal(getattr(meta, name), getattr(shown, name))
         assert not np.array_equal(getattr(meta, name), getattr(whole, name))
-    assert meta.info["verdict"]["pictures_decoded"] == shown.info["verdict"]["pictures_decoded"]
+    assert 0 < meta.info["verdict"]["pictures_decoded"] <= shown.info["verdict"]["pictures_decoded"]
+    assert meta.info["signals"]["motion"]["per_frame"][8:11] == ["bitstream", "decoder", "bitstream"]
 
 
 @pytest.mark.parametrize("codec", ["mpeg2video", "mpeg1video"])

@@ -1,0 +1,142 @@
+"""Only what vectors depend on is read, and what is not known is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import nal
+from codecmeta.h264.motion import MotionArrays, MotionReader
+from codecmeta.h264.parameter_sets import read_sequence_parameters
+from codecmeta.h264.reader import CodedPicture, ResidualReader
+from codecmeta.h264.reference_pictures import ReferencePicture, ReferencePictures
+from codecmeta.h264.slice_header import SliceHeader
+from tests.codecmeta.h264.streams import extradata, packets
+from tests.codecmeta.h264.test_motion_vectors import compare, encode, read_motion
+
+PYRAMID = "direct=temporal:ref=4:bframes=3:b-pyramid=normal:b-adapt=0"
+
+
+class Counting(ResidualReader):
+    """A reader that counts what it reads."""
+
+    count = 0
+
+    def decode(self, packet: bytes | list[bytes]) -> CodedPicture:  # type: ignore[override]
+        self.count += 1
+        return super().decode(packet)
+
+
+def test_a_frame_costs_its_own_packet_and_those_it_takes_motion_from(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", PYRAMID)
+    everything, stream = read_motion(path), packets(path)
+    costs = []
+    for target, (_, arrays, *_rest) in enumerate(everything):
+        reader = Counting(extradata(path), motion=True)
+        following = MotionReader(reader)
+        frames = [following.follow(packet) for packet in stream[: target + 1]]
+        assert reader.count == 0
+        found = following.read(frames[-1])
+        costs.append(reader.count)
+        for name in ("reference", "vector", "picture"):
+            assert np.array_equal(getattr(found, name), getattr(arrays, name))
+    assert min(costs) == 1
+    assert 1 < max(costs) <= 3
+
+
+def test_a_chain_of_frames_is_read_before_it_grows_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame takes motion from the one before it: x264 makes no such streams, so all lists are rewired."""
+    path = encode(tmp_path / "clip.mp4", PYRAMID)
+    reader = Counting(extradata(path), motion=True)
+    following, followed = MotionReader(reader), []
+
+    def lists(_self: object, head: SliceHeader, order: int) -> tuple[list[object], list[object]]:
+        before = ReferencePicture(frame_num=0, order=order - 2, content=followed[-1] if followed else None)
+        return [before] * head.num_ref_idx_active[0], [before]
+
+    monkeypatch.setattr(ReferencePictures, "lists", lists)
+    monkeypatch.setattr(
+        MotionReader, "derive", lambda _self, frame, _coded: setattr(frame, "arrays", MotionArrays.empty(4))
+    )
+    for packet in packets(path):
+        followed.append(following.follow(packet))
+    assert [frame.waits for frame in followed][:12] == [*range(10), 0, 1]
+    assert reader.count == len(followed) // 10 * 10
+    assert [frame for frame in followed if frame.arrays is None] == followed[reader.count :]
+
+
+def test_inference_from_corners_may_be_off(tmp_path: Path) -> None:
+    """Every encoder sets direct_8x8_inference_flag; the same stream without it has other vectors, of 4x4 blocks."""
+    settings = "direct=temporal:partitions=all:subme=9:crf=10:ref=2:bframes=3:b-adapt=0:8x8dct=0:repeat-headers=1"
+    path = encode(tmp_path / "clip.h264", settings)
+    other = tmp_path / "fine.h264"
+    content = path.read_bytes()
+    for unit in nal.split(content, 0):
+        if unit.kind == nal.SPS:
+            content = content.replace(unit.payload, without_inference(unit))
+    other.write_bytes(content)
+    same, different = compare(other)
+    assert different == 0
+    assert same > 1000
+    tables = [[row[3] for row in read_motion(one)] for one in (path, other)]
+    assert any(not np.array_equal(a, b) for a, b in zip(*tables, strict=True))
+    assert any(((table[:, 2:4] == 4).all(axis=1)).any() for table in tables[1])
+
+
+def without_inference(unit: nal.NalUnit) -> bytes:
+    """The payload of a sequence parameter set without direct_8x8_inference_flag."""
+    whole = read_sequence_parameters(unit.rbsp())
+    for bit in range(8 * len(unit.payload)):
+        payload = bytearray(unit.payload)
+        payload[bit // 8] ^= 128 >> bit % 8
+        try:
+            changed = read_sequence_parameters(unit._replace(payload=bytes(payload)).rbsp())
+        except BitstreamError:
+            continue
+        differing = [name for name in vars(whole) if getattr(whole, name) != getattr(changed, name)]
+        if differing == ["direct_8x8_inference"]:
+            return bytes(payload)
+    raise AssertionError("the flag was not found")
+
+
+def test_after_a_header_that_cannot_be_read_b_frames_are_unknown_until_all_begins_anew(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", f"{PYRAMID}:keyint=16:min-keyint=16")
+    reader = ResidualReader(extradata(path), motion=True)
+    following = MotionReader(reader)
+    stream = packets(path)
+    kinds = [frame.headers[0] for frame, *_ in read_motion(path)]
+    with pytest.raises(BitstreamError):
+        following.follow(stream[0][:-1] if stream[0][4] & 31 == 5 else b"\0\0\0\1\x65")
+    told = 0
+    for packet, head in zip(stream[1:], kinds[1:], strict=True):
+        if head.idr:
+            break
+        if head.slice_type == 1:
+            with pytest.raises(BitstreamError, match="not known"):
+                following.follow(packet)
+            told += 1
+        else:
+            following.follow(packet)
+    assert told > 5
+    at = next(i for i, head in enumerate(kinds[1:], 1) if head.idr)
+    for packet, (_, arrays, *_rest) in zip(stream[at:], read_motion(path)[at:], strict=True):
+        found = following.read(following.follow(packet))
+        assert np.array_equal(found.vector, arrays.vector)
+
+
+def test_direct_prediction_from_a_picture_that_is_not_there(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", PYRAMID)
+    following = MotionReader(ResidualReader(extradata(path), motion=True))
+    told = 0
+    for packet, (frame, *_) in zip(packets(path), read_motion(path), strict=True):
+        following.restart()
+        if frame.headers[0].slice_type == 1:
+            try:
+                following.read(following.follow(packet))
+            except BitstreamError as error:
+                assert "not there" in str(error)
+                told += 1
+    assert told > 5
