@@ -1,0 +1,40 @@
+"""Short runs of the H.264 fuzz harnesses with bounds checking."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+
+def fuzz(config: pytest.Config, harness: str, *, packets: int) -> dict[str, Any]:
+    """What a harness reports of so many packets."""
+    checked = config.cache.mkdir("numba-boundscheck")  # type: ignore[union-attr]
+    environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(checked)}
+    command = [sys.executable, "-m", f"tests.fuzz.{harness}", "--packets", str(packets), "--seed", "1"]
+    result = subprocess.run(command, cwd=config.rootpath, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report: dict[str, Any] = json.loads(result.stdout)
+    assert report["boundscheck"]
+    return report
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_mutated_packets_are_read_or_refused(pytestconfig: pytest.Config) -> None:
+    outcomes = fuzz(pytestconfig, "h264_residual", packets=400)["outcomes"]
+    assert outcomes["refused"] > 100
+    assert outcomes["read"] > 3
+    assert outcomes["refused"] + outcomes["read"] == 400
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_motion_around_mutated_packets_is_read_or_refused(pytestconfig: pytest.Config) -> None:
+    outcomes = fuzz(pytestconfig, "h264_motion", packets=60)["outcomes"]
+    assert outcomes["refused"] > 40
+    assert outcomes["read"] > 300
