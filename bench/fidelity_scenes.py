@@ -104,7 +104,7 @@ def read_scenes(
                 waiting[number] = (decoded, *store.around(decoded.rank))
             if number in run.targets and number in useful:
                 held[number] = decoded
-            if is_reference(video, picture):
+            if is_reference(video, picture.payload, picture.type):
                 store.add(decoded)
             for target in [t for t in waiting if before[t] is None or before[t] in held]:
                 current, past, future = waiting.pop(target)

@@ -17,8 +17,10 @@ from codecmeta.compensation import MotionField
 from codecmeta.energy import standardisation
 from codecmeta.errors import UsageError
 from codecmeta.kernels import kernel
-from codecmeta.selection import FUTURE, PAST
 from codecmeta.texture import Residual
+
+MOST = 17
+"""References of a picture that are told apart: the sixteen that H.264 allows, and the picture itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def carry(
     """State of a picture from its own residual and the states of its references.
 
     Args:
-        references: states of the references that ``field`` indexes (past, then future), at most six.
+        references: states of the references that ``field`` indexes, at most `MOST`.
         field: where each cell is predicted from.
         own: `innovation` of the picture.
         coded: bool (h4, w4) or (3, h4, w4), where the picture codes a residual; None takes the cells and channels
@@ -119,10 +121,10 @@ def carry(
             f"a field of {field.reference.shape[1:]} cells, references of "
             f"{[r.moments.shape[:2] for r in references]} and a picture of {(rows, cols)} do not go together"
         )
-    if len(references) > PAST + FUTURE or field.reference.max(initial=-1) >= len(references):
+    if len(references) > MOST or field.reference.max(initial=-1) >= len(references):
         raise UsageError(
             f"{len(references)} reference states given; the field needs {int(field.reference.max(initial=-1)) + 1}, "
-            f"at most {PAST + FUTURE} are allowed"
+            f"at most {MOST} are allowed"
         )
     if coded is not None and coded.shape not in ((rows, cols), (3, rows, cols)):
         raise UsageError(f"coded has shape {coded.shape}, not {(rows, cols)} or {(3, rows, cols)}")
@@ -130,7 +132,7 @@ def carry(
     if not references:
         return own
     states = [state.moments for state in references]
-    states += [states[0]] * (PAST + FUTURE - len(states))
+    states += [states[0]] * (MOST - len(states))
     moments = np.empty(own.moments.shape, np.float32)
     _carry(
         tuple(np.ascontiguousarray(state).reshape(-1) for state in states),

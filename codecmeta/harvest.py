@@ -42,10 +42,9 @@ class FrameRecord:
 
     Attributes:
         type: I, P, B or ?.
-        source: where its residual came from, None without one.
-        reasons: why earlier sources did not have it.
-        vectors: its motion vectors, None where there are none.
-        vectors_from: where they came from, None as long as nobody was asked.
+        source: where its residual came from, None without one; reasons: why earlier sources did not have it.
+        vectors: its motion vectors, None where there are none; vectors_from: where they came from, None as long as
+            nobody was asked.
         vectors_known: whether none means that nothing is predicted from another picture.
         seen: it was decoded.
     """
@@ -106,10 +105,10 @@ class Harvester:
         self._records = {target: FrameRecord() for target in targets}
         self._row = {target: row for row, target in enumerate(targets)}
         self._columns = Columns(len(targets))
-        names = choose_sources(options.residual, video.codec)
-        self._sources = [open_source(name, video, vectors=options.motion) for name in names]
         self._maps = options.chosen_maps
         self._carries = "carried" in self._maps and video.codec in STANDARDS
+        names = choose_sources(options.residual, video.codec)
+        self._sources = [open_source(name, video, vectors=options.motion, carries=self._carries) for name in names]
         self._rotation: int | None = video.track.rotation if video.track else None
         self._decoded = 0
         self._errors = 0
@@ -124,9 +123,9 @@ class Harvester:
         """
         left = list(self._records)
         sources = self._sources if self._maps else []
-        if sources and sources[0].context == "nothing" and not self._carries:
+        if sources and sources[0].context == "nothing":
             left = self._read_packets(sources[0], left)
-            sources = sources[1:]
+            sources = sources if self._carries and left else sources[1:]
         by_references = [source for source in sources if source.context != "predecessor"]
         unread = set(left if by_references else ())
         unseen = [target for target in self._records if target in unread or self._asks_decoder(target)]
@@ -170,9 +169,9 @@ class Harvester:
         return options.pixels is not None or vectors or (options.qp and record.source != "bitstream")
 
     def _read_packets(self, source: ResidualSource, targets: Iterable[int]) -> list[int]:
-        """Read targets from their packets alone; returns those that cannot be."""
+        """Read targets from packets alone; returns those that cannot be, all if one that carries to them cannot."""
         wanted = set(targets)
-        if self._options.motion:
+        if self._options.motion or self._carries:
             runs = plan_runs(self._packets, self._timeline.rank, wanted)
             starts, numbers = {run.start for run in runs}, {n for run in runs for n in range(run.start, run.stop)}
         else:
@@ -184,7 +183,16 @@ class Harvester:
             if number in starts:
                 source.restart()
             source.observe(payload)
-            if number in wanted and not self._read([source], Evidence(payload=payload), target=number):
+            target = number if number in wanted else None
+            if target is None and not (self._carries and is_reference(self._video, payload, "?")):
+                continue
+            reading = self._read([source], Evidence(payload=payload), target=target)
+            if self._carries:
+                if reading is None or reading.carried is None:
+                    return list(targets)
+                if target is not None:
+                    self._keep_carried(target, reading.carried)
+            elif reading is None:
                 failed.append(number)
         return failed
 
@@ -334,7 +342,7 @@ class Harvester:
                 decoded.state = carry(states, reading.field, reading.cells)
                 if target is not None:
                     self._keep_carried(target, decoded.state)
-        if target is None or is_reference(self._video, picture):
+        if target is None or is_reference(self._video, picture.payload, picture.type):
             store.add(decoded)
         return target is None or reading is not None
 

@@ -8,7 +8,6 @@ and its predecessor again and reads that bitstream (anything else).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -16,18 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta import motion
-from codecmeta.carried import CarriedState, from_block_means, innovation
+from codecmeta.carried import CarriedState, innovation
 from codecmeta.compensation import MotionField, MotionResidual, Reference, motion_residual
 from codecmeta.container import Video
 from codecmeta.decode import Picture
 from codecmeta.energy import BlockEnergy, measure_energy
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.h264 import nal
-from codecmeta.h264.motion import FrameMotion, MotionReader
 from codecmeta.h264.parameter_sets import read_sequence_parameters
-from codecmeta.h264.picture import PictureCells, PictureMoments
-from codecmeta.h264.reader import ResidualReader
-from codecmeta.motion_field import nearest_field
 from codecmeta.options import ResidualChoice
 from codecmeta.prediction import Standard
 from codecmeta.references import Decoded
@@ -86,7 +81,8 @@ class Reading:
     Attributes:
         energy: block means for the `innovation` map; None if not asked for.
         cells: moments on 4x4 cells for the `carried` map; None if not asked for.
-        field: where cells are predicted from; None if not asked for.
+        field: where cells are predicted from among the pictures of the evidence; None if not asked for.
+        carried: what the picture carries, where the source follows references by itself.
         type: I, P or B where the source knows it.
         mb_bits: uint16 (⌈H/16⌉, ⌈W/16⌉), where the source knows it.
         mb_type: uint8, likewise.
@@ -98,6 +94,7 @@ class Reading:
     energy: BlockEnergy | None = None
     cells: CarriedState | None = None
     field: MotionField | None = None
+    carried: CarriedState | None = None
     type: str | None = None
     mb_bits: NDArray[np.uint16] | None = None
     mb_type: NDArray[np.uint8] | None = None
@@ -175,116 +172,17 @@ def cuts_left_or_top(video: Video) -> bool:
     return any(left or top for left, _, top, _ in crops)
 
 
-def is_reference(video: Video, picture: Picture) -> bool:
-    """Whether later pictures may refer to this one."""
+def is_reference(video: Video, payload: bytes, kind: str) -> bool:
+    """Whether later pictures may refer to the one of a packet, which is of type I, P or B."""
     if video.codec != "h264":
-        return picture.type != "B"
+        return kind != "B"
     extradata = bytes(video.stream.codec_context.extradata or b"")
     length_size = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
     try:
-        units = nal.split(picture.payload, length_size)
+        units = nal.split(payload, length_size)
         return next((unit.ref_idc > 0 for unit in units if nal.SLICE <= unit.kind <= nal.IDR_SLICE), True)
     except BitstreamError:
         return True
-
-
-@dataclass(kw_only=True)
-class BitstreamSource:
-    """The residual that the encoder wrote, by entropy decoding (H.264).
-
-    With `vectors`, the motion as well: then all packets are shown to it in decode order, but for those of pictures that
-    nothing refers to.
-    """
-
-    width: int
-    height: int
-    extradata: bytes
-    vectors: bool = False
-    name: SourceName = field(default="bitstream", init=False)
-    context: Context = field(default="nothing", init=False)
-
-    def __post_init__(self) -> None:
-        self.reader = ResidualReader(self.extradata, motion=self.vectors)
-        self._motion = MotionReader(self.reader)
-        self._followed: tuple[bytes, FrameMotion | None] = b"", None
-
-    def restart(self) -> None:
-        """See `ResidualSource`."""
-        self._motion.restart()
-
-    def observe(self, payload: bytes) -> None:
-        """See `ResidualSource`; what is wrong with a packet is told when its picture is read."""
-        with suppress(BitstreamError):
-            self.reader.observe(payload)
-        if self.vectors:
-            self._follow(payload)
-
-    def _follow(self, payload: bytes) -> FrameMotion | None:
-        """The frame of a packet among its references, None if it is not known."""
-        if self._followed[0] is not payload:
-            frame = None
-            with suppress(BitstreamError):
-                frame = self._motion.follow(payload)
-            self._followed = payload, frame
-        return self._followed[1]
-
-    def _prepare(self, payload: bytes) -> FrameMotion | None:
-        """The same, ready to be read."""
-        frame = self._follow(payload) if self.vectors else None
-        if frame is not None:
-            try:
-                self._motion.prepare(frame)
-            except BitstreamError:
-                return None
-        return frame
-
-    def _vectors(self, frame: FrameMotion | None) -> NDArray[np.int16] | None:
-        """Vectors of the frame that was read last."""
-        coded = self.reader.latest
-        if frame is None or coded is None:
-            return None
-        try:
-            return self._motion.list_vectors(self._motion.derive(frame, coded), coded)
-        except BitstreamError:
-            return None
-
-    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
-        """See `ResidualSource`."""
-        measured: PictureMoments | PictureCells
-        frame = self._prepare(evidence.payload)
-        if energy:
-            measured = self.reader.measure(evidence.payload, block=block, cells=cells)
-            self._check(measured.energy.energy.shape, block)
-        else:
-            measured = self.reader.measure_cells(evidence.payload)
-            self._check(measured.cells.shape[2:], 4)
-        state = motion_field = None
-        if cells and measured.cells is not None:
-            state = from_block_means(*measured.cells)
-            motion_field = nearest_field(
-                evidence.vectors,
-                width=self.width,
-                height=self.height,
-                past=len(evidence.past),
-                future=len(evidence.future),
-            )
-        return Reading(
-            energy=measured.energy if isinstance(measured, PictureMoments) else None,
-            cells=state,
-            field=motion_field,
-            type="B" if "B" in measured.slice_types else "P" if "P" in measured.slice_types else "I",
-            mb_bits=measured.mb_bits,
-            mb_type=measured.mb_type,
-            qp=measured.qp,
-            vectors=self._vectors(frame),
-        )
-
-    def _check(self, shape: tuple[int, ...], block: int) -> None:
-        if shape != (-(-self.height // block), -(-self.width // block)):
-            blocks = "x".join(str(count) for count in shape[::-1])
-            raise SourceError(
-                "varying_geometry", f"a picture of {blocks} blocks in a stream of {self.width}x{self.height}"
-            )
 
 
 @dataclass(kw_only=True)
@@ -375,17 +273,22 @@ class MotionSource:
         )
 
 
-def open_source(name: SourceName, video: Video, *, vectors: bool = False) -> ResidualSource:
+def open_source(name: SourceName, video: Video, *, vectors: bool = False, carries: bool = False) -> ResidualSource:
     """Make a source for an opened video.
 
     Args:
         name: which one.
         video: the video.
         vectors: whether motion vectors are wanted of it, if it has any.
+        carries: whether it is to follow what pictures carry, if it can.
     """
     extradata = bytes(video.stream.codec_context.extradata or b"")
     if name == "bitstream":
-        return BitstreamSource(width=video.width, height=video.height, extradata=extradata, vectors=vectors)
+        from codecmeta.bitstream import BitstreamSource
+
+        return BitstreamSource(
+            width=video.width, height=video.height, extradata=extradata, vectors=vectors, carries=carries
+        )
     if name == "motion":
         return MotionSource(width=video.width, height=video.height, codec=video.codec, extradata=extradata)
     from codecmeta.proxy import ProxySource

@@ -108,6 +108,11 @@ class MotionReader:
         self._references: ReferencePictures[FrameMotion] = ReferencePictures()
         self._lost = False
 
+    @property
+    def references(self) -> set[int]:
+        """Numbers of the frames that later ones may refer to."""
+        return {one.content.number for one in self._references if one.content is not None}
+
     def follow(self, packet: bytes) -> FrameMotion:
         """Find out what a frame may refer to, and let later ones refer to it.
 

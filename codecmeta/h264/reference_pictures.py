@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -41,6 +41,9 @@ class ReferencePictures(Generic[Content]):
         self._short: list[ReferencePicture[Content]] = []
         self._long: dict[int, ReferencePicture[Content]] = {}
         self._latest: int | None = None
+
+    def __iter__(self) -> Iterator[ReferencePicture[Content]]:
+        return iter((*self._short, *self._long.values()))
 
     def begin(self, header: SliceHeader) -> None:
         """Prepare for a frame: an IDR picture ends all references, a gap in frame_num stands for frames (8.2.5.2)."""

@@ -160,8 +160,8 @@ def test_what_does_not_fit_is_refused() -> None:
         carry([own], still, own)
     with pytest.raises(UsageError, match="needs 2"):
         carry([], still, own)
-    with pytest.raises(UsageError, match="at most 6"):
-        carry([own] * 7, still, own)
+    with pytest.raises(UsageError, match="at most 17"):
+        carry([own] * 18, still, own)
     with pytest.raises(UsageError, match="go together"):
         carry([random_state(0, 5, 4)], still, own)
     with pytest.raises(UsageError, match="coded"):

@@ -1,0 +1,95 @@
+"""What pictures carry along the references that the bitstream names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import codecmeta
+from codecmeta.carried import CarriedState, carried_energy
+from codecmeta.h264 import ResidualReader
+from tests.codecmeta.h264.streams import CLIPS, extradata, packets
+from tests.codecmeta.h264.test_motion_vectors import HEIGHT, WIDTH, encode, lay_out, read_motion
+
+SETTINGS = "ref=5:bframes=3:b-pyramid=normal:b-adapt=0:keyint=100"
+ROWS, COLUMNS = HEIGHT // 4, WIDTH // 4
+
+
+def carry_slowly(
+    states: dict[int, NDArray[Any]],
+    numbers: NDArray[np.int64],
+    vectors: NDArray[np.int64],
+    own: NDArray[Any],
+) -> NDArray[np.float64]:
+    """Moments (2, 3, rows, columns) of a picture, cell by cell.
+
+    Args:
+        states: moments of the pictures before, by number.
+        numbers: (2, rows, columns), which picture each cell is predicted from.
+        vectors: (2, rows, columns, 2), in quarter samples.
+        own: moments of the picture's own residual.
+    """
+    carried = own.astype(np.float64)
+    for row in range(ROWS):
+        for col in range(COLUMNS):
+            found = []
+            for side in range(2):
+                number = int(numbers[side, row, col])
+                if number > 0:
+                    dx, dy = vectors[side, row, col].tolist()
+                    y = min(max(row + int(np.floor(dy / 16 + 0.5)), 0), ROWS - 1)
+                    x = min(max(col + int(np.floor(dx / 16 + 0.5)), 0), COLUMNS - 1)
+                    found.append(states[number][:, :, y, x])
+            for channel in range(3):
+                if found and own[0, channel, row, col] == 0:
+                    carried[:, channel, row, col] = np.mean([moments[:, channel] for moments in found], axis=0)
+    return carried
+
+
+@pytest.mark.parametrize("nearest", [False, True])
+def test_what_is_carried_comes_from_the_pictures_that_blocks_are_predicted_from(tmp_path: Path, nearest: bool) -> None:
+    """Against one cell after the other; taking the picture decoded before instead gives something else."""
+    path = encode(tmp_path / "clip.mp4", SETTINGS)
+    reader = ResidualReader(extradata(path))
+    states: dict[int, NDArray[np.float64]] = {}
+    energies = []
+    for (frame, arrays, coded, table), packet in zip(read_motion(path), packets(path), strict=True):
+        _, vectors = lay_out(table, 4 * coded.sequence.width_mbs, 4 * coded.sequence.height_mbs)
+        numbers = (
+            arrays.picture.reshape(2, ROWS // 2, COLUMNS // 2).repeat(2, axis=1).repeat(2, axis=2).astype(np.int64)
+        )
+        if nearest:
+            numbers[numbers > 0] = frame.number - 1
+        own = reader.measure_cells(packet).cells
+        states[frame.number] = carry_slowly(states, numbers, vectors, own)
+        moments = np.moveaxis(states[frame.number], (2, 3), (0, 1)).astype(np.float32)
+        state = CarriedState(moments=np.ascontiguousarray(moments))
+        energies.append(carried_energy(state, luma=(HEIGHT, WIDTH), chroma=(HEIGHT // 2, WIDTH // 2), block=4).energy)
+    meta = codecmeta.extract(path, frames="all", pixels=None)
+    assert meta.energy_carried is not None
+    assert meta.info["verdict"]["pictures_decoded"] == 0
+    expected = np.array(energies)[meta.frame_packet]
+    agreement = np.isclose(meta.energy_carried, expected, rtol=1e-3, atol=1e-3).mean()
+    assert agreement == 1 if not nearest else agreement < 0.9
+
+
+def test_a_frame_alone_carries_what_it_does_among_all(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", f"{SETTINGS}:open-gop=1".replace("keyint=100", "keyint=12"))
+    every = codecmeta.extract(path, frames="all", pixels=64, motion=True)
+    for frame in (0, 7, 12, 13, 26, 39):
+        alone = codecmeta.extract(path, frames=[frame], pixels=None, motion=True)
+        assert alone.energy_carried is not None and every.energy_carried is not None
+        assert alone.mv is not None and every.mv is not None and every.mv_offset is not None
+        np.testing.assert_array_equal(alone.energy_carried[0], every.energy_carried[frame])
+        np.testing.assert_array_equal(alone.mv, every.mv[every.mv_offset[frame] : every.mv_offset[frame + 1]])
+
+
+def test_interlaced_pictures_are_carried_along_the_decoders_vectors() -> None:
+    meta = codecmeta.extract(CLIPS / "mbaff.mp4", frames="all", pixels=None, motion=True)
+    assert meta.info["signals"]["motion"]["source"] == "decoder"
+    assert meta.info["signals"]["carried"]["source"] == "bitstream"
+    assert meta.info["verdict"]["pictures_decoded"] > 0
