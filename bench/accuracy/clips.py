@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,13 +62,23 @@ def digest_world() -> str:
     return digest.hexdigest()[:12]
 
 
-def open_clip(cache: Path, split: Split, seed: int) -> Clip:
-    """A clip, rendered and extracted unless its .npz is there already.
+@cache
+def digest_extraction() -> str:
+    """Twelve hexadecimal digits over the sources and the libav that decide what a record holds."""
+    digest = hashlib.sha256(av.__version__.encode())
+    for path in sorted(Path(codecmeta.__path__[0]).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
-    Files lie in a folder named after the generator's sources, so that a changed world is rendered anew.
+
+def open_clip(folder: Path, split: Split, seed: int) -> Clip:
+    """A clip, rendered and extracted unless that has been done already.
+
+    Files lie in folders named after the sources of the generator and of codecmeta, so that a changed world is rendered
+    anew, and all is extracted anew by a changed codecmeta.
 
     Args:
-        cache: root of the cache.
+        folder: root of the cache.
         split: which scenes.
         seed: which of them.
 
@@ -75,14 +87,17 @@ def open_clip(cache: Path, split: Split, seed: int) -> Clip:
         ValueError: the extracted frames are not those that the questions are about.
     """
     made = make_scene(seed, split=split)
-    stem = cache / f"world-{digest_world()}" / split / f"{seed:06d}.mp4"
-    record = stem.with_name(f"{stem.name}.npz")
-    if not record.exists():
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        part = stem.with_name(f"{seed:06d}.part{os.getpid()}.mp4")
+    home = folder / f"world-{digest_world()}"
+    file = home / split / f"{seed:06d}.mp4"
+    record = home / f"meta-{digest_extraction()}" / split / f"{file.name}.npz"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f"{seed:06d}.part{os.getpid()}.mp4")
         part.write_bytes(encode(made))
-        part.rename(stem)
-        codecmeta.extract(stem, frames=FRAMES).save(record)
+        part.rename(file)
+    if not record.exists():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        codecmeta.extract(file, frames=FRAMES).save(record)
     meta = codecmeta.load(record)
     frames = sampled_frames(meta)
     if not np.array_equal(frames, made.sampled):

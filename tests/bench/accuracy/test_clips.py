@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.accuracy import clips
-from bench.accuracy.clips import Clip, default_cache, digest_world, open_clip, sampled_frames
+from bench.accuracy.clips import Clip, default_cache, digest_extraction, digest_world, open_clip, sampled_frames
 from bench.accuracy.scene import make_scene, sample_frames
 from bench.accuracy.world import decode
 from codecmeta.sampling import choose_frames
@@ -46,11 +47,26 @@ def test_a_clip_is_made_once(clip: Clip, cache: Path, monkeypatch: pytest.Monkey
         open_clip(cache, clip.split, clip.seed)
 
 
+def test_a_changed_codecmeta_extracts_anew(clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_clip(tmp_path, clip.split, clip.seed)
+    open_clip(tmp_path, clip.split, clip.seed)
+    assert len(list(tmp_path.rglob("*.npz"))) == 1
+    digest_extraction.cache_clear()
+    monkeypatch.setattr(clips.codecmeta, "__path__", [str(Path(clips.__file__).parent)])
+    open_clip(tmp_path, clip.split, clip.seed)
+    digest_extraction.cache_clear()
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
+    assert len(list(tmp_path.rglob("*.mp4"))) == 1
+
+
 def test_a_record_of_other_frames_is_refused(clip: Clip, cache: Path, tmp_path: Path) -> None:
     import codecmeta
 
     (file,) = cache.rglob(f"{clip.seed:06d}.mp4")
-    record = tmp_path / f"world-{digest_world()}" / clip.split / f"{file.name}.npz"
+    home = tmp_path / f"world-{digest_world()}"
+    record = home / f"meta-{digest_extraction()}" / clip.split / f"{file.name}.npz"
+    (home / clip.split).mkdir(parents=True)
+    shutil.copy(file, home / clip.split)
     record.parent.mkdir(parents=True)
     codecmeta.extract(file, frames="uniform:8").save(record)
     with pytest.raises(ValueError, match="uniform:16 chose frames"):
