@@ -51,10 +51,11 @@ class BitstreamSource:
 
     def observe(self, payload: bytes) -> None:
         """See `ResidualSource`; what is wrong with a packet is told when its picture is read."""
-        with suppress(BitstreamError):
-            self.reader.observe(payload)
         if self._follows:
             self._follow(payload)
+        else:
+            with suppress(BitstreamError):
+                self.reader.observe(payload)
 
     def _follow(self, payload: bytes) -> FrameMotion | None:
         """The frame of a packet among its references, None if it is not known."""
