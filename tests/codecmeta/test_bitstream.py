@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 import codecmeta
+from codecmeta.bitstream import BitstreamSource
 from codecmeta.carried import CarriedState, carried_energy
 from codecmeta.h264 import ResidualReader
+from codecmeta.residual import Evidence
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 from tests.codecmeta.h264.test_motion_vectors import HEIGHT, WIDTH, encode, lay_out, read_motion
 
@@ -93,3 +95,17 @@ def test_interlaced_pictures_are_carried_along_the_decoders_vectors() -> None:
     assert meta.info["signals"]["motion"]["source"] == "decoder"
     assert meta.info["signals"]["carried"]["source"] == "bitstream"
     assert meta.info["verdict"]["pictures_decoded"] > 0
+
+
+def test_columns_that_are_coded_and_not_shown_make_no_difference_to_those_that_are(tmp_path: Path) -> None:
+    moments = []
+    for hidden in (0, 32):
+        path = encode(tmp_path / f"{hidden}.mp4", f"{SETTINGS}:crop-rect=0,0,{hidden},0")
+        source = BitstreamSource(width=WIDTH - hidden, height=HEIGHT, extradata=extradata(path), carries=True)
+        for packet in packets(path)[:2]:
+            reading = source.read(Evidence(payload=packet), block=4, energy=False, cells=True)
+        assert reading.carried is not None and reading.type == "P"
+        moments.append(reading.carried.moments)
+    # no vector points farther than 32 samples to the right
+    shared = slice(0, (WIDTH - 64) // 4)
+    np.testing.assert_array_equal(moments[0][:, shared], moments[1][:, shared])
