@@ -294,7 +294,8 @@ def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harv
     elif video.codec not in STANDARDS and all(record.vectors is None for record in records):
         signals["motion"] = no_vectors
     else:
-        unknown_vectors = [row for row, record in enumerate(records) if not record.vectors_known]
+        told = [record.vectors_known and record.vectors_from is not None for record in records]
+        unknown_vectors = [row for row, known in enumerate(told) if not known]
         origins = [record.vectors_from or "decoder" for record in records]
         signals["motion"] = _name_origin(origins) | ({"unknown_frames": unknown_vectors} if unknown_vectors else {})
     if not options.qp:

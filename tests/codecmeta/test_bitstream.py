@@ -109,3 +109,18 @@ def test_columns_that_are_coded_and_not_shown_make_no_difference_to_those_that_a
     # no vector points farther than 32 samples to the right
     shared = slice(0, (WIDTH - 64) // 4)
     np.testing.assert_array_equal(moments[0][:, shared], moments[1][:, shared])
+
+
+def test_frames_that_nobody_tells_the_vectors_of_are_named(tmp_path: Path) -> None:
+    """A key picture with a damaged header: B frames that follow are not followed, and the decoder puts none out."""
+    path = encode(tmp_path / "clip.mp4", "ref=4:bframes=3:b-pyramid=normal:b-adapt=0:keyint=20:min-keyint=20")
+    key = packets(path)[20]
+    content = path.read_bytes()
+    at = content.index(key)
+    path.write_bytes(content[: at + 5] + b"\xff" * 4 + content[at + 9 :])
+    meta = codecmeta.extract(path, frames="all", maps=("innovation",), pixels=None, motion=True)
+    assert meta.mv_offset is not None
+    signal = meta.info["signals"]["motion"]
+    empty = np.flatnonzero(np.diff(meta.mv_offset) == 0)
+    assert signal["unknown_frames"] == [row for row in empty if meta.frame_type[row] == "B"]
+    assert len(signal["unknown_frames"]) > 5
