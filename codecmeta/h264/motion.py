@@ -135,14 +135,14 @@ class MotionReader:
 
         Raises:
             BitstreamError: a header is corrupt, or the picture is not a frame of frame macroblocks. Until the next IDR
-                picture, nothing is known of B frames.
+                picture, nothing is known of B frames; so it is where frame_num tells that frames are missing.
         """
         try:
             headers = self._read_headers(packet)
             first = headers[0]
-            if first.idr:
-                self._lost = False
-            elif self._lost and first.slice_type == B:
+            gap = not first.parameters.sequence.gaps_allowed and self._references.missing(first)
+            self._lost = not first.idr and (self._lost or bool(gap))
+            if self._lost and any(header.slice_type == B for header in headers):
                 raise BitstreamError("frames before it, which it may refer to, are not known")
             order = self._order.count(first)
         except BitstreamError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from codecmeta.h264.motion import FrameMotion, MotionArrays, MotionReader
 from codecmeta.h264.parameter_sets import read_sequence_parameters
 from codecmeta.h264.reader import CodedPicture, ResidualReader
 from codecmeta.h264.reference_pictures import ReferencePicture, ReferencePictures
-from codecmeta.h264.slice_header import SliceHeader
+from codecmeta.h264.slice_header import I, SliceHeader
 from tests.codecmeta.h264.streams import extradata, packets
 from tests.codecmeta.h264.test_motion_vectors import compare, encode, read_motion
 
@@ -201,6 +202,47 @@ def test_a_frame_that_waits_keeps_the_lists_it_had(tmp_path: Path) -> None:
         assert np.array_equal(following.read(frame).vector, arrays.vector)
         for one in following._references:
             one.long_term = None
+
+
+def test_b_frames_are_unknown_where_a_reference_is_missing(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", f"{PYRAMID}:ref=2:weightb=0:keyint=20:min-keyint=20")
+    stream, everything = packets(path), read_motion(path)
+    refused = 0
+    for left_out in range(1, 20):
+        if not everything[left_out][0].headers[0].ref_idc:
+            continue
+        following = MotionReader(ResidualReader(extradata(path), motion=True))
+        for number, (packet, (_, arrays, *_rest)) in enumerate(zip(stream, everything, strict=True)):
+            if number == left_out:
+                continue
+            try:
+                found = following.read(following.follow(packet))
+            except BitstreamError as error:
+                assert "not known" in str(error)
+                assert left_out < number < 20
+                refused += 1
+            else:
+                assert np.array_equal(found.vector, arrays.vector)
+    assert refused > 10
+
+
+def test_b_slices_behind_another_slice_are_unknown_likewise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "clip.mp4", f"{PYRAMID}:slices=2")
+    following = MotionReader(ResidualReader(extradata(path), motion=True))
+    read_headers = MotionReader._read_headers
+
+    def starting_intra(self: MotionReader, packet: bytes) -> list[SliceHeader]:
+        first, *others = read_headers(self, packet)
+        return [replace(first, slice_type=I), *others]
+
+    monkeypatch.setattr(MotionReader, "_read_headers", starting_intra)
+    stream = packets(path)
+    following.follow(stream[0])
+    with pytest.raises(BitstreamError):
+        following.follow(b"")
+    following.follow(stream[1])
+    with pytest.raises(BitstreamError, match="not known"):
+        following.follow(stream[2])
 
 
 def test_reading_an_earlier_frame_does_not_bring_its_parameter_sets_back(tmp_path: Path) -> None:
