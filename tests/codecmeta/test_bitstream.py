@@ -93,7 +93,7 @@ def test_a_frame_alone_carries_what_it_does_among_all(tmp_path: Path) -> None:
 def test_interlaced_pictures_are_carried_along_the_decoders_vectors() -> None:
     meta = codecmeta.extract(CLIPS / "mbaff.mp4", frames="all", pixels=None, motion=True)
     assert meta.info["signals"]["motion"]["source"] == "decoder"
-    assert meta.info["signals"]["carried"]["source"] == "bitstream"
+    assert meta.info["signals"]["carried"] == {"source": "bitstream", "along": {"source": "decoder"}}
     assert meta.info["verdict"]["pictures_decoded"] > 0
 
 
@@ -124,3 +124,20 @@ def test_frames_that_nobody_tells_the_vectors_of_are_named(tmp_path: Path) -> No
     empty = np.flatnonzero(np.diff(meta.mv_offset) == 0)
     assert signal["unknown_frames"] == [row for row in empty if meta.frame_type[row] == "B"]
     assert len(signal["unknown_frames"]) > 5
+
+
+def test_a_damaged_frame_costs_its_own_gop_alone_what_is_exact(tmp_path: Path) -> None:
+    """The other GoPs carry what they do without it, and the record says which way each frame was carried."""
+    path = encode(tmp_path / "clip.mp4", SETTINGS.replace("keyint=100", "keyint=10:min-keyint=10"))
+    whole = codecmeta.extract(path, frames="all", pixels=None, motion=True)
+    assert whole.info["signals"]["carried"]["along"] == {"source": "bitstream"}
+    content, damaged = path.read_bytes(), packets(path)[15]
+    at = content.index(damaged) + len(damaged) // 2
+    path.write_bytes(content[:at] + b"\xa5" * 8 + content[at + 8 :])
+    for pixels in (None, 64):
+        meta = codecmeta.extract(path, frames="all", pixels=pixels, motion=True)
+        along = meta.info["signals"]["carried"]["along"]["per_frame"]
+        assert along == ["decoder" if 10 <= packet < 20 else "bitstream" for packet in meta.frame_packet]
+        assert meta.energy_carried is not None and whole.energy_carried is not None
+        exact = np.array(along) == "bitstream"
+        np.testing.assert_array_equal(meta.energy_carried[exact], whole.energy_carried[exact])
