@@ -89,7 +89,8 @@ class BitstreamSource:
     def _carry(self, frame: FrameMotion, arrays: MotionArrays, own: CarriedState) -> CarriedState:
         """What a frame carries, from the frames that its blocks are predicted from."""
         known = list(self._states)
-        field = motion_field(arrays, known, width=self.width, height=self.height)
+        columns = 4 * frame.headers[0].parameters.sequence.width_mbs
+        field = motion_field(arrays, known, columns=columns, width=self.width, height=self.height)
         state = carry([self._states[number] for number in known], field, own)
         self._states[frame.number] = state
         for number in self._states.keys() - self._motion.references:

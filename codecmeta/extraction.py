@@ -20,9 +20,10 @@ from codecmeta.container import PacketTable, Video, open_video, read_packets
 from codecmeta.decode import presentation_order
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.feed import read_payloads
+from codecmeta.frame_record import FrameRecord
 from codecmeta.gop import split_gops
 from codecmeta.h264.reader import ResidualReader
-from codecmeta.harvest import FrameRecord, Harvest, Harvester
+from codecmeta.harvest import Harvest, Harvester
 from codecmeta.meta import MISSING, VideoMeta
 from codecmeta.options import MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.picture import scaled_size
@@ -284,8 +285,10 @@ def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harv
         lost = len(records) - columns.filled("energy_carried")
         which = f"{lost} frames come without" if lost < len(records) else "there are no"
         signals["carried"] = {"absent": f"{video.codec}: {which} motion vectors that can be followed"}
-    elif harvest.gaps:
-        signals["carried"]["pictures_not_read"] = harvest.gaps
+    elif "source" in signals["carried"]:
+        signals["carried"]["along"] = _name_origin([record.carried_along for record in records])
+        if harvest.gaps:
+            signals["carried"]["pictures_not_read"] = harvest.gaps
     for facts in ("mb_bits", "mb_type"):
         whole = columns.whole(facts) is not None
         signals[facts] = {"source": "bitstream"} if whole else {"absent": "read by the bitstream source only"}
@@ -294,7 +297,8 @@ def _signals(video: Video, packets: PacketTable, options: Options, harvest: Harv
     elif video.codec not in STANDARDS and all(record.vectors is None for record in records):
         signals["motion"] = no_vectors
     else:
-        unknown_vectors = [row for row, record in enumerate(records) if not record.vectors_known]
+        told = [record.vectors_known and record.vectors_from is not None for record in records]
+        unknown_vectors = [row for row, known in enumerate(told) if not known]
         origins = [record.vectors_from or "decoder" for record in records]
         signals["motion"] = _name_origin(origins) | ({"unknown_frames": unknown_vectors} if unknown_vectors else {})
     if not options.qp:

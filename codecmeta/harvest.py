@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codecmeta import motion
 from codecmeta.carried import CarriedState, carried_energy, carry
@@ -16,6 +15,7 @@ from codecmeta.container import PacketTable, Video
 from codecmeta.decode import Decoder, Picture, Run, plan_runs
 from codecmeta.errors import SourceError
 from codecmeta.feed import read_payloads
+from codecmeta.frame_record import FrameRecord, MotionOrigin
 from codecmeta.options import Options
 from codecmeta.picture import crop, to_rgb, upright
 from codecmeta.references import Decoded, ReferenceStore, in_decode_order
@@ -24,7 +24,6 @@ from codecmeta.residual import (
     Evidence,
     Reading,
     ResidualSource,
-    SourceName,
     choose_sources,
     cuts_left_or_top,
     is_reference,
@@ -34,28 +33,6 @@ from codecmeta.timeline import Timeline
 
 _MOST_MISSING = 0.1
 """Share of the sampled frames that may be without a picture."""
-
-
-@dataclass(kw_only=True)
-class FrameRecord:
-    """What is known of one sampled frame beside its arrays.
-
-    Attributes:
-        type: I, P, B or ?.
-        source: where its residual came from, None without one; reasons: why earlier sources did not have it.
-        vectors: its motion vectors, None where there are none; vectors_from: where they came from, None as long as
-            nobody was asked.
-        vectors_known: whether none means that nothing is predicted from another picture.
-        seen: it was decoded.
-    """
-
-    type: str = "?"
-    source: SourceName | None = None
-    reasons: dict[SourceName, str] = field(default_factory=dict)
-    vectors: NDArray[np.int16] | None = None
-    vectors_from: Literal["bitstream", "decoder"] | None = None
-    vectors_known: bool = True
-    seen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +145,8 @@ class Harvester:
         vectors = options.motion and record.vectors_from is None
         return options.pixels is not None or vectors or (options.qp and record.source != "bitstream")
 
-    def _read_packets(self, source: ResidualSource, targets: Iterable[int]) -> list[int]:
-        """Read targets from packets alone; returns those that cannot be, all if one that carries to them cannot."""
+    def _read_packets(self, source: ResidualSource, targets: Sequence[int]) -> list[int]:
+        """Read targets from packets alone; returns those that cannot be, or that something unreadable carries to."""
         wanted = set(targets)
         if self._options.motion or self._carries:
             runs = plan_runs(self._packets, self._timeline.rank, wanted)
@@ -178,10 +155,14 @@ class Harvester:
             keys = np.flatnonzero(self._packets.key)
             starts = {int(keys[np.searchsorted(keys, target, side="right") - 1]) for target in wanted}
             numbers = wanted | starts
-        failed = []
+        failed: set[int] = set()
+        run, broken = -1, -1
         for number, payload in read_payloads(self._video, self._packets, numbers):
             if number in starts:
                 source.restart()
+                run = number
+            if run == broken:
+                continue
             source.observe(payload)
             target = number if number in wanted else None
             if target is None and not (self._carries and is_reference(self._video, payload, "?")):
@@ -189,12 +170,13 @@ class Harvester:
             reading = self._read([source], Evidence(payload=payload), target=target)
             if self._carries:
                 if reading is None or reading.carried is None:
-                    return list(targets)
-                if target is not None:
-                    self._keep_carried(target, reading.carried)
+                    broken = run
+                    failed.update(*(one.targets for one in runs if one.start == run))
+                elif target is not None:
+                    self._keep_carried(target, reading.carried, "bitstream")
             elif reading is None:
-                failed.append(number)
-        return failed
+                failed.add(number)
+        return [target for target in targets if target in failed]
 
     def _read_pictures(self, sources: Sequence[ResidualSource], targets: Sequence[int], unread: set[int]) -> list[int]:
         """Look at targets, and read the residual of some with the pictures around them.
@@ -231,14 +213,15 @@ class Harvester:
         failed: list[int] = []
         for run in self._runs(targets, targets):
             wanted = set(run.targets)
-            store = ReferenceStore() if estimates or (self._carries and sources) else None
-            for source in sources:
+            needed = sources if wanted & unread else ()
+            store = ReferenceStore() if needed and (estimates or self._carries) else None
+            for source in needed:
                 source.restart()
             pictures = decoder.decode(run)
             for picture in in_decode_order(pictures, self._timeline.rank) if store else pictures:
                 self._look_at(picture, picture.packet if picture.packet in wanted else None)
                 target = picture.packet if picture.packet in wanted & unread else None
-                if sources and not self._read_decoded(picture, store, sources, target=target) and target is not None:
+                if needed and not self._read_decoded(picture, store, needed, target=target) and target is not None:
                     failed.append(target)
                 if not samples and (failed or self._gaps):
                     return failed
@@ -341,7 +324,7 @@ class Harvester:
                 states = [reference.state or reading.cells for reference in (*past, *future)]
                 decoded.state = carry(states, reading.field, reading.cells)
                 if target is not None:
-                    self._keep_carried(target, decoded.state)
+                    self._keep_carried(target, decoded.state, "decoder")
         if target is None or is_reference(self._video, picture.payload, picture.type):
             store.add(decoded)
         return target is None or reading is not None
@@ -391,9 +374,9 @@ class Harvester:
         if self._options.motion and reading.vectors is not None:
             record.vectors, record.vectors_from, record.vectors_known = reading.vectors, "bitstream", True
 
-    def _keep_carried(self, target: int, state: CarriedState) -> None:
-        height, width = self._video.height, self._video.width
-        chroma = self._video.chroma_size
-        carried = carried_energy(state, luma=(height, width), chroma=chroma, block=self._block)
+    def _keep_carried(self, target: int, state: CarriedState, along: MotionOrigin) -> None:
+        self._records[target].carried_along = along
+        luma, chroma = (self._video.height, self._video.width), self._video.chroma_size
+        carried = carried_energy(state, luma=luma, chroma=chroma, block=self._block)
         self._columns.put("energy_carried", self._row[target], carried.energy)
         self._columns.put("range_carried", self._row[target], carried.range)

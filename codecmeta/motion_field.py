@@ -12,19 +12,19 @@ from codecmeta.h264.motion import MotionArrays
 from codecmeta.kernels import kernel
 
 
-def motion_field(arrays: MotionArrays, numbers: Sequence[int], *, width: int, height: int) -> MotionField:
+def motion_field(arrays: MotionArrays, numbers: Sequence[int], *, columns: int, width: int, height: int) -> MotionField:
     """The motion of an H.264 frame among some others.
 
     Args:
         arrays: its motion.
         numbers: of the frames that count, at most 127; a prediction from any other is left out.
-        width: luma samples per row of the picture, of which the frame may have up to 15 more.
-        height: luma rows of the picture, likewise.
+        columns: 4x4 blocks per row of the frame, which may be any number of samples wider than what is shown.
+        width: luma samples per row of the picture.
+        height: luma rows of the picture.
     """
     rows, cols = -(-height // 4), -(-width // 4)
     reference = np.empty((2, rows, cols), np.int8)
     displacement = np.empty((2, rows, cols, 2), np.int16)
-    columns = -(-width // 16) * 4
     _place(arrays.picture, arrays.vector, np.array(numbers, np.int64), columns, reference, displacement)
     return MotionField(reference=reference, displacement=displacement)
 

@@ -7,6 +7,7 @@ tell which one that is, so that frames in between are not read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,8 +63,10 @@ class FrameMotion:
         number: of the frame among those that were followed.
         order: PicOrderCnt.
         headers: of its slices.
-        lists: reference lists 0 and 1 of each slice.
-        packet: its bytes, until it was read.
+        states: the record `MOTION_SLICE` of each slice: what its lists were when it was followed.
+        co_located: first frame of list 1 of each slice, where direct prediction takes motion from; no other is held
+            on to, so that frames which nothing refers to any longer can go.
+        packet: its bytes, until it was read or found to be unreadable.
         arrays: its motion, None before it was read.
         waits: frames that must be read first, one after the other.
     """
@@ -71,16 +74,30 @@ class FrameMotion:
     number: int
     order: int
     headers: list[SliceHeader]
-    lists: list[tuple[_References, _References]] = field(default_factory=list)
+    states: list[NDArray[np.void]] = field(default_factory=list)
+    co_located: list[FrameMotion | None] = field(default_factory=list)
     packet: bytes = b""
     arrays: MotionArrays | None = None
     waits: int = 0
 
     @property
-    def co_located(self) -> list[FrameMotion | None]:
-        """First frame of list 1 of each slice, where direct prediction takes motion from."""
-        first = [later[0] if later else None for _, later in self.lists]
-        return [None if one is None else one.content for one in first]
+    def is_waiting(self) -> bool:
+        """Whether it can still be read."""
+        return self.arrays is None and bool(self.packet)
+
+    def known(self) -> MotionArrays:
+        """Its motion once it is not waiting any longer.
+
+        Raises:
+            BitstreamError: it could not be read.
+        """
+        if self.arrays is None:
+            raise BitstreamError("its motion, or that of a frame it depends on, could not be read before")
+        return self.arrays
+
+    def settle(self, arrays: MotionArrays | None) -> None:
+        """Keep its motion, None if it cannot be read, and let go of what it took to read it."""
+        self.arrays, self.packet, self.states, self.co_located, self.waits = arrays, b"", [], [], 0
 
 
 _References = Sequence[ReferencePicture[FrameMotion] | None]
@@ -118,26 +135,32 @@ class MotionReader:
 
         Raises:
             BitstreamError: a header is corrupt, or the picture is not a frame of frame macroblocks. Until the next IDR
-                picture, nothing is known of B frames.
+                picture, nothing is known of B frames; so it is where frame_num tells that frames are missing.
         """
         try:
             headers = self._read_headers(packet)
             first = headers[0]
-            if first.idr:
-                self._lost = False
-            elif self._lost and first.slice_type == B:
+            gap = not first.parameters.sequence.gaps_allowed and self._references.missing(first)
+            self._lost = not first.idr and (self._lost or bool(gap))
+            if self._lost and any(header.slice_type == B for header in headers):
                 raise BitstreamError("frames before it, which it may refer to, are not known")
+            order = self._order.count(first)
         except BitstreamError:
             self._lost = True
             raise
         self._number += 1
-        frame = FrameMotion(number=self._number, order=self._order.count(first), headers=headers, packet=packet)
+        frame = FrameMotion(number=self._number, order=order, headers=headers, packet=packet)
         self._references.begin(first)
-        frame.lists = [self._references.lists(header, frame.order) for header in headers]
-        frame.waits = max((1 + one.waits for one in frame.co_located if one and one.arrays is None), default=0)
-        self._references.end(first, frame.order, frame)
+        for header in headers:
+            lists = self._references.lists(header, order)
+            later = lists[1][0] if lists[1] else None
+            frame.states.append(_describe(header, lists, order))
+            frame.co_located.append(None if later is None else later.content)
+        frame.waits = max((1 + one.waits for one in frame.co_located if one and one.is_waiting), default=0)
+        self._references.end(first, order, frame)
         if frame.waits > _MOST_WAITING:
-            self.read(frame)
+            with suppress(BitstreamError):
+                self.read(frame)
         return frame
 
     def prepare(self, frame: FrameMotion) -> None:
@@ -156,10 +179,14 @@ class MotionReader:
         Raises:
             BitstreamError: the packet, or one that it depends on, is corrupt.
         """
-        if frame.arrays is not None:
-            return frame.arrays
-        self.prepare(frame)
-        return self.derive(frame, self._reader.decode(frame.packet))
+        if not frame.is_waiting:
+            return frame.known()
+        try:
+            self.prepare(frame)
+            return self.derive(frame, self._reader.decode(frame.packet, learn=False))
+        except BitstreamError:
+            frame.settle(None)
+            raise
 
     def derive(self, frame: FrameMotion, coded: CodedPicture) -> MotionArrays:
         """Motion of a frame that was prepared, from its macroblocks.
@@ -167,13 +194,15 @@ class MotionReader:
         Raises:
             BitstreamError: the picture is not the frame that was followed, or takes motion from one that is not there.
         """
+        if not frame.is_waiting:
+            return frame.known()
         buffers = coded.parts[False, 0]
         same = len(coded.slices) == len(frame.headers) and coded.header.parameters is frame.headers[0].parameters
         if not same or not coded.is_plain:
             raise BitstreamError("its motion cannot be followed: parameter sets have changed, or it begins elsewhere")
         arrays = MotionArrays.empty(16 * buffers.count)
-        for (number, header), lists, co_located in zip(coded.slices, frame.lists, frame.co_located, strict=True):
-            state = _describe(number, header, lists, frame.order)
+        for (number, _), state, co_located in zip(coded.slices, frame.states, frame.co_located, strict=True):
+            state["number"] = number
             col = (co_located and co_located.arrays) or _NOWHERE
             fault, mb = derive_motion(
                 buffers.macroblocks,
@@ -186,7 +215,7 @@ class MotionReader:
             )
             if fault:
                 raise BitstreamError(f"macroblock {mb}: {faults.MESSAGES[fault]}", macroblock=mb)
-        frame.arrays, frame.packet, frame.lists = arrays, b"", []
+        frame.settle(arrays)
         return arrays
 
     def list_vectors(self, arrays: MotionArrays, coded: CodedPicture) -> NDArray[np.int16]:
@@ -225,12 +254,12 @@ class MotionReader:
         return headers
 
 
-def _describe(number: int, header: SliceHeader, lists: tuple[_References, _References], order: int) -> NDArray[np.void]:
-    """The record `MOTION_SLICE` of a slice."""
+def _describe(header: SliceHeader, lists: tuple[_References, _References], order: int) -> NDArray[np.void]:
+    """The record `MOTION_SLICE` of a slice, but for its number."""
     state = np.zeros(1, MOTION_SLICE)
     record = state[0]
     sequence = header.parameters.sequence
-    record["number"], record["first_mb"], record["order"] = number, header.first_mb, order
+    record["first_mb"], record["order"] = header.first_mb, order
     record["spatial"], record["direct8x8"] = header.direct_spatial, sequence.direct_8x8_inference
     record["width"] = sequence.width_mbs
     record["picture"] = -1

@@ -20,6 +20,7 @@ class SequenceParameters:
     """What residual and motion need of a sequence parameter set; names as in 7.4.2.1.1.
 
     Attributes:
+        gaps_allowed: gaps_in_frame_num_value_allowed_flag.
         order_offsets: offset_for_non_ref_pic and offset_for_top_to_bottom_field.
         order_cycle: offset_for_ref_frame of the frames of a cycle.
         crop: samples cut off at the left, right, top and bottom, in luma samples of the frame.
@@ -42,6 +43,7 @@ class SequenceParameters:
     order_offsets: tuple[int, int]
     order_cycle: tuple[int, ...]
     max_num_ref_frames: int
+    gaps_allowed: bool
     width_mbs: int
     height_map_units: int
     frame_mbs_only: bool
@@ -183,7 +185,7 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
         offsets = reader.se(), reader.se()
         cycle = tuple(reader.se() for _ in range(reader.ue(255, "num_ref_frames_in_pic_order_cnt_cycle")))
     max_num_ref_frames = reader.ue(255, "max_num_ref_frames")
-    reader.flag()
+    gaps_allowed = reader.flag()
     width = 1 + reader.ue(1 << 16, "pic_width_in_mbs_minus1")
     height = 1 + reader.ue(1 << 16, "pic_height_in_map_units_minus1")
     frame_mbs_only = reader.flag()
@@ -205,6 +207,7 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
         order_offsets=offsets,
         order_cycle=cycle,
         max_num_ref_frames=max_num_ref_frames,
+        gaps_allowed=gaps_allowed,
         width_mbs=width,
         height_map_units=height,
         frame_mbs_only=frame_mbs_only,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from codecmeta.errors import BitstreamError
 from codecmeta.h264.slice_header import SliceHeader
+
+_BEYOND = 1 << 31
+"""Counts are below it (8.2.1)."""
 
 
 class PictureOrder:
@@ -18,10 +22,16 @@ class PictureOrder:
         self._offset = 0
 
     def count(self, header: SliceHeader) -> int:
-        """PicOrderCnt of the frame that a slice begins (8-1)."""
+        """PicOrderCnt of the frame that a slice begins (8-1).
+
+        Raises:
+            BitstreamError: it is beyond 32 bits.
+        """
         kind = header.parameters.sequence.pic_order_cnt_type
         top, bottom = self._from_lsb(header) if kind == 0 else self._from_frame_num(header)
         count = min(top, bottom)
+        if not -_BEYOND <= count < _BEYOND:
+            raise BitstreamError(f"slice header: the picture order count {count} is beyond 32 bits")
         if any(operation[0] == 5 for operation in header.marking or ()):
             # the frame counts as one with frame_num 0 whose order begins anew (8.2.1)
             self._high, self._low = 0, top - count

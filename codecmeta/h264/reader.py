@@ -171,8 +171,12 @@ class ResidualReader:
             elif unit.kind == nal.PPS:
                 self.sets.store_picture(unit.rbsp())
 
-    def decode(self, packet: bytes | Sequence[bytes]) -> CodedPicture:
+    def decode(self, packet: bytes | Sequence[bytes], *, learn: bool = True) -> CodedPicture:
         """Read the slices of a picture.
+
+        Args:
+            packet: as for `read`.
+            learn: take in its parameter sets; not if later packets have been seen, whose sets may have replaced them.
 
         Raises:
             BitstreamError: as `read`.
@@ -186,7 +190,7 @@ class ResidualReader:
                     index += 1
                 elif nal.PARTITION_A <= unit.kind <= nal.PARTITION_C:
                     raise BitstreamError("data partitioning is not supported", unsupported="data partitioning")
-                else:
+                elif learn:
                     self.store([unit])
         if picture is None:
             raise BitstreamError("the packet holds no slice of a picture")

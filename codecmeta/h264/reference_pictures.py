@@ -45,16 +45,19 @@ class ReferencePictures(Generic[Content]):
     def __iter__(self) -> Iterator[ReferencePicture[Content]]:
         return iter((*self._short, *self._long.values()))
 
+    def missing(self, header: SliceHeader) -> int:
+        """Frames that frame_num counts, but that were not seen, before the one of a slice (7.4.3)."""
+        if header.idr or self._latest is None or header.frame_num == self._latest:
+            return 0
+        return (header.frame_num - self._latest - 1) % (1 << header.parameters.sequence.log2_max_frame_num)
+
     def begin(self, header: SliceHeader) -> None:
         """Prepare for a frame: an IDR picture ends all references, a gap in frame_num stands for frames (8.2.5.2)."""
         if header.idr:
             self._short, self._long, self._latest = [], {}, None
             return
         span = 1 << header.parameters.sequence.log2_max_frame_num
-        if self._latest is None or header.frame_num == self._latest:
-            return
-        missing = (header.frame_num - self._latest - 1) % span
-        for back in range(min(missing, MAX_REFERENCES), 0, -1):
+        for back in range(min(self.missing(header), MAX_REFERENCES), 0, -1):
             frame_num = (header.frame_num - back) % span
             self._slide(header)
             self._short.append(ReferencePicture(frame_num=frame_num, order=0, content=None))

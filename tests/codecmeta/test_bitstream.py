@@ -10,8 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 import codecmeta
+from codecmeta.bitstream import BitstreamSource
 from codecmeta.carried import CarriedState, carried_energy
 from codecmeta.h264 import ResidualReader
+from codecmeta.residual import Evidence
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 from tests.codecmeta.h264.test_motion_vectors import HEIGHT, WIDTH, encode, lay_out, read_motion
 
@@ -91,5 +93,51 @@ def test_a_frame_alone_carries_what_it_does_among_all(tmp_path: Path) -> None:
 def test_interlaced_pictures_are_carried_along_the_decoders_vectors() -> None:
     meta = codecmeta.extract(CLIPS / "mbaff.mp4", frames="all", pixels=None, motion=True)
     assert meta.info["signals"]["motion"]["source"] == "decoder"
-    assert meta.info["signals"]["carried"]["source"] == "bitstream"
+    assert meta.info["signals"]["carried"] == {"source": "bitstream", "along": {"source": "decoder"}}
     assert meta.info["verdict"]["pictures_decoded"] > 0
+
+
+def test_columns_that_are_coded_and_not_shown_make_no_difference_to_those_that_are(tmp_path: Path) -> None:
+    moments = []
+    for hidden in (0, 32):
+        path = encode(tmp_path / f"{hidden}.mp4", f"{SETTINGS}:crop-rect=0,0,{hidden},0")
+        source = BitstreamSource(width=WIDTH - hidden, height=HEIGHT, extradata=extradata(path), carries=True)
+        for packet in packets(path)[:2]:
+            reading = source.read(Evidence(payload=packet), block=4, energy=False, cells=True)
+        assert reading.carried is not None and reading.type == "P"
+        moments.append(reading.carried.moments)
+    # no vector points farther than 32 samples to the right
+    shared = slice(0, (WIDTH - 64) // 4)
+    np.testing.assert_array_equal(moments[0][:, shared], moments[1][:, shared])
+
+
+def test_frames_that_nobody_tells_the_vectors_of_are_named(tmp_path: Path) -> None:
+    """A key picture with a damaged header: B frames that follow are not followed, and the decoder puts none out."""
+    path = encode(tmp_path / "clip.mp4", "ref=4:bframes=3:b-pyramid=normal:b-adapt=0:keyint=20:min-keyint=20")
+    key = packets(path)[20]
+    content = path.read_bytes()
+    at = content.index(key)
+    path.write_bytes(content[: at + 5] + b"\xff" * 4 + content[at + 9 :])
+    meta = codecmeta.extract(path, frames="all", maps=("innovation",), pixels=None, motion=True)
+    assert meta.mv_offset is not None
+    signal = meta.info["signals"]["motion"]
+    empty = np.flatnonzero(np.diff(meta.mv_offset) == 0)
+    assert signal["unknown_frames"] == [row for row in empty if meta.frame_type[row] == "B"]
+    assert len(signal["unknown_frames"]) > 5
+
+
+def test_a_damaged_frame_costs_its_own_gop_alone_what_is_exact(tmp_path: Path) -> None:
+    """The other GoPs carry what they do without it, and the record says which way each frame was carried."""
+    path = encode(tmp_path / "clip.mp4", SETTINGS.replace("keyint=100", "keyint=10:min-keyint=10"))
+    whole = codecmeta.extract(path, frames="all", pixels=None, motion=True)
+    assert whole.info["signals"]["carried"]["along"] == {"source": "bitstream"}
+    content, damaged = path.read_bytes(), packets(path)[15]
+    at = content.index(damaged) + len(damaged) // 2
+    path.write_bytes(content[:at] + b"\xa5" * 8 + content[at + 8 :])
+    for pixels in (None, 64):
+        meta = codecmeta.extract(path, frames="all", pixels=pixels, motion=True)
+        along = meta.info["signals"]["carried"]["along"]["per_frame"]
+        assert along == ["decoder" if 10 <= packet < 20 else "bitstream" for packet in meta.frame_packet]
+        assert meta.energy_carried is not None and whole.energy_carried is not None
+        exact = np.array(along) == "bitstream"
+        np.testing.assert_array_equal(meta.energy_carried[exact], whole.energy_carried[exact])

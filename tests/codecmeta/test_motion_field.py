@@ -7,10 +7,10 @@ from codecmeta.h264.motion import MotionArrays
 from codecmeta.motion_field import motion_field, nearest_field
 
 
-@pytest.mark.parametrize(("width", "height"), [(32, 16), (30, 21), (17, 33)])
-def test_cells_have_the_slot_of_their_picture_and_its_vector(width: int, height: int) -> None:
+@pytest.mark.parametrize(("width", "height", "hidden"), [(32, 16, 0), (30, 21, 0), (17, 33, 0), (30, 21, 32)])
+def test_cells_have_the_slot_of_their_picture_and_its_vector(width: int, height: int, hidden: int) -> None:
     rng = np.random.default_rng(0)
-    columns, rows = -(-width // 16) * 4, -(-height // 16) * 4
+    columns, rows = -(-(width + hidden) // 16) * 4, -(-height // 16) * 4
     numbers = rng.integers(-1, 6, (2, rows // 2, columns // 2))
     vectors = rng.integers(-(2**15), 2**15, (2, rows, columns, 2)).astype(np.int16)
     arrays = MotionArrays(
@@ -19,7 +19,7 @@ def test_cells_have_the_slot_of_their_picture_and_its_vector(width: int, height:
         picture=numbers.astype(np.int32).reshape(2, -1),
     )
     known = [5, 1, 4, 0]
-    field = motion_field(arrays, known, width=width, height=height)
+    field = motion_field(arrays, known, columns=columns, width=width, height=height)
     shown = -(-height // 4), -(-width // 4)
     assert field.reference.shape == (2, *shown)
     for side in range(2):
@@ -30,7 +30,7 @@ def test_cells_have_the_slot_of_their_picture_and_its_vector(width: int, height:
                 assert field.reference[side, row, col] == slot
                 expected = vectors[side, row, col] if slot >= 0 else (0, 0)
                 assert tuple(field.displacement[side, row, col]) == tuple(expected)
-    assert (motion_field(arrays, [], width=width, height=height).reference == -1).all()
+    assert (motion_field(arrays, [], columns=columns, width=width, height=height).reference == -1).all()
 
 
 def test_vectors_that_do_not_say_their_reference_mean_the_nearest() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,11 @@ import pytest
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import nal
-from codecmeta.h264.motion import MotionArrays, MotionReader
+from codecmeta.h264.motion import FrameMotion, MotionArrays, MotionReader
 from codecmeta.h264.parameter_sets import read_sequence_parameters
 from codecmeta.h264.reader import CodedPicture, ResidualReader
 from codecmeta.h264.reference_pictures import ReferencePicture, ReferencePictures
-from codecmeta.h264.slice_header import SliceHeader
+from codecmeta.h264.slice_header import I, SliceHeader
 from tests.codecmeta.h264.streams import extradata, packets
 from tests.codecmeta.h264.test_motion_vectors import compare, encode, read_motion
 
@@ -25,9 +27,9 @@ class Counting(ResidualReader):
 
     count = 0
 
-    def decode(self, packet: bytes | list[bytes]) -> CodedPicture:  # type: ignore[override]
+    def decode(self, packet: bytes | list[bytes], *, learn: bool = True) -> CodedPicture:  # type: ignore[override]
         self.count += 1
-        return super().decode(packet)
+        return super().decode(packet, learn=learn)
 
 
 def test_a_frame_costs_its_own_packet_and_those_it_takes_motion_from(tmp_path: Path) -> None:
@@ -47,17 +49,22 @@ def test_a_frame_costs_its_own_packet_and_those_it_takes_motion_from(tmp_path: P
     assert 1 < max(costs) <= 3
 
 
-def test_a_chain_of_frames_is_read_before_it_grows_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every frame takes motion from the one before it: x264 makes no such streams, so all lists are rewired."""
-    path = encode(tmp_path / "clip.mp4", PYRAMID)
-    reader = Counting(extradata(path), motion=True)
-    following, followed = MotionReader(reader), []
+def rewire(monkeypatch: pytest.MonkeyPatch, followed: list[FrameMotion]) -> None:
+    """Let every frame take motion from the one before it."""
 
     def lists(_self: object, head: SliceHeader, order: int) -> tuple[list[object], list[object]]:
         before = ReferencePicture(frame_num=0, order=order - 2, content=followed[-1] if followed else None)
         return [before] * head.num_ref_idx_active[0], [before]
 
     monkeypatch.setattr(ReferencePictures, "lists", lists)
+
+
+def test_a_chain_of_frames_is_read_before_it_grows_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every frame takes motion from the one before it: x264 makes no such streams, so all lists are rewired."""
+    path = encode(tmp_path / "clip.mp4", PYRAMID)
+    reader = Counting(extradata(path), motion=True)
+    following, followed = MotionReader(reader), list[FrameMotion]()
+    rewire(monkeypatch, followed)
     monkeypatch.setattr(
         MotionReader, "derive", lambda _self, frame, _coded: setattr(frame, "arrays", MotionArrays.empty(4))
     )
@@ -140,3 +147,114 @@ def test_direct_prediction_from_a_picture_that_is_not_there(tmp_path: Path) -> N
                 assert "not there" in str(error)
                 told += 1
     assert told > 5
+
+
+def test_a_frame_that_was_read_for_the_sake_of_others_can_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "clip.mp4", PYRAMID.replace("temporal", "spatial"))
+    reader, followed = ResidualReader(extradata(path), motion=True), list[FrameMotion]()
+    following = MotionReader(reader)
+    rewire(monkeypatch, followed)
+    read = 0
+    for packet in packets(path):
+        frame = following.follow(packet)
+        followed.append(frame)
+        if frame.arrays is not None:
+            read += 1
+            following.prepare(frame)
+            assert following.derive(frame, reader.decode(packet)) is frame.arrays
+    assert read > 1
+
+
+def test_a_chain_that_begins_with_a_corrupt_frame_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "clip.mp4", PYRAMID.replace("temporal", "spatial"))
+    reader, followed = Counting(extradata(path), motion=True), list[FrameMotion]()
+    following = MotionReader(reader)
+    rewire(monkeypatch, followed)
+    first, *others = packets(path)
+    for packet in (first[: len(first) * 3 // 4], *others):
+        followed.append(following.follow(packet))
+    assert reader.count == 1
+    assert not any(frame.is_waiting for frame in followed[:10])
+    for frame in followed:
+        with pytest.raises(BitstreamError):
+            following.read(frame)
+    assert reader.count == 1
+
+
+def test_frames_that_nothing_refers_to_any_longer_are_forgotten(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", "ref=2:bframes=0")
+    following = MotionReader(ResidualReader(extradata(path), motion=True))
+    followed = [weakref.ref(following.follow(packet)) for packet in packets(path)]
+    assert len(followed) == 40
+    assert sum(frame() is not None for frame in followed) == 2
+
+
+def test_a_frame_that_waits_keeps_the_lists_it_had(tmp_path: Path) -> None:
+    """A reference may become one for long term before the frame that refers to it is read."""
+    path = encode(tmp_path / "clip.mp4", f"{PYRAMID}:ref=2:weightb=0")
+    everything, following = read_motion(path), MotionReader(ResidualReader(extradata(path), motion=True))
+    for packet, (_, arrays, *_rest) in zip(packets(path), everything, strict=True):
+        frame = following.follow(packet)
+        for one in following._references:
+            one.long_term = 0
+        assert np.array_equal(following.read(frame).vector, arrays.vector)
+        for one in following._references:
+            one.long_term = None
+
+
+def test_b_frames_are_unknown_where_a_reference_is_missing(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.mp4", f"{PYRAMID}:ref=2:weightb=0:keyint=20:min-keyint=20")
+    stream, everything = packets(path), read_motion(path)
+    refused = 0
+    for left_out in range(1, 20):
+        if not everything[left_out][0].headers[0].ref_idc:
+            continue
+        following = MotionReader(ResidualReader(extradata(path), motion=True))
+        for number, (packet, (_, arrays, *_rest)) in enumerate(zip(stream, everything, strict=True)):
+            if number == left_out:
+                continue
+            try:
+                found = following.read(following.follow(packet))
+            except BitstreamError as error:
+                assert "not known" in str(error)
+                assert left_out < number < 20
+                refused += 1
+            else:
+                assert np.array_equal(found.vector, arrays.vector)
+    assert refused > 10
+
+
+def test_b_slices_behind_another_slice_are_unknown_likewise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "clip.mp4", f"{PYRAMID}:slices=2")
+    following = MotionReader(ResidualReader(extradata(path), motion=True))
+    read_headers = MotionReader._read_headers
+
+    def starting_intra(self: MotionReader, packet: bytes) -> list[SliceHeader]:
+        first, *others = read_headers(self, packet)
+        return [replace(first, slice_type=I), *others]
+
+    monkeypatch.setattr(MotionReader, "_read_headers", starting_intra)
+    stream = packets(path)
+    following.follow(stream[0])
+    with pytest.raises(BitstreamError):
+        following.follow(b"")
+    following.follow(stream[1])
+    with pytest.raises(BitstreamError, match="not known"):
+        following.follow(stream[2])
+
+
+def test_reading_an_earlier_frame_does_not_bring_its_parameter_sets_back(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.h264", "repeat-headers=1:chroma-qp-offset=0")
+    other = encode(tmp_path / "other.h264", "repeat-headers=1:chroma-qp-offset=4")
+    reader = ResidualReader(motion=True)
+    following = MotionReader(reader)
+    frame = following.follow(packets(path)[0])
+    before = reader.sets.picture(0)
+    reader.store(unit for unit in nal.split(packets(other)[0], 0) if unit.kind == nal.PPS)
+    changed = reader.sets.picture(0)
+    assert changed.chroma_qp_index_offset != before.chroma_qp_index_offset
+    with pytest.raises(BitstreamError):
+        following.read(frame)
+    assert reader.sets.picture(0) is changed

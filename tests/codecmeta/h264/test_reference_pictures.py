@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from codecmeta.errors import BitstreamError
 from codecmeta.h264 import nal
 from codecmeta.h264.parameter_sets import ParameterSets
 from codecmeta.h264.picture_order import PictureOrder
@@ -181,3 +182,12 @@ def test_order_by_number(kind: int) -> None:
     else:
         assert order_of(*heads) == [0, 2, 4, 6, 28, 30, 32, 34]
         assert order_of(*heads[:2], aside) == [0, 2, 3]
+
+
+def test_orders_that_the_standard_does_not_allow_are_refused() -> None:
+    sequence = {"pic_order_cnt_type": 1, "order_offsets": (0, 0), "order_cycle": (1 << 30,)}
+    first, second, third = (header(number, order=(0, 0), idr=not number, sequence=sequence) for number in range(3))
+    order = PictureOrder()
+    assert [order.count(first), order.count(second)] == [0, 1 << 30]
+    with pytest.raises(BitstreamError, match="beyond 32 bits"):
+        order.count(third)
