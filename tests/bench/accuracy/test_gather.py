@@ -48,6 +48,7 @@ def test_ranks_of_two_runs(lines: Path) -> None:
     ]
     assert correlate(rows, turned) == {"0.3": 1.0, "0.1": -1.0}
     assert correlate(rows, rows[:3]) == {}
+    assert correlate(rows, [{**row, "families": {"colour": {}}} for row in rows]) == {}
 
 
 def test_tables_name_every_method_once(lines: Path) -> None:
