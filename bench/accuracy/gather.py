@@ -114,8 +114,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="NAME=FILE, JSON lines of compress accuracy --out")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--add", action="store_true", help="keep the runs that the file holds already")
     options = parser.parse_args()
-    runs = {name: read_run(Path(file)) for name, _, file in (run.partition("=") for run in options.runs)}
+    held = json.loads(options.out.read_text())["runs"] if options.add else {}
+    runs = held | {name: read_run(Path(file)) for name, _, file in (run.partition("=") for run in options.runs)}
     record: dict[str, Any] = {"runs": runs}
     for one, other in combinations(runs, 2):
         if found := correlate(runs[one]["rows"], runs[other]["rows"]):
