@@ -85,9 +85,14 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
         Axis(field="assignment", values=("per_anchor_frame", "segment_global")),
         Axis(field="include_self", values=("no", "yes")),
         Axis(field="positions", values=("original", "contiguous")),
+        Axis(field="tau", values=("0.6", "2", "4")),
+        Axis(field="rho", values=("0", "0.2")),
+        Axis(field="lam", values=("6", "24")),
+        Axis(field="alpha", values=("0", "0.5", "2")),
+        Axis(field="beta", values=("0", "0.3", "1")),
     ),
 }
-"""What MeToM's paper leaves open, and InfoMerge's beyond its Table 7."""
+"""What MeToM's paper leaves open and what InfoMerge's does, whose Table 7 comes last."""
 
 
 @dataclass(frozen=True, kw_only=True)
