@@ -67,14 +67,22 @@ def _pick(cell: Cell, kept: Sequence[int]) -> Cell:
     return replace(cell, right=[cell.right[place] for place in kept], exact=[cell.exact[place] for place in kept])
 
 
-def show(lines: Sequence[Mapping[str, Any]]) -> None:
-    """Print the differences."""
-    for line in lines:
-        told = (
-            f"{name} {100 * one['value']:+.1f} ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})"
-            for name, one in line["minus_shipped"].items()
-        )
-        print(f"{line['method']:12} {100 * line['retention']:3.0f} %  {', '.join(told)}")
+def show(lines: Sequence[Mapping[str, Any]], shipped: Sequence[Mapping[str, Any]]) -> None:
+    """Print both runs and their difference as a table in Markdown, in per cent of accuracy over guessing."""
+    families = list(lines[0]["families"])
+    print(f"| method | shipped | other | other less shipped | {' | '.join(families)} |")
+    print("|---" * (len(families) + 4) + "|")
+    for line, beside in zip(lines, shipped, strict=True):
+        less = line["minus_shipped"]
+        cells = [f"`{line['method']}`, {100 * line['retention']:g} %"]
+        cells += [f"{100 * one['macro']['corrected']['value']:.1f}" for one in (beside, line)]
+        cells += ["{value:+.1f} ({low:+.1f} to {high:+.1f})".format_map(_in_percent(less["macro"]))]
+        cells += [f"{100 * less[name]['value']:+.1f}" for name in families]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _in_percent(figure: Mapping[str, float]) -> Figures:
+    return {name: 100 * value for name, value in figure.items()}
 
 
 def main() -> None:
@@ -110,7 +118,7 @@ def main() -> None:
     for file, written in ((options.out, lines), (options.shipped_out, beside)):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(f"{json.dumps(line)}\n" for line in written), encoding="ascii")
-    show(lines)
+    show(lines, beside)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,9 @@ def test_a_difference_is_one_of_shares_of_the_own_full_model() -> None:
     assert subtract(worse, RESULTS, "btm@0.3")["macro"] == {"value": 0, "low": 0, "high": 0}
 
 
-def test_the_command_writes_both_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_both_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def measure(job: Job, count: int, *, workers: int) -> list[Examined]:
         results = fabricate(job, clips=count)
         return results if job.weights is None else lose(results, "scene", "random@0.1")
@@ -84,6 +86,16 @@ def test_the_command_writes_both_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         assert lost == ((row["method"], row["retention"]) == ("random", 0.1))
         assert row["minus_shipped"].keys() == {"macro", "scene", "digit"}
     assert all("minus_shipped" not in row for row in shipped["rows"])
+    head, _, first, *table = capsys.readouterr().out.splitlines()
+    assert head == "| method | shipped | other | other less shipped | digit | scene |"
+    assert first == "| `everything`, 100 % | 100.0 | 100.0 | +0.0 (+0.0 to +0.0) | +0.0 | +0.0 |"
+    assert [line.split(" | ")[0] for line in table] == [
+        "| `btm`, 30 %",
+        "| `btm`, 10 %",
+        "| `random`, 30 %",
+        "| `random`, 10 %",
+    ]
+    assert " | +0.0 | -" in table[-1]
     assert json.loads(files[0].read_text().splitlines()[0])["method"] == "everything"
 
 
