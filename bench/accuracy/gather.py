@@ -2,7 +2,7 @@
 
     python -m bench.accuracy.gather seed0=seed0.jsonl seed1=seed1.jsonl --out bench/results/accuracy.json
 
-Every two runs are compared: how far they rank methods alike.
+Every two runs over the same families are compared: how far they rank methods alike.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ def read_run(file: Path) -> dict[str, Any]:
 
 
 def correlate(rows: Sequence[Line], others: Sequence[Line]) -> dict[str, float]:
-    """Rank correlation of the methods of two runs, by retention; ablations and the identity are left out."""
-    found = {}
+    """Rank correlation of the methods of two runs, by retention; ablations and the identity are left out.
+
+    There is none of runs over different families.
+    """
+    found: dict[str, float] = {}
+    if rows[0]["families"].keys() != others[0]["families"].keys():
+        return found
     for retention in _retentions(rows):
         by_name = [
             {row["method"]: row["corrected"]["value"] for row in run if _counts(row) and row["retention"] == retention}
@@ -75,7 +80,11 @@ def _shorten(line: Line) -> dict[str, Any]:
         for name, score in line["families"].items()
     }
     macro = {part: _rounded(line["macro"][part]) for part in ("accuracy", "of_full", "corrected")}
-    against = {name: _rounded(line[name]) for name in ("minus_full", "minus_random") if line[name] is not None}
+    against: dict[str, Any] = {
+        name: _rounded(line[name]) for name in ("minus_full", "minus_random") if line[name] is not None
+    }
+    if "minus_shipped" in line:
+        against["minus_shipped"] = {name: _rounded(one) for name, one in line["minus_shipped"].items()}
     return {**kept, "kept": round(line["kept"], DIGITS), **macro, **against, "families": families}
 
 
@@ -105,8 +114,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", help="NAME=FILE, JSON lines of compress accuracy --out")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--add", action="store_true", help="keep the runs that the file holds already")
     options = parser.parse_args()
-    runs = {name: read_run(Path(file)) for name, _, file in (run.partition("=") for run in options.runs)}
+    held = json.loads(options.out.read_text())["runs"] if options.add else {}
+    runs = held | {name: read_run(Path(file)) for name, _, file in (run.partition("=") for run in options.runs)}
     record: dict[str, Any] = {"runs": runs}
     for one, other in combinations(runs, 2):
         if found := correlate(runs[one]["rows"], runs[other]["rows"]):

@@ -26,6 +26,9 @@ LAYERS: Final = {"layers": "2,3"}
 
 METOM: Final = {**LAYERS, **PLACED}
 
+CHOSEN: Final = {"fold": "core", "refill": "yes"}
+"""What `bench.accuracy.tune` chose for MeToM on `val`."""
+
 INFOMERGE: Final[dict[str, str]] = {}
 
 NEUTRAL: Final = {
@@ -103,6 +106,13 @@ BASELINES: Final[Mapping[str, Any]] = {
 
 _MEASURED: Final = (
     Measured(name="metom", base="metom", group="method", summary="MeToM: RPM, BTM and MATM", settings=METOM),
+    Measured(
+        name="metom-chosen",
+        base="metom",
+        group="method",
+        summary="MeToM with the settings chosen on val",
+        settings={**METOM, **CHOSEN},
+    ),
     Measured(
         name="rpm", base="rpm", group="method", summary="its first stage alone; retention of patches", kept="patches"
     ),

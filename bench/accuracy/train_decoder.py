@@ -1,7 +1,7 @@
 """Training of the decoder, its words and the newline on the frozen tower's tokens.
 
 All questions of a clip stand behind one prefix, each sees the prefix and itself, at the positions it would have alone.
-The first phases thin the prefix to some of its tokens at their true positions; the last and longest sees all of them.
+Phases may thin the prefix to some of its tokens at their true positions; the last and longest sees all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.accuracy.bank import TokenBank
 from bench.accuracy.corpus import KINDS_ASKED, LONGEST
+from bench.accuracy.labels import GRID
 from bench.accuracy.questions import FAMILIES, WORDS
 from bench.accuracy.train_tower import rate
 
@@ -50,6 +51,7 @@ class Phase:
         share: of the time, at most.
         questions: per clip.
         favour: how much likelier cells that hold an object are to be among the tokens; 0 chooses by lot.
+        stride: one frame in so many makes up a clip that is shorter, at the positions of a short clip.
     """
 
     tokens: int
@@ -58,6 +60,7 @@ class Phase:
     share: float
     questions: int = 12
     favour: float = 0.45
+    stride: int = 1
 
 
 def block_mask(prefix: int, questions: int, device: torch.device) -> Tensor:
@@ -119,10 +122,14 @@ class Curriculum:
         device: of the training.
         patience: steps after which the next families are taken up in any case.
         learnt: whether the model answers all of them already; each is then only rehearsed until its loss rises.
+        groups: families in the order in which they are taken up.
     """
 
-    def __init__(self, device: torch.device, *, patience: int, learnt: bool) -> None:
-        self.stage = len(INTRODUCED) - 1 if learnt else 0
+    def __init__(
+        self, device: torch.device, *, patience: int, learnt: bool, groups: Sequence[Sequence[str]] = INTRODUCED
+    ) -> None:
+        self.groups = groups
+        self.stage = len(groups) - 1 if learnt else 0
         self.since = 0
         self.patience = patience
         self.loss = torch.full((len(KINDS_ASKED),), 0.9 * SOLVED if learnt else 2.0, device=device)
@@ -132,7 +139,7 @@ class Curriculum:
     @property
     def active(self) -> list[str]:
         """Families that are asked."""
-        return [name for group in INTRODUCED[: self.stage + 1] for name in group]
+        return [name for group in self.groups[: self.stage + 1] for name in group]
 
     def observe(self, losses: Tensor, family: Tensor) -> None:
         """Follow the loss of every family: losses (n,), families (n,), -1 for none."""
@@ -144,8 +151,8 @@ class Curriculum:
     def advance(self, steps: int) -> None:
         """Take up the next families if the newest are learnt or have had their time."""
         self.since += steps
-        if self.stage + 1 < len(INTRODUCED):
-            newest = [KINDS_ASKED.index(name) for name in INTRODUCED[self.stage]]
+        if self.stage + 1 < len(self.groups):
+            newest = [KINDS_ASKED.index(name) for name in self.groups[self.stage]]
             if bool((self.loss[newest] < LEARNT).all()) or self.since > self.patience:
                 self.stage += 1
                 self.since = 0
@@ -157,7 +164,7 @@ class Curriculum:
         for name in self.active:
             number = KINDS_ASKED.index(name)
             weight[number] = 0.4 if known[number] < SOLVED else 1.0
-        for name in INTRODUCED[self.stage]:
+        for name in self.groups[self.stage]:
             number = KINDS_ASKED.index(name)
             weight[number] = max(weight[number], 1.0)
         self.weight.copy_(torch.tensor(weight))
@@ -173,6 +180,7 @@ def train_decoder(
     learning_rate: float,
     patience: int,
     learnt: bool = False,
+    groups: Sequence[Sequence[str]] = INTRODUCED,
     report: int = 200,
     log: Callable[[dict[str, Any]], None],
     keep: Callable[[], None],
@@ -189,6 +197,7 @@ def train_decoder(
         learning_rate: the highest; over all phases it rises, stays for a half, and falls.
         patience: see `Curriculum`.
         learnt: likewise.
+        groups: likewise.
         report: steps from one line of the log to the next; validation clips are asked every fifth time.
         log: called with the state of things.
         keep: called every minute, to write a checkpoint.
@@ -200,13 +209,13 @@ def train_decoder(
     optimiser = torch.optim.AdamW(
         trained, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.02, fused=device.type == "cuda"
     )
-    curriculum = Curriculum(device, patience=patience, learnt=learnt)
+    curriculum = Curriculum(device, patience=patience, learnt=learnt, groups=groups)
     total = sum(phase.steps for phase in phases)
     step = 0
     start = saved = time.monotonic()
     for number, phase in enumerate(phases):
         ends = time.monotonic() + phase.share * limit
-        mask = block_mask(min(phase.tokens, bank.visual) + 2, phase.questions, device)
+        mask = block_mask(min(phase.tokens, bank.visual // phase.stride) + 2, phase.questions, device)
         for _ in range(phase.steps):
             progress = max(step / total, (time.monotonic() - start) / limit)
             if progress >= 1 or time.monotonic() > ends:
@@ -255,17 +264,26 @@ def _lose(
     words = bank.words[rows].gather(1, chosen[..., None].expand(-1, -1, LONGEST))
     length = bank.length[rows].gather(1, chosen)
     family = family.gather(1, chosen).masked_fill(score <= 0, -1)
-    tokens, places = bank.tokens[rows], torch.arange(bank.visual, device=device).expand(phase.batch, -1)
-    if phase.tokens < bank.visual:
+    tokens = _shorten(bank.tokens[rows], phase.stride, rng)
+    visual = tokens.shape[1]
+    places = torch.arange(visual, device=device).expand(phase.batch, -1)
+    if phase.tokens < visual:
         liked = torch.rand(places.shape, generator=rng, device=device) + phase.favour * bank.busy[rows]
         places = liked.topk(phase.tokens, dim=1).indices.sort(dim=1).values
         tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
     with torch.autocast(device.type, torch.bfloat16):
-        logits = read_answers(model, tokens, places, bank.visual, words, length, mask)
+        logits = read_answers(model, tokens, places, visual, words, length, mask)
     answer = words.gather(2, (length - 1).clamp(min=0)[..., None])[..., 0]
     losses = F.cross_entropy(logits[:, :, 0].flatten(0, 1), answer.flatten(), reduction="none")
     ends = F.cross_entropy(logits[:, :, 1].flatten(0, 1), torch.full_like(answer, EOS).flatten(), reduction="none")
     return losses + 0.02 * ends, family.flatten()
+
+
+def _shorten(tokens: Tensor, stride: int, rng: torch.Generator) -> Tensor:
+    """One whole frame in `stride` of each clip, from a random one on: (B, V, d) -> (B, V / stride, d)."""
+    frames = tokens.unflatten(1, (-1, GRID * GRID))
+    first = int(torch.randint(stride, (1,), generator=rng, device=tokens.device))
+    return frames[:, first::stride].flatten(1, 2)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """How the settings that the papers leave open change accuracy, one at a time around the defaults, and which to take.
 
-    python -m bench.accuracy.tune [--clips 64] [--methods metom,infomerge] [--passes 3] [--out FILE]
+    python -m bench.accuracy.tune [--methods metom,infomerge] [--fields map,tau_tem] [--clips 64] [--passes 3]
 
 Everything is chosen on the split val. A value is taken only where it beats the default by more than its paired
 interval; settings that buy accuracy with more computation are shown and never chosen. Another pass varies one setting
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -85,9 +85,14 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
         Axis(field="assignment", values=("per_anchor_frame", "segment_global")),
         Axis(field="include_self", values=("no", "yes")),
         Axis(field="positions", values=("original", "contiguous")),
+        Axis(field="tau", values=("0.6", "2", "4")),
+        Axis(field="rho", values=("0", "0.2")),
+        Axis(field="lam", values=("6", "24")),
+        Axis(field="alpha", values=("0", "0.5", "2")),
+        Axis(field="beta", values=("0", "0.3", "1")),
     ),
 }
-"""What MeToM's paper leaves open, and InfoMerge's beyond its Table 7."""
+"""What MeToM's paper leaves open and what InfoMerge's does, whose Table 7 comes last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +133,22 @@ def defaults(method: Measured) -> dict[str, str]:
     return {**{one.name: one.value for one in fields if one.name != "retention"}, MAP: map}
 
 
-def tune(method: Measured, job: Job, clips: int, *, workers: int, passes: int) -> dict[str, Any]:
-    """Passes over all settings, each around what the one before chose.
+def find_axes(method: Measured, fields: Collection[str] | None) -> tuple[Axis, ...]:
+    """The axes of a method; of some settings only, if these are named.
+
+    Raises:
+        ValueError: none of them is one of this method's.
+    """
+    axes = tuple(axis for axis in AXES[method.base] if fields is None or axis.field in fields)
+    if not axes:
+        raise ValueError(f"{method.base} has none of the settings {', '.join(sorted(fields or ()))}")
+    return axes
+
+
+def tune(
+    method: Measured, job: Job, clips: int, *, workers: int, passes: int, fields: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Passes over settings, each around what the one before chose.
 
     Args:
         method: with its defaults.
@@ -137,6 +156,7 @@ def tune(method: Measured, job: Job, clips: int, *, workers: int, passes: int) -
         clips: how many.
         workers: processes.
         passes: at most.
+        fields: settings to vary; None for all.
 
     Returns:
         What was tried and chosen, ready for JSON.
@@ -144,7 +164,7 @@ def tune(method: Measured, job: Job, clips: int, *, workers: int, passes: int) -
     current, found = method, []
     chosen: dict[str, str] = {}
     for _ in range(passes):
-        record = scan(current, job, clips, workers=workers)
+        record = scan(current, job, clips, workers=workers, fields=fields)
         found.append(record)
         if not record["chosen"]:
             break
@@ -159,9 +179,11 @@ def adopt(method: Measured, chosen: Mapping[str, str]) -> Measured:
     return method.with_settings(method.name, settings, map=chosen.get(MAP))  # type: ignore[arg-type]
 
 
-def scan(method: Measured, job: Job, clips: int, *, workers: int) -> dict[str, Any]:
+def scan(
+    method: Measured, job: Job, clips: int, *, workers: int, fields: Collection[str] | None = None
+) -> dict[str, Any]:
     """Sensitivity of a method to each setting by itself, and what is surely better; see `tune`."""
-    axes = {axis: vary(method, axis) for axis in AXES[method.base]}
+    axes = {axis: vary(method, axis) for axis in find_axes(method, fields)}
     every = [method, *(one for changed in axes.values() for one in changed.values())]
 
     def tell(done: int) -> None:
@@ -223,6 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--methods", default="metom,infomerge")
+    parser.add_argument("--fields", help="settings to vary, separated by commas; all without it")
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--retention", default=",".join(map(str, RETENTIONS)))
     parser.add_argument("--weights", type=Path)
@@ -240,12 +263,19 @@ def main() -> None:
         device=options.device,
     )
     workers = options.jobs or default_workers(options.device)
-    records = []
+    fields = options.fields.split(",") if options.fields else None
+    records = read_records(options.out)
     for name in options.methods.split(","):
-        records.append(tune(MEASURED[name], job, options.clips, workers=workers, passes=options.passes))
+        method = MEASURED[name]
+        records[name] = tune(method, job, options.clips, workers=workers, passes=options.passes, fields=fields)
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(records, indent=1) + "\n")
-        show(records[-1])
+        options.out.write_text(json.dumps(list(records.values()), indent=1) + "\n")
+        show(records[name])
+
+
+def read_records(file: Path) -> dict[str, dict[str, Any]]:
+    """What a file holds, by method; those that are not varied anew stay in it."""
+    return {one["method"]: one for one in json.loads(file.read_text())} if file.exists() else {}
 
 
 def show(record: Mapping[str, Any]) -> None:

@@ -48,6 +48,7 @@ def test_ranks_of_two_runs(lines: Path) -> None:
     ]
     assert correlate(rows, turned) == {"0.3": 1.0, "0.1": -1.0}
     assert correlate(rows, rows[:3]) == {}
+    assert correlate(rows, [{**row, "families": {"colour": {}}} for row in rows]) == {}
 
 
 def test_tables_name_every_method_once(lines: Path) -> None:
@@ -65,3 +66,10 @@ def test_the_command_writes_them(lines: Path, tmp_path: Path, monkeypatch: pytes
     record = json.loads(out.read_text())
     assert list(record["runs"]) == ["a", "b"]
     assert record["rank_correlation"] == {"a b": {"0.3": 1.0, "0.1": 1.0}}
+
+    monkeypatch.setattr("sys.argv", ["gather", f"b={lines}", f"c={lines}", "--add", "--out", str(out)])
+    gather.main()
+    added = json.loads(out.read_text())
+    assert list(added["runs"]) == ["a", "b", "c"]
+    assert added["runs"]["a"] == record["runs"]["a"]
+    assert list(added["rank_correlation"]) == ["a b", "a c", "b c"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,21 @@ def test_nothing_is_chosen_among_equals(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(tuning, "describe", lambda *_: {})
     record = tune(MEASURED["infomerge"], JOB, 10, workers=1, passes=3)
     assert record["chosen"] == {} and len(record["passes"]) == 1
+
+
+def test_only_the_settings_named_are_varied_and_other_methods_stay_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new" / "tuning.json"
+    monkeypatch.setattr(tuning, "measure", fake_measure({"fold=core": 0.3}))
+    monkeypatch.setattr(tuning, "describe", lambda *_: {})
+    for name, fields in (("metom", "fold,refill"), ("infomerge", "d,fold")):
+        told = f"tune --methods {name} --fields {fields} --clips 30 --jobs 1 --out {out}"
+        monkeypatch.setattr("sys.argv", told.split())
+        tuning.main()
+    metom, infomerge = json.loads(out.read_text())
+    assert (metom["method"], metom["chosen"]) == ("metom", {"fold": "core"})
+    assert [axis["field"] for axis in metom["passes"][0]["axes"]] == ["fold", "refill"]
+    assert [axis["field"] for axis in infomerge["passes"][0]["axes"]] == ["d"]
+    with pytest.raises(ValueError, match="metom has none of the settings c, d"):
+        tune(MEASURED["metom"], JOB, 10, workers=1, passes=1, fields=["d", "c"])
