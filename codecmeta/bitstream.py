@@ -114,7 +114,7 @@ class BitstreamSource:
             if evidence.picture is not None:
                 past, future = len(evidence.past), len(evidence.future)
                 field = nearest_field(evidence.vectors, width=self.width, height=self.height, past=past, future=future)
-            if self.carries and frame is not None and arrays is not None:
+            elif self.carries and frame is not None and arrays is not None:
                 carried = self._carry(frame, arrays, state)
         table = None
         if self.vectors and energy and arrays is not None and self.reader.latest is not None:

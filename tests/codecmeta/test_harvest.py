@@ -1,0 +1,98 @@
+"""Which source each frame is read from, and what carries to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from codecmeta import SourceError, extract
+from tests.codecmeta.make_video import write_video
+
+
+def test_a_corrupt_packet_is_read_from_the_next_source(data: Path, tmp_path: Path) -> None:
+    """Noise in the middle of one P picture: the bitstream refuses it, the record says who stood in."""
+    whole = extract(data / "event_h264.mp4", frames="all", pixels=None, maps=("innovation",))
+    target = int(np.flatnonzero(whole.packet_size > 800)[-1])
+    with av.open(str(data / "event_h264.mp4")) as source:
+        position = [packet.pos for packet in source.demux(video=0) if packet.size][target]
+    content = bytearray((data / "event_h264.mp4").read_bytes())
+    assert position is not None
+    for at in range(position + 200, position + int(whole.packet_size[target]), 3):
+        content[at] ^= 0x5A
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(content)
+    frame = int(np.flatnonzero(whole.frame_packet == target)[0])
+    meta = extract(path, frames=[frame - 1, frame], pixels=None, maps=("innovation",))
+    signal = meta.info["signals"]["innovation"]
+    assert signal["source"] == "mixed"
+    assert signal["per_frame"] == ["bitstream", "motion"]
+    assert signal["reasons"][0]["frames"] == [1]
+    assert "bitstream: slice 0, macroblock" in signal["reasons"][0]["reason"]
+    assert meta.mb_bits is None
+    with pytest.raises(SourceError, match="macroblock"):
+        extract(path, frames=[frame], pixels=None, maps=("innovation",), residual="bitstream")
+
+
+@pytest.mark.parametrize("maps", [("innovation",), ("innovation", "carried")])
+def test_a_corrupt_packet_among_frames_whose_samples_nobody_asked_for(tmp_path: Path, maps: tuple[str, ...]) -> None:
+    """Decoding without the loop filter is begun again with it when a picture needs the `motion` source."""
+    options = {"crf": "30", "bf": "0", "preset": "veryfast", "g": "30"}
+    source = write_video(tmp_path / "whole.mp4", frames=16, width=128, height=96, options=options)
+    whole = extract(source, frames="all", pixels=None, maps=maps, motion=True)
+    with av.open(str(source)) as opened:
+        positions = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size]
+    content = bytearray(source.read_bytes())
+    position, size = positions[9]
+    for at in range(position + size // 2, position + size):
+        content[at] ^= 0x5A
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(content)
+    meta = extract(path, frames="all", pixels=None, maps=maps, motion=True)
+    shown = extract(path, frames="all", maps=maps, motion=True)
+    assert meta.info["signals"]["innovation"]["per_frame"][8:11] == ["bitstream", "motion", "bitstream"]
+    for name in (*(f"energy_{name}" for name in maps), "mv", "mv_offset"):
+        np.testing.assert_array_equal(getattr(meta, name), getattr(shown, name))
+        assert not np.array_equal(getattr(meta, name), getattr(whole, name))
+    assert 0 < meta.info["verdict"]["pictures_decoded"] <= shown.info["verdict"]["pictures_decoded"]
+    assert meta.info["signals"]["motion"]["per_frame"][8:11] == ["bitstream", "decoder", "bitstream"]
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "mpeg1video"])
+def test_a_b_picture_carries_from_the_pictures_around_it(tmp_path: Path, codec: str) -> None:
+    """However many references were decoded before its GoP: one frame alone is what it is among all."""
+    path = write_video(tmp_path / "b.mpg", codec=codec, frames=30, options={"bf": "2", "g": "12"})
+    every = extract(path, frames="all", pixels=None)
+    key = int(np.flatnonzero((every.frame_type == "I") & (every.frame_pts > every.frame_pts[6]))[0])
+    behind = [int(frame) for frame in np.flatnonzero(every.frame_type == "B") if frame > key]
+    for frame in behind[:4]:
+        alone = extract(path, frames=[frame], pixels=None)
+        np.testing.assert_array_equal(alone.energy_carried[0], every.energy_carried[frame])
+        assert not np.array_equal(alone.energy_carried[0], every.energy_carried[frame - 1])
+
+
+def test_rgb_coded_as_h264_has_no_motion_residual(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "rgb.mkv", codec="libx264rgb", pix_fmt="rgb24", frames=4)
+    with pytest.raises(SourceError, match="no planar Y, Cb, Cr") as caught:
+        extract(path, frames="all", residual="motion")
+    assert caught.value.code != "usage"
+
+
+def test_carried_holds_what_innovation_has_forgotten(data: Path) -> None:
+    """In a still scene later pictures code nothing; what is on screen is still carried from the first."""
+    meta = extract(data / "still_h264.mp4", frames=[0, 30, 49])
+    assert meta.energy_carried is not None
+    assert meta.energy_innovation is not None
+    first, last = meta.density((9, 12))[0], meta.density((9, 12))[2]
+    assert np.corrcoef(first.ravel(), last.ravel())[0, 1] > 0.95
+    assert meta.residual_power is not None
+    assert meta.residual_power[2].sum() < 0.01 * meta.residual_power[0].sum()
+
+
+def test_carried_of_an_intra_picture_is_its_innovation(data: Path) -> None:
+    meta = extract(data / "event_h264.mp4", frames=[0])
+    assert meta.energy_carried is not None
+    assert meta.energy_innovation is not None
+    np.testing.assert_allclose(meta.energy_carried, meta.energy_innovation, rtol=1e-4, atol=1e-4)
