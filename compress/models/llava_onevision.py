@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import LlavaOnevisionModel
 
 from compress.errors import ShapeError
 from compress.models.adapter import (
@@ -23,6 +24,8 @@ from compress.models.adapter import (
 )
 from compress.models.preprocess import PixelSettings, square_pixels
 from compress.models.siglip import SiglipTap
+
+MOST_ELEMENTS = 2**31 - 1
 
 
 class LlavaOnevision:
@@ -68,7 +71,23 @@ class LlavaOnevision:
             request=request,
         )
         tap.install(hooks)
+        if type(self.core).apply_pooling is LlavaOnevisionModel.apply_pooling:
+            self.core.apply_pooling = self.pool_features
+            hooks.callback(delattr, self.core, "apply_pooling")
         return tap
+
+    def pool_features(self, features: Tensor) -> Tensor:
+        """(T, patches, D) -> (T, N, D), the model's own pooling without its change of memory layout.
+
+        The model moves channels before rows first. Planes of 27 x 27 then leave a GPU with one thread per token, each
+        of which walks through all frames and channels, and a processor with a transposition and no vectors.
+        """
+        maps = features.view(len(features), *self.patch_grid, -1).permute(0, 3, 1, 2)
+        # PyTorch's kernel for this layout counts elements in 32 bits.
+        parts = torch.split(maps, max(1, MOST_ELEMENTS // maps[0].numel()))
+        pooled = [F.interpolate(part, size=self.token_grid, mode="bilinear") for part in parts]
+        whole = pooled[0] if len(pooled) == 1 else torch.cat(pooled)
+        return whole.permute(0, 2, 3, 1).flatten(1, 2)
 
     def pool(self, maps: Tensor) -> Tensor:
         """(T, rows, cols) -> (T, N): bilinear, corners not aligned, no antialiasing."""
