@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 
@@ -35,6 +36,30 @@ def test_all_cases_of_both_families(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert cases["rpm+btm 0.3"]["patches"] < 1 == cases["btm 0.3"]["patches"]
         assert cases["btm+matm 0.3"]["tokens_inner"] < cases["btm+matm 0.3"]["tokens_out"]
         assert set(record["prefill_floor_seconds"]) == set(names)
+
+
+def test_compiled_layers_are_called_in_every_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def compile_nothing(forward: Any, *, dynamic: bool) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            calls.append(dynamic)
+            return forward(*args, **options)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    plain = Case(name="uncompressed", compressor=None)
+    monkeypatch.setattr(gpu, "build_cases", lambda depth: [plain])
+    options = ("--repeats", "1", "--models", "llava-onevision-tiny")
+    assert not run(monkeypatch, tmp_path / "plain.json", *options)["models"]["llava-onevision-tiny"]["compiled"]
+    assert not calls
+    with torch._dynamo.config.patch(recompile_limit=8):
+        found = run(monkeypatch, tmp_path / "compiled.json", "--compile", *options)
+        assert torch._dynamo.config.recompile_limit == 4 * 8
+    assert found["models"]["llava-onevision-tiny"]["compiled"]
+    # Tried with a prompt, and with a prompt and a token; so too when measured; four layers.
+    assert calls == [True] * 4 * 2 * (1 + 2)
 
 
 class Broken:
