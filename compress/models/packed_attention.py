@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -166,6 +166,7 @@ def _flash_takes(query: Tensor, scaling: float, varlen_attn: Callable[..., Any])
     )
 
 
+@cache
 def _takes_scale(varlen_attn: Callable[..., Any]) -> bool:
     """Whether the kernel lets one choose the factor of the logits: PyTorch 2.10 fixes it at one over the root of d."""
     return "scale" in inspect.signature(varlen_attn).parameters
