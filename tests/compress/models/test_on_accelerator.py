@@ -69,3 +69,24 @@ def test_all_stages_run_there_as_on_the_cpu(backbone: str, monkeypatch: pytest.M
                 scale = float(logits.abs().max())
                 torch.testing.assert_close(found.held, logits, rtol=0, atol=1e-3 * scale)
                 assert (found.held - plain).abs().max() > 0.02 * scale
+
+
+@pytest.mark.parametrize(("backbone", "waits"), [("llava-onevision-tiny", 0), ("qwen2-vl-tiny", 3)])
+def test_the_encoder_of_merged_patches_waits_for_nothing(
+    backbone: str, waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond what transformers reads of the videos' sizes before the first block."""
+    meta = video_meta()
+    model = copy.deepcopy(sharp_model(backbone))
+    inputs = inputs_of(model, meta)
+    with torch.no_grad(), RPM(target_keep=0.5).attach(model, meta) as session:
+        move(model, monkeypatch)
+        encoder = getattr(session.adapter, "tower", None) or session.adapter.visual
+        with Accelerator() as accelerator:
+            there = {name: tensor.to(DEVICE) for name, tensor in inputs.items()}
+            found: list[Any] = []
+            encoder.register_forward_pre_hook(lambda *_: accelerator.reset())
+            encoder.register_forward_hook(lambda *_: found.append(accelerator.waits.copy()))
+            model(**there, use_cache=True)
+    assert found[0].total() <= waits, found
+    assert session.results[0].before_encoder is not None
