@@ -15,7 +15,7 @@ from compress.models.adapter import Adapter
 from compress.models.attention import Kernel, tapped
 from compress.models.kv_cache import CACHE
 from compress.models.prefix import Prefix
-from compress.models.rows import RowSelection, real_places
+from compress.models.rows import RowSelection, places_of, real_places
 from compress.stage import Compression, InsideLLM
 
 
@@ -123,7 +123,8 @@ class DecoderMerge:
             stays = torch.ones(width, dtype=torch.bool, device=hidden.device)
             stays[visual] = False
             stays[visual[plan.keep]] = True
-            kept.append(real[row][stays[real[row]]])
+            count = len(real[row]) - len(visual) + plan.count_out
+            kept.append(real[row].index_select(0, places_of(stays.index_select(0, real[row]), count)))
             self.results.append(compression)
         selection = RowSelection.of(kept)
         prefix.inner_width, prefix.inner_mask = selection.length, selection.real

@@ -72,7 +72,7 @@ def test_merging_inside_the_language_model_runs_there() -> None:
         shorter = found.plan.apply(hidden_there)
     assert torch.equal(found.plan.keep.held, expected.plan.keep)
     torch.testing.assert_close(shorter.held, expected.plan.apply(hidden))
-    assert accelerator.waits.total() <= 2
+    assert accelerator.waits.total() == 1
 
 
 def test_the_accelerator_notices_mistakes() -> None:

@@ -90,3 +90,27 @@ def test_the_encoder_of_merged_patches_waits_for_nothing(
             model(**there, use_cache=True)
     assert found[0].total() <= waits, found
     assert session.results[0].before_encoder is not None
+
+
+@pytest.mark.parametrize("backbone", ["llava-onevision-tiny", "qwen2-vl-tiny"])
+def test_waits_of_all_stages(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two for what the session reads of the prompt, two for sizes of Qwen's videos, one per method for its checks."""
+    meta = video_meta()
+    model = copy.deepcopy(sharp_model(backbone))
+    inputs = inputs_of(model, meta)
+    own, unpaired = 2 if backbone == "llava-onevision-tiny" else 4, BTM(retention=0.5, tau_tem=1)
+    with torch.no_grad():
+        move(model, monkeypatch)
+        with Accelerator() as accelerator:
+            there = {name: tensor.to(DEVICE) for name, tensor in inputs.items()}
+            accelerator.reset()
+            model(**there, use_cache=True)
+            plain = accelerator.waits.total()
+            for method, waits in (
+                (unpaired, own + 1),
+                (Pipeline(RPM(target_keep=0.5), unpaired, MATM(layers=(0, 1))), own + 2),
+            ):
+                with method.attach(model, meta):
+                    accelerator.reset()
+                    model(**there, use_cache=True)
+                assert accelerator.waits.total() <= plain + waits, accelerator.waits
