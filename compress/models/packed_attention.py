@@ -160,6 +160,7 @@ def _flash_takes(query: Tensor, scaling: float, varlen_attn: Callable[..., Any])
     return (
         query.device.type == "cuda"
         and torch.version.hip is None
+        and torch.backends.cuda.is_flash_attention_available()  # some builds leave it out
         and query.dtype in (torch.float16, torch.bfloat16)
         and width % 8 == 0
         and width <= FLASH_WIDTH

@@ -30,7 +30,8 @@ class StageTimer:
         if self.device.type != "cuda":
             return time.perf_counter()
         event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        # Not that of the current device, which need not be the model's.
+        event.record(torch.cuda.current_stream(self.device))
         return event
 
     @contextmanager

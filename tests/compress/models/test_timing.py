@@ -28,3 +28,27 @@ def test_planning_lies_in_the_tower_from_which_it_is_subtracted(backbone: str, m
     assert spans[TOWER][1] < spans[COMPRESS][0] < spans[COMPRESS][1] < spans[DECODER][0]
     seconds = timer.read()
     assert seconds[TOWER] == spans[TOWER][1] - spans[TOWER][0] - seconds[RPM] > 0
+
+
+def test_events_lie_on_the_stream_of_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Event:
+        """Remembers where it was recorded."""
+
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: Any = "of the current device") -> None:
+            streams.append(stream)
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1000.0
+
+    streams: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    timer = StageTimer(torch.device("cuda:1"))
+    with timer.stage(RPM):
+        pass
+    assert streams == ["of cuda:1"] * 2
+    assert timer.read() == {RPM: 1.0}
