@@ -121,8 +121,8 @@ class DecoderMerge:
                 merged = hidden.clone()
             merged[row, visual[plan.keep]] = plan.apply(hidden[row].index_select(0, visual))
             stays = torch.ones(width, dtype=torch.bool, device=hidden.device)
-            stays[visual] = False
-            stays[visual[plan.keep]] = True
+            # Assigning a number by an index copies it to the device and waits; filling does not.
+            stays.index_fill_(0, visual, False).index_fill_(0, visual[plan.keep], True)
             count = len(real[row]) - len(visual) + plan.count_out
             kept.append(real[row].index_select(0, places_of(stays.index_select(0, real[row]), count)))
             self.results.append(compression)

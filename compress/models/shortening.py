@@ -109,8 +109,8 @@ def _places_that_stay(
     """bool (B, S): all but merged tokens, and newlines of rows that lost all of theirs."""
     stays = torch.ones(rows, width, dtype=torch.bool, device=device)
     for video, plan in changes:
-        stays[video.row, video.index] = False
-        stays[video.row, video.index[plan.keep]] = True
+        # Assigning a number by an index copies it to the device and waits; filling does not.
+        stays[video.row].index_fill_(0, video.index, False).index_fill_(0, video.index[plan.keep], True)
         if video.newlines is not None:
             ends = torch.zeros(video.newlines.numel(), dtype=torch.bool, device=device)
             ends[plan.keep // video.grid[1]] = True
@@ -168,7 +168,7 @@ def visual_places(
     is_visual = torch.zeros(rows, width, dtype=torch.bool, device=selection.index.device)
     last, counts = [0] * rows, [0] * rows
     for video, compression in zip(videos, compressions, strict=True):
-        is_visual[video.row, video.index] = True
+        is_visual[video.row].index_fill_(0, video.index, True)
         last[video.row] = max(last[video.row], video.stop)
         counts[video.row] += len(video.index) if compression is None else compression.achieved
     visual = [places_of(row, count) for row, count in zip(selection.take(is_visual), counts, strict=True)]

@@ -88,6 +88,11 @@ def test_the_accelerator_notices_mistakes() -> None:
         assert accelerator.waits.total() == 1
         assert there[there > 0].shape == (3,)
         assert accelerator.waits.total() == 2
+        place = torch.tensor([1]).to(DEVICE, non_blocking=True)
+        there.index_fill_(0, place, 0)
+        assert accelerator.waits.total() == 2
+        there[place] = 0
+        assert accelerator.waits.total() == 3
 
 
 def test_copies_are_waited_for_unless_they_are_asked_not_to() -> None:

@@ -119,7 +119,9 @@ class Accelerator(TorchDispatchMode):
                 self.waits[name] += 1
             return
         masks = name == "index" and any(one is not None and one.dtype == torch.bool for one in args[1])
-        if name in WAITS or masks:
+        # CUDA makes a number that is assigned by an index on the host, copies it to the device and waits for that.
+        number = name.startswith("index_put") and args[2].dim() == 0
+        if name in WAITS or masks or number:
             self.waits[name] += 1
         if name not in FREE:
             self.launches[name] += 1

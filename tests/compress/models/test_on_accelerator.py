@@ -68,7 +68,7 @@ def test_all_stages_run_there_as_on_the_cpu(backbone: str, monkeypatch: pytest.M
                     found = model(**there, use_cache=True).logits[:, -1]
                 scale = float(logits.abs().max())
                 torch.testing.assert_close(found.held, logits, rtol=0, atol=1e-3 * scale)
-                assert (found.held - plain).abs().max() > 0.02 * scale
+                assert (found.held - plain).abs().max() > 0.01 * scale
 
 
 @pytest.mark.parametrize(("backbone", "waits"), [("llava-onevision-tiny", 0), ("qwen2-vl-tiny", 3)])
