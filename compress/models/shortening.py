@@ -113,7 +113,7 @@ def _places_that_stay(
         stays[video.row].index_fill_(0, video.index, False).index_fill_(0, video.index[plan.keep], True)
         if video.newlines is not None:
             ends = torch.zeros(video.newlines.numel(), dtype=torch.bool, device=device)
-            ends[plan.keep // video.grid[1]] = True
+            ends.index_fill_(0, plan.keep // video.grid[1], True)
             stays[video.row, video.newlines.flatten()] = ends
     return stays
 

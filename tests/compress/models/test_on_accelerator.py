@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from compress.compressor import Pipeline
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, RPM
+from compress.models.random_weights import build_random
 from tests.compress.models.material import inputs_of, sharp_model, video_meta
 from tests.oracle.accelerator import DEVICE, Accelerator, OnAccelerator
 
@@ -114,3 +115,21 @@ def test_waits_of_all_stages(backbone: str, monkeypatch: pytest.MonkeyPatch) -> 
                     accelerator.reset()
                     model(**there, use_cache=True)
                 assert accelerator.waits.total() <= plain + waits, accelerator.waits
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backbone", ["llava-onevision-tiny", "qwen2-vl-tiny"])
+def test_half_precision_runs_there(backbone: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only there: a processor takes other paths through packed attention and its scores."""
+    meta, model = video_meta(), build_random(backbone, dtype=dtype)
+    inputs = inputs_of(model, meta)
+    method = Pipeline(RPM(target_keep=0.5), InfoMerge(retention=0.5), MATM(layers=(0, 1)))
+    with torch.no_grad(), Accelerator():
+        move(model, monkeypatch)
+        monkeypatch.setattr(PreTrainedModel, "dtype", dtype)
+        there = {name: tensor.to(DEVICE) for name, tensor in inputs.items()}
+        for compressor in (method, Pipeline(RPM(target_keep=0.5), BTM(retention=0.5))):
+            with compressor.attach(model, meta) as session:
+                logits = model(**there, use_cache=True).logits
+            assert logits.dtype == dtype and bool(logits.isfinite().all())
+            assert session.results[0].tokens_out < session.results[0].tokens_in
