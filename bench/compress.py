@@ -115,9 +115,10 @@ class Clock:
         torch.cuda.synchronize(self.device)
         begin: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         end: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        begin.record()
+        stream = torch.cuda.current_stream(self.device)  # the current device may be another
+        begin.record(stream)
         call()
-        end.record()
+        end.record(stream)
         torch.cuda.synchronize(self.device)
         return float(begin.elapsed_time(end)) / 1e3
 

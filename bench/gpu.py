@@ -9,8 +9,8 @@ every prefill stands its floor: its operations over the ceiling of matrix produc
 time to read the weights at the measured bandwidth, whichever is longer.
 
 Models share the given seconds; a round of cases that would not end in its model's share is left out. The figures are
-written after every round, so that a run that is cut off leaves those it had. A case that fails is named there, and the
-others are measured.
+written after every round, so that a run that is cut off leaves those it had. A case or a model that fails is named
+there, and the others are measured; the exit code is 1 if any did.
 
 With --compile the decoder's layers are compiled first, for all cases, the uncompressed one too: few tokens take as long
 as their kernels take to launch, and compiled layers launch fewer. Compiling takes minutes of the given seconds.
@@ -22,6 +22,7 @@ import argparse
 import gc
 import json
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -183,14 +184,24 @@ def try_cases(measure: Callable[..., list[Measurement]], cases: list[Case]) -> t
     works, failures = [], {}
     for case in cases:
         try:
+            # Decoding has masks and positions of its own, which must not fail first in a measured round.
             measure([case], repeats=1, warmup=0, new_tokens=1)
             works.append(case)
         except Exception as error:
             if case.compressor is None:
                 raise
             failures[case.name] = f"{type(error).__name__}: {error}"
-            print(f"{case.name} fails: {failures[case.name]}", flush=True)
+            print(f"{case.name} fails:\n{traceback.format_exc()}", flush=True)
+        if case.name in failures:
+            release_memory()  # only here, where the exception no longer holds what the case had allocated
     return works, failures
+
+
+def release_memory() -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def run_model(
@@ -208,6 +219,8 @@ def run_model(
     measure = partial(measure_cases, model, inputs, meta)
     cases, failures = try_cases(measure, build_cases(model.config.text_config.num_hidden_layers))
     print(f"{name}: every case once, {time.monotonic() - start:.0f} s", flush=True)
+    if failures:
+        save({"failures": failures})
 
     def progress(line: str, found: list[Measurement]) -> None:
         print(f"{name}: {line}, {time.monotonic() - start:.0f} s", flush=True)
@@ -264,14 +277,19 @@ def main() -> None:
             result["models"][name] = record
             write(result, options.out)
 
-        run_model(name, options, ceilings, deadline, save)
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        try:
+            run_model(name, options, ceilings, deadline, save)
+        except Exception as error:
+            print(f"{name} fails:\n{traceback.format_exc()}", flush=True)
+            known = result["models"].get(name, {"failures": {}})
+            save({**known, "failures": {**known["failures"], "model": f"{type(error).__name__}: {error}"}})
+        release_memory()
     again = measure_ceilings(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     result["ceiling_drift"] = again["flops"] / ceilings["flops"]
     print(f"\nthe ceiling at the end: {result['ceiling_drift']:.3f} of that at the beginning")
     write({**result, "complete": True, "seconds": time.monotonic() - begin}, options.out)
+    if any(record["failures"] for record in result["models"].values()):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from compress.errors import ShapeError
+from compress.ops.transfer import moved
 
 ROW_SUM_TOLERANCE = 1e-4
 """How far the weights of an output token may be from summing to one (float32 sums of many small weights)."""
@@ -282,10 +283,10 @@ class MergePlan:
     def to(self, device: torch.device | str) -> MergePlan:
         """The same plan on another device."""
         return MergePlan(
-            keep=self.keep.to(device),
-            crow=self.crow.to(device),
-            col=self.col.to(device),
-            weight=self.weight.to(device),
+            keep=moved(self.keep, device),
+            crow=moved(self.crow, device),
+            col=moved(self.col, device),
+            weight=moved(self.weight, device),
             count_in=self.count_in,
         )
 

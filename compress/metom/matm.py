@@ -11,7 +11,7 @@ from torch import Tensor
 from compress.attach import Attachable
 from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
-from compress.ops.similarity import check_finite, unit
+from compress.ops.similarity import check_all_finite, unit
 from compress.plan import MergePlan
 from compress.stage import Compression
 
@@ -93,8 +93,7 @@ class MATM(Attachable):
         if merged <= 0:
             plan = MergePlan.identity(count, device=hidden.device)
             return Compression(method="matm", plan=plan, frames=0, nominal=count)
-        check_finite(hidden, name="visual tokens")
-        check_finite(scores.reshape(-1, count).T, name="scores of visual tokens")
+        check_all_finite({"visual tokens": hidden, "scores of visual tokens": scores.reshape(-1, count).T})
         importance = scores.reshape(-1, count).float().mean(dim=0)
         order = importance.sort(descending=True, stable=True).indices
         keep = order[: count - merged].sort().values

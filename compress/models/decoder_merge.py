@@ -15,7 +15,7 @@ from compress.models.adapter import Adapter
 from compress.models.attention import Kernel, tapped
 from compress.models.kv_cache import CACHE
 from compress.models.prefix import Prefix
-from compress.models.rows import RowSelection, real_places
+from compress.models.rows import RowSelection, places_of, real_places
 from compress.stage import Compression, InsideLLM
 
 
@@ -121,9 +121,10 @@ class DecoderMerge:
                 merged = hidden.clone()
             merged[row, visual[plan.keep]] = plan.apply(hidden[row].index_select(0, visual))
             stays = torch.ones(width, dtype=torch.bool, device=hidden.device)
-            stays[visual] = False
-            stays[visual[plan.keep]] = True
-            kept.append(real[row][stays[real[row]]])
+            # Assigning a number by an index copies it to the device and waits; filling does not.
+            stays.index_fill_(0, visual, False).index_fill_(0, visual[plan.keep], True)
+            count = len(real[row]) - len(visual) + plan.count_out
+            kept.append(real[row].index_select(0, places_of(stays.index_select(0, real[row]), count)))
             self.results.append(compression)
         selection = RowSelection.of(kept)
         prefix.inner_width, prefix.inner_mask = selection.length, selection.real

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.models.attention import Kernel
+from compress.ops.transfer import moved
 
 _varlen_attn: Callable[..., Any] | None
 try:
@@ -56,7 +57,7 @@ class Packing:
     @cached_property
     def bounds(self) -> Tensor:
         """int32 (segments + 1,), where segments begin."""
-        return F.pad(torch.tensor(self.lengths).cumsum(0), (1, 0)).to(torch.int32).to(self.device)
+        return moved(F.pad(torch.tensor(self.lengths).cumsum(0), (1, 0)).to(torch.int32), self.device)
 
     @cached_property
     def _real(self) -> Tensor:
@@ -67,24 +68,25 @@ class Packing:
     @cached_property
     def real(self) -> Tensor:
         """The same on the device."""
-        return self._real.to(self.device)
+        return moved(self._real, self.device)
 
     @cached_property
     def source(self) -> Tensor:
         """int64 (segments * L,), place in the sequence of what stands in the batch, 0 for padding."""
         length = torch.tensor(self.lengths)
         place = (length.cumsum(0) - length)[:, None] + torch.arange(self._real.shape[1])
-        return torch.where(self._real, place, 0).flatten().to(self.device)
+        return moved(torch.where(self._real, place, 0).flatten(), self.device)
 
     @cached_property
     def back(self) -> Tensor:
         """int64 (sum of lengths,), place in the flat batch of each token."""
-        return self._real.flatten().nonzero().squeeze(1).to(self.device)
+        return moved(self._real.flatten().nonzero().squeeze(1), self.device)
 
     @cached_property
     def mask(self) -> Tensor:
         """float32 (segments, 1, 1, L), what is added to the logits of each key."""
-        return torch.zeros(self._real.shape).masked_fill_(~self._real, -torch.inf)[:, None, None].to(self.device)
+        mask = torch.zeros(self._real.shape).masked_fill_(~self._real, -torch.inf)
+        return moved(mask[:, None, None], self.device)
 
     def pad(self, packed: Tensor) -> Tensor:
         """(1, heads, sum of lengths, d) -> (segments, heads, L, d)."""
@@ -158,6 +160,7 @@ def _flash_takes(query: Tensor, scaling: float, varlen_attn: Callable[..., Any])
     return (
         query.device.type == "cuda"
         and torch.version.hip is None
+        and torch.backends.cuda.is_flash_attention_available()  # some builds leave it out
         and query.dtype in (torch.float16, torch.bfloat16)
         and width % 8 == 0
         and width <= FLASH_WIDTH
@@ -166,6 +169,7 @@ def _flash_takes(query: Tensor, scaling: float, varlen_attn: Callable[..., Any])
     )
 
 
+@cache
 def _takes_scale(varlen_attn: Callable[..., Any]) -> bool:
     """Whether the kernel lets one choose the factor of the logits: PyTorch 2.10 fixes it at one over the root of d."""
     return "scale" in inspect.signature(varlen_attn).parameters

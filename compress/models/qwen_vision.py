@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.utils.generic import is_flash_attention_requested
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
 from compress.errors import ConfigError
@@ -16,6 +17,7 @@ from compress.models.adapter import VideoGrid, VisionRequest
 from compress.models.attention import Kernel, tapped
 from compress.models.plans import expand_plan, reorder_plan
 from compress.ops.saliency import attend_and_score, attention_received
+from compress.ops.transfer import moved
 from compress.plan import MergePlan
 
 
@@ -36,7 +38,6 @@ class QwenVisionTap:
         self._request = request
         self._merge_size: int = visual.spatial_merge_size
         self._full_blocks = set(getattr(visual, "fullatt_block_indexes", ())) if windowed else set()
-        self._grid_thw: Tensor | None = None
         self._order: Tensor | None = None
         self._plan: MergePlan | None = None
         self._origin: Tensor | None = None
@@ -70,9 +71,10 @@ class QwenVisionTap:
 
     def _before_visual(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         grid_thw = kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]
+        device, grid_thw = grid_thw.device, grid_thw.cpu()
         grids = [(int(t), int(h), int(w)) for t, h, w in grid_thw.tolist()]
         self._plan, self._received, self._replaced, self._windows = None, [], {}, {}
-        self._grid_thw, self._order, self._origin = None, None, None
+        self._order, self._origin = None, None
         frames = list(self._request.frames)
         # Images come the same way; they have one frame each, and are known from videos by the metadata.
         repeats = len(grids) // len(frames) if frames else 0
@@ -81,11 +83,10 @@ class QwenVisionTap:
             if any(grid[0] > 1 for grid in grids):
                 self.grids = grids
             return
-        self.grids, self._grid_thw = grids, grid_thw
-        self._order = self._sequence_order(grid_thw)
+        self.grids, self._order = grids, self._sequence_order(grid_thw)
         if self._request.plan_patches is not None:
             self.planned = True
-            self._prepare(self._request.plan_patches(grids))
+            self._prepare(self._request.plan_patches(grids), grid_thw, device)
 
     def _sequence_order(self, grid_thw: Tensor) -> Tensor:
         """Raster index of the patch at each place of the encoder's sequence."""
@@ -96,7 +97,7 @@ class QwenVisionTap:
             offset += frames * rows * cols
         order = torch.cat(orders)
         if self._windowed:
-            window_index, _ = self._window_index(grid_thw.cpu())
+            window_index, _ = self._window_index(grid_thw)
             order = order.view(-1, size * size)[window_index].flatten()
         return order
 
@@ -110,10 +111,10 @@ class QwenVisionTap:
         )
         return index, bounds
 
-    def _prepare(self, raster: MergePlan) -> None:
+    def _prepare(self, raster: MergePlan, grid_thw: Tensor, device: torch.device) -> None:
         """Bring the plan into the order of the sequence, with positions and segments to go with it."""
-        assert self._grid_thw is not None and self._order is not None  # set just before
-        grid_thw, size = self._grid_thw.cpu(), self._merge_size
+        assert self._order is not None  # set just before
+        size = self._merge_size
         positions = get_vision_position_ids(grid_thw, size)
         if self._windowed:
             # The plan is over units of size x size patches; the sequence is a sequence of such units.
@@ -121,23 +122,24 @@ class QwenVisionTap:
             plan = expand_plan(reorder_plan(raster, window_index), size * size)
             positions = positions.view(-1, size * size, 2)[window_index].flatten(0, 1)
             window = torch.repeat_interleave(torch.arange(len(bounds) - 1), bounds.diff().long())
-            self._windows = self._segments(torch.bincount(window[plan.keep]))
+            self._windows = self._segments(torch.bincount(window[plan.keep]), device)
         else:
             plan = reorder_plan(raster, self._order)
         per_frame = (grid_thw[:, 1] * grid_thw[:, 2]).repeat_interleave(grid_thw[:, 0])
         frame = torch.repeat_interleave(torch.arange(len(per_frame)), per_frame)
-        device = self._grid_thw.device
-        self._replaced = self._segments(torch.bincount(frame[plan.keep], minlength=len(per_frame)))
+        self._replaced = self._segments(torch.bincount(frame[plan.keep], minlength=len(per_frame)), device)
         rotary = self._visual.rotary_pos_emb
-        merged = plan.apply(positions.double()).float().to(device)
+        merged = moved(plan.apply(positions.double()).float(), device)
         self._replaced["position_embeddings"] = rotary(torch.zeros(1, device=device), merged)
-        self._origin, self._plan = plan.origin.to(device), plan.to(device)
+        self._origin, self._plan = moved(plan.origin, device), plan.to(device)
 
-    def _segments(self, lengths: Tensor) -> dict[str, Any]:
+    def _segments(self, lengths: Tensor, device: torch.device) -> dict[str, Any]:
         lengths = lengths[lengths > 0]
         bounds = F.pad(lengths.cumsum(0), (1, 0)).to(torch.int32)
-        device = self._grid_thw.device if self._grid_thw is not None else None
-        return {"cu_seqlens": bounds.to(device), "max_seqlen": int(lengths.max())}
+        # Flash kernels read the bounds on the device; all others are called once per segment by every block, which
+        # splits the sequence on the host and would wait for the device there.
+        flash = is_flash_attention_requested(self._visual.config)
+        return {"cu_seqlens": moved(bounds, device) if flash else bounds, "max_seqlen": int(lengths.max())}
 
     def _before_block(self, number: int) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -178,7 +180,7 @@ class QwenVisionTap:
         scores = torch.cat(received)
         whole = scores if origin is None else scores.index_select(0, origin)
         raster = torch.empty_like(whole)
-        raster[order.to(whole.device)] = whole
+        raster[moved(order, whole.device)] = whole
         self.saliency = list(_pool(raster, self.grids, self._merge_size))
 
 

@@ -12,7 +12,7 @@ from compress.errors import ConfigError
 from compress.models.adapter import VideoTokens
 from compress.models.kv_cache import CACHE
 from compress.models.prefix import Prefix
-from compress.models.rows import RowSelection, real_places
+from compress.models.rows import RowSelection, places_of, real_places
 from compress.plan import MergePlan
 from compress.stage import Compression
 
@@ -53,7 +53,15 @@ def shorten_prompt(
     kept = real
     if changes:
         stays = _places_that_stay(changes, rows, width, device)
-        kept = [places[stays[row, places]] for row, places in enumerate(real)]
+        kept = []
+        for row, tokens in enumerate(real):
+            mine = [(video, plan) for video, plan in changes if video.row == row]
+            stay = stays[row].index_select(0, tokens)
+            if any(video.newlines is not None for video, _ in mine):
+                kept.append(tokens[stay])  # only the device knows how many newlines leave
+            else:
+                left = sum(plan.count_in - plan.count_out for _, plan in mine)
+                kept.append(tokens.index_select(0, places_of(stay, len(tokens) - left)))
     selection = RowSelection.of(kept)
     untouched = not changes and selection.length == width
 
@@ -81,7 +89,7 @@ def shorten_prompt(
         elif kwargs.get(CACHE) is None and not kwargs.get("use_cache"):
             # Gaps between positions would be read as several packed sequences.
             short["attention_mask"] = torch.ones(rows, selection.length, dtype=torch.int64, device=device)
-    places, text_from = visual_places(videos, selection, rows, width) if visual else ([], [])
+    places, text_from = visual_places(videos, compressions, selection, rows, width) if visual else ([], [])
     prefix = Prefix(
         ids=ids,
         given=width,
@@ -101,11 +109,11 @@ def _places_that_stay(
     """bool (B, S): all but merged tokens, and newlines of rows that lost all of theirs."""
     stays = torch.ones(rows, width, dtype=torch.bool, device=device)
     for video, plan in changes:
-        stays[video.row, video.index] = False
-        stays[video.row, video.index[plan.keep]] = True
+        # Assigning a number by an index copies it to the device and waits; filling does not.
+        stays[video.row].index_fill_(0, video.index, False).index_fill_(0, video.index[plan.keep], True)
         if video.newlines is not None:
             ends = torch.zeros(video.newlines.numel(), dtype=torch.bool, device=device)
-            ends[plan.keep // video.grid[1]] = True
+            ends.index_fill_(0, plan.keep // video.grid[1], True)
             stays[video.row, video.newlines.flatten()] = ends
     return stays
 
@@ -150,14 +158,19 @@ def shorten_deepstack(
 
 
 def visual_places(
-    videos: Sequence[VideoTokens], selection: RowSelection, rows: int, width: int
+    videos: Sequence[VideoTokens],
+    compressions: Sequence[Compression | None],
+    selection: RowSelection,
+    rows: int,
+    width: int,
 ) -> tuple[list[Tensor], list[int]]:
     """Per row, the places of visual tokens in the shortened prompt, and where the text after them begins."""
     is_visual = torch.zeros(rows, width, dtype=torch.bool, device=selection.index.device)
-    last = [0] * rows
-    for video in videos:
-        is_visual[video.row, video.index] = True
+    last, counts = [0] * rows, [0] * rows
+    for video, compression in zip(videos, compressions, strict=True):
+        is_visual[video.row].index_fill_(0, video.index, True)
         last[video.row] = max(last[video.row], video.stop)
-    visual = [row.nonzero().squeeze(1) for row in selection.take(is_visual)]
+        counts[video.row] += len(video.index) if compression is None else compression.achieved
+    visual = [places_of(row, count) for row, count in zip(selection.take(is_visual), counts, strict=True)]
     # All that follows the last video is text, and stays.
     return visual, [max(0, selection.length - width + stop) for stop in last]

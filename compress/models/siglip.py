@@ -14,6 +14,7 @@ from compress.models.adapter import VideoGrid, VisionRequest
 from compress.models.attention import Kernel, tapped
 from compress.models.packed_attention import Packing, attend_packed
 from compress.ops.saliency import attend_and_score, attention_received
+from compress.ops.transfer import moved
 
 
 class SiglipTap:
@@ -81,7 +82,7 @@ class SiglipTap:
         # Lengths and origins are taken while the plan is on the host.
         lengths = torch.bincount(plan.keep // math.prod(self._grid), minlength=count).tolist()
         self._packing = Packing(lengths=lengths, device=embeddings.device)
-        self._origin = plan.origin.to(embeddings.device)
+        self._origin = moved(plan.origin, embeddings.device)
         return plan.to(embeddings.device).apply(embeddings.flatten(0, 1))[None]
 
     def split(self, frames: Sequence[int]) -> None:

@@ -30,7 +30,8 @@ class StageTimer:
         if self.device.type != "cuda":
             return time.perf_counter()
         event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        # Not that of the current device, which need not be the model's.
+        event.record(torch.cuda.current_stream(self.device))
         return event
 
     @contextmanager
@@ -44,9 +45,10 @@ class StageTimer:
 
     @contextmanager
     def watch(self, adapter: Adapter) -> Iterator[None]:
-        """Time tower, projector and decoder of a model; the decoder without the hooks put on before.
+        """Time tower, projector and decoder of a model; the tower with the hooks put on before, the decoder without.
 
-        Inside a session, so that the hooks of the session come first.
+        Inside a session, so that what its hooks prepare for the tower counts there, less the planning, and what they
+        do before the decoder does not count as prefill.
         """
         parts = {DECODER: adapter.language_model}
         for name, attribute in ((TOWER, "tower"), (PROJECTOR, "projector"), (TOWER, "visual")):
@@ -54,14 +56,14 @@ class StageTimer:
                 parts[name] = getattr(adapter, attribute)
         handles = []
         for name, module in parts.items():
-            handles += self._watch_module(name, module)
+            handles += self._watch_module(name, module, hooks_too=name == TOWER)
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _watch_module(self, name: str, module: nn.Module) -> list[Any]:
+    def _watch_module(self, name: str, module: nn.Module, *, hooks_too: bool) -> list[Any]:
         started: list[Any] = []
 
         def begin(*_: Any) -> None:
@@ -70,7 +72,7 @@ class StageTimer:
         def end(*_: Any) -> None:
             self._spans.append((name, started.pop(), self._mark()))
 
-        return [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+        return [module.register_forward_pre_hook(begin, prepend=hooks_too), module.register_forward_hook(end)]
 
     def read(self) -> dict[str, float]:
         """Seconds per stage since the last reading; the tower's without the planning inside it."""

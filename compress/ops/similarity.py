@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -25,19 +26,31 @@ def unit(tokens: Tensor) -> Tensor:
     return direction
 
 
-def check_finite(tokens: Tensor, *, name: str = "tokens of frames") -> None:
-    """Refuse tokens with NaN or infinity before they spread (one pass, one synchronisation).
+def check_finite(tokens: Tensor) -> None:
+    """`check_all_finite` of the tokens of frames (T, ..., D)."""
+    check_all_finite({"tokens of frames": tokens})
+
+
+def check_all_finite(named: Mapping[str, Tensor]) -> None:
+    """Refuse tensors with NaN or infinity before they spread (one pass each, one synchronisation in all).
 
     Args:
-        tokens: (T, ..., D).
-        name: what the first dimension counts, for the message.
+        named: tensors (T, ..., D) by what their first dimension counts, for the message.
 
     Raises:
-        ShapeError: some token is not finite; the message says which.
+        ShapeError: some entry is not finite; the message says which.
     """
     # Sums accumulate in float32; asking for that dtype makes the CPU copy all tokens, so only float16, whose range
     # they would leave, does.
-    sums = tokens.sum(dim=-1, dtype=torch.float32 if tokens.dtype == torch.float16 else None)
-    if not math.isfinite(float(torch.linalg.vector_norm(sums.detach(), ord=math.inf))):
-        bad = (~torch.isfinite(sums)).reshape(tokens.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
-        raise ShapeError(f"{name} {bad[:10]} hold NaN or infinity, or overflow float32; nothing was merged")
+    sums = {
+        name: one.detach().sum(dim=-1, dtype=torch.float32 if one.dtype == torch.float16 else None)
+        for name, one in named.items()
+    }
+    largest = [torch.linalg.vector_norm(one, ord=math.inf) for one in sums.values()]
+    worst = largest[0] if len(largest) == 1 else torch.stack([one.float() for one in largest]).sum()
+    if math.isfinite(float(worst)):
+        return
+    for name, one in sums.items():
+        bad = (~torch.isfinite(one)).reshape(one.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
+        if bad:
+            raise ShapeError(f"{name} {bad[:10]} hold NaN or infinity, or overflow float32; nothing was merged")

@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on ``device``, without waiting for an accelerator that gets it.
+
+    To the host it is waited for: there it could be read before it has arrived.
+    """
+    return tensor.to(device, non_blocking=torch.device(device).type != "cpu")
+
+
 def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """A host array as a tensor on ``device``, without waiting for it."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+    return moved(torch.from_numpy(np.ascontiguousarray(array)), device)
 
 
 def on_device_together(*arrays: NDArray[np.generic], device: torch.device) -> list[Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import torch
 pytest.importorskip("transformers")
 
 from bench import gpu
-from compress.models.measure import Case
+from compress.models.measure import Case, Null
+from compress.models.session import Session
 
 
-def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str) -> dict[str, Any]:
+def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str, fails: bool = False) -> dict[str, Any]:
     command = ["gpu", "--device", "cpu", "--frames", "4", "--warmup", "0", "--new-tokens", "1", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", [*command, *options])
-    gpu.main()
+    with pytest.raises(SystemExit, match="1") if fails else nullcontext():
+        gpu.main()
     found: dict[str, Any] = json.loads(out.read_text())
     return found
 
@@ -76,13 +79,14 @@ def test_a_run_without_time_or_with_a_broken_case_leaves_figures(
     plain, write = Case(name="uncompressed", compressor=None), gpu.write
     monkeypatch.setattr(gpu, "build_cases", lambda depth: [plain, Case(name="broken", compressor=Broken())])
     monkeypatch.setattr(gpu, "write", lambda result, path: (rounds.append(result["complete"]), write(result, path)))
-    found = run(monkeypatch, out, "--repeats", "5", "--seconds", "0", "--models", "llava-onevision-tiny")
+    found = run(monkeypatch, out, "--repeats", "5", "--seconds", "0", "--models", "llava-onevision-tiny", fails=True)
     record = found["models"]["llava-onevision-tiny"]
-    assert rounds == [False, True]  # one round although there was no time, written before the end
+    # The failure, then one round although there was no time, written before the end.
+    assert rounds == [False, False, True]
     assert record["failures"] == {"broken": "RuntimeError: no such kernel"}
     assert [case["name"] for case in record["cases"]] == ["uncompressed"]
-    run(monkeypatch, out, "--repeats", "3", "--models", "llava-onevision-tiny")
-    assert rounds[2:] == [False, False, False, True]
+    run(monkeypatch, out, "--repeats", "3", "--models", "llava-onevision-tiny", fails=True)
+    assert rounds[3:] == [False] * 4 + [True]
 
     def cut(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -95,3 +99,34 @@ def test_a_run_without_time_or_with_a_broken_case_leaves_figures(
         run(monkeypatch, out, "--repeats", "1", "--models", "llava-onevision-tiny")
     left = json.loads(out.read_text())
     assert not left["complete"] and left["models"]["llava-onevision-tiny"]["cases"]
+
+
+def test_a_case_that_breaks_in_decoding_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no such mask")
+
+    cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
+    monkeypatch.setattr(gpu, "build_cases", lambda depth: cases)
+    monkeypatch.setattr(Session, "_continue", broken)
+    found = run(monkeypatch, tmp_path / "gpu.json", "--repeats", "1", "--models", "llava-onevision-tiny", fails=True)
+    record = found["models"]["llava-onevision-tiny"]
+    assert record["failures"] == {"null": "RuntimeError: no such mask"}
+    assert [case["name"] for case in record["cases"]] == ["uncompressed"]
+
+
+def test_a_model_that_fails_does_not_end_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = gpu.build_random
+
+    def build_one(name: str, **options: Any) -> Any:
+        if name == "qwen2-vl-tiny":
+            raise RuntimeError("out of memory")
+        return build(name, **options)
+
+    monkeypatch.setattr(gpu, "build_random", build_one)
+    monkeypatch.setattr(gpu, "build_cases", lambda depth: [Case(name="uncompressed", compressor=None)])
+    models = ("qwen2-vl-tiny", "llava-onevision-tiny")
+    found = run(monkeypatch, tmp_path / "gpu.json", "--repeats", "1", "--models", *models, fails=True)
+    assert found["models"]["qwen2-vl-tiny"] == {"failures": {"model": "RuntimeError: out of memory"}}
+    assert found["models"]["llava-onevision-tiny"]["cases"]

@@ -68,7 +68,7 @@ class Accelerator(TorchDispatchMode):
     Attributes:
         launches: operations that start kernels there, by name.
         copies: from the host.
-        waits: operations for which the host waits, by name.
+        waits: operations for which the host waits, by name; copies among them, unless the host asked not to wait.
     """
 
     def __init__(self) -> None:
@@ -102,24 +102,26 @@ class Accelerator(TorchDispatchMode):
         to_there = bool(there) if target is None else torch.device(target).type == DEVICE.type
         if name == "copy_":
             to_there = isinstance(args[0], OnAccelerator)
-        self._count(name, args, there=there, to_there=to_there, moves=moves)
+        self._count(name, args, kwargs, there=there, to_there=to_there, moves=moves)
         plain_args, plain_kwargs = tree_map(_held, (args, kwargs))
         result = function(*plain_args, **plain_kwargs)
         if name.endswith("_") and not name.endswith("__"):
             return args[0]
         return tree_map(_there, result) if to_there else result
 
-    def _count(self, name: str, args: Any, *, there: list[Any], to_there: bool, moves: bool) -> None:
+    def _count(self, name: str, args: Any, kwargs: Any, *, there: list[Any], to_there: bool, moves: bool) -> None:
         if not there and not to_there:
             return
         if moves and to_there != bool(there):
-            if to_there:
-                self.copies += 1
-            else:
+            self.copies += to_there
+            # From memory that is not pinned, a copy that may not be waited for is one that returns when it is staged.
+            if not to_there or not (kwargs.get("non_blocking") or (name == "copy_" and len(args) > 2 and args[2])):
                 self.waits[name] += 1
             return
         masks = name == "index" and any(one is not None and one.dtype == torch.bool for one in args[1])
-        if name in WAITS or masks:
+        # CUDA makes a number that is assigned by an index on the host, copies it to the device and waits for that.
+        number = name.startswith("index_put") and args[2].dim() == 0
+        if name in WAITS or masks or number:
             self.waits[name] += 1
         if name not in FREE:
             self.launches[name] += 1

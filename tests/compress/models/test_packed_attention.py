@@ -75,7 +75,7 @@ def test_the_installed_kernel_for_packed_sequences_takes_what_it_is_given(monkey
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     taken: list[str] = []
-    capability = (9, 0)
+    capability, built = (9, 0), True
 
     def fused(*tensors: Any, **options: Any) -> Tensor:
         taken.append("fused")
@@ -88,6 +88,7 @@ def test_the_installed_kernel_for_packed_sequences_takes_what_it_is_given(monkey
     monkeypatch.setattr(packed_attention, "attend_fused", fused)
     monkeypatch.setattr(packed_attention, "attend_padded", padded)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: built)
     device = torch.device("cuda")
 
     def attend(dtype: torch.dtype, width: int) -> str:
@@ -103,4 +104,6 @@ def test_the_installed_kernel_for_packed_sequences_takes_what_it_is_given(monkey
     assert attend(torch.float32, 72) == "padded"
     assert attend(torch.bfloat16, 36) == "padded"
     capability = (7, 5)
+    assert attend(torch.bfloat16, 72) == "padded"
+    capability, built = (9, 0), False
     assert attend(torch.bfloat16, 72) == "padded"

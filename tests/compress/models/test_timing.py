@@ -1,0 +1,54 @@
+"""Which stage a moment counts for."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from compress.metom import MeToM
+from compress.models.timing import COMPRESS, DECODER, RPM, TOWER, StageTimer
+from tests.compress.models.material import inputs_of, sharp_model, video_meta
+
+
+@pytest.mark.parametrize("backbone", ["llava-onevision-tiny", "qwen2-vl-tiny"])
+def test_planning_lies_in_the_tower_from_which_it_is_subtracted(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(1)
+    monkeypatch.setattr(StageTimer, "_mark", lambda self: float(next(clock)))
+    model, meta = sharp_model(backbone), video_meta()
+    timer = StageTimer(torch.device("cpu"))
+    with MeToM(layers=(0, 1)).attach(model, meta) as session, timer.watch(session.adapter):
+        session.timer = timer.stage
+        with torch.no_grad():
+            model(**inputs_of(model, meta))
+    spans: dict[str, Any] = {name: (start, end) for name, start, end in timer._spans}
+    assert spans[TOWER][0] < spans[RPM][0] < spans[RPM][1] < spans[TOWER][1]
+    assert spans[TOWER][1] < spans[COMPRESS][0] < spans[COMPRESS][1] < spans[DECODER][0]
+    seconds = timer.read()
+    assert seconds[TOWER] == spans[TOWER][1] - spans[TOWER][0] - seconds[RPM] > 0
+
+
+def test_events_lie_on_the_stream_of_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Event:
+        """Remembers where it was recorded."""
+
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: Any = "of the current device") -> None:
+            streams.append(stream)
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1000.0
+
+    streams: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"of {device}")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    timer = StageTimer(torch.device("cuda:1"))
+    with timer.stage(RPM):
+        pass
+    assert streams == ["of cuda:1"] * 2
+    assert timer.read() == {RPM: 1.0}
