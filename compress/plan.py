@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.errors import ShapeError
@@ -72,25 +74,26 @@ class MergePlan:
         Raises:
             ShapeError: an index is out of range or out of order, a row is empty or does not sum to 1.
         """
-        keep, crow, col, weight = (array.cpu() for array in (self.keep, self.crow, self.col, self.weight))
-        if keep.numel() and not (int(keep[0]) >= 0 and int(keep[-1]) < self.count_in):
-            raise ShapeError(f"keep lies in [{int(keep[0])}, {int(keep[-1])}]; allowed is [0, {self.count_in})")
-        if bool((keep.diff() <= 0).any()):
+        # In NumPy: on processors that are busy PyTorch's threads wait for each other a hundred times as long.
+        keep, crow, col, weight = (array.cpu().numpy() for array in (self.keep, self.crow, self.col, self.weight))
+        if keep.size and not (keep[0] >= 0 and keep[-1] < self.count_in):
+            raise ShapeError(f"keep lies in [{keep[0]}, {keep[-1]}]; allowed is [0, {self.count_in})")
+        if (np.diff(keep) <= 0).any():
             raise ShapeError("keep must be sorted and unique")
-        if int(crow[0]) != 0 or int(crow[-1]) != col.numel() or bool((crow.diff() < 1).any()):
-            raise ShapeError(f"crow must rise from 0 to {col.numel()} by at least 1 per output token; no row is empty")
-        if not col.numel():
+        if crow[0] != 0 or crow[-1] != col.size or (np.diff(crow) < 1).any():
+            raise ShapeError(f"crow must rise from 0 to {col.size} by at least 1 per output token; no row is empty")
+        if not col.size:
             return
-        if int(col.min()) < 0 or int(col.max()) >= self.count_in:
-            raise ShapeError(f"col lies in [{int(col.min())}, {int(col.max())}]; allowed is [0, {self.count_in})")
-        inside_row = torch.ones(col.numel() - 1, dtype=torch.bool)
+        if col.min() < 0 or col.max() >= self.count_in:
+            raise ShapeError(f"col lies in [{col.min()}, {col.max()}]; allowed is [0, {self.count_in})")
+        inside_row = np.ones(col.size - 1, dtype=bool)
         inside_row[crow[1:-1] - 1] = False
-        if bool(((col.diff() < 0) & inside_row).any()):
+        if ((np.diff(col) < 0) & inside_row).any():
             raise ShapeError("col must ascend within each row")
-        if not bool((weight >= 0).all()):
+        if not (weight >= 0).all():
             raise ShapeError("weight must be at least 0 and not NaN")
-        sums = torch.segment_reduce(weight.double(), "sum", offsets=crow)
-        worst = float((sums - 1).abs().max())
+        sums = np.add.reduceat(weight, crow[:-1], dtype=np.float64)
+        worst = float(np.abs(sums - 1).max())
         if not worst <= ROW_SUM_TOLERANCE:
             raise ShapeError(f"the weights of each output token must sum to 1; one is off by {worst:.3g}")
 
@@ -112,8 +115,8 @@ class MergePlan:
         return MergePlan(keep=keep, crow=crow, col=keep, weight=weight, count_in=count_in)
 
     @staticmethod
-    def from_groups(groups: Tensor, *, keep: Tensor) -> MergePlan:
-        """The plan that averages groups of tokens.
+    def from_groups(groups: NDArray[np.int64], *, keep: NDArray[np.int64]) -> MergePlan:
+        """The plan, on the host, that averages groups of tokens.
 
         Args:
             groups: int64 (V,), the output token that each input token joins, or -1 for a token that is
@@ -123,12 +126,19 @@ class MergePlan:
         Returns:
             A plan whose row i is the plain mean of the tokens with ``groups == i``.
         """
-        member = groups >= 0
-        row, col = groups[member], member.nonzero().squeeze(1)
-        size = torch.zeros(keep.numel(), device=keep.device).index_add_(
-            0, row, torch.ones_like(row, dtype=torch.float32)
+        dropped = np.count_nonzero(groups < 0)
+        col = np.argsort(groups, kind="stable")[dropped:]
+        row = groups[col]
+        size = np.bincount(row, minlength=keep.size)
+        plan = MergePlan(
+            keep=torch.from_numpy(keep),
+            crow=torch.from_numpy(np.concatenate(([0], np.cumsum(size)))),
+            col=torch.from_numpy(col),
+            weight=torch.from_numpy((1 / size[row]).astype(np.float32)),
+            count_in=groups.size,
         )
-        return MergePlan.from_entries(row, col, 1 / size[row], keep=keep, count_in=groups.numel())
+        vars(plan)["assign"] = torch.from_numpy(groups)  # what the property would find: no token has two entries
+        return plan
 
     @staticmethod
     def from_entries(row: Tensor, col: Tensor, weight: Tensor, *, keep: Tensor, count_in: int) -> MergePlan:

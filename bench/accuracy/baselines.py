@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -208,5 +207,5 @@ def _average(method: str, tokens: Tensor, groups: NDArray[np.int64], *, nominal:
     middle = np.array([group[(len(group) - 1) // 2] for group in members])
     rank = np.empty_like(middle)
     rank[np.argsort(middle)] = np.arange(len(middle))
-    plan = MergePlan.from_groups(torch.from_numpy(rank[groups]), keep=torch.from_numpy(np.sort(middle)))
+    plan = MergePlan.from_groups(rank[groups], keep=np.sort(middle))
     return Compression(method=method, plan=plan.to(tokens.device), frames=tokens.shape[0], nominal=nominal)

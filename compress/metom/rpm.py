@@ -28,7 +28,7 @@ token."""
 class RPM(Attachable):
     """Residual-guided patch merging: one token per connected region of patches with density S < tau.
 
-    The threshold is given, or found by bisection so that the kept share of the whole video comes nearest to
+    The threshold is given, or searched for so that the kept share of the whole video comes nearest to
     ``target_keep`` (ties: more tokens). The count falls monotonously as tau rises. Frames with a constant
     map stay whole.
 
@@ -102,23 +102,30 @@ class RPM(Attachable):
         return (labels, regions) if self.max_region is None else split_regions(labels, regions, largest=self.max_region)
 
     def _search(self, maps: NDArray[np.floating], target: int) -> float:
-        """The threshold whose token count is nearest to ``target``, by bisection over the densities that
-        occur."""
-        levels = np.unique(maps)
+        """The threshold whose token count is nearest to ``target``, among the densities that occur.
+
+        Two steps of false position, then one of bisection: a count costs a labelling of all patches.
+        """
+        levels = np.sort(maps, axis=None)
 
         def count(level: int) -> int:
             below = maps < levels[level]
             return int(maps.size - below.sum()) + self._label(below)[1]
 
-        # The lowest density merges nothing, so count(enough) >= target throughout.
-        enough, fewer = 0, len(levels)
+        # At most ``level`` patches lie below levels[level], and all others stay.
+        enough, fewer = maps.size - target, maps.size
+        most, least = count(enough), 0
+        step = 0
         while fewer - enough > 1:
-            middle = (enough + fewer) // 2
-            if count(middle) >= target:
-                enough = middle
+            step += 1
+            share = (most - target) / (most - least) if step % 3 else 0.5
+            middle = min(max(enough + int(share * (fewer - enough)), enough + 1), fewer - 1)
+            found = count(middle)
+            if found >= target:
+                enough, most = middle, found
             else:
-                fewer = middle
-        if fewer < len(levels) and target - count(fewer) < count(enough) - target:
+                fewer, least = middle, found
+        if fewer < maps.size and target - least < most - target:
             enough = fewer
         return float(levels[enough])
 
@@ -131,4 +138,4 @@ def _plan_regions(labels: NDArray[np.int32], regions: int) -> MergePlan:
     anchor = np.where(labels > 0, first[labels], patch)
     stays = anchor == patch
     groups = (np.cumsum(stays) - 1)[anchor]
-    return MergePlan.from_groups(torch.from_numpy(groups), keep=torch.from_numpy(np.flatnonzero(stays)))
+    return MergePlan.from_groups(groups, keep=np.flatnonzero(stays))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from compress.errors import ShapeError
 from compress.plan import MergePlan
@@ -44,7 +46,7 @@ def test_apply_is_the_matrix_product(count_in: int, count_out: int, dtype: torch
 def test_half_precision_accumulates_in_float32() -> None:
     tokens = torch.full((4097, 1), 0.1, dtype=torch.bfloat16)
     tokens[0] = 200.0
-    plan = MergePlan.from_groups(torch.zeros(4097, dtype=torch.int64), keep=torch.tensor([0]))
+    plan = MergePlan.from_groups(np.zeros(4097, np.int64), keep=np.array([0]))
     exact = tokens.double().mean().bfloat16()
     in_bfloat16 = torch.tensor(0.0, dtype=torch.bfloat16)
     for token in tokens[:, 0]:
@@ -96,14 +98,27 @@ def test_compose_is_the_matrix_product() -> None:
 
 
 def test_from_groups_averages_and_drops() -> None:
-    plan = MergePlan.from_groups(torch.tensor([0, -1, 0, 1]), keep=torch.tensor([0, 3]))
+    plan = MergePlan.from_groups(np.array([0, -1, 0, 1]), keep=np.array([0, 3]))
     assert plan.apply(torch.tensor([[1.0], [9.0], [3.0], [5.0]])).squeeze(1).tolist() == [2, 5]
     assert plan.assign.tolist() == [0, -1, 0, 1]
     assert plan.take(torch.tensor([[10, 11, 12, 13]]), dim=1).tolist() == [[10, 13]]
 
 
+@given(groups=st.lists(st.integers(-1, 5), min_size=1, max_size=40))
+def test_from_groups_equals_a_dense_mean(groups: list[int]) -> None:
+    kept = [group for group in range(6) if group in groups]
+    rank = np.array([kept.index(group) if group >= 0 else -1 for group in groups])
+    plan = MergePlan.from_groups(rank, keep=np.arange(len(kept)))
+    member = np.array([[group == one for group in groups] for one in kept], np.float64).reshape(-1, len(groups))
+    dense = torch.from_numpy((member / member.sum(axis=1, keepdims=True)).astype(np.float32))
+    assert torch.equal(plan.dense(), dense)
+    again = MergePlan(keep=plan.keep, crow=plan.crow, col=plan.col, weight=plan.weight, count_in=plan.count_in)
+    assert torch.equal(again.assign, plan.assign)
+    assert torch.equal(plan.dense().flip(1), dense) == torch.equal(dense.flip(1), dense)
+
+
 def test_broadcast_gives_every_member_its_group() -> None:
-    plan = MergePlan.from_groups(torch.tensor([0, 1, 0]), keep=torch.tensor([0, 1]))
+    plan = MergePlan.from_groups(np.array([0, 1, 0]), keep=np.array([0, 1]))
     assert plan.broadcast(torch.tensor([[7], [8]])).squeeze(1).tolist() == [7, 8, 7]
     with pytest.raises(ShapeError, match="drops 1 of 3"):
         MergePlan.selection(torch.tensor([0, 2]), count_in=3).broadcast(torch.zeros(2, 1))

@@ -36,7 +36,7 @@ def make_video(*, frames: int = 4, kept: int = 20, rpm: bool = True) -> Compress
         patches=RPM(tau=0.5).before_encoder(density) if rpm else None,
         compression=Compression(
             method="test",
-            plan=MergePlan.from_groups(torch.from_numpy(groups), keep=torch.from_numpy(keep)),
+            plan=MergePlan.from_groups(groups, keep=keep),
             frames=frames,
             nominal=len(keep),
         ),
