@@ -20,6 +20,7 @@ from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Sig
 
 if TYPE_CHECKING:
     from codecmeta.meta import MapName, VideoMeta
+    from compress.stage import GopKind
 
 MapChoice = Literal["auto", "carried", "texture", "innovation", "none"]
 """Where the density of patches comes from; `auto` is carried, else texture, and none without residuals."""
@@ -28,6 +29,14 @@ Stage = Literal["load", "density", "encode", "compress", "save", "plot"]
 
 TEXTURE_BLOCK = 4
 """Pixels per side of the blocks on which texture is measured, the size of the blocks it is predicted on."""
+
+PACKET_SIZES: Mapping[GopKind, str] = {
+    "mean": "mean packet of the frame's GoP",
+    "total": "all packets of the frame's GoP",
+    "packet": "the frame's own packet",
+    "interval": "mean packet since the previous sampled frame",
+}
+"""What a method's ``gop`` makes of the packets, in words."""
 
 _RESIDUAL_MAPS: tuple[MapName, ...] = ("carried", "innovation")
 
@@ -41,7 +50,7 @@ class CompressedVideo:
         patches: what was merged before the encoder; None where nothing was.
         compression: what was merged of the 196 T tokens.
         density: float32 (T, 27, 27), the density that ranked them.
-        packet_size: float64 (T,), mean packet size of each frame's GoP in bytes.
+        packet_size: float64 (T,), complexity c_t of each frame in bytes, of the method's ``gop``.
         sources: signal -> where it came from.
         notes: what was done otherwise than asked for, one sentence each.
     """
@@ -111,7 +120,8 @@ def compress_video(
             f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
     watch, place = stopwatch or Stopwatch(), torch.device(device)
-    sources: dict[str, str] = {"packet_size": "mean packet of the frame's GoP"}
+    gop: GopKind = getattr(method, "gop", "mean")
+    sources: dict[str, str] = {"packet_size": PACKET_SIZES[gop]}
     if isinstance(method, InsideLLM):
         sources["inside_llm"] = "skipped: there is no language model"
     notes: list[str] = []
@@ -134,7 +144,7 @@ def compress_video(
             features = merge_patches(features, patches)
         tokens = encoder.pool(features)
     with watch.stage("compress", place):
-        packet_size = meta.gop_packet_size()
+        packet_size = meta.gop_packet_size(kind=gop)
         signals = Signals(
             packet_size=packet_size,
             density=encoder.pool(torch.from_numpy(density).reshape(len(density), -1, 1)).squeeze(2),

@@ -13,7 +13,8 @@ from compress.models.adapter import Adapter, VideoGrid, VideoTokens, VisionTap, 
 from compress.models.plans import join_plans
 from compress.models.signals import MetaSignals, gather_signals
 from compress.plan import MergePlan
-from compress.stage import BeforeEncoder, BeforeLLM, Compression
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, GopKind
+from compress.video import PACKET_SIZES
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -159,13 +160,16 @@ class VideoCompressor:
         compressor = self._compressor
         if not isinstance(compressor, BeforeLLM):
             return None, sources
+        gop: GopKind = getattr(compressor, "gop", "mean")
+        if meta is not None:
+            sources["packet_size"] = PACKET_SIZES[gop]
         patches = (video.frames, *video.grid) if encoded is None else vision.grids[encoded]
         signals = gather_signals(
             video,
             patches,
             meta,
             reads=self._reads,
-            gop=getattr(compressor, "gop", "mean"),
+            gop=gop,
             saliency=vision.saliency[encoded] if vision.saliency and encoded is not None else None,
             frame_features=vision.frame_features[encoded] if vision.frame_features and encoded is not None else None,
             saliency_source="pooling head" if self._pooling_head else self._adapter.saliency_source,
