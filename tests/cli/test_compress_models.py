@@ -76,6 +76,13 @@ def test_answers_for_people(metas: Path) -> None:
         (["--prompt", "What?", "--random-weights", TINY, "--model", "x"], "either"),
         (["--prompt", "What?", "--model", "./no-such-folder"], "no-such-folder"),
         (["--prompt", "What?", "--random-weights", TINY, "--set", "layers=9"], "4 decoder layers"),
+        (["--prompt", "What?", "--random-weights", TINY, "--new-tokens", "0"], "'--new-tokens'"),
+        (["--prompt", "What?", "--random-weights", TINY, "--plot", "--out", "x"], "leave out --out, --plot"),
+        (
+            ["--prompt", "What?", "--random-weights", TINY, "--html", "x", "--overwrite"],
+            "leave out --html, --overwrite",
+        ),
+        (["--new-tokens", "5"], "--new-tokens is for answers; give --model"),
     ],
 )
 def test_wrong_usage(metas: Path, arguments: list[str], message: str) -> None:
