@@ -104,7 +104,7 @@ def open_model(
     from compress.models.checkpoint import load_model
     from compress.models.random_weights import ByteTokenizer, build_random
 
-    _check_device(device)
+    check_device(device)
     chosen = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
     if random_config is not None and checkpoint is None:
         return build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
@@ -123,8 +123,12 @@ def open_model(
         raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {error}") from error
 
 
-def _check_device(name: str) -> None:
-    """Raise ConfigError where nothing can be put on a device."""
+def check_device(name: str) -> None:
+    """Find out whether a device can be used.
+
+    Raises:
+        ConfigError: nothing can be put there.
+    """
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter from a build of PyTorch without the device

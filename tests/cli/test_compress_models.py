@@ -82,6 +82,7 @@ def test_answers_for_people(metas: Path) -> None:
             ["--prompt", "What?", "--random-weights", TINY, "--html", "x", "--overwrite"],
             "leave out --html, --overwrite",
         ),
+        (["--prompt", "", "--random-weights", TINY], "--prompt is ''; write a question"),
         (["--new-tokens", "5"], "--new-tokens is for answers; give --model"),
     ],
 )
@@ -131,6 +132,10 @@ def test_bench_refuses(tmp_path: Path) -> None:
         (("--frames", "0"), "--frames is 0"),
         (("--new-tokens", "-1"), "--new-tokens is -1"),
         (("--model", "empty"), "'empty' cannot be loaded"),
+        (("--frames", "4", "--meta", "bad.npz"), "--frames is for the synthetic video"),
+        (("--prompt", " "), "--prompt is ' '; write a question"),
+        (("--plot", "a.nothing"), "its ending is its format"),
+        (("--out", "empty"), "--out is 'empty', a folder"),
         (("--device", "nowhere"), "nowhere"),
         (("--device", "cuda:99"), "cuda:99"),
     ],
