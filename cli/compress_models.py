@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from codecmeta import VideoMeta
+    from compress.models.answer import Answer
     from compress.models.measure import Measurement
     from compress.video import MapChoice
 
@@ -43,12 +44,14 @@ def answer(
     from compress.errors import ConfigError
     from compress.methods import build
     from compress.picture import printable
+    from compress.runner import find_metas
 
     if prompt is None:
         refuse("with a model there must be a question: --prompt TEXT")
     check_question(prompt)
     try:
         compressor = build(method, retention=retention, settings=settings)
+        find_metas(meta)
         answers = _import_answering()
         opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
         compressor = fit_layers(compressor, opened, settings)
@@ -73,12 +76,26 @@ def answer(
                 print(f"{name}: failed, {printable(one.message, longest=2000)}", file=sys.stderr)  # noqa: T201
                 continue
             stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in one.seconds.items())
-            budgets = f"{min(one.budgets)}-{max(one.budgets)} per frame" if one.budgets else "no budgets"
             print(f"{name}: {printable(one.answer, longest=100_000)}")  # noqa: T201
-            print(f"  {one.tokens_in} -> {one.tokens_out} tokens, {budgets}; seconds: {stages}")  # noqa: T201
+            print(f"  {_account(one)}; seconds: {stages}")  # noqa: T201
+            if one.message:
+                print(f"  {printable(one.message, longest=2000)}")  # noqa: T201
     except ConfigError as error:
         refuse(str(error))
     raise typer.Exit(int(failed))
+
+
+def _account(one: Answer) -> str:
+    """What became of the tokens of a video, for people."""
+    tokens = [one.tokens_in, one.tokens_out]
+    if "tokens_inside" in one.merges:
+        tokens.append(one.merges["tokens_inside"])
+    account = [f"{' -> '.join(map(str, tokens))} tokens"]
+    if one.budgets:
+        account.append(f"{min(one.budgets)}-{max(one.budgets)} per frame")
+    if "patches_in" in one.merges:
+        account.append(f"{100 * one.merges['patches_encoded'] / one.merges['patches_in']:.1f} % of the patches")
+    return ", ".join(account)
 
 
 def bench(

@@ -133,9 +133,8 @@ def compress_video(
     with watch.stage("encode", place):
         if isinstance(method, BeforeEncoder):
             if chosen is None:
-                why = "map is none" if map == "none" else "the .npz holds no residuals"
                 sources["rpm"] = "skipped"
-                notes.append(f"RPM skipped: {why}; tokens are ranked by texture")
+                notes.append(f"RPM skipped: {explain_skipping(map)}; tokens are ranked by texture")
             else:
                 sources["rpm"] = chosen
                 patches = method.before_encoder(density)
@@ -186,6 +185,11 @@ def choose_map(meta: VideoMeta, choice: MapChoice) -> Literal["carried", "textur
             f"run: codecmeta extract PATH/{source} --out META --maps {choice} --overwrite, or choose --map texture"
         )
     return None if choice == "none" else choice
+
+
+def explain_skipping(choice: MapChoice) -> str:
+    """Why nothing merges before the encoder where `choose_map` gives None."""
+    return "map is none" if choice == "none" else "the .npz holds no residuals"
 
 
 def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovation"]) -> NDArray[np.float32]:

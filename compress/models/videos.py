@@ -29,6 +29,7 @@ class VideoResult:
     """What became of one video of the last prompt.
 
     Attributes:
+        frames: of its tokens, after temporal patching.
         tokens_in: its visual tokens.
         tokens_out: those that entered the language model.
         before_encoder: what was merged of its patches; None where nothing was.
@@ -36,6 +37,7 @@ class VideoResult:
         sources: signal -> where it came from.
     """
 
+    frames: int
     tokens_in: int
     tokens_out: int
     before_encoder: Compression | None
@@ -139,10 +141,12 @@ class VideoCompressor:
             before = None
             if self.merges_patches and self._patches:
                 before = self._patches[number * len(self._patches) // count]
-                sources["rpm"] = "skipped: the metadata holds no residuals" if before is None else sources["density"]
+                skipped = f"skipped: {self._metas[entry].skipped}"
+                sources["rpm"] = skipped if before is None else sources["density"]
             compressions.append(compression)
             self.results.append(
                 VideoResult(
+                    frames=video.frames,
                     tokens_in=len(video.index),
                     tokens_out=len(video.index) if compression is None else compression.achieved,
                     before_encoder=before,
