@@ -110,7 +110,11 @@ def open_model(
     check_device(device)
     chosen = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
     if random_config is not None and checkpoint is None:
-        return build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
+        built, letters = build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
+        words = built.config.text_config.vocab_size
+        if words < letters.size:
+            raise ConfigError(f"{random_config!r} has a vocabulary of {words}; text as bytes takes {letters.size}")
+        return built, letters
     if checkpoint is None or random_config is not None:
         raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
     if checkpoint == DEMO:
