@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -173,8 +173,11 @@ def choose_map(meta: VideoMeta, choice: MapChoice) -> Literal["carried", "textur
         without residuals. Otherwise the choice, None standing for none.
 
     Raises:
+        ConfigError: there is no such choice.
         SignalError: a residual map was asked for that was not extracted.
     """
+    if choice not in get_args(MapChoice):
+        raise ConfigError(f"map is {choice!r}; allowed are {', '.join(get_args(MapChoice))}")
     present = [name for name in _RESIDUAL_MAPS if getattr(meta, f"energy_{name}") is not None]
     if choice == "auto":
         return "carried" if "carried" in present else "texture" if present else None

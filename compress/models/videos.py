@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from compress.errors import ShapeError, SignalError
+from compress.errors import ConfigError, ShapeError, SignalError
 from compress.models.adapter import Adapter, VideoGrid, VideoTokens, VisionTap, spread
 from compress.models.plans import join_plans
 from compress.models.signals import MetaSignals, gather_signals
@@ -180,11 +180,23 @@ class VideoCompressor:
         )
         tokens = video.of(embeddings)
         compression = compressor.before_llm(tokens.view(video.frames, -1, tokens.shape[1]), signals)
+        _check_returned(compressor, compression, len(tokens))
         sources = {**compression.sources, **sources}
         if compression.positions == "contiguous" and self._adapter.multi_axis:
             compression = replace(compression, positions="original")
             sources["positions"] = "original: this model's positions have three axes"
         return compression, sources
+
+
+def _check_returned(compressor: object, returned: object, tokens: int) -> None:
+    """Raise ConfigError unless a method returned a plan over all tokens of the video."""
+    name = type(compressor).__name__
+    if not isinstance(returned, Compression):
+        raise ConfigError(
+            f"before_llm of {name} returned {type(returned).__name__}; return a compress.stage.Compression"
+        )
+    if returned.plan.count_in != tokens:
+        raise ConfigError(f"the plan of {name} is over {returned.plan.count_in} tokens; this video has {tokens}")
 
 
 def _check_same(embeddings: Tensor, first: VideoTokens, again: VideoTokens) -> None:
