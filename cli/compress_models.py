@@ -156,10 +156,13 @@ def bench(
         video = synthetic_meta(frames=length) if meta is None else _load_meta(meta)
         opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
         cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
+        shares = [_fraction(text) for text in retentions.split(",")]
         for method in methods.split(","):
-            for text in retentions.split(","):
-                share = _fraction(text)
-                compressor = fit_layers(build(method.strip(), retention=share), opened, {})
+            # once per method, since the layers do not depend on the retention
+            layers = getattr(fit_layers(build(method.strip()), opened, {}), "layers", None)
+            settings = {} if layers is None else {"layers": ",".join(map(str, layers))}
+            for share in shares:
+                compressor = build(method.strip(), retention=share, settings=settings)
                 cases.append(Case(name=f"{method.strip()} {share:g}", compressor=compressor, retention=share))
         inputs = prepare(opened, video, prompt or answers.sample_question(model), tokenizer=tokenizer)
         found = measure_cases(
