@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 from cli import compress_accuracy, compress_models
+from cli.compress_tables import RunProgress, make_table, open_console, print_reports
 from cli.output import guard_output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-    from rich.table import Table
-
     from compress.runner import VideoReport
 
 Map = Literal["auto", "carried", "texture", "innovation", "none"]
@@ -52,15 +48,13 @@ app.command()(compress_models.bench)
 app.command("eval")(compress_models.evaluate)
 app.command()(compress_accuracy.accuracy)
 
-STAGES = ("load", "density", "encode", "compress", "save", "plot")
-WIDE = 150
-"""Columns of a table that is not printed on a terminal."""
-
 
 @app.command()
 def run(
     meta: Annotated[Path, typer.Option(help="Folder of .npz files from `codecmeta extract`, or one of them.")],
-    out: Annotated[Path, typer.Option(help="Output folder; it mirrors the input folder.")] = Path("tokens"),
+    out: Annotated[
+        Path | None, typer.Option(show_default="tokens", help="Output folder; it mirrors the input folder.")
+    ] = None,
     method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
     retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
     assignments: Annotated[
@@ -100,7 +94,9 @@ def run(
         str | None,
         typer.Option(metavar="CONFIG", show_default=False, help="As --model, but an architecture with random weights."),
     ] = None,
-    new_tokens: Annotated[int, typer.Option(help="Longest answer of the model, in tokens.")] = 128,
+    new_tokens: Annotated[
+        int | None, typer.Option(min=1, show_default="128", help="Longest answer of the model, in tokens.")
+    ] = None,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object per video on standard output, and nothing else there."),
@@ -109,7 +105,7 @@ def run(
     """Shorten the tokens of every video under a folder.
 
     Per video it writes NAME.safetensors (tokens, plan, positions) and NAME.json (report). Running the same
-    command again does only what is missing or stale.
+    command again does only what is missing or stale. With a model it prints answers and writes nothing.
 
     Exit code: 0 all done, 1 some videos failed, 2 wrong usage.
     """
@@ -120,11 +116,15 @@ def run(
     from compress.runner import Job, find_metas
     from compress.runner import run as run_job
     from compress.settings import parse_assignments
+    from compress.target import check_target
     from compress.token_file import write_whole
 
     end_like_interrupted()
     try:
         if model is not None or random_weights is not None or prompt is not None:
+            files = {"--out": out is not None, "--plot": plot, "--html": html is not None, "--overwrite": overwrite}
+            if idle := [option for option, given in files.items() if given]:
+                raise ConfigError(f"a model prints its answers and writes no files; leave out {', '.join(idle)}")
             compress_models.answer(
                 meta,
                 model=model,
@@ -135,9 +135,11 @@ def run(
                 settings=parse_assignments(assignments or []),
                 map=density,
                 device=device,
-                new_tokens=new_tokens,
+                new_tokens=128 if new_tokens is None else new_tokens,
                 as_json=as_json,
             )
+        if new_tokens is not None:
+            raise ConfigError("--new-tokens is for answers; give --model or --random-weights, and --prompt")
         chosen = build(method, retention=retention, settings=parse_assignments(assignments or []))
         job = Job(
             method=chosen,
@@ -149,12 +151,14 @@ def run(
             overwrite=overwrite,
         )
         count = len(find_metas(meta))
+        if html is not None:
+            check_target("--html", html)
     except ConfigError as error:
         _refuse(error)
     reports: list[VideoReport] = []
     try:
-        with _Progress(count, hidden=as_json) as progress:
-            for report in run_job(meta, out, job):
+        with RunProgress(count, hidden=as_json) as progress:
+            for report in run_job(meta, Path("tokens") if out is None else out, job):
                 reports.append(report)
                 progress.advance(report)
                 if as_json:
@@ -164,12 +168,11 @@ def run(
     if html is not None:
         page = render_page(reports, title=f"compress run: {method}, retention {job.retention:g}")
         try:
-            html.parent.mkdir(parents=True, exist_ok=True)
             write_whole(html, page.encode("utf-8"))
         except OSError as error:
             _refuse(ConfigError(f"{html}: {error.strerror or error}"))
     if not as_json:
-        _print_reports(_console(), reports)
+        print_reports(open_console(), reports)
     raise typer.Exit(int(any(report.status == "failed" for report in reports)))
 
 
@@ -203,16 +206,16 @@ def methods(
             }
             print(json.dumps(described))  # noqa: T201
         return
-    console = _console()
+    console = open_console()
     if name is not None:
         (entry,) = entries
         console.print(f"[bold]{entry.name}[/]  {entry.summary}\n[dim]{entry.source}[/]", highlight=False)
-        table = _table("--set", "takes", "default")
+        table = make_table("--set", "takes", "default")
         for setting in list_settings(build(entry.name)):
             table.add_row(setting.name, setting.kind, setting.value)
         console.print(table)
         return
-    table = _table("method", "what it does", "stages", "signals", "switches", "source")
+    table = make_table("method", "what it does", "stages", "signals", "switches", "source")
     for entry in entries:
         table.add_row(
             f"[bold]{entry.name}[/]",
@@ -255,7 +258,7 @@ def flops(
                 )
             )
         return
-    table = _table("paper", "model", "method", numbers=("tokens", "ours T", "paper T", "ours %", "paper %", ""))
+    table = make_table("paper", "model", "method", numbers=("tokens", "ours T", "paper T", "ours %", "paper %", ""))
     for row in rows:
         decimals = len(row.printed.partition(".")[2])
         table.add_row(
@@ -269,113 +272,13 @@ def flops(
             row.printed_share or "",
             "[green]=[/]" if row.agrees else "[yellow]≈[/]" if row.agrees_rounded else "[red]differs[/]",
         )
-    console = _console()
+    console = open_console()
     console.print(table)
     console.print(
         "T: 10¹² multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-17), Qwen2-7B.\n"
         "≈: the paper's share is the quotient of its own rounded T.",
         style="dim",
     )
-
-
-def _print_reports(console: Console, reports: Sequence[VideoReport]) -> None:
-    """One table over all videos, then what there is to say about single ones."""
-    from rich.markup import escape
-
-    from compress.picture import printable
-
-    shown = [stage for stage in STAGES if any(stage in report.seconds for report in reports)]
-    table = _table("video", numbers=("frames", "tokens in", "out", "retained", "per frame", "patches", "pairs", *shown))
-    for report in reports:
-        name = escape(printable(report.video, longest=60))
-        if report.status == "failed":
-            table.add_row(name, "[red]failed[/]")
-            continue
-        patches = report.merges.get("patches_encoded")
-        pairs = report.merges.get("pairs")
-        table.add_row(
-            name + (" [dim](done before)[/]" if report.status == "kept" else ""),
-            str(report.frames),
-            str(report.tokens_in),
-            str(report.tokens_out),
-            f"{100 * report.tokens_out / report.tokens_in:.1f} %",
-            f"{min(report.budgets)}-{max(report.budgets)}",
-            "-" if patches is None else f"{100 * patches / report.merges['patches_in']:.1f} %",
-            "-" if pairs is None else f"{pairs:g}",
-            *(f"{report.seconds[stage]:.2f}" if stage in report.seconds else "-" for stage in shown),
-        )
-    console.print(table)
-    console.print(
-        "per frame: tokens that leave · patches: share that the encoder sees after RPM · "
-        "pairs: tokens merged across frames · stages in seconds",
-        style="dim",
-    )
-    for report in reports:
-        if report.message:
-            style = "red" if report.status == "failed" else "yellow"
-            console.print(
-                f"[{style}]{escape(printable(report.video, longest=200))}[/]: "
-                f"{escape(printable(report.message, longest=2000))}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-
-class _Progress:
-    """A bar on a terminal, a line per video otherwise, on standard error."""
-
-    def __init__(self, total: int, *, hidden: bool) -> None:
-        from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        self._hidden = hidden
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            *Progress.get_default_columns()[:2],
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=hidden or not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("compress", total=total)
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def advance(self, report: VideoReport) -> None:
-        """One more video is done."""
-        from compress.picture import printable
-
-        self._bar.advance(self._task)
-        if not (self._hidden or self._console.is_terminal):
-            result = f"{report.tokens_in} -> {report.tokens_out} tokens" if report.frames else report.message
-            line = f"{printable(report.video, longest=200)}: {report.status}, {printable(result, longest=2000)}"
-            print(line, file=sys.stderr)  # noqa: T201
-
-
-def _console() -> Console:
-    """Standard output: as wide as the terminal, or wide enough where there is none."""
-    from rich.console import Console
-
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
-
-
-def _table(*texts: str, numbers: Sequence[str] = ()) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for text in texts:
-        table.add_column(text, overflow="fold")
-    for number in numbers:
-        table.add_column(number, justify="right", no_wrap=True)
-    return table
 
 
 def _refuse(error: Exception) -> NoReturn:

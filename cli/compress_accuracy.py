@@ -37,7 +37,9 @@ def accuracy(
     out: Annotated[
         Path | None, typer.Option(show_default=False, help="Write a JSON line per method and retention.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(show_default=False, help="Draw accuracy against retention.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(show_default=False, help="Draw accuracy against retention: .png, .pdf or .svg.")
+    ] = None,
     markdown: Annotated[Path | None, typer.Option(show_default=False, help="Write the tables as Markdown.")] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     jobs: Annotated[
@@ -62,8 +64,12 @@ def accuracy(
     Exit code: 0 all measured, 1 a method failed, 2 wrong usage.
     """
     from compress.errors import CompressError
+    from compress.picture import require_matplotlib
+    from compress.target import PICTURES, check_target
 
     measure, results = _import("measure"), _import("results")
+    from compress.models.answer import check_device
+
     try:
         job = measure.Job(
             cache=cache or _import("clips").default_cache(),
@@ -73,6 +79,12 @@ def accuracy(
             weights=weights,
             device=device,
         )
+        check_device(device)
+        for option, path, endings in (("--out", out, ()), ("--plot", plot, PICTURES), ("--markdown", markdown, ())):
+            if path is not None:
+                check_target(option, path, endings=endings)
+        if plot is not None:
+            require_matplotlib()
         workers = jobs or measure.default_workers(device)
         with _Progress(clips) as progress:
             found = measure.measure(job, clips, workers=workers, progress=progress.show)
@@ -80,6 +92,8 @@ def accuracy(
         _write(rows, out=out, plot=plot, markdown=markdown)
     except CompressError as error:
         refuse(str(error))
+    except OSError as error:
+        refuse(f"{error.filename or 'the cache'} cannot be used: {error.strerror or error}")
     except measure.MeasurementError as error:
         print(f"compress: {error}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(1) from error
@@ -103,9 +117,6 @@ def _import(name: str) -> Any:
 
 
 def _write(rows: Sequence[Any], *, out: Path | None, plot: Path | None, markdown: Path | None) -> None:
-    for path in (out, plot, markdown):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
     if out is not None:
         out.write_text("".join(f"{row.to_json()}\n" for row in rows), encoding="ascii")
     if markdown is not None:

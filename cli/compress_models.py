@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from codecmeta import VideoMeta
+    from compress.models.answer import Answer
     from compress.models.measure import Measurement
     from compress.video import MapChoice
 
@@ -19,6 +20,10 @@ WIDE = 170
 """Columns of a table that is not printed on a terminal."""
 
 NEED_HF = "this needs transformers; run: pip install 'codecmeta[hf]'"
+NEED_LMMS_EVAL = (
+    "this needs lmms-eval, whose requirements do not go with those of codecmeta; run: pip install --no-deps lmms_eval, "
+    "then pip install what it misses (loguru, pytz, sacrebleu and others; see docs/models.md)"
+)
 
 
 def answer(
@@ -39,11 +44,14 @@ def answer(
     from compress.errors import ConfigError
     from compress.methods import build
     from compress.picture import printable
+    from compress.runner import find_metas
 
     if prompt is None:
         refuse("with a model there must be a question: --prompt TEXT")
+    check_question(prompt)
     try:
         compressor = build(method, retention=retention, settings=settings)
+        find_metas(meta)
         answers = _import_answering()
         opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
         compressor = fit_layers(compressor, opened, settings)
@@ -68,12 +76,26 @@ def answer(
                 print(f"{name}: failed, {printable(one.message, longest=2000)}", file=sys.stderr)  # noqa: T201
                 continue
             stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in one.seconds.items())
-            budgets = f"{min(one.budgets)}-{max(one.budgets)} per frame" if one.budgets else "no budgets"
             print(f"{name}: {printable(one.answer, longest=100_000)}")  # noqa: T201
-            print(f"  {one.tokens_in} -> {one.tokens_out} tokens, {budgets}; seconds: {stages}")  # noqa: T201
+            print(f"  {_account(one)}; seconds: {stages}")  # noqa: T201
+            if one.message:
+                print(f"  {printable(one.message, longest=2000)}")  # noqa: T201
     except ConfigError as error:
         refuse(str(error))
     raise typer.Exit(int(failed))
+
+
+def _account(one: Answer) -> str:
+    """What became of the tokens of a video, for people."""
+    tokens = [one.tokens_in, one.tokens_out]
+    if "tokens_inside" in one.merges:
+        tokens.append(one.merges["tokens_inside"])
+    account = [f"{' -> '.join(map(str, tokens))} tokens"]
+    if one.budgets:
+        account.append(f"{min(one.budgets)}-{max(one.budgets)} per frame")
+    if "patches_in" in one.merges:
+        account.append(f"{100 * one.merges['patches_encoded'] / one.merges['patches_in']:.1f} % of the patches")
+    return ", ".join(account)
 
 
 def bench(
@@ -92,7 +114,9 @@ def bench(
     ] = None,
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "metom,infomerge",
     retentions: Annotated[str, typer.Option(help="Retained fractions, separated by commas.")] = "0.5,0.3,0.15,0.1,0.05",
-    frames: Annotated[int, typer.Option(help="Frames of the synthetic video.")] = 32,
+    frames: Annotated[
+        int | None, typer.Option(show_default="32", help="Frames of the synthetic video, not with --meta.")
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(show_default=False, help="The question; by default one that the model understands.")
     ] = None,
@@ -100,7 +124,7 @@ def bench(
     new_tokens: Annotated[int, typer.Option(help="Further tokens by which decoding is timed.")] = 8,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     out: Annotated[Path | None, typer.Option(show_default=False, help="Write the figures as JSON.")] = None,
-    plot: Annotated[Path | None, typer.Option(show_default=False, help="Draw the stages as a PNG.")] = None,
+    plot: Annotated[Path | None, typer.Option(show_default=False, help="Draw the stages: .png, .pdf or .svg.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Measure what compression saves on a model: stages, tokens, operations, memory; null case included."""
@@ -115,19 +139,30 @@ def bench(
         from compress.models.measure import TTFT_CONTAINS, Case, Null, measure_cases
         from compress.models.prompt import prepare
         from compress.picture import require_matplotlib
+        from compress.target import PICTURES, check_target
 
-        for option, count, least in (("frames", frames, 1), ("repeats", repeats, 1), ("new-tokens", new_tokens, 0)):
+        if meta is not None and frames is not None:
+            refuse("--frames is for the synthetic video; --meta brings its own frames")
+        length = 32 if frames is None else frames
+        for option, count, least in (("frames", length, 1), ("repeats", repeats, 1), ("new-tokens", new_tokens, 0)):
             if count < least:
                 refuse(f"--{option} is {count}; it must be at least {least}")
+        check_question(prompt)
+        if out is not None:
+            check_target("--out", out)
         if plot is not None:
+            check_target("--plot", plot, endings=PICTURES)
             require_matplotlib()
-        video = synthetic_meta(frames=frames) if meta is None else _load_meta(meta)
+        video = synthetic_meta(frames=length) if meta is None else _load_meta(meta)
         opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
         cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
+        shares = [_fraction(text) for text in retentions.split(",")]
         for method in methods.split(","):
-            for text in retentions.split(","):
-                share = _fraction(text)
-                compressor = fit_layers(build(method.strip(), retention=share), opened, {})
+            # once per method, since the layers do not depend on the retention
+            layers = getattr(fit_layers(build(method.strip()), opened, {}), "layers", None)
+            settings = {} if layers is None else {"layers": ",".join(map(str, layers))}
+            for share in shares:
+                compressor = build(method.strip(), retention=share, settings=settings)
                 cases.append(Case(name=f"{method.strip()} {share:g}", compressor=compressor, retention=share))
         inputs = prepare(opened, video, prompt or answers.sample_question(model), tokenizer=tokenizer)
         found = measure_cases(
@@ -144,7 +179,6 @@ def bench(
     record = describe(found, model=model or random_weights or "", device=device)
     try:
         if out is not None:
-            out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(record, indent=1) + "\n")
         if plot is not None:
             draw(found, plot)
@@ -176,7 +210,7 @@ def evaluate(
     ] = "llava_onevision",
     method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
     retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
-    frames: Annotated[int, typer.Option(help="Sampled frames per video.")] = 32,
+    frames: Annotated[int, typer.Option(min=1, help="Sampled frames per video.")] = 32,
     tasks: Annotated[
         str, typer.Option(help="Benchmarks, separated by commas.")
     ] = "videomme,mlvu,longvideobench,egoschema,nextqa,mvbench",
@@ -186,7 +220,7 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute.")] = "cuda",
     out: Annotated[Path, typer.Option(help="Folder for the logs.")] = Path("logs"),
-    limit: Annotated[int | None, typer.Option(show_default=False, help="Samples per benchmark.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, show_default=False, help="Samples per benchmark.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
 ) -> None:
     """Evaluate a model with a method on video benchmarks: prints the command of lmms-eval and runs it.
@@ -203,8 +237,11 @@ def evaluate(
     from compress.settings import parse_assignments
 
     name = f"compress_{backbone}"
-    unknown = [task for task in tasks.split(",") if task not in TASKS]
+    wanted = [task.strip() for task in tasks.split(",")]
+    unknown = [repr(task) for task in wanted if task not in TASKS]
     try:
+        if not model or "," in model:
+            raise ConfigError(f"--model is {model!r}; give a name or folder, without a comma: lmms-eval splits there")
         if name not in MODELS:
             known = ", ".join(model.removeprefix("compress_") for model in MODELS)
             raise ConfigError(f"there is no backbone {backbone!r} for lmms-eval; there are {known}")
@@ -219,14 +256,14 @@ def evaluate(
     fields |= {field: value.replace(",", "+") for field, value in settings.items()}
     command = [sys.executable, "-m", "lmms_eval", "--model", name]
     command += ["--model_args", ",".join(f"{field}={value}" for field, value in fields.items())]
-    command += ["--tasks", ",".join(TASKS[task] for task in tasks.split(",")), "--batch_size", "1"]
+    command += ["--tasks", ",".join(TASKS[task] for task in wanted), "--batch_size", "1"]
     command += ["--output_path", str(out), "--log_samples"]
     command += [] if limit is None else ["--limit", str(limit)]
     print(shlex.join(command), flush=True)  # noqa: T201
     if dry_run:
         return
     if importlib.util.find_spec("lmms_eval") is None:
-        refuse("this needs lmms-eval; run: pip install 'codecmeta[eval]'")
+        refuse(NEED_LMMS_EVAL)
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
@@ -241,6 +278,12 @@ def fit_layers(compressor: Any, model: Any, settings: Mapping[str, str]) -> Any:
     scaled = tuple(sorted({max(1, layer * depth // 28) for layer in layers} - {depth - 1}))
     print(f"layers of the model: {depth}; attention is read at {scaled} instead of {layers}", file=sys.stderr)  # noqa: T201
     return dataclasses.replace(compressor, layers=scaled)
+
+
+def check_question(prompt: str | None) -> None:
+    """End the command where a question was given that asks nothing."""
+    if prompt is not None and not prompt.strip():
+        refuse(f"--prompt is {prompt!r}; write a question")
 
 
 def refuse(message: str) -> NoReturn:

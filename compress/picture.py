@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress.encoders.spectral import COVERED, GRID
 from compress.errors import ConfigError
-from compress.video import CompressedVideo
+from compress.video import PACKET_SIZES, CompressedVideo
 
 SHOWN = 6
 """Frames in a picture."""
@@ -150,7 +151,7 @@ def _summary(video: CompressedVideo) -> str:
 
 
 def _draw_budgets(axes: Any, video: CompressedVideo, shown: Sequence[int]) -> None:
-    """Bars: tokens granted to a frame and, in front, tokens kept; line: packet size of its GoP."""
+    """Bars: tokens granted to a frame and, in front, tokens kept; line: its complexity in bytes."""
     counts, packet_size = video.compression.frame_counts, video.packet_size
     granted = video.compression.frame_budgets
     index = np.arange(len(counts))
@@ -164,7 +165,8 @@ def _draw_budgets(axes: Any, video: CompressedVideo, shown: Sequence[int]) -> No
     packets = axes.twinx()
     edges = np.arange(len(counts) + 1) - 0.5
     packets.stairs(packet_size, edges, baseline=None, color=PACKETS, linewidth=1.3)
-    packets.set_ylabel("bytes per packet\nof the GoP", fontsize=9, color=PACKETS)
+    what = video.sources.get("packet_size", PACKET_SIZES["mean"])
+    packets.set_ylabel(fill(f"bytes: {what}", 22), fontsize=9, color=PACKETS)
     packets.set_ylim(0, max(1.0, 1.08 * float(packet_size.max())))
     axes.set_xlabel("sampled frame", fontsize=9, color=FAINT, labelpad=1)
     for panel in (axes, packets):

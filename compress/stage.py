@@ -27,7 +27,7 @@ Positions = Literal["original", "contiguous"]
 """Position ids of the tokens that leave: those of their anchors, or renumbered without gaps."""
 
 GopKind = Literal["mean", "total", "packet", "interval"]
-"""What stands for a frame's complexity: its GoP's mean packet, its GoP's bytes, its own packet, or the bytes
+"""What stands for a frame's complexity: its GoP's mean packet, its GoP's bytes, its own packet, or the mean packet
 since the previous sampled frame."""
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Sig
 
 if TYPE_CHECKING:
     from codecmeta.meta import MapName, VideoMeta
+    from compress.stage import GopKind
 
 MapChoice = Literal["auto", "carried", "texture", "innovation", "none"]
 """Where the density of patches comes from; `auto` is carried, else texture, and none without residuals."""
@@ -28,6 +29,14 @@ Stage = Literal["load", "density", "encode", "compress", "save", "plot"]
 
 TEXTURE_BLOCK = 4
 """Pixels per side of the blocks on which texture is measured, the size of the blocks it is predicted on."""
+
+PACKET_SIZES: Mapping[GopKind, str] = {
+    "mean": "mean packet of the frame's GoP",
+    "total": "all packets of the frame's GoP",
+    "packet": "the frame's own packet",
+    "interval": "mean packet since the previous sampled frame",
+}
+"""What a method's ``gop`` makes of the packets, in words."""
 
 _RESIDUAL_MAPS: tuple[MapName, ...] = ("carried", "innovation")
 
@@ -41,7 +50,7 @@ class CompressedVideo:
         patches: what was merged before the encoder; None where nothing was.
         compression: what was merged of the 196 T tokens.
         density: float32 (T, 27, 27), the density that ranked them.
-        packet_size: float64 (T,), mean packet size of each frame's GoP in bytes.
+        packet_size: float64 (T,), complexity c_t of each frame in bytes, of the method's ``gop``.
         sources: signal -> where it came from.
         notes: what was done otherwise than asked for, one sentence each.
     """
@@ -111,7 +120,8 @@ def compress_video(
             f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
     watch, place = stopwatch or Stopwatch(), torch.device(device)
-    sources: dict[str, str] = {"packet_size": "mean packet of the frame's GoP"}
+    gop: GopKind = getattr(method, "gop", "mean")
+    sources: dict[str, str] = {"packet_size": PACKET_SIZES[gop]}
     if isinstance(method, InsideLLM):
         sources["inside_llm"] = "skipped: there is no language model"
     notes: list[str] = []
@@ -123,9 +133,8 @@ def compress_video(
     with watch.stage("encode", place):
         if isinstance(method, BeforeEncoder):
             if chosen is None:
-                why = "map is none" if map == "none" else "the .npz holds no residuals"
                 sources["rpm"] = "skipped"
-                notes.append(f"RPM skipped: {why}; tokens are ranked by texture")
+                notes.append(f"RPM skipped: {explain_skipping(map)}; tokens are ranked by texture")
             else:
                 sources["rpm"] = chosen
                 patches = method.before_encoder(density)
@@ -134,7 +143,7 @@ def compress_video(
             features = merge_patches(features, patches)
         tokens = encoder.pool(features)
     with watch.stage("compress", place):
-        packet_size = meta.gop_packet_size()
+        packet_size = meta.gop_packet_size(kind=gop)
         signals = Signals(
             packet_size=packet_size,
             density=encoder.pool(torch.from_numpy(density).reshape(len(density), -1, 1)).squeeze(2),
@@ -164,8 +173,11 @@ def choose_map(meta: VideoMeta, choice: MapChoice) -> Literal["carried", "textur
         without residuals. Otherwise the choice, None standing for none.
 
     Raises:
+        ConfigError: there is no such choice.
         SignalError: a residual map was asked for that was not extracted.
     """
+    if choice not in get_args(MapChoice):
+        raise ConfigError(f"map is {choice!r}; allowed are {', '.join(get_args(MapChoice))}")
     present = [name for name in _RESIDUAL_MAPS if getattr(meta, f"energy_{name}") is not None]
     if choice == "auto":
         return "carried" if "carried" in present else "texture" if present else None
@@ -176,6 +188,11 @@ def choose_map(meta: VideoMeta, choice: MapChoice) -> Literal["carried", "textur
             f"run: codecmeta extract PATH/{source} --out META --maps {choice} --overwrite, or choose --map texture"
         )
     return None if choice == "none" else choice
+
+
+def explain_skipping(choice: MapChoice) -> str:
+    """Why nothing merges before the encoder where `choose_map` gives None."""
+    return "map is none" if choice == "none" else "the .npz holds no residuals"
 
 
 def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovation"]) -> NDArray[np.float32]:

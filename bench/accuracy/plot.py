@@ -82,7 +82,7 @@ def _dress(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_xticks([*shares, 100], [f"{share:g}" for share in (*shares, 100)])
     axes.set_xticks([], minor=True)
     values = [100 * row.macro.corrected.value for row in rows if np.isfinite(row.macro.corrected.value)]
-    axes.set_ylim(min(0.0, *values) if min(values) < 20 else 10 * (min(values) // 10), max(102.0, max(values) + 2))
+    axes.set_ylim(lower_end(min(values)), max(102.0, max(values) + 2))
     axes.axhline(100, color="#bbbbbb", linewidth=0.8, zorder=1)
     axes.text(100, 100, "all tokens", color="#888888", fontsize=8, ha="right", va="bottom")
     axes.grid(axis="y", color="#eeeeee", zorder=0)
@@ -95,6 +95,11 @@ def _dress(axes: Any, rows: Sequence[Row]) -> None:
         fontsize=10,
         loc="left",
     )
+
+
+def lower_end(lowest: float) -> float:
+    """Where the axis of accuracy begins: at 0 or below for low values, else at the tens below, at most at 90."""
+    return min(0.0, lowest) if lowest < 20 else min(90.0, 10 * (lowest // 10))
 
 
 def _label(axes: Any, ends: Sequence[tuple[str, float, float, str]]) -> None:

@@ -28,13 +28,15 @@ class Answer:
     Attributes:
         video: path of the .npz below the input folder, without its suffix.
         status: done or failed.
-        message: why it failed.
+        message: why it failed, and what was done otherwise than asked for.
         method: name of the method.
         retention: nominal retained fraction.
         frames: frames of tokens that the model saw.
         tokens_in: visual tokens of the prompt.
         tokens_out: those that entered the language model.
         budgets: tokens that left per frame, by the frame of their anchor.
+        merges: patches before and after RPM (`patches_in`, `patches_encoded`), tokens behind the merge inside the
+            language model (`tokens_inside`).
         seconds: per stage.
         answer: the text.
         sources: signal -> where it came from.
@@ -49,6 +51,7 @@ class Answer:
     tokens_in: int = 0
     tokens_out: int = 0
     budgets: tuple[int, ...] = ()
+    merges: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     answer: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -104,10 +107,14 @@ def open_model(
     from compress.models.checkpoint import load_model
     from compress.models.random_weights import ByteTokenizer, build_random
 
-    _check_device(device)
+    check_device(device)
     chosen = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
     if random_config is not None and checkpoint is None:
-        return build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
+        built, letters = build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
+        words = built.config.text_config.vocab_size
+        if words < letters.size:
+            raise ConfigError(f"{random_config!r} has a vocabulary of {words}; text as bytes takes {letters.size}")
+        return built, letters
     if checkpoint is None or random_config is not None:
         raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
     if checkpoint == DEMO:
@@ -123,8 +130,12 @@ def open_model(
         raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {error}") from error
 
 
-def _check_device(name: str) -> None:
-    """Raise ConfigError where nothing can be put on a device."""
+def check_device(name: str) -> None:
+    """Find out whether a device can be used.
+
+    Raises:
+        ConfigError: nothing can be put there.
+    """
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter from a build of PyTorch without the device
@@ -147,18 +158,28 @@ def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[
         An answer per video, in the order of their names.
 
     Raises:
-        ConfigError: there is no .npz, or the method does not go with the model.
+        ConfigError: there is no .npz, the method does not go with the model, or the question not with the tokenizer.
     """
     for name, path in find_metas(meta):
         try:
             yield _answer(name, path, question)
         except ConfigError:
             raise
-        except (CodecMetaError, CompressError, OSError, torch.OutOfMemoryError) as error:
-            message = " ".join(str(error).split())
-            yield Answer(
-                video=name, status="failed", message=message, method=question.method, retention=question.retention
-            )
+        except (CodecMetaError, CompressError, OSError) as error:
+            message = str(error)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            message = f"out of memory: {error}"
+        except Exception as error:  # a fault of ours must not stop the other videos
+            message = f"internal error, please report it: {type(error).__name__}: {error}"
+        else:
+            continue
+        yield Answer(
+            video=name,
+            status="failed",
+            message=" ".join(message.split()),
+            method=question.method,
+            retention=question.retention,
+        )
 
 
 @torch.inference_mode()
@@ -175,7 +196,11 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         session.timer = timer.stage
         with timer.watch(session.adapter):
             start = time.perf_counter()
-            question.model.generate(**inputs, max_new_tokens=1, do_sample=False)
+            try:
+                question.model.generate(**inputs, max_new_tokens=1, do_sample=False)
+            except ConfigError as error:
+                # too few tokens for the retention, for example, which is no matter of the other videos
+                raise CompressError(str(error)) from error
             stages = timer.read()
             seconds |= {**stages, "ttft": time.perf_counter() - start}
         start = time.perf_counter()
@@ -183,16 +208,21 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         text = output[0, inputs["input_ids"].shape[1] :].tolist()
         seconds["answer"] = time.perf_counter() - start
         (result,) = session.results
+        merges = {} if not session.inside else {"tokens_inside": session.inside[0].achieved}
+    if result.before_encoder is not None:
+        merges |= {"patches_in": result.before_encoder.plan.count_in, "patches_encoded": result.before_encoder.achieved}
+    rpm = result.sources.get("rpm", "")
     return Answer(
         video=name,
         status="done",
-        message="",
+        message=f"RPM {rpm}" if rpm.startswith("skipped") else "",
         method=question.method,
         retention=question.retention,
-        frames=0 if result.before_llm is None else result.before_llm.frames,
+        frames=result.frames,
         tokens_in=result.tokens_in,
         tokens_out=result.tokens_out,
         budgets=() if result.before_llm is None else tuple(result.before_llm.frame_counts.tolist()),
+        merges=merges,
         seconds={stage: round(value, 6) for stage, value in seconds.items()},
         answer=question.tokenizer.decode(text, skip_special_tokens=True),
         sources=dict(result.sources),

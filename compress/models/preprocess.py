@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,12 @@ def _settings_file(path: str) -> Path | None:
         return None
     if Path(path).is_dir():
         return next((Path(path, name) for name in SETTINGS_FILES if Path(path, name).is_file()), None)
+    return _repository_file(path)
+
+
+@cache
+def _repository_file(path: str) -> Path | None:
+    """The settings of a repository; it is asked once, not for every prompt."""
     from transformers.utils import cached_file
 
     for name in SETTINGS_FILES:

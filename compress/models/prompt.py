@@ -42,6 +42,7 @@ def take_clip(video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str], *, 
         frames: which frames of a file.
 
     Raises:
+        ConfigError: it is nothing of all that.
         SignalError: the metadata has no cached frames.
         CodecMetaError: the file cannot be read.
     """
@@ -51,6 +52,10 @@ def take_clip(video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str], *, 
         import codecmeta
 
         video = codecmeta.extract(video, frames=frames, residual="none")
+    if not hasattr(video, "frames"):
+        raise ConfigError(
+            f"a video is {type(video).__name__}; give its metadata, the path of a file, or frames as a uint8 array"
+        )
     if video.frames is None:
         source = video.info["source"]["name"]
         raise SignalError(

@@ -115,18 +115,25 @@ def configure(config: str) -> Any:
         return _CONFIGS[config]()
     path = Path(config)
     file = path / "config.json" if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
+        raise ConfigError(f"there is no config.json in {config!r}")
     if not file.is_file():
         raise ConfigError(f"{config!r} is neither a file nor one of {', '.join(names())}")
     from transformers import AutoConfig, LlavaOnevisionConfig
 
     try:
         fields = json.loads(file.read_text())
+        if not isinstance(fields, dict):
+            raise ValueError("it is no JSON object")
         if fields.get("model_type") == "llava_video":
             fields.pop("model_type")
             return _as_llava_video(LlavaOnevisionConfig.from_dict(fields))
-        return AutoConfig.from_pretrained(file)
-    except (ValueError, KeyError, OSError) as error:
+        made = AutoConfig.from_pretrained(file)
+    except Exception as error:  # checks of fields raise what they like
         raise ConfigError(f"{file} is no configuration that transformers can read: {error}") from error
+    # where the checkpoint's settings of pixels are, if any; a file's own path would be taken for a repository
+    made.name_or_path = str(file.parent)
+    return made
 
 
 def build_random(
@@ -147,14 +154,17 @@ def build_random(
         seed: of the weights.
 
     Raises:
-        ConfigError: see `configure`.
+        ConfigError: see `configure`, or nothing can be built of the configuration.
     """
     made = configure(config)
     kind = _model_class(made)
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         torch.manual_seed(seed)
-        with torch.device(device):
-            model = kind._from_config(made, dtype=dtype, attn_implementation=attention)
+        try:
+            with torch.device(device):
+                model = kind._from_config(made, dtype=dtype, attn_implementation=attention)
+        except Exception as error:  # sizes that do not go together fail wherever they meet
+            raise ConfigError(f"{config!r} cannot be built: {type(error).__name__}: {error}") from error
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model.eval()
@@ -165,10 +175,12 @@ class ByteTokenizer:
 
     Attributes:
         eos_token_id: none: generation stops at its length.
+        size: ids that a model must know.
     """
 
     eos_token_id = None
     offset = 16
+    size = offset + 256
     special = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
+from codecmeta import VideoMeta
 from compress.errors import ConfigError
 from compress.methods import METHODS
 from compress.models.adapter import VideoGrid, VisionRequest, VisionTap, adapt
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from codecmeta import VideoMeta
     from compress.models.chat import Chat
     from compress.models.prompt import Tokenizer
     from compress.ops.saliency import PoolingHead
@@ -69,7 +69,7 @@ class Session:
         self.compressor: Any = compressor
         self.model = model
         self.adapter = adapt(model)
-        metas = () if meta is None else tuple(meta) if isinstance(meta, Sequence) else (meta,)
+        metas = _listed(meta)
         self.timer: StageTimer | None = None
         reads = signals_read(compressor) if isinstance(compressor, BeforeLLM) else ()
         self._videos = VideoCompressor(
@@ -238,18 +238,35 @@ class Session:
         }
 
 
+def _listed(meta: VideoMeta | Sequence[VideoMeta] | None) -> tuple[VideoMeta, ...]:
+    """The metadata as a tuple; ConfigError for anything else."""
+    metas = () if meta is None else tuple(meta) if isinstance(meta, list | tuple) else (meta,)
+    for one in metas:
+        if not isinstance(one, VideoMeta):
+            raise ConfigError(f"meta holds {one!r}, no metadata; give codecmeta.load(path), or several in a list")
+    return metas
+
+
 def signals_read(compressor: BeforeLLM) -> tuple[str, ...]:
     """The signals that the stage before the language model reads.
 
     A method says so by an attribute ``signals`` or by its entry in the registry; one without either may read all.
+
+    Raises:
+        ConfigError: the attribute names a signal that there is not.
     """
+    known = [field.name for field in dataclasses.fields(Signals)]
     stages = getattr(compressor, "stages", (compressor,))
     stage = next(stage for stage in stages if hasattr(stage, "before_llm"))
     if hasattr(stage, "signals"):
+        if unknown := [repr(name) for name in stage.signals if name not in known]:
+            raise ConfigError(
+                f"signals of {type(stage).__name__} names {', '.join(unknown)}; there are {', '.join(known)}"
+            )
         return tuple(stage.signals)
     kind = f"{type(stage).__module__}:{type(stage).__name__}"
     for method in METHODS.values():
         package, _, name = method.target.partition(":")
         if kind.startswith(package) and kind.endswith(f":{name}"):
             return method.signals
-    return tuple(field.name for field in dataclasses.fields(Signals))
+    return tuple(known)

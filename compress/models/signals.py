@@ -13,7 +13,7 @@ from torch import Tensor
 from compress.errors import SignalError
 from compress.models.adapter import Adapter, VideoGrid, VideoTokens
 from compress.stage import Signals
-from compress.video import TEXTURE_BLOCK, MapChoice, choose_map
+from compress.video import TEXTURE_BLOCK, MapChoice, choose_map, explain_skipping
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -25,14 +25,16 @@ class MetaSignals:
     Attributes:
         meta: the metadata.
         adapter: of the model.
-        residual: the map of its density; None where there are no residuals, so that tokens go by texture and nothing
-            merges before the encoder.
+        residual: the map of its density; None where there are no residuals or none are wanted, so that tokens go by
+            texture and nothing merges before the encoder.
+        skipped: why nothing merges before the encoder, where `residual` is None.
     """
 
     def __init__(self, meta: VideoMeta, adapter: Adapter, choice: MapChoice) -> None:
         self.meta = meta
         self.adapter = adapter
         self.residual = choose_map(meta, choice)
+        self.skipped = explain_skipping(choice)
         self._density: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     @property
@@ -43,7 +45,7 @@ class MetaSignals:
     @property
     def sources(self) -> dict[str, str]:
         """Where the signals come from."""
-        return {"packet_size": "given", "density": self.residual or "texture"}
+        return {"density": self.residual or "texture"}
 
     def check_frames(self, frames: int) -> None:
         """Raise SignalError unless the video was sampled with as many frames as the model sees."""

@@ -24,7 +24,8 @@ class StageTimer:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._spans: list[tuple[str, Any, Any]] = []
+        self._spans: list[tuple[str, Any, Any, str | None]] = []
+        self._running: list[str] = []
 
     def _mark(self) -> Any:
         if self.device.type != "cuda":
@@ -41,7 +42,7 @@ class StageTimer:
         try:
             yield
         finally:
-            self._spans.append((name, start, self._mark()))
+            self._spans.append((name, start, self._mark(), self._running[-1] if self._running else None))
 
     @contextmanager
     def watch(self, adapter: Adapter) -> Iterator[None]:
@@ -67,22 +68,24 @@ class StageTimer:
         started: list[Any] = []
 
         def begin(*_: Any) -> None:
+            self._running.append(name)
             started.append(self._mark())
 
         def end(*_: Any) -> None:
-            self._spans.append((name, started.pop(), self._mark()))
+            self._running.pop()
+            self._spans.append((name, started.pop(), self._mark(), self._running[-1] if self._running else None))
 
         return [module.register_forward_pre_hook(begin, prepend=hooks_too), module.register_forward_hook(end)]
 
     def read(self) -> dict[str, float]:
-        """Seconds per stage since the last reading; the tower's without the planning inside it."""
+        """Seconds per stage since the last reading; those of a module without the stages inside it."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds: dict[str, float] = {}
-        for name, start, end in self._spans:
+        for name, start, end, around in self._spans:
             span = end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
             seconds[name] = seconds.get(name, 0.0) + span
-        self._spans = []
-        if TOWER in seconds and RPM in seconds:
-            seconds[TOWER] -= seconds[RPM]
+            if around is not None:
+                seconds[around] = seconds.get(around, 0.0) - span
+        self._spans, self._running = [], []
         return seconds

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from compress.errors import ShapeError, SignalError
+from compress.errors import ConfigError, ShapeError, SignalError
 from compress.models.adapter import Adapter, VideoGrid, VideoTokens, VisionTap, spread
 from compress.models.plans import join_plans
 from compress.models.signals import MetaSignals, gather_signals
 from compress.plan import MergePlan
-from compress.stage import BeforeEncoder, BeforeLLM, Compression
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, GopKind
+from compress.video import PACKET_SIZES
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -28,6 +29,7 @@ class VideoResult:
     """What became of one video of the last prompt.
 
     Attributes:
+        frames: of its tokens, after temporal patching.
         tokens_in: its visual tokens.
         tokens_out: those that entered the language model.
         before_encoder: what was merged of its patches; None where nothing was.
@@ -35,6 +37,7 @@ class VideoResult:
         sources: signal -> where it came from.
     """
 
+    frames: int
     tokens_in: int
     tokens_out: int
     before_encoder: Compression | None
@@ -138,10 +141,12 @@ class VideoCompressor:
             before = None
             if self.merges_patches and self._patches:
                 before = self._patches[number * len(self._patches) // count]
-                sources["rpm"] = "skipped: the metadata holds no residuals" if before is None else sources["density"]
+                skipped = f"skipped: {self._metas[entry].skipped}"
+                sources["rpm"] = skipped if before is None else sources["density"]
             compressions.append(compression)
             self.results.append(
                 VideoResult(
+                    frames=video.frames,
                     tokens_in=len(video.index),
                     tokens_out=len(video.index) if compression is None else compression.achieved,
                     before_encoder=before,
@@ -159,24 +164,39 @@ class VideoCompressor:
         compressor = self._compressor
         if not isinstance(compressor, BeforeLLM):
             return None, sources
+        gop: GopKind = getattr(compressor, "gop", "mean")
+        if meta is not None:
+            sources["packet_size"] = PACKET_SIZES[gop]
         patches = (video.frames, *video.grid) if encoded is None else vision.grids[encoded]
         signals = gather_signals(
             video,
             patches,
             meta,
             reads=self._reads,
-            gop=getattr(compressor, "gop", "mean"),
+            gop=gop,
             saliency=vision.saliency[encoded] if vision.saliency and encoded is not None else None,
             frame_features=vision.frame_features[encoded] if vision.frame_features and encoded is not None else None,
             saliency_source="pooling head" if self._pooling_head else self._adapter.saliency_source,
         )
         tokens = video.of(embeddings)
         compression = compressor.before_llm(tokens.view(video.frames, -1, tokens.shape[1]), signals)
+        _check_returned(compressor, compression, len(tokens))
         sources = {**compression.sources, **sources}
         if compression.positions == "contiguous" and self._adapter.multi_axis:
             compression = replace(compression, positions="original")
             sources["positions"] = "original: this model's positions have three axes"
         return compression, sources
+
+
+def _check_returned(compressor: object, returned: object, tokens: int) -> None:
+    """Raise ConfigError unless a method returned a plan over all tokens of the video."""
+    name = type(compressor).__name__
+    if not isinstance(returned, Compression):
+        raise ConfigError(
+            f"before_llm of {name} returned {type(returned).__name__}; return a compress.stage.Compression"
+        )
+    if returned.plan.count_in != tokens:
+        raise ConfigError(f"the plan of {name} is over {returned.plan.count_in} tokens; this video has {tokens}")
 
 
 def _check_same(embeddings: Tensor, first: VideoTokens, again: VideoTokens) -> None:

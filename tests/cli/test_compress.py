@@ -173,6 +173,13 @@ def test_html_page_is_written(meta: Path, tmp_path: Path) -> None:
     assert "data:image/png;base64," in text
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(meta: Path, tmp_path: Path) -> None:
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--html", tmp_path)
+    assert result.exit_code == 2
+    assert f"--html is '{tmp_path}', a folder; name a file" in result.stderr
+    assert not (tmp_path / "tokens").exists()
+
+
 def test_methods_lists_all_and_the_constants_of_one() -> None:
     result = compress("methods")
     assert result.exit_code == 0

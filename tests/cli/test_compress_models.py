@@ -67,6 +67,61 @@ def test_answers_for_people(metas: Path) -> None:
     assert "event_h264.mp4: " in result.stdout and "tokens" in result.stdout
 
 
+def ask(meta: Path, *more: object) -> Any:
+    return invoke(
+        "run", "--meta", meta, "--random-weights", "qwen2-vl-tiny", "--prompt", "What?", "--new-tokens", 2, *more
+    )
+
+
+def test_answers_account_for_what_was_merged(metas: Path) -> None:
+    one, _ = map(json.loads, ask(metas, "--json").stdout.splitlines())
+    merges = one["merges"]
+    assert one["frames"] == 2 and one["message"] == ""
+    assert merges["patches_encoded"] < merges["patches_in"] and merges["tokens_inside"] < one["tokens_out"]
+    text = ask(metas).stdout
+    assert f"{one['tokens_in']} -> {one['tokens_out']} -> {merges['tokens_inside']} tokens" in text
+    assert "% of the patches" in text
+
+
+@pytest.mark.parametrize("method", ["rpm", "metom"])
+def test_patches_that_are_not_merged_are_told(metas: Path, method: str) -> None:
+    options = ("--method", method, "--map", "none")
+    for line in map(json.loads, ask(metas, *options, "--json").stdout.splitlines()):
+        assert line["message"] == "RPM skipped: map is none" and line["frames"] == 2
+        assert "patches_in" not in line["merges"]
+    assert "RPM skipped: map is none" in ask(metas, *options).stdout
+
+
+def test_a_retention_too_low_for_one_video_fails_that_one(tmp_path: Path, data: Path) -> None:
+    for side in (32, 96):
+        codecmeta.extract(data / "still_h264.mp4", frames="uniform:2", pixels=side).save(tmp_path / f"{side}.npz")
+    result = ask(tmp_path, "--json", "--retention", 0.01)
+    assert result.exit_code == 1
+    small, large = map(json.loads, result.stdout.splitlines())
+    assert small["status"] == "failed" and "leaves none; use at least" in small["message"]
+    assert large["status"] == "done"
+
+
+def test_a_fault_of_ours_does_not_stop_the_other_videos(metas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise IndexError("no such thing")
+
+    monkeypatch.setattr("compress.models.answer.prepare", fail)
+    result = ask(metas, "--json")
+    assert result.exit_code == 1
+    messages = [json.loads(line)["message"] for line in result.stdout.splitlines()]
+    assert messages == 2 * ["internal error, please report it: IndexError: no such thing"]
+
+
+def test_the_metadata_is_looked_for_before_the_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> Any:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("compress.models.answer.open_model", load)
+    result = ask(tmp_path / "nowhere")
+    assert result.exit_code == 2 and "it does not exist" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -76,6 +131,14 @@ def test_answers_for_people(metas: Path) -> None:
         (["--prompt", "What?", "--random-weights", TINY, "--model", "x"], "either"),
         (["--prompt", "What?", "--model", "./no-such-folder"], "no-such-folder"),
         (["--prompt", "What?", "--random-weights", TINY, "--set", "layers=9"], "4 decoder layers"),
+        (["--prompt", "What?", "--random-weights", TINY, "--new-tokens", "0"], "'--new-tokens'"),
+        (["--prompt", "What?", "--random-weights", TINY, "--plot", "--out", "x"], "leave out --out, --plot"),
+        (
+            ["--prompt", "What?", "--random-weights", TINY, "--html", "x", "--overwrite"],
+            "leave out --html, --overwrite",
+        ),
+        (["--prompt", "", "--random-weights", TINY], "--prompt is ''; write a question"),
+        (["--new-tokens", "5"], "--new-tokens is for answers; give --model"),
     ],
 )
 def test_wrong_usage(metas: Path, arguments: list[str], message: str) -> None:
@@ -109,6 +172,13 @@ def test_bench(tmp_path: Path) -> None:
                                     "--frames", 2, "--repeats", 1).stdout  # fmt: skip
 
 
+def test_bench_says_once_per_method_which_layers_it_reads() -> None:
+    result = invoke("bench", "--random-weights", TINY, "--methods", "metom,infomerge,matm", "--retentions", "0.5,0.3",
+                    "--frames", 2, "--repeats", 1, "--new-tokens", 0)  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.count("attention is read at (1, 2) instead of (13, 14, 15)") == 2
+
+
 def test_bench_refuses(tmp_path: Path) -> None:
     assert invoke("bench").exit_code == 2
     assert "nonsense" in invoke("bench", "--random-weights", TINY, "--retentions", "nonsense").stderr
@@ -124,6 +194,10 @@ def test_bench_refuses(tmp_path: Path) -> None:
         (("--frames", "0"), "--frames is 0"),
         (("--new-tokens", "-1"), "--new-tokens is -1"),
         (("--model", "empty"), "'empty' cannot be loaded"),
+        (("--frames", "4", "--meta", "bad.npz"), "--frames is for the synthetic video"),
+        (("--prompt", " "), "--prompt is ' '; write a question"),
+        (("--plot", "a.nothing"), "its ending is its format"),
+        (("--out", "empty"), "--out is 'empty', a folder"),
         (("--device", "nowhere"), "nowhere"),
         (("--device", "cuda:99"), "cuda:99"),
     ],

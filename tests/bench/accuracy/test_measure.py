@@ -220,6 +220,10 @@ def test_a_failing_method_ends_the_command(tmp_path: Path, monkeypatch: pytest.M
         (("--retention", "0.1,much"), "no retained fractions"),
         (("--retention", "1.5"), "retention is 1.5"),
         (("--weights", "/nowhere"), "does not hold the demo model"),
+        (("--device", "nowhere"), "device 'nowhere' cannot be used"),
+        (("--out", "."), "--out is '.', a folder"),
+        (("--plot", "a.nothing"), "its ending is its format"),
+        (("--cache", __file__), "test_measure.py"),
     ],
 )
 def test_wrong_usage(cache: Path, arguments: tuple[str, str], message: str) -> None:

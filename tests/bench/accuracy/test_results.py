@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from bench.accuracy.measure import FULL
-from bench.accuracy.plot import draw, spread_apart
+from bench.accuracy.plot import draw, lower_end, spread_apart
 from bench.accuracy.questions import CHANCE, FAMILIES
 from bench.accuracy.results import Row, group_rows, identity_row, tabulate
 from bench.accuracy.table import families, overview, write_markdown
@@ -125,3 +125,7 @@ def test_labels_keep_their_distance() -> None:
     crowded = spread_apart([97.0] * 8, gap=5, low=2, high=98)
     assert (np.diff(crowded) >= 5 - 1e-9).all() and crowded[-1] == 98
     assert np.allclose(np.diff(spread_apart([50.0] * 40, gap=5, low=0, high=100)), 100 / 39)
+
+
+def test_the_axis_leaves_room_below_curves_at_the_top() -> None:
+    assert [lower_end(value) for value in (-3.0, 12.0, 25.0, 89.0, 95.0, 100.0, 100.5)] == [-3, 0, 20, 80, 90, 90, 90]

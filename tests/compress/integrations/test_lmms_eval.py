@@ -194,7 +194,7 @@ def invoke(*arguments: object) -> Any:
 
 
 def test_the_command() -> None:
-    result = invoke("--model", "org/model", "--set", "layers=3,4", "--tasks", "videomme,egoschema", "--dry-run",
+    result = invoke("--model", "org/model", "--set", "layers=3,4", "--tasks", "videomme, egoschema", "--dry-run",
                     "--backbone", "qwen2_vl", "--limit", 8)  # fmt: skip
     assert result.exit_code == 0, result.stderr
     line = result.stdout
@@ -213,6 +213,11 @@ def test_the_command() -> None:
         (["--backbone", "gpt"], "gpt"),
         (["--method", "fastest"], "fastest"),
         (["--retention", "7"], "retention"),
+        (["--frames", "0"], "'--frames'"),
+        (["--limit", "0"], "'--limit'"),
+        (["--tasks", ""], "there are no benchmarks ''"),
+        (["--model", ""], "--model is ''"),
+        (["--model", "a,b"], "without a comma"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
@@ -224,4 +229,4 @@ def test_without_lmms_eval() -> None:
     if importlib.util.find_spec("lmms_eval") is not None:
         pytest.skip("lmms-eval is installed")
     result = invoke("--model", "x")
-    assert result.exit_code == 2 and "codecmeta[eval]" in result.stderr
+    assert result.exit_code == 2 and "pip install --no-deps lmms_eval" in result.stderr

@@ -1,0 +1,30 @@
+"""One video in memory: what the method's fields make of its signals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import codecmeta
+from codecmeta import VideoMeta
+from compress.encoders import SpectralEncoder
+from compress.metom import BTM
+from compress.stage import GopKind
+from compress.video import PACKET_SIZES, compress_video
+
+
+@pytest.fixture(scope="module")
+def meta(data: Path) -> VideoMeta:
+    return codecmeta.extract(data / "cut_h264.mkv", frames="uniform:8", pixels=96)
+
+
+@pytest.mark.parametrize("gop", get_args(GopKind))
+def test_budgets_follow_the_packets_that_the_method_names(meta: VideoMeta, gop: GopKind) -> None:
+    method = BTM(retention=0.3, gop=gop)
+    video = compress_video(meta, method, encoder=SpectralEncoder())
+    assert video.compression.frame_budgets is not None
+    assert video.compression.frame_budgets.tolist() == method.plan_frames(meta, tokens_per_frame=196).tolist()
+    assert video.packet_size.tolist() == meta.gop_packet_size(kind=gop).tolist()
+    assert video.sources["packet_size"] == PACKET_SIZES[gop]
