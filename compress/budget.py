@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import numbers
 from typing import Final
 
 import numpy as np
@@ -46,8 +47,8 @@ def count_tokens(retention: float, count: int) -> int:
 
 def check_retention(retention: float) -> None:
     """Raise `ConfigError` unless ``retention`` lies in (0, 1]."""
-    if not 0 < retention <= 1:
-        raise ConfigError(f"retention is {retention}; it is the retained fraction, in (0, 1]")
+    if not (isinstance(retention, numbers.Real) and 0 < retention <= 1):
+        raise ConfigError(f"retention is {retention!r}; it is the retained fraction, a number in (0, 1]")
 
 
 def allocate(

@@ -12,8 +12,9 @@ from compress.models.prompt import pad_batch, prepare
 
 parser = argparse.ArgumentParser()
 parser.add_argument("videos", nargs=2)
-parser.add_argument("--model")
-parser.add_argument("--random-weights")
+weights = parser.add_mutually_exclusive_group(required=True)
+weights.add_argument("--model")
+weights.add_argument("--random-weights")
 options = parser.parse_args()
 
 model, tokenizer = open_model(checkpoint=options.model, random_config=options.random_weights, device="cpu")

@@ -12,8 +12,9 @@ from compress.models.answer import open_model
 parser = argparse.ArgumentParser()
 parser.add_argument("video")
 parser.add_argument("questions", nargs="+")
-parser.add_argument("--model")
-parser.add_argument("--random-weights")
+weights = parser.add_mutually_exclusive_group(required=True)
+weights.add_argument("--model")
+weights.add_argument("--random-weights")
 options = parser.parse_args()
 
 model, tokenizer = open_model(checkpoint=options.model, random_config=options.random_weights, device="cpu")

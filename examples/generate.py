@@ -14,8 +14,9 @@ from compress.models.prompt import prepare
 parser = argparse.ArgumentParser()
 parser.add_argument("video")
 parser.add_argument("question")
-parser.add_argument("--model")
-parser.add_argument("--random-weights")
+weights = parser.add_mutually_exclusive_group(required=True)
+weights.add_argument("--model")
+weights.add_argument("--random-weights")
 parser.add_argument("--device", default="cpu")
 options = parser.parse_args()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,6 +109,8 @@ def test_rounding_of_products() -> None:
     assert count_tokens(1.0, 7) == 7
     with pytest.raises(ConfigError, match="leaves none"):
         count_tokens(0.001, 100)
-    for retention in (0, -0.1, 1.01, float("nan")):
+    assert count_tokens(np.float32(0.5), 8) == 4
+    bad: list[Any] = [0, -0.1, 1.01, float("nan"), "0.3", None]
+    for retention in bad:
         with pytest.raises(ConfigError, match="retained fraction"):
             count_tokens(retention, 100)

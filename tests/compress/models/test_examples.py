@@ -33,3 +33,13 @@ def test_example(name: str, data: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setattr(sys, "argv", [name, *words, "--random-weights", config])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
     assert re.search(expected, capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_without_weights_an_example_says_what_is_missing(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [name, *ARGUMENTS[name][0]])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    assert "one of the arguments --model --random-weights is required" in capsys.readouterr().err
