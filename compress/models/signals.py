@@ -43,9 +43,9 @@ class MetaSignals:
         return -(-len(self.meta.frame_pts) // self.adapter.temporal)
 
     @property
-    def sources(self) -> dict[str, str]:
-        """Where the signals come from."""
-        return {"density": self.residual or "texture"}
+    def density_source(self) -> str:
+        """Where the density comes from."""
+        return self.residual or "texture"
 
     def check_frames(self, frames: int) -> None:
         """Raise SignalError unless the video was sampled with as many frames as the model sees."""

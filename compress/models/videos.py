@@ -34,7 +34,7 @@ class VideoResult:
         tokens_out: those that entered the language model.
         before_encoder: what was merged of its patches; None where nothing was.
         before_llm: what was merged of its tokens; None where nothing was.
-        sources: signal -> where it came from.
+        sources: signal that was read -> where it came from.
     """
 
     frames: int
@@ -141,8 +141,8 @@ class VideoCompressor:
             before = None
             if self.merges_patches and self._patches:
                 before = self._patches[number * len(self._patches) // count]
-                skipped = f"skipped: {self._metas[entry].skipped}"
-                sources["rpm"] = skipped if before is None else sources["density"]
+                residual, skipped = self._metas[entry].residual, self._metas[entry].skipped
+                sources["rpm"] = residual if before is not None and residual else f"skipped: {skipped}"
             compressions.append(compression)
             self.results.append(
                 VideoResult(
@@ -160,13 +160,14 @@ class VideoCompressor:
         self, embeddings: Tensor, video: VideoTokens, meta: MetaSignals | None, vision: VisionTap, encoded: int | None
     ) -> tuple[Compression | None, dict[str, str]]:
         """What was merged of one video's tokens, and where the signals came from."""
-        sources = {} if meta is None else dict(meta.sources)
+        sources: dict[str, str] = {}
         compressor = self._compressor
         if not isinstance(compressor, BeforeLLM):
             return None, sources
         gop: GopKind = getattr(compressor, "gop", "mean")
         if meta is not None:
-            sources["packet_size"] = PACKET_SIZES[gop]
+            read = {"density": meta.density_source, "packet_size": PACKET_SIZES[gop]}
+            sources = {name: source for name, source in read.items() if name in self._reads}
         patches = (video.frames, *video.grid) if encoded is None else vision.grids[encoded]
         signals = gather_signals(
             video,

@@ -126,6 +126,21 @@ def test_pooling_head() -> None:
     assert listener.signals.saliency_source == "pooling head"
 
 
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [
+        (BTM(retention=0.5), {"density", "packet_size"}),
+        (InfoMerge(retention=0.5), {"saliency", "richness"}),
+        (Pipeline(RPM(target_keep=0.5), InfoMerge(retention=0.5)), {"saliency", "richness", "rpm"}),
+    ],
+)
+def test_sources_are_of_signals_that_were_read(method: Any, read: set[str]) -> None:
+    model, meta = sharp_model(BACKBONES[0]), video_meta()
+    with method.attach(model, meta) as session:
+        generate(model, inputs_of(model, meta), steps=1)
+    assert {"density", "packet_size", "saliency", "richness", "rpm"} & set(session.results[0].sources) == read
+
+
 @pytest.mark.parametrize("method", [BTM(), InfoMerge(retention=1.0)])
 def test_methods_that_need_no_saliency_cost_no_attention(method: Any) -> None:
     model, meta = sharp_model(BACKBONES[0]), video_meta()
@@ -164,7 +179,7 @@ def test_texture_stands_in_for_residuals() -> None:
     model, meta = build_random(BACKBONES[0]), video_meta()
     bare = type(meta)(**{**vars(meta), "energy_carried": None, "range_carried": None})
     signals = MetaSignals(bare, adapt(model), "auto")
-    assert signals.residual is None and signals.sources["density"] == "texture"
+    assert signals.residual is None and signals.density_source == "texture"
     density = signals.density((4, 5, 5))
     assert density.shape == (4, 5, 5) and 0 <= density.min() < density.max() <= 1
     with RPM().attach(model, bare) as session:
