@@ -75,7 +75,9 @@ class MergePlan:
             ShapeError: an index is out of range or out of order, a row is empty or does not sum to 1.
         """
         # In NumPy: on processors that are busy PyTorch's threads wait for each other a hundred times as long.
-        keep, crow, col, weight = (array.cpu().numpy() for array in (self.keep, self.crow, self.col, self.weight))
+        keep, crow, col, weight = (
+            array.detach().cpu().numpy() for array in (self.keep, self.crow, self.col, self.weight)
+        )
         if keep.size and not (keep[0] >= 0 and keep[-1] < self.count_in):
             raise ShapeError(f"keep lies in [{keep[0]}, {keep[-1]}]; allowed is [0, {self.count_in})")
         if (np.diff(keep) <= 0).any():

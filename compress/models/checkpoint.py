@@ -69,7 +69,7 @@ def load_model(
             name, config=config, dtype=dtype, attn_implementation=attention
         )
     except Exception as error:  # checks of fields and of weights raise what they like
-        raise ConfigError(f"{name!r} cannot be loaded: {error}") from error
+        raise ConfigError(f"{name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     return model.to(device).eval()
 
 

@@ -130,7 +130,9 @@ def configure(config: str) -> Any:
             return _as_llava_video(LlavaOnevisionConfig.from_dict(fields))
         made = AutoConfig.from_pretrained(file)
     except Exception as error:  # checks of fields raise what they like
-        raise ConfigError(f"{file} is no configuration that transformers can read: {error}") from error
+        raise ConfigError(
+            f"{file} is no configuration that transformers can read: {type(error).__name__}: {error}"
+        ) from error
     # where the checkpoint's settings of pixels are, if any; a file's own path would be taken for a repository
     made.name_or_path = str(file.parent)
     return made

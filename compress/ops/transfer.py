@@ -35,8 +35,8 @@ def on_device_together(*arrays: NDArray[np.generic], device: torch.device) -> li
 def on_host(*tensors: Tensor) -> list[NDArray[np.float64]]:
     """Several tensors on the host in float64, for one synchronisation in all."""
     if all(tensor.device.type == "cpu" for tensor in tensors):
-        return [tensor.double().numpy() for tensor in tensors]
-    flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors]).cpu().double().numpy()
+        return [tensor.detach().double().numpy() for tensor in tensors]
+    flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors]).cpu().double().numpy()
     parts = np.split(flat, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
     return [part.reshape(tuple(tensor.shape)) for part, tensor in zip(parts, tensors, strict=True)]
 

@@ -193,6 +193,17 @@ def test_retention_one_is_the_identity() -> None:
     assert torch.equal(result.apply(tokens.half()), tokens.half().flatten(0, 1))
 
 
+def test_gradients_pass_through_the_merge() -> None:
+    tokens, signals = video(6, 16, 8, 0)
+    expected = InfoMerge(retention=0.3).before_llm(tokens, signals)
+    tokens = tokens.float().requires_grad_()
+    found = InfoMerge(retention=0.3).before_llm(tokens, signals)
+    assert torch.equal(found.plan.keep, expected.plan.keep)
+    found.apply(tokens).sum().backward()
+    assert tokens.grad is not None
+    torch.testing.assert_close(tokens.grad.flatten(0, 1)[:, 0], found.plan.dense().sum(dim=0))
+
+
 def test_scaling_and_permuting_features() -> None:
     tokens, signals = video(16, 20, 12, 2)
     method = InfoMerge(retention=0.3, richness="exact", **PAPER)

@@ -117,6 +117,15 @@ def test_from_groups_equals_a_dense_mean(groups: list[int]) -> None:
     assert torch.equal(plan.dense().flip(1), dense) == torch.equal(dense.flip(1), dense)
 
 
+def test_weights_may_carry_a_gradient() -> None:
+    weight = torch.tensor([0.25, 0.75], requires_grad=True)
+    plan = MergePlan(
+        keep=torch.tensor([0]), crow=torch.tensor([0, 2]), col=torch.tensor([0, 1]), weight=weight, count_in=2
+    )
+    plan.apply(torch.tensor([[2.0], [4.0]], requires_grad=True)).sum().backward()
+    assert weight.grad is not None and weight.grad.tolist() == [2, 4]
+
+
 def test_broadcast_gives_every_member_its_group() -> None:
     plan = MergePlan.from_groups(np.array([0, 1, 0]), keep=np.array([0, 1]))
     assert plan.broadcast(torch.tensor([[7], [8]])).squeeze(1).tolist() == [7, 8, 7]

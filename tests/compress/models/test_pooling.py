@@ -11,7 +11,7 @@ import torch.nn.functional as F
 pytest.importorskip("transformers")
 
 from compress.models import llava_onevision
-from compress.models.adapter import adapt
+from compress.models.llava_onevision import LlavaOnevision
 from compress.models.measure import Null
 from tests.compress.models.material import generate, inputs_of, sharp_model, video_meta
 
@@ -38,10 +38,10 @@ def test_values_are_those_of_the_model(
     monkeypatch.setattr(llava_onevision, "MOST_ELEMENTS", most_elements)
     features = make_features(model, dtype)
     expected = model.model.apply_pooling(features)
-    found = adapt(model).pool_features(features)  # type: ignore[attr-defined]
+    found = LlavaOnevision(model).pool_features(features)
     assert found.is_contiguous()
     assert torch.equal(found, expected)
-    assert not torch.equal(adapt(model).pool_features(features.flip(1)), expected)  # type: ignore[attr-defined]
+    assert not torch.equal(LlavaOnevision(model).pool_features(features.flip(1)), expected)
 
 
 @pytest.mark.gpu
@@ -49,7 +49,7 @@ def test_values_are_those_of_the_model(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_values_are_those_of_the_model_on_cuda(model: Any, dtype: torch.dtype) -> None:
     features = make_features(model, dtype, "cuda")
-    found = adapt(model).pool_features(features)  # type: ignore[attr-defined]
+    found = LlavaOnevision(model).pool_features(features)
     torch.testing.assert_close(found, model.model.apply_pooling(features))
 
 
