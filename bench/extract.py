@@ -29,9 +29,9 @@ import av
 import numpy as np
 
 import codecmeta
-from codecmeta.container import open_video, read_packets
-from codecmeta.gop import split_gops
-from codecmeta.picture import to_rgb
+from codecmeta.container.video import open_video, read_packets
+from codecmeta.decoding.rgb import to_rgb
+from codecmeta.record.gop import split_gops
 
 PEER = """
 import sys, time

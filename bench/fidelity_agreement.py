@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from codecmeta.density import overlap_shares
+from codecmeta.record.density import overlap_shares
 
 GRID = 27
 """Cells per side: the patches of a 384-pixel picture, 14 pixels each."""

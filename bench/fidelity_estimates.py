@@ -12,14 +12,14 @@ from fidelity_scenes import Scene
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from codecmeta import motion
-from codecmeta.compensation import Reference, motion_residual
-from codecmeta.picture import crop
-from codecmeta.proxy import ProxySource
-from codecmeta.references import Decoded
-from codecmeta.residual import Evidence
-from codecmeta.selection import FUTURE, PAST
-from codecmeta.texture import texture_planes
+from codecmeta.decoding import side_data
+from codecmeta.decoding.rgb import crop
+from codecmeta.prediction.compensation import Reference, motion_residual
+from codecmeta.prediction.intra import texture_planes
+from codecmeta.prediction.reference_selection import FUTURE, PAST
+from codecmeta.residual.proxy import ProxySource
+from codecmeta.residual.reference_store import Decoded
+from codecmeta.residual.source import Evidence
 
 
 @dataclass(kw_only=True)
@@ -62,7 +62,7 @@ class Estimator:
         samples, before = (decoded.planes[0].astype(np.float64) for decoded in (scene.current, scene.previous))
         height, width = before.shape
         moved = np.zeros((2, height, width), np.int32)
-        table = motion.vectors(scene.current.picture.frame)
+        table = side_data.vectors(scene.current.picture.frame)
         for x, y, w, h, dx, dy, _side in [] if table is None else table.tolist():
             area = np.s_[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)]
             moved[0][area], moved[1][area] = int(dy / 4), int(dx / 4)
@@ -109,10 +109,10 @@ class Estimator:
         ]
         measured = motion_residual(
             scene.current.planes,
-            motion.vectors(frame),
+            side_data.vectors(frame),
             *sides,
             standard="h264",
-            qp=motion.quantisers(frame, frame.width, frame.height) if dead_zone else None,
+            qp=side_data.quantisers(frame, frame.width, frame.height) if dead_zone else None,
             bit_depth=self._depth(scene),
         )
         return self._energy(measured.planes[0], self._depth(scene))
@@ -122,7 +122,7 @@ class Estimator:
         return grid_means(scaled * scaled, block=1, size=(self.height, self.width))
 
     def _depth(self, scene: Scene) -> int:
-        return motion.bit_depth(scene.current.picture.frame)
+        return side_data.bit_depth(scene.current.picture.frame)
 
     def _shown(self, decoded: Decoded) -> Decoded:
         frame = crop(decoded.picture.frame, width=self.width, height=self.height)

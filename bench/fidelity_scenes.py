@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codecmeta.container import PacketTable, Video
-from codecmeta.decode import Decoder, plan_runs, presentation_order
+from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.timeline import Timeline, from_decoder, from_pts, has_usable_pts
+from codecmeta.container.video import PacketTable, Video
+from codecmeta.decoding.decoder import Decoder, plan_runs, presentation_order
 from codecmeta.errors import SourceError
-from codecmeta.feed import read_payloads
 from codecmeta.h264 import nal
 from codecmeta.h264.bits import BitReader
 from codecmeta.h264.picture import PictureResidual
 from codecmeta.h264.reader import ResidualReader
-from codecmeta.references import Decoded, ReferenceStore, in_decode_order
-from codecmeta.residual import is_reference
-from codecmeta.timeline import Timeline, from_decoder, from_pts, has_usable_pts
+from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decode_order
+from codecmeta.residual.source import is_reference
 
 TYPES = "IPB"
 _SLICE_TYPES = "PBIPI"

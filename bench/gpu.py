@@ -34,10 +34,10 @@ import torch
 from compress.compressor import Pipeline
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, RPM, MeToM
-from compress.models.bench import describe, synthetic_meta
-from compress.models.measure import Case, Measurement, Null, measure_cases
-from compress.models.prompt import prepare
-from compress.models.random_weights import ByteTokenizer, build_random
+from compress.models.inputs.prompt import prepare
+from compress.models.inputs.random_weights import ByteTokenizer, build_random
+from compress.profiling.bench import describe, synthetic_meta
+from compress.profiling.measure import Case, Measurement, Null, measure_cases
 
 PREFILL_GOALS = {0.15: 6.5, 0.10: 9.5, 0.05: 14.0}
 COMPRESSION_GOAL = 0.002

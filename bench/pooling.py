@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from compress.models.adapter import adapt
-from compress.models.bench import describe
-from compress.models.random_weights import build_random
+from compress.models.adapters.adapter import adapt
+from compress.models.inputs.random_weights import build_random
+from compress.profiling.bench import describe
 
 WIDTH = 3584
 

@@ -29,11 +29,11 @@ from torch import Tensor
 
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, RPM
-from compress.models.bench import describe, synthetic_meta
-from compress.models.measure import Null
-from compress.models.prompt import prepare
-from compress.models.random_weights import ByteTokenizer, build_random
+from compress.models.inputs.prompt import prepare
+from compress.models.inputs.random_weights import ByteTokenizer, build_random
 from compress.ops.saliency import PoolingHead
+from compress.profiling.bench import describe, synthetic_meta
+from compress.profiling.measure import Null
 
 FRAMES = 20
 GOALS = {0.5: 2.3, 0.3: 4.0, 0.15: 7.5, 0.1: 11.0, 0.05: 17.0}

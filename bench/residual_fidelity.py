@@ -27,11 +27,11 @@ from fidelity_estimates import ESTIMATES, Estimator
 from fidelity_scenes import TYPES, choose_pictures, order_frames, read_scenes
 from numpy.typing import NDArray
 
-from codecmeta.container import PacketTable, Video, open_video, read_packets
+from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.timeline import Timeline
+from codecmeta.container.video import PacketTable, Video, open_video, read_packets
 from codecmeta.errors import BitstreamError, SourceError
-from codecmeta.feed import read_payloads
 from codecmeta.h264.reader import ResidualReader
-from codecmeta.timeline import Timeline
 
 Scores = dict[str, dict[str, list[Agreement]]]
 """Agreements by picture type and stand-in."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from codecmeta.extraction import extract
-    from codecmeta.gop import Gop
-    from codecmeta.meta import VideoMeta, load
+    from codecmeta.record.gop import Gop
+    from codecmeta.record.meta import VideoMeta, load
 
 __version__ = "0.1.0"
 
@@ -30,14 +30,14 @@ __version__ = "0.1.0"
 _HOME = {
     "BitstreamError": "codecmeta.errors",
     "CodecMetaError": "codecmeta.errors",
-    "Gop": "codecmeta.gop",
+    "Gop": "codecmeta.record.gop",
     "MetaFormatError": "codecmeta.errors",
     "SamplingError": "codecmeta.errors",
     "SourceError": "codecmeta.errors",
     "UsageError": "codecmeta.errors",
-    "VideoMeta": "codecmeta.meta",
+    "VideoMeta": "codecmeta.record.meta",
     "extract": "codecmeta.extraction",
-    "load": "codecmeta.meta",
+    "load": "codecmeta.record.meta",
 }
 
 __all__ = [

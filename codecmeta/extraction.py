@@ -14,22 +14,23 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta import __version__, npz
-from codecmeta.completeness import State, judge_file
-from codecmeta.container import PacketTable, Video, open_video, read_packets
-from codecmeta.decode import presentation_order
+from codecmeta import __version__
+from codecmeta.container.completeness import State, judge_file
+from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.timeline import Timeline, from_decoder, from_pts, has_usable_pts
+from codecmeta.container.video import PacketTable, Video, open_video, read_packets
+from codecmeta.decoding.decoder import presentation_order
+from codecmeta.decoding.rgb import scaled_size
 from codecmeta.errors import BitstreamError, SourceError, UsageError
-from codecmeta.feed import read_payloads
 from codecmeta.frame_record import FrameRecord
-from codecmeta.gop import split_gops
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.harvest import Harvest, Harvester
-from codecmeta.meta import MISSING, VideoMeta
-from codecmeta.options import MAPS, MapChoice, Options, ResidualChoice
-from codecmeta.picture import scaled_size
-from codecmeta.residual import STANDARDS
-from codecmeta.sampling import choose_frames
-from codecmeta.timeline import Timeline, from_decoder, from_pts, has_usable_pts
+from codecmeta.record import npz
+from codecmeta.record.gop import split_gops
+from codecmeta.record.meta import MISSING, VideoMeta
+from codecmeta.record.options import MAPS, MapChoice, Options, ResidualChoice
+from codecmeta.record.sampling import choose_frames
+from codecmeta.residual.source import STANDARDS
 
 _SMALL_PICTURE = 288
 _DIGEST_BYTES = 1 << 20

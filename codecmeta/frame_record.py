@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.residual import SourceName
+from codecmeta.residual.source import SourceName
 
 MotionOrigin: TypeAlias = Literal["bitstream", "decoder"]
 

@@ -8,18 +8,19 @@ from typing import Literal
 
 import numpy as np
 
-from codecmeta import motion
-from codecmeta.carried import CarriedState, carried_energy, carry
 from codecmeta.columns import Columns
-from codecmeta.container import PacketTable, Video
-from codecmeta.decode import Decoder, Picture, Run, plan_runs
+from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.timeline import Timeline
+from codecmeta.container.video import PacketTable, Video
+from codecmeta.decoding import side_data
+from codecmeta.decoding.decoder import Decoder, Picture, Run, plan_runs
+from codecmeta.decoding.rgb import crop, to_rgb, upright
 from codecmeta.errors import SourceError
-from codecmeta.feed import read_payloads
 from codecmeta.frame_record import FrameRecord, MotionOrigin
-from codecmeta.options import Options
-from codecmeta.picture import crop, to_rgb, upright
-from codecmeta.references import Decoded, ReferenceStore, in_decode_order
-from codecmeta.residual import (
+from codecmeta.record.options import Options
+from codecmeta.residual.carried import CarriedState, carried_energy, carry
+from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decode_order
+from codecmeta.residual.source import (
     STANDARDS,
     Evidence,
     Reading,
@@ -29,7 +30,6 @@ from codecmeta.residual import (
     is_reference,
     open_source,
 )
-from codecmeta.timeline import Timeline
 
 _MOST_MISSING = 0.1
 """Share of the sampled frames that may be without a picture."""
@@ -348,7 +348,7 @@ class Harvester:
             record.vectors = None if false else vectors
             record.vectors_known = not false and not (picture.flushed and picture.type != "I" and vectors is None)
         if self._options.qp:
-            exported = motion.quantisers(frame, self._video.width, self._video.height)
+            exported = side_data.quantisers(frame, self._video.width, self._video.height)
             if exported is not None:
                 self._columns.put("qp", row, exported)
         if self._options.pixels is not None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.density import patch_density
 from codecmeta.errors import UsageError
-from codecmeta.gop import gop_starts
-from codecmeta.meta import MISSING, MapName, VideoMeta
-from codecmeta.replacement import replace_file
+from codecmeta.record.atomic_file import replace_file
+from codecmeta.record.density import patch_density
+from codecmeta.record.gop import gop_starts
+from codecmeta.record.meta import MISSING, MapName, VideoMeta
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from codecmeta import VideoMeta
-    from compress.models.session import Saliency, Session
+    from compress.models.session.session import Saliency, Session
     from compress.ops.saliency import PoolingHead
     from compress.video import MapChoice
 
@@ -40,6 +40,6 @@ class Attachable:
         Raises:
             ConfigError: the model, its version or a combination of options is not supported.
         """
-        from compress.models.session import Session
+        from compress.models.session.session import Session
 
         return Session(self, model, meta, map=map, saliency=saliency, pooling_head=pooling_head)

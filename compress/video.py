@@ -19,7 +19,7 @@ from compress.errors import ConfigError, SignalError
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
 
 if TYPE_CHECKING:
-    from codecmeta.meta import MapName, VideoMeta
+    from codecmeta.record.meta import MapName, VideoMeta
     from compress.stage import GopKind
 
 MapChoice = Literal["auto", "carried", "texture", "innovation", "none"]
@@ -200,8 +200,8 @@ def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovat
     if map != "texture":
         width, height = (meta.height, meta.width) if meta.rotation % 180 else (meta.width, meta.height)
         return meta.density(GRID, (0.0, 0.0, width * COVERED, height * COVERED), map=map)
-    from codecmeta.density import patch_density
-    from codecmeta.texture import texture_energy
+    from codecmeta.prediction.intra import texture_energy
+    from codecmeta.record.density import patch_density
 
     assert meta.frames is not None  # compress_video has asked for them
     texture = texture_energy(meta.frames, block=TEXTURE_BLOCK)

@@ -8,7 +8,7 @@ import argparse
 import codecmeta
 from compress.metom import BTM
 from compress.models.answer import open_model
-from compress.models.prompt import pad_batch, prepare
+from compress.models.inputs.prompt import pad_batch, prepare
 
 parser = argparse.ArgumentParser()
 parser.add_argument("videos", nargs=2)

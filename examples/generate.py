@@ -9,7 +9,7 @@ import argparse
 import codecmeta
 from compress.metom import BTM
 from compress.models.answer import open_model
-from compress.models.prompt import prepare
+from compress.models.inputs.prompt import prepare
 
 parser = argparse.ArgumentParser()
 parser.add_argument("video")

@@ -12,7 +12,7 @@ import codecmeta
 from compress.attach import Attachable
 from compress.budget import count_tokens
 from compress.models.answer import open_model
-from compress.models.prompt import prepare
+from compress.models.inputs.prompt import prepare
 from compress.plan import MergePlan
 from compress.stage import Compression, Signals
 

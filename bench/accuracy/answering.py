@@ -23,11 +23,11 @@ from bench.accuracy.sharing import shared_video
 from bench.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
 from codecmeta import VideoMeta
 from compress.flops import LanguageModel, VisionTower
-from compress.models.adapter import Adapter, adapt
-from compress.models.kv_cache import CACHE, cache_of
-from compress.models.prompt import Tokenizer, take_clip
-from compress.models.session import Session
-from compress.models.timing import StageTimer
+from compress.models.adapters.adapter import Adapter, adapt
+from compress.models.inputs.prompt import Tokenizer, take_clip
+from compress.models.session.kv_cache import CACHE, cache_of
+from compress.models.session.session import Session
+from compress.profiling.timing import StageTimer
 from compress.stage import InsideLLM
 from compress.video import MapChoice
 
@@ -91,7 +91,7 @@ class Examinee:
         self._ids: dict[str, int] = {}
 
     def write_sheet(self, meta: VideoMeta, questions: Sequence[Question]) -> Sheet:
-        """Questions as ids, in the model's own prompt (as `compress.models.prompt.prepare`).
+        """Questions as ids, in the model's own prompt (as `compress.models.inputs.prompt.prepare`).
 
         Raises:
             ValueError: a word among which the answer is chosen is not one id.

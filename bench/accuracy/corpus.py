@@ -35,7 +35,7 @@ from bench.accuracy.scene import (
 from bench.accuracy.world import decode, encode
 from compress.demo.model import SIDE as MODEL_SIDE
 from compress.demo.tokenizer import WordTokenizer
-from compress.models.preprocess import check_frames, resize
+from compress.models.inputs.preprocess import check_frames, resize
 
 LONGEST: Final = 13
 """Tokens of a question with the word "answer" and its answer."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.models import attention
+from compress.models.adapters import attention
 
 
 class Layout:

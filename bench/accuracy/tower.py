@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from compress.errors import ConfigError
-from compress.models.adapter import Adapter, VideoGrid, VisionRequest, VisionTap
-from compress.models.session import Session
+from compress.models.adapters.adapter import Adapter, VideoGrid, VisionRequest, VisionTap
+from compress.models.session.session import Session
 from compress.plan import MergePlan
 
 
@@ -120,7 +120,7 @@ class RecordedAdapter:
 
 
 class _RecordedTap:
-    """See `compress.models.adapter.VisionTap`."""
+    """See `compress.models.adapters.adapter.VisionTap`."""
 
     def __init__(self, *, frames: int, grid: tuple[int, int]) -> None:
         self._grid: VideoGrid = (frames, *grid)

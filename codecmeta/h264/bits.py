@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import faults
-from codecmeta.h264.compiled import compiled, inlined
+from codecmeta.simd.numba_compile import compiled, inlined
 
 PADDING = 16
 """Zero bytes that follow every RBSP handed to compiled code, so that a 64-bit load is always inside."""

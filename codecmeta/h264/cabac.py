@@ -6,8 +6,8 @@ import numpy as np
 
 from codecmeta.h264 import faults
 from codecmeta.h264.bits import leading_zeros, load_be64, settled
-from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.tables import CHROMA_DC_422, COLOUR_CONTEXTS
+from codecmeta.simd.numba_compile import compiled, inlined
 
 # codIRange and codIOffset are kept in the top 9 bits of 64, the offset with `ahead` more bits of the slice data below.
 # Renormalising is then a shift by the leading zeros, and data are loaded 32 bits at a time. A decision takes at most 7

@@ -6,7 +6,6 @@ import numpy as np
 
 from codecmeta.h264 import faults
 from codecmeta.h264.bits import leading_zeros, peek, peek_at
-from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.tables import (
     CHROMA_DC_TOTAL_ZEROS,
     COEFF_TOKEN,
@@ -16,6 +15,7 @@ from codecmeta.h264.tables import (
     TOTAL_ZEROS,
     TOTAL_ZEROS_BITS,
 )
+from codecmeta.simd.numba_compile import compiled, inlined
 
 LONGEST_RUNS = 30
 """No block has more bits of total_zeros and run_before together."""

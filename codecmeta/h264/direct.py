@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import faults
-from codecmeta.h264.compiled import inlined
 from codecmeta.h264.vector_prediction import (
     MEDIAN,
     find_neighbours,
@@ -19,6 +18,7 @@ from codecmeta.h264.vector_prediction import (
     set_motion,
     unpack,
 )
+from codecmeta.simd.numba_compile import inlined
 
 
 @inlined

@@ -7,7 +7,6 @@ import numpy as np
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.bits import read_bits, read_se, read_ue
 from codecmeta.h264.cabac import position, start_engine
-from codecmeta.h264.compiled import compiled
 from codecmeta.h264.motion_syntax import keep_motion, read_motion, read_sub_types
 from codecmeta.h264.neighbours import gather_intra_modes, store_motion
 from codecmeta.h264.records import (
@@ -27,6 +26,7 @@ from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_resi
 from codecmeta.h264.slice_header import B, I
 from codecmeta.h264.transform import block_index
 from codecmeta.h264.views import macroblocks_at, samples_at
+from codecmeta.simd.numba_compile import compiled
 
 
 @compiled

@@ -1,9 +1,9 @@
 """Block means of the residual from the coded blocks alone, without making planes of it.
 
-The result is that of `codecmeta.energy.measure_energy` on the planes. Two facts save the work on everything that is
-not coded: a cell (b x b luma samples and the chroma that goes with them) without coded blocks has the energy of a zero
-residual; and the energy of any sample of a macroblock is bounded by the extremes of its channels, so that only
-macroblocks which may hold the picture's extremes are looked at sample by sample.
+The result is that of `codecmeta.record.energy.measure_energy` on the planes. Two facts save the work on everything
+that is not coded: a cell (b x b luma samples and the chroma that goes with them) without coded blocks has the energy
+of a zero residual; and the energy of any sample of a macroblock is bounded by the extremes of its channels, so that
+only macroblocks which may hold the picture's extremes are looked at sample by sample.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.energy import BlockEnergy, standardisation
 from codecmeta.h264.bits import leading_zeros, set_bits
-from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
 from codecmeta.h264.transform import block_place
 from codecmeta.h264.vectors import block_extremes, run_sums
+from codecmeta.record.energy import BlockEnergy, standardisation
+from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 _standardisation = compiled(standardisation)
 

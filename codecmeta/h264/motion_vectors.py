@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import faults
-from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.direct import predict_spatially, set_direct
 from codecmeta.h264.records import (
     B_8X8,
@@ -29,6 +28,7 @@ from codecmeta.h264.vector_prediction import (
     reference_at,
     set_motion,
 )
+from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 
 @entry

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.records import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_PCM, P_SKIP
 from codecmeta.h264.views import macroblocks_at
+from codecmeta.simd.numba_compile import compiled, inlined
 
 UNAVAILABLE = 64
 """Stands for the total_coeff of a block that is not available; counts are at most 64, those of variable-length

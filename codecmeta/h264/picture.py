@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.energy import BlockEnergy
-from codecmeta.h264.compiled import entry
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.records import I_4X4, I_PCM, MACROBLOCK, MOTION
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
 from codecmeta.h264.transform import block_place
+from codecmeta.record.energy import BlockEnergy
+from codecmeta.simd.numba_compile import entry
 
 MB_TYPE_NAMES = (
     "not coded",
@@ -95,7 +95,7 @@ class PictureMoments(PictureFacts):
     """Block means of one picture's residual.
 
     Attributes:
-        energy: what `codecmeta.energy.measure_energy` returns for the residual planes.
+        energy: what `codecmeta.record.energy.measure_energy` returns for the residual planes.
         cells: its `power` and `mean` on 4x4 blocks, float32 (2, 3, ⌈H/4⌉, ⌈W/4⌉); None if not asked for.
     """
 

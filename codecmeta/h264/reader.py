@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.energy import measure_energy
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.h264 import faults, nal
 from codecmeta.h264.bits import PADDING
@@ -33,6 +32,7 @@ from codecmeta.h264.scaling import level_scale
 from codecmeta.h264.slice_data import read_slice
 from codecmeta.h264.slice_header import I, SliceHeader, read_slice_header
 from codecmeta.h264.tables import tables
+from codecmeta.record.energy import measure_energy
 
 
 @dataclass(kw_only=True)

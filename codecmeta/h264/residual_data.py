@@ -6,7 +6,6 @@ import numpy as np
 
 from codecmeta.h264 import cabac, cavlc
 from codecmeta.h264.cabac_syntax import dc_flag_increment
-from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.neighbours import UNAVAILABLE, gather_total_coeff, store_total_coeff
 from codecmeta.h264.records import I_16X16
 from codecmeta.h264.tables import CHROMA_DC_422
@@ -23,6 +22,7 @@ from codecmeta.h264.transform import (
     store_8x8,
 )
 from codecmeta.h264.views import macroblocks_at, samples_at
+from codecmeta.simd.numba_compile import compiled, inlined
 
 LUMA_SAMPLES = 256
 

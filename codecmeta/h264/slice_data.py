@@ -7,12 +7,12 @@ import numpy as np
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.bits import PADDING, leading_zeros, load_be64, read_bits, read_ue
 from codecmeta.h264.cabac import position, start_contexts, start_engine, terminate
-from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.macroblock import read_macroblock
 from codecmeta.h264.neighbours import inferred_field, locate
 from codecmeta.h264.records import B_SKIP, P_SKIP
 from codecmeta.h264.slice_header import B, I
 from codecmeta.h264.views import macroblocks_at
+from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 
 @entry

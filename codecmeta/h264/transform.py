@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import vectors
-from codecmeta.h264.compiled import compiled, inlined
 from codecmeta.h264.views import samples_at
+from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @inlined

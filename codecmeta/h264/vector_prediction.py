@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.h264.compiled import inlined
+from codecmeta.simd.numba_compile import inlined
 
 MOTION_SLICE = np.dtype(
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.h264.compiled import compiled, entry, inlined
 from codecmeta.h264.records import (
     B_8X8,
     B_8X16,
@@ -17,6 +16,7 @@ from codecmeta.h264.records import (
     P_16X8,
 )
 from codecmeta.h264.vector_prediction import unpack
+from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 MOST_ROWS = 32
 """Rows of a macroblock: sixteen blocks and two lists."""

@@ -20,7 +20,7 @@ import codecmeta
 from compress.errors import CompressError, ConfigError, SignalError
 from compress.methods import build
 from compress.models.answer import open_model
-from compress.models.prompt import prepare
+from compress.models.inputs.prompt import prepare
 
 LOG = logging.getLogger(__name__)
 

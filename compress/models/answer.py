@@ -15,8 +15,8 @@ import torch
 
 from codecmeta import CodecMetaError, load
 from compress.errors import CompressError, ConfigError
-from compress.models.prompt import Tokenizer, prepare
-from compress.models.timing import StageTimer
+from compress.models.inputs.prompt import Tokenizer, prepare
+from compress.profiling.timing import StageTimer
 from compress.runner import find_metas
 from compress.video import MapChoice
 
@@ -104,8 +104,8 @@ def open_model(
     Raises:
         ConfigError: both or none are given, one cannot be loaded, or there is no such device.
     """
-    from compress.models.checkpoint import load_model
-    from compress.models.random_weights import ByteTokenizer, build_random
+    from compress.models.inputs.checkpoint import load_model
+    from compress.models.inputs.random_weights import ByteTokenizer, build_random
 
     check_device(device)
     chosen = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)

@@ -14,8 +14,8 @@ import torch
 pytest.importorskip("transformers")
 
 from bench import gpu
-from compress.models.measure import Case, Null
-from compress.models.session import Session
+from compress.models.session.session import Session
+from compress.profiling.measure import Case, Null
 
 
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str, fails: bool = False) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from codecmeta.container import open_video, read_packets
-from codecmeta.feed import read_payloads
+from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.video import open_video, read_packets
 from codecmeta.h264.reader import ResidualReader
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import codecmeta as package
-from tests.codecmeta.test_meta import record, rewrite, with_info
+from tests.codecmeta.record.test_meta import record, rewrite, with_info
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def codecmeta(*arguments: str | Path, cwd: Path | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    code = "from cli.codecmeta import main; main()"
+    code = "from codecmeta_cli.codecmeta import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         cwd=cwd or ROOT,
@@ -84,7 +84,7 @@ def test_list_on_standard_input(videos: Path, tmp_path: Path) -> None:
 def test_names_on_standard_input_need_not_be_utf8(videos: Path, tmp_path: Path) -> None:
     name = b"odd-\xff\xfe.mp4"
     (videos / os.fsdecode(name)).write_bytes((videos / "still.mp4").read_bytes())
-    code = "from cli.codecmeta import main; main()"
+    code = "from codecmeta_cli.codecmeta import main; main()"
     options = ["--jobs", "0", "--residual", "none", "--pixels", "none", "--json"]
     ran = subprocess.run(
         [sys.executable, "-c", code, "extract", "-", "--out", str(tmp_path / "meta"), *options],
@@ -151,7 +151,7 @@ def test_import_is_light(tmp_path: Path) -> None:
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom cli.codecmeta import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom codecmeta_cli.codecmeta import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'numba', 'av', 'numpy', 'cv2'} & set(sys.modules)), file=sys.stderr)"
     )
     begin = time.perf_counter()

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from codecmeta_cli.compress import app
 from typer.testing import CliRunner, Result
 
 import codecmeta
-from cli.compress import app
 from compress import runner
 from compress.token_file import read_tokens
 
@@ -274,7 +274,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(meta: Path, reco
 
 def test_help_is_quick_and_imports_no_torch() -> None:
     code = (
-        "import sys; from typer.testing import CliRunner; from cli.compress import app\n"
+        "import sys; from typer.testing import CliRunner; from codecmeta_cli.compress import app\n"
         "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"
         "print(sorted({'torch', 'numpy', 'numba', 'matplotlib', 'av'} & set(sys.modules)))"
     )

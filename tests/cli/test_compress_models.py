@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 
 pytest.importorskip("transformers")
 
+from codecmeta_cli.compress import app
+
 import codecmeta
-from cli.compress import app
 
 TINY = "llava-onevision-tiny"
 

@@ -35,7 +35,7 @@ def places(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 
 def command(name: str, places: dict[str, str]) -> list[str]:
     program, *arguments = (part.format(**places) for part in COMMANDS[name])
-    return [sys.executable, "-c", f"from cli.{program} import main; main()", *arguments]
+    return [sys.executable, "-c", f"from codecmeta_cli.{program} import main; main()", *arguments]
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}

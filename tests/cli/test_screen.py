@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from codecmeta_cli.screen import print_json, print_meta
 
-from cli.screen import print_json, print_meta
 from codecmeta import load
-from tests.codecmeta.test_meta import record
+from tests.codecmeta.record.test_meta import record
 
 
 def test_a_record_with_few_facts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

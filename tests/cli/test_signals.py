@@ -23,7 +23,7 @@ def fsync(descriptor):
     print("writing", file=sys.stderr, flush=True)
     time.sleep(60)
 os.fsync = fsync
-from cli.{program} import main
+from codecmeta_cli.{program} import main
 main()
 """
 

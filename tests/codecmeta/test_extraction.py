@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import codecmeta
-from codecmeta import SamplingError, SourceError, UsageError, VideoMeta, extract, npz
+from codecmeta import SamplingError, SourceError, UsageError, VideoMeta, extract
 from codecmeta.h264.reader import ResidualReader
+from codecmeta.record import npz
 from tests.codecmeta.h264.test_motion_vectors import lay_out
 from tests.codecmeta.make_video import decode_all, write_video
 
@@ -79,7 +80,7 @@ def test_vectors_and_quantisers_are_the_decoders(data: Path, name: str) -> None:
 
     Those read from the bitstream tell partitions below 8x8 apart, which FFmpeg does not.
     """
-    from codecmeta import motion
+    from codecmeta.decoding import side_data
 
     with av.open(str(data / name)) as container:
         stream = container.streams.video[0]
@@ -92,7 +93,7 @@ def test_vectors_and_quantisers_are_the_decoders(data: Path, name: str) -> None:
     assert meta.qp is not None
     assert len(plain) == len(meta.frame_pts)
     for index, frame in enumerate(plain):
-        vectors = motion.vectors(frame)
+        vectors = side_data.vectors(frame)
         found = meta.mv[meta.mv_offset[index] : meta.mv_offset[index + 1]]
         plain_vectors = np.zeros((0, 7), np.int16) if vectors is None else vectors
         if meta.info["signals"]["motion"]["source"] == "decoder":
@@ -103,7 +104,7 @@ def test_vectors_and_quantisers_are_the_decoders(data: Path, name: str) -> None:
                 at = int(direction > 0), y // 4, x // 4
                 assert tuple(own[at]) == (dx, dy), index
                 assert covered[at] or (dx, dy) == (0, 0), index
-        exported = motion.quantisers(frame, meta.width, meta.height)
+        exported = side_data.quantisers(frame, meta.width, meta.height)
         if exported is not None:
             assert np.array_equal(meta.qp[index], exported), index
 

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from codecmeta import SourceError, extract
-from codecmeta.container import PacketTable, open_video, read_packets
+from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.video import PacketTable, open_video, read_packets
 from codecmeta.errors import BitstreamError
-from codecmeta.feed import read_payloads
 from codecmeta.h264 import ResidualReader
 from codecmeta.h264.field_pairs import FieldPairs
 from tests.codecmeta.h264.field_stream import (

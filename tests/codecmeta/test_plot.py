@@ -14,7 +14,7 @@ import pytest
 
 from codecmeta import UsageError, VideoMeta, extract
 from codecmeta.plot import plot_meta
-from tests.codecmeta.test_meta import record
+from tests.codecmeta.record.test_meta import record
 
 pytest.importorskip("matplotlib")
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.motion import Planes, planes
+from codecmeta.decoding.side_data import Planes, planes
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from bench.accuracy.questions import WORDS, Question
 from bench.accuracy.tower import TowerMemory
 from compress import BTM, MATM, RPM, InfoMerge, MeToM, Pipeline
 from compress.errors import ConfigError
-from compress.models.prompt import prepare
+from compress.models.inputs.prompt import prepare
 from compress.ops.saliency import PoolingHead
 
 TOLERANCE = 1e-4

@@ -12,7 +12,7 @@ from bench.accuracy import clips
 from bench.accuracy.clips import Clip, default_cache, digest_extraction, digest_world, open_clip, sampled_frames
 from bench.accuracy.scene import make_scene, sample_frames
 from bench.accuracy.world import decode
-from codecmeta.sampling import choose_frames
+from codecmeta.record.sampling import choose_frames
 
 
 def test_frames_are_those_that_the_questions_are_about(clip: Clip, cache: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from codecmeta_cli.compress import app
 from typer.testing import CliRunner
 
 from bench.accuracy.answering import Examinee, Sheet
 from bench.accuracy.clips import Clip
 from bench.accuracy.questions import WORDS
 from bench.accuracy.tower import TowerMemory
-from cli.compress import app
 from compress.demo import WordTokenizer
 from compress.models.answer import open_model, sample_question
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from codecmeta_cli.compress import app
 from typer.testing import CliRunner
 
 from bench.accuracy import measure as measuring
@@ -20,7 +21,6 @@ from bench.accuracy.measure import FULL, IDENTITY, Examined, Job, MeasurementErr
 from bench.accuracy.methods import MEASURED, NEUTRAL, Measured, choose
 from bench.accuracy.questions import WORDS
 from bench.accuracy.tower import TowerMemory
-from cli.compress import app
 from compress.errors import ConfigError
 from compress.metom import RPM, MeToM
 from tests.bench.accuracy.fabricated import fabricate

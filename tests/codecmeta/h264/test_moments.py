@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codecmeta.energy import measure_energy
 from codecmeta.errors import UsageError
 from codecmeta.h264 import ResidualReader
+from codecmeta.record.energy import measure_energy
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 
 CLIP_NAMES = sorted(path.name for path in CLIPS.iterdir() if path.suffix in {".mp4", ".mkv", ".ts", ".h264"})

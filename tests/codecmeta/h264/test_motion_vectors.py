@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codecmeta import motion
+from codecmeta.decoding import side_data
 from codecmeta.errors import BitstreamError
 from codecmeta.h264.motion import FrameMotion, MotionArrays, MotionReader
 from codecmeta.h264.reader import CodedPicture, ResidualReader
@@ -87,7 +87,7 @@ def compare(path: Path, *, tampered: bool = False) -> tuple[int, int]:
     same = different = 0
     for frame, (_, arrays, coded, table) in zip(decode(path), read_motion(path), strict=True):
         columns, rows = 4 * coded.sequence.width_mbs, 4 * coded.sequence.height_mbs
-        exported = motion.vectors(frame)
+        exported = side_data.vectors(frame)
         whole, _ = lay_out(exported, columns, rows)
         covered, vectors = lay_out(table, columns, rows)
         used = arrays.reference.reshape(2, rows, columns) >= 0

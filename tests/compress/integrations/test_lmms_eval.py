@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("transformers")
 
-from cli.compress import app
+from codecmeta_cli.compress import app
+
 from compress.errors import CompressError, ConfigError
 from compress.integrations.lmms_eval import MODELS, TASKS, manifests
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from codecmeta import VideoMeta
-from compress.models.prompt import prepare
-from compress.models.random_weights import ByteTokenizer, build_random
+from compress.models.inputs.prompt import prepare
+from compress.models.inputs.random_weights import ByteTokenizer, build_random
 
 BACKBONES = ("llava-onevision-tiny", "llava-video-tiny", "qwen2-vl-tiny", "qwen2.5-vl-tiny", "qwen3-vl-tiny")
 TOKENIZER = ByteTokenizer()

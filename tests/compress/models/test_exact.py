@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 from compress.compressor import Pipeline
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, MeToM
-from compress.models.kv_cache import cache_of
+from compress.models.session.kv_cache import cache_of
 from compress.plan import MergePlan
 from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import Oracle, record_prompt, token_layout

@@ -13,8 +13,8 @@ from compress.compressor import Pipeline
 from compress.errors import ConfigError, ShapeError
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, MeToM
-from compress.models.kv_cache import CACHE, cache_of
-from compress.models.prompt import pad_batch
+from compress.models.inputs.prompt import pad_batch
+from compress.models.session.kv_cache import CACHE, cache_of
 from tests.compress.models.material import BACKBONES, TOKENIZER, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import Oracle, record_prompt
 

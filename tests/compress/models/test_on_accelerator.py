@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from compress.compressor import Pipeline
 from compress.infomerge import InfoMerge
 from compress.metom import BTM, MATM, RPM
-from compress.models.random_weights import build_random
+from compress.models.inputs.random_weights import build_random
 from tests.compress.models.material import inputs_of, sharp_model, video_meta
 from tests.oracle.accelerator import DEVICE, Accelerator, OnAccelerator
 

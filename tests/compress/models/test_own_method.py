@@ -13,7 +13,7 @@ from compress.attach import Attachable
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
 from compress.metom import BTM
-from compress.models.prompt import prepare
+from compress.models.inputs.prompt import prepare
 from compress.plan import MergePlan
 from compress.stage import Compression, Signals
 from tests.compress.models.material import TOKENIZER, generate, inputs_of, sharp_model, video_meta

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 pytest.importorskip("transformers")
 
-from compress.models import llava_onevision
-from compress.models.llava_onevision import LlavaOnevision
-from compress.models.measure import Null
+from compress.models.adapters import llava_onevision
+from compress.models.adapters.llava_onevision import LlavaOnevision
+from compress.profiling.measure import Null
 from tests.compress.models.material import generate, inputs_of, sharp_model, video_meta
 
 FRAMES = 3

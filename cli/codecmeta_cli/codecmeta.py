@@ -1,0 +1,208 @@
+"""`codecmeta`: extract, show and plot the codec metadata of videos."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from codecmeta_cli.output import guard_output
+
+app = typer.Typer(
+    name="codecmeta",
+    help="Read what a video codec already computed: packets, GoPs, motion vectors, quantisers, residuals.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        import av
+
+        from codecmeta import __version__
+
+        typer.echo(f"codecmeta {__version__} (PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info})")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Read what a video codec already computed: packets, GoPs, motion vectors, quantisers, residuals."""
+
+
+@app.command()
+def extract(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Files, folders, globs, @list.txt, or - for a list on standard input."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the .npz files: a/clip.mp4 becomes OUT/a/clip.mp4.npz. Files found in a folder keep their "
+            "path below it; files that are named keep the path that names them, without the root and without `..`."
+        ),
+    ],
+    frames: Annotated[
+        str, typer.Option(help="uniform:N, fps:R, keyframes, all, or indices such as 0,40,80.")
+    ] = "uniform:32",
+    residual: Annotated[
+        Literal["auto", "bitstream", "motion", "proxy", "none"],
+        typer.Option(help="Where the residual comes from; auto takes the best that a stream has."),
+    ] = "auto",
+    maps: Annotated[str, typer.Option(help="Energy maps to make, a comma between.")] = "innovation,carried",
+    pixels: Annotated[str, typer.Option(help="Short side of the cached frames, or none.")] = "384",
+    motion: Annotated[bool, typer.Option("--motion", help="Keep the motion vectors of the sampled frames.")] = False,
+    qp: Annotated[bool, typer.Option("--qp", help="Keep the quantisers of the sampled frames.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=0, help="Videos at a time; 0 works in this process. Default: all cores.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds per video, 0 for no limit; --jobs 0 has none.")
+    ] = 900.0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract again what is there and fresh.")] = False,
+    deflate: Annotated[bool, typer.Option("--deflate", help="Compress the .npz files: smaller, slower.")] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Worker processes here, or tasks of a Ray cluster.")
+    ] = "local",
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per video on standard output.")] = False,
+) -> None:
+    """Extract videos into one .npz each. Run it again and it does only what is missing or stale.
+
+    A bad file never stops the run. Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
+    """
+    from codecmeta.batch.engines import Engine, LocalEngine, RayEngine, SerialEngine
+    from codecmeta.batch.inputs import find_inputs
+    from codecmeta.batch.jobs import extract_many, usable_cores
+    from codecmeta.batch.warmup import compile_kernels, is_compiled
+    from codecmeta.errors import UsageError
+    from codecmeta.record.options import Options, parse_maps
+    from codecmeta_cli.progress import Reporter
+    from codecmeta_cli.signals import end_like_interrupted
+
+    end_like_interrupted()
+    workers = usable_cores() if jobs is None else jobs
+    limit = timeout or None
+    chosen: Engine = LocalEngine(workers=workers, timeout=limit)
+    if workers == 0:
+        chosen = SerialEngine()
+    elif engine == "ray":
+        chosen = RayEngine(workers=workers, timeout=limit)
+    try:
+        options = Options(
+            frames=frames,
+            residual=residual,
+            maps=parse_maps(maps),
+            pixels=None if pixels == "none" else _whole("--pixels", pixels),
+            motion=motion,
+            qp=qp,
+        )
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # file names need not be UTF-8
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+        inputs = find_inputs(sources, out=out, stdin=sys.stdin)
+        with Reporter(json=json) as reporter:
+            if engine == "local" and not is_compiled():
+                reporter.say("compiling the decoders, once, for about a minute; later runs start at once")
+                compile_kernels()
+            counts = extract_many(
+                reporter.count(inputs),
+                out,
+                options=options,
+                engine=chosen,
+                overwrite=overwrite,
+                deflate=deflate,
+                report=reporter.report,
+            )
+            reporter.finish(counts, out)
+    except UsageError as error:
+        _fail(2, str(error))
+    except BrokenPipeError:
+        # whoever read standard output has gone; that is no matter of the output folder
+        raise
+    except OSError as error:
+        _fail(2, f"output folder {out}: {error.strerror or error}")
+    if counts["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    meta: Annotated[Path, typer.Argument(metavar="META", help="A .npz that extract wrote.")],
+    json: Annotated[bool, typer.Option("--json", help="The facts as one JSON object.")] = False,
+) -> None:
+    """Show one video's metadata on one screen: stream, GoPs, sampled frames, sizes."""
+    from codecmeta_cli.screen import print_json, print_meta
+
+    record = _load(meta)
+    if json:
+        print_json(record)
+    else:
+        print_meta(record, meta)
+
+
+@app.command()
+def plot(
+    meta: Annotated[Path, typer.Argument(metavar="META", help="A .npz that extract wrote.")],
+    out: Annotated[Path, typer.Option(help="The picture to write: .png, .pdf or .svg.")],
+    map_name: Annotated[
+        Literal["auto", "carried", "innovation"], typer.Option("--map", help="Energy map to lay over the frames.")
+    ] = "auto",
+    count: Annotated[int, typer.Option("--frames", min=1, max=64, help="Most frames to draw.")] = 8,
+) -> None:
+    """Draw packet sizes and GoPs over time, and the sampled frames with energy and motion laid over."""
+    from codecmeta.errors import UsageError
+    from codecmeta.plot import plot_meta
+
+    record = _load(meta)
+    try:
+        plot_meta(record, out, map=None if map_name == "auto" else map_name, count=count)
+    except UsageError as error:
+        _fail(2, str(error))
+    except OSError as error:
+        _fail(2, f"{out}: {error.strerror or error}")
+
+
+def _load(path: Path) -> Any:
+    from codecmeta import load
+    from codecmeta.errors import MetaFormatError
+
+    try:
+        return load(path)
+    except MetaFormatError as error:
+        _fail(1, str(error))
+    except OSError as error:
+        _fail(1, f"{path}: {error.strerror or error}")
+
+
+def _whole(name: str, text: str) -> int:
+    from codecmeta.errors import UsageError
+
+    if not text.isdecimal():
+        raise UsageError(f"{name}={text!r}; allowed are a whole number or none")
+    return int(text)
+
+
+def _fail(code: int, message: str) -> None:
+    from codecmeta_cli.progress import printable
+
+    # a file may have put control characters into it
+    typer.echo(f"codecmeta: {printable(message)}", err=True)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the `codecmeta` command."""
+    with guard_output("codecmeta"):
+        app()

@@ -1,0 +1,82 @@
+"""What `codecmeta extract` prints while it works."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from codecmeta.batch.inputs import Input
+from codecmeta.batch.jobs import Outcome, Status
+
+
+def printable(text: str) -> str:
+    """A file name on one line of a terminal: control and undecodable characters as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+class Reporter:
+    """A progress bar on a terminal, plain lines elsewhere; with `json`, objects on standard output and nothing else."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress = Progress(
+            TextColumn("extracting"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None)
+        self._seen = 0
+
+    def __enter__(self) -> Reporter:
+        self._progress.start()
+        return self
+
+    def say(self, text: str) -> None:
+        """A remark beside the progress."""
+        self._console.print(text, style="dim")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
+            self._console.print("interrupted; run the same command again to do what is left")
+
+    def count(self, inputs: Iterable[Input]) -> Iterator[Input]:
+        """Pass the inputs on and keep the bar's total in step."""
+        for item in inputs:
+            self._seen += 1
+            self._progress.update(self._task, total=self._seen)
+            yield item
+
+    def report(self, outcome: Outcome) -> None:
+        """Show one outcome."""
+        self._progress.advance(self._task)
+        if self._json:
+            sys.stdout.write(outcome.json() + "\n")
+            sys.stdout.flush()
+        source = escape(printable(outcome.source))
+        if outcome.status == "failed":
+            self._console.print(f"[red]failed[/] {source}: {escape(printable(outcome.message))} \\[{outcome.code}]")
+        elif outcome.status == "done" and not self._json and not self._console.is_terminal:
+            counts = (("frame", outcome.frames), ("packet", outcome.packets), ("GoP", outcome.gops))
+            facts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts)
+            note = f"; {outcome.message}" if outcome.message else ""
+            residual = outcome.residual or "none"
+            self._console.print(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{escape(note)}")
+
+    def finish(self, counts: Mapping[Status, int], out: Path) -> None:
+        """Say what became of all inputs."""
+        text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
+        self._console.print(f"{text}; metadata in {escape(printable(str(out)))}")

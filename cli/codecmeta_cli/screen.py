@@ -1,0 +1,106 @@
+"""What `codecmeta show` prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from codecmeta.record import npz
+from codecmeta.record.meta import VideoMeta
+from codecmeta_cli.progress import printable
+
+
+def print_json(meta: VideoMeta) -> None:
+    """`info` and the shapes of the arrays as one JSON object on standard output."""
+    arrays = {
+        name: {"dtype": array.dtype.str, "shape": list(array.shape)}
+        for name in npz.FIELDS
+        if (array := getattr(meta, name)) is not None
+    }
+    gops = {"count": len(meta.gops), "packets": [gop.packets for gop in meta.gops]}
+    sys.stdout.write(json.dumps({**meta.info, "gops": gops, "arrays": arrays}) + "\n")
+
+
+def print_meta(meta: VideoMeta, path: Path) -> None:
+    """One screen of facts."""
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in _rows(meta, path):
+        table.add_row(name, Text(printable(value)))
+    console.print(table)
+
+
+def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
+    stream, verdict, extraction = meta.info["stream"], meta.info["verdict"], meta.info["extraction"]
+    packets = np.array([gop.packets for gop in meta.gops])
+    sizes = meta.packet_size
+    seconds = meta.frame_seconds
+    types = "".join(meta.frame_type.tolist())
+    codec = f"{stream.get('codec', 'codec unknown')} {stream.get('profile') or ''}".strip()
+    depth = f"{stream['bit_depth']} bit" if stream.get("bit_depth") else "bit depth unknown"
+    fps = f"{stream['fps']:.3f} fps" if stream.get("fps") else "no frame rate"
+    duration = f"{stream['duration_s']:.2f} s" if stream.get("duration_s") else "duration unknown"
+    length = _bytes(meta.info["source"]["bytes"]) if "bytes" in meta.info["source"] else "length unknown"
+    turned = f", turned {stream['rotation']}°" if stream["rotation"] else ""
+    rows = [
+        ("video", f"{meta.info['source']['name']}, {length}"),
+        ("stream", f"{codec}, {meta.width}x{meta.height}{turned}, {depth} {stream.get('chroma', '')}"),
+        ("time", f"{fps}, {duration}, time base {stream['time_base'][0]}/{stream['time_base'][1]}"),
+        ("file", f"{verdict.get('state', 'unknown')}: {verdict.get('evidence', 'nothing is recorded')}"),
+        ("packets", f"{sizes.size}, {_bytes(int(sizes.sum(dtype=np.int64)))}, from {_source(meta, 'packets')}"),
+        ("GoPs", f"{len(meta.gops)}, {_span(packets)} packets each"),
+        ("c_t", f"{_span(meta.gop_packet_size().round().astype(int))} bytes per packet, mean over the frame's GoP"),
+        ("frames", f"{len(seconds)} of {verdict.get('frames', 'an unknown number')}: {types}"),
+        ("at", f"{seconds[0]:.2f} to {seconds[-1]:.2f} s" if len(seconds) else "-"),
+    ]
+    for name in ("innovation", "carried", "motion", "qp", "frames", "mb_bits"):
+        rows.append((name if name != "frames" else "pixels", _signal(meta, name)))
+    rows += [("warning", text) for text in extraction.get("warnings", ())]
+    rows.append(("npz", f"{path}, {_bytes(path.stat().st_size)}, codecmeta {extraction.get('version', 'unknown')}"))
+    return rows
+
+
+def _source(meta: VideoMeta, name: str) -> str:
+    signal: dict[str, Any] = meta.info["signals"].get(name, {})
+    return str(signal.get("source") or f"absent: {signal.get('absent', 'unknown')}")
+
+
+def _signal(meta: VideoMeta, name: str) -> str:
+    text = _source(meta, name)
+    arrays = {
+        "innovation": meta.energy_innovation,
+        "carried": meta.energy_carried,
+        "motion": meta.mv,
+        "qp": meta.qp,
+        "frames": meta.frames,
+        "mb_bits": meta.mb_bits,
+    }
+    array = arrays[name]
+    if array is None:
+        return text
+    return f"{text}, {'x'.join(str(length) for length in array.shape)}, {_bytes(array.nbytes)}"
+
+
+def _span(values: Any) -> str:
+    if not values.size:
+        return "0"
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"

@@ -1,0 +1,1 @@
+"""Many videos: isolated workers, resume and what runs the jobs."""

@@ -1,0 +1,1 @@
+"""Container files: packets, time stamps, boxes and completeness, without decoding."""

@@ -1,0 +1,255 @@
+"""Is the file all there? Judged from the container's own structure, since libav reads half files without a word."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from codecmeta.container import mp4_boxes
+
+State = Literal["complete", "truncated", "unknown"]
+
+_TS_SYNC = 0x47
+_KNOWN_BOXES = frozenset((b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"udta", b"meta", b"sidx", b"mfra"))
+_TS_TAIL = 20_000
+_TS_LEAD = 9000
+_PS_TAIL = 1 << 18
+_PS_END = 0xB9
+_PS_PACK = 0xBA
+_EBML = 0x1A45DFA3
+_SEGMENT = 0x18538067
+_FLV_TAGS = frozenset((8, 9, 18))
+_ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_MAX_PARTS = 1 << 24
+
+
+def judge_file(path: Path, size: int) -> tuple[State, str]:
+    """Compare a file's length with what its structure announces.
+
+    Args:
+        path: a regular file.
+        size: its length in bytes.
+
+    Returns:
+        The state, and the observation behind it. `unknown` where the format announces nothing: raw streams, live
+        recordings.
+    """
+    with path.open("rb") as file:
+        head = file.read(377)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+            return _judge_boxes(file, size)
+        if head[:4] == struct.pack(">I", _EBML):
+            return _judge_ebml(file, size)
+        if head[:4] == b"RIFF":
+            return _judge_riff(file, size)
+        if head[:3] == b"FLV":
+            return _judge_flv(file, size)
+        if head[:4] == b"DKIF":
+            return _judge_ivf(file, size)
+        if head[:16] == _ASF_HEADER:
+            return _judge_asf(file, size)
+        if head[:4] == struct.pack(">I", 0x100 | _PS_PACK):
+            return _judge_program_stream(file, size)
+        for packet in (188, 192, 204):
+            first = 4 if packet == 192 else 0
+            if len(head) > first + packet and head[first] == head[first + packet] == _TS_SYNC:
+                return _judge_transport_stream(file, size, packet, first)
+    return "unknown", "the container does not announce its length"
+
+
+def _judge_boxes(file: BinaryIO, size: int) -> tuple[State, str]:
+    boxes = mp4_boxes.top_level_boxes(file, size)
+    if not boxes:
+        return "unknown", "the first box has no length"
+    last = boxes[-1]
+    name = last.type.decode("latin-1")
+    if last.end > size and last.type not in _KNOWN_BOXES and {b"moov", b"mdat"} <= {box.type for box in boxes}:
+        return "complete", f"{size - last.begin + 8} bytes follow the last box"
+    if last.end > size:
+        return "truncated", f"box {name!r} ends at byte {last.end}, the file at {size}"
+    if not any(box.type == b"moov" for box in boxes):
+        return "truncated", "there is no 'moov' box"
+    return "complete", f"{len(boxes)} boxes end at byte {last.end} of {size}"
+
+
+def _judge_ebml(file: BinaryIO, size: int) -> tuple[State, str]:
+    position = 0
+    for _ in range(16):
+        file.seek(position)
+        head = file.read(16)
+        parsed = _ebml_element(head)
+        if parsed is None:
+            return "unknown", "the segment was not found"
+        identifier, length, header = parsed
+        if identifier == _SEGMENT:
+            if length is None:
+                return "unknown", "the segment has no length (a live recording)"
+            end = position + header + length
+            if end > size:
+                return "truncated", f"the segment ends at byte {end}, the file at {size}"
+            return "complete", f"the segment ends at byte {end} of {size}"
+        if length is None:
+            break
+        position += header + length
+    return "unknown", "the segment was not found"
+
+
+def _ebml_element(head: bytes) -> tuple[int, int | None, int] | None:
+    """Identifier, payload length (None: unknown) and header length of an EBML element (RFC 8794, 4 and 6)."""
+    if len(head) < 16 or head[0] == 0:
+        return None
+    width = 9 - head[0].bit_length()
+    if width > 4 or head[width] == 0:
+        return None
+    identifier = int.from_bytes(head[:width], "big")
+    octets = 9 - head[width].bit_length()
+    value = int.from_bytes(head[width : width + octets], "big") & ((1 << 7 * octets) - 1)
+    unknown = value == (1 << 7 * octets) - 1
+    return identifier, None if unknown else value, width + octets
+
+
+def _judge_riff(file: BinaryIO, size: int) -> tuple[State, str]:
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind != b"RIFF":
+            break
+        if length == 0:
+            return "unknown", "the RIFF chunk has no length (a recording that was not finished)"
+        end = position + 8 + length
+        if end > size:
+            return "truncated", f"the RIFF chunk ends at byte {end}, the file at {size}"
+        position = end + (length & 1)
+    return "complete", f"the RIFF chunks end at byte {position} of {size}"
+
+
+def _judge_flv(file: BinaryIO, size: int) -> tuple[State, str]:
+    """Find the last tag by the length behind it, or, if that fails, by following all (Video File Format 10.1, E.3)."""
+    file.seek(max(0, size - 4))
+    begin = size - 4 - int.from_bytes(file.read(4), "big")
+    if begin >= 9 and _flv_tag_end(file, begin) == size - 4:
+        return "complete", f"the last tag ends at byte {size}"
+    file.seek(5)
+    position = int.from_bytes(file.read(4), "big") + 4
+    for _ in range(_MAX_PARTS):
+        if position == size:
+            return "complete", f"the last tag ends at byte {size}"
+        end = _flv_tag_end(file, position)
+        if end is None:
+            break
+        if end > size:
+            return "truncated", f"the last tag ends at byte {end}, the file at {size}"
+        position = min(end + 4, size)
+    return "unknown", f"at byte {position} there is no tag"
+
+
+def _flv_tag_end(file: BinaryIO, begin: int) -> int | None:
+    file.seek(begin)
+    head = file.read(4)
+    if not head or head[0] & 31 not in _FLV_TAGS:
+        return None
+    return begin + 11 + int.from_bytes(head[1:].ljust(3, b"\xff"), "big")
+
+
+def _judge_ivf(file: BinaryIO, size: int) -> tuple[State, str]:
+    """Follow the frames, each of which has its length before it."""
+    file.seek(6)
+    position = int.from_bytes(file.read(2), "little")
+    for _ in range(_MAX_PARTS):
+        if position == size:
+            return "complete", f"the last frame ends at byte {size}"
+        file.seek(position)
+        head = file.read(12)
+        end = position + 12 + int.from_bytes(head[:4], "little")
+        if len(head) < 12 or end > size:
+            return "truncated", f"the last frame ends at byte {end}, the file at {size}"
+        position = end
+    return "unknown", "there are too many frames to follow"
+
+
+def _judge_asf(file: BinaryIO, size: int) -> tuple[State, str]:
+    """Follow the objects of the top level (Advanced Systems Format, 2.1)."""
+    position = 0
+    for _ in range(_MAX_PARTS):
+        if position == size:
+            return "complete", f"the objects end at byte {size}"
+        file.seek(position)
+        head = file.read(24)
+        length = int.from_bytes(head[16:], "little")
+        if len(head) < 24 or position + length > size:
+            return "truncated", f"the last object ends at byte {position + max(length, 24)}, the file at {size}"
+        if length < 24:
+            break
+        position += length
+    return "unknown", f"the object at byte {position} has no length (a live recording)"
+
+
+def _judge_program_stream(file: BinaryIO, size: int) -> tuple[State, str]:
+    """Walk the packets of the last pack (ISO/IEC 13818-1, 2.5.3)."""
+    begin = max(0, size - _PS_TAIL)
+    file.seek(begin)
+    tail = file.read(_PS_TAIL)
+    position = tail.rfind(struct.pack(">I", 0x100 | _PS_PACK))
+    while 0 <= position < len(tail):
+        head = tail[position : position + 14]
+        if head[:3] != b"\0\0\1"[: len(head)]:
+            return "unknown", "the last packets of the program stream do not join"
+        if len(head) < 6:
+            if len(head) == 4 and head[3] == _PS_END:
+                return "complete", "the program end code is there"
+            return "truncated", f"the last packet header has {len(head)} bytes"
+        if head[3] == _PS_END:
+            return "complete", "the program end code is there"
+        if head[3] == _PS_PACK:
+            length = 14 + (head[13] & 7 if len(head) == 14 else 0) if head[4] >> 6 == 1 else 12
+        else:
+            length = 6 + struct.unpack_from(">H", head, 4)[0]
+        position += length
+    if position > len(tail):
+        return "truncated", f"the last packet ends {position - len(tail)} bytes after the file"
+    return "unknown", "there is no program end code"
+
+
+def _judge_transport_stream(file: BinaryIO, size: int, packet: int, first: int) -> tuple[State, str]:
+    """Follow the PES packets of the last transport packets (ISO/IEC 13818-1, 2.4.3)."""
+    if size % packet:
+        return "truncated", f"the last transport packet has {size % packet} of {packet} bytes"
+    file.seek(max(0, size - _TS_TAIL * packet))
+    tail = file.read(_TS_TAIL * packet)
+    missing: dict[int, int] = {}
+    stamps: dict[int, int] = {}
+    open_ended: dict[int, bool] = {}
+    for at in range(first, len(tail), packet):
+        sync, address, control = struct.unpack_from(">BHB", tail, at)
+        if sync != _TS_SYNC or not control & 0x10:
+            continue
+        stuffed = bool(control & 0x20)
+        payload = tail[at + 4 + (1 + tail[at + 4] if stuffed else 0) : at + 188]
+        pid = address & 0x1FFF
+        if address & 0x4000 and payload[:3] == b"\0\0\1" and len(payload) >= 14:
+            length = struct.unpack_from(">H", payload, 4)[0]
+            missing[pid] = 6 + length - len(payload) if length else 0
+            open_ended[pid] = length == 0
+            stamps[pid] = _pes_time(payload) if payload[7] & 0x80 else stamps.get(pid, 0)
+        elif pid in missing:
+            missing[pid] -= len(payload)
+        if pid in open_ended and stuffed:
+            open_ended[pid] = False
+    short = {pid: count for pid, count in missing.items() if count > 0}
+    if short:
+        pid, count = max(short.items(), key=lambda item: item[1])
+        return "truncated", f"the last packet of stream {pid:#x} lacks {count} bytes"
+    # A PES packet of unannounced length ends in a stuffed transport packet 183 times of 184. One that does not, and is
+    # ahead of the other streams, is still going on.
+    behind = min(stamps.values(), default=0)
+    for pid, unfinished in open_ended.items():
+        if unfinished and stamps[pid] - behind > _TS_LEAD:
+            return "truncated", f"the last packet of stream {pid:#x} is unfinished, other streams end earlier"
+    return "unknown", "a transport stream does not announce its length"
+
+
+def _pes_time(payload: bytes) -> int:
+    a, b, c = struct.unpack_from(">BHH", payload, 9)
+    return int((a >> 1 & 7) << 30 | (b >> 1) << 15 | c >> 1)

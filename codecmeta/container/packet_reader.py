@@ -1,0 +1,133 @@
+"""Packets of a video by their number in the packet table, from any place in the file."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import av
+import numpy as np
+
+from codecmeta.container.video import PacketTable, Video, demux
+from codecmeta.errors import SourceError
+from codecmeta.record.meta import MISSING
+
+_READ_AHEAD = 32
+"""Packets that are read over rather than sought over."""
+
+
+class PacketFeed:
+    """Yields `(number, packets)` from where `go_to` put it: one packet, or two where each holds a field."""
+
+    def __init__(self, video: Video, packets: PacketTable) -> None:
+        self._video = video
+        self._packets = packets
+        self._packet: Iterator[av.Packet[Any]] | None = None
+        self._next = 0
+
+    def __iter__(self) -> Iterator[tuple[int, tuple[av.Packet[Any], ...]]]:
+        while self._packet is not None:
+            number = self._next
+            sizes = self._sizes(number)
+            packets = tuple(itertools.islice(self._packet, len(sizes)))
+            if not packets:
+                self._packet = None
+                return
+            if [packet.size for packet in packets] != sizes:
+                raise SourceError("changed_while_reading", f"packet {number} is not what it was at first")
+            self._next += 1
+            yield number, packets
+
+    def _sizes(self, number: int) -> list[int]:
+        """Bytes of the packets that make up an entry of the table; beyond the table none has a size."""
+        table = self._packets
+        if number >= table.size.size:
+            return [-1]
+        size, second = int(table.size[number]), int(table.second[number])
+        return [size - second, second] if second else [size]
+
+    def go_to(self, start: int) -> None:
+        """Make packet `start` the next one, by seeking where that saves reading."""
+        near = self._packet is not None and self._next <= start <= self._next + _READ_AHEAD
+        if not near and (start == 0 or not self._seek(start)):
+            self._video.rewind()
+            self._packet = demux(self._video)
+            self._next = 0
+        for _ in range(start - self._next):
+            if next(iter(self), None) is None:
+                return
+
+    def _seek(self, start: int) -> bool:
+        """Try to continue at or shortly before `start`."""
+        stamp = int(self._packets.dts[start])
+        if stamp == MISSING:
+            stamp = int(self._packets.pts[start])
+        if stamp == MISSING:
+            return False
+        container, stream = self._video.container, self._video.stream
+        try:
+            container.seek(stamp, stream=stream, backward=True)
+            found = next(demux(self._video), None)
+            number = None if found is None else self._identify(found)
+            if number is None or number > start:
+                return False
+            container.seek(stamp, stream=stream, backward=True)
+        except (av.FFmpegError, SourceError):
+            return False
+        self._packet = demux(self._video)
+        self._next = number
+        return True
+
+    def _identify(self, packet: av.Packet[Any]) -> int | None:
+        table = self._packets
+        same = table.size - table.second == packet.size
+        if packet.dts is not None:
+            same &= table.dts == packet.dts
+        if packet.pts is not None:
+            same &= table.pts == packet.pts
+        places = np.flatnonzero(same)
+        return int(places[0]) if places.size == 1 else None
+
+
+def join(parts: Iterable[av.Packet[Any]]) -> bytes:
+    """The bytes of an entry of the packet table."""
+    return b"".join(bytes(part) for part in parts)
+
+
+def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """The bytes of some packets, in rising order, reading as little else as the container allows.
+
+    Args:
+        video: the opened video.
+        packets: its packet table.
+        numbers: packets wanted.
+
+    Raises:
+        SourceError: the file has changed since the table was made.
+    """
+    wanted = sorted(set(numbers))
+    if packets.position is not None and packets.second_position is not None:
+        with video.path.open("rb") as file:
+            for number in wanted:
+                second = int(packets.second[number])
+                file.seek(int(packets.position[number]))
+                payload = file.read(int(packets.size[number]) - second)
+                if second:
+                    file.seek(int(packets.second_position[number]))
+                    payload += file.read(second)
+                if len(payload) != packets.size[number]:
+                    raise SourceError("changed_while_reading", f"packet {number} ends after the file")
+                yield number, payload
+        return
+    feed = PacketFeed(video, packets)
+    keys = np.flatnonzero(packets.key)
+    at = -1
+    for number in wanted:
+        key = int(keys[max(int(np.searchsorted(keys, number, side="right")) - 1, 0)])
+        feed.go_to(key if key > at else at + 1)
+        for found, parts in feed:
+            if found == number:
+                yield number, join(parts)
+                break
+        at = number

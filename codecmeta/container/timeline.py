@@ -1,0 +1,108 @@
+"""The frames of a video in presentation order, joined to their packets by time stamp, never by position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.container.video import PacketTable
+from codecmeta.errors import SourceError
+from codecmeta.record.meta import MISSING
+
+_MAX_TICKS = 1 << 36
+"""Longest frame, so that the time of the last one of as many as there can be fits its 64 bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """F frames in presentation order.
+
+    Attributes:
+        packet: int64 (F,), packet of each frame.
+        pts: int64 (F,), strictly increasing.
+        rank: int64 (P,), place of every packet's picture in presentation order, shown or not; -1 where unknown.
+        synthetic: the stream has no usable time stamps; pts count frames at the nominal rate, and the order is the
+            decoder's.
+        leading: pictures before or led by the first key packet, which no decoder can show.
+    """
+
+    packet: NDArray[np.int64]
+    pts: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    synthetic: bool
+    leading: int
+
+
+def has_usable_pts(packets: PacketTable, *, reorders: bool = False) -> bool:
+    """Whether every shown packet has a presentation time of its own.
+
+    AVI and ASF have one stamp per packet. Where libav makes both times of it, pts - dts is one constant, and a stream
+    that reorders its pictures has no presentation times.
+
+    Args:
+        packets: the packet table.
+        reorders: whether the decoder shows pictures in another order than they come in.
+    """
+    pts, dts = packets.pts[packets.shown], packets.dts[packets.shown]
+    if (pts == MISSING).any() or np.unique(pts).size != pts.size:
+        return False
+    return not (reorders and pts.size > 1 and (dts != MISSING).all() and np.unique(pts - dts).size == 1)
+
+
+def from_pts(packets: PacketTable) -> Timeline:
+    """Order the shown packets by pts.
+
+    Packets before the first key packet, and pictures that follow it in the stream but are shown before it, refer to
+    what is not in the file.
+
+    Raises:
+        SourceError: no packet is shown.
+    """
+    first = int(np.flatnonzero(packets.key)[0])
+    decodable = packets.shown.copy()
+    decodable[:first] = False
+    leading = (packets.pts < packets.pts[first]) & packets.shown
+    leading[first] = False
+    # before the next key packet only: later ones can be shown early too, but refer to what came after `first`
+    later = np.flatnonzero(packets.key)[1:2]
+    leading[int(later[0]) if later.size else leading.size :] = False
+    leading[:first] = packets.shown[:first]
+    decodable &= ~leading
+    shown = np.flatnonzero(decodable)
+    if shown.size == 0:
+        raise SourceError("no_frames", "no packet of the video stream is shown")
+    order = shown[np.argsort(packets.pts[shown], kind="stable")]
+    return Timeline(
+        packet=order,
+        pts=packets.pts[order],
+        rank=_ranks(np.argsort(packets.pts, kind="stable"), packets.pts.size),
+        synthetic=False,
+        leading=int(np.count_nonzero(leading)),
+    )
+
+
+def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timeline:
+    """Take the order in which the decoder put the frames out.
+
+    Args:
+        order: packet of each frame as decoded, int64 (F,); of a packet that gives several, the first is taken.
+        packets: number of packets.
+        ticks: length of a frame in units of the time base.
+
+    Raises:
+        SourceError: there is no frame.
+    """
+    if order.size == 0:
+        raise SourceError("no_frames", "the decoder puts out no frame")
+    first = np.unique(order, return_index=True)[1]
+    order = order[np.sort(first)]
+    pts = np.arange(order.size, dtype=np.int64) * min(max(ticks, 1), _MAX_TICKS)
+    return Timeline(packet=order, pts=pts, rank=_ranks(order, packets), synthetic=True, leading=0)
+
+
+def _ranks(order: NDArray[np.int64], packets: int) -> NDArray[np.int64]:
+    rank = np.full(packets, -1, np.int64)
+    rank[order] = np.arange(order.size)
+    return rank

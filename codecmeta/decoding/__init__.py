@@ -1,0 +1,1 @@
+"""Decoded pictures, their side data and their RGB form."""

@@ -1,0 +1,253 @@
+"""Pictures and side data of chosen frames, decoded from the nearest key frame, one thread.
+
+FFmpeg's export of vectors and quantisers races under frame threading, so decoding is always serial; videos are what
+runs in parallel. A picture is tied to its packet by an opaque tag that libav carries along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.stream import Discard
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from codecmeta.container.packet_reader import PacketFeed, join
+from codecmeta.container.video import MAX_PIXELS, PacketTable, Video
+from codecmeta.decoding import side_data
+from codecmeta.errors import SourceError
+
+_TYPES = {1: "I", 2: "P", 3: "B"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A decoded picture and the packet it came from.
+
+    Attributes:
+        packet: number of the packet.
+        frame: the picture; at its coded size if the decoder was asked for that.
+        payload: the packet's bytes, b"" unless the decoder was asked to keep them.
+        flushed: it was put out because there was no further packet.
+    """
+
+    packet: int
+    frame: av.VideoFrame
+    payload: bytes = field(repr=False)
+    flushed: bool = False
+
+    @property
+    def type(self) -> str:
+        """I, P, B, or ? for anything else."""
+        return _TYPES.get(int(self.frame.pict_type), "?")
+
+    @cached_property
+    def vectors(self) -> NDArray[np.int16] | None:
+        """Its motion vectors as `motion.vectors` gives them, None without."""
+        return side_data.vectors(self.frame)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Packets that are decoded in one go, in decode order.
+
+    Attributes:
+        start: the key packet where decoding begins.
+        stop: one past the last packet that is needed.
+        targets: packets of the wanted frames, rising.
+    """
+
+    start: int
+    stop: int
+    targets: tuple[int, ...]
+
+
+def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[int], *, back: int = 0) -> list[Run]:
+    """Cover the targets with as little decoding as possible.
+
+    A target needs the packets from the key packet before it; a picture that is shown before that key packet (an open
+    GoP) needs the GoP before, too. Targets whose stretches meet share a run.
+
+    Args:
+        packets: the packet table.
+        rank: place of every packet's picture in presentation order, int64 (P,).
+        targets: packets of the wanted frames.
+        back: key packets to begin earlier. A key packet of a stream that is refreshed little by little is a
+            recovery point, and nothing is shown until the recovery is done.
+
+    Raises:
+        SourceError: a target comes before the first key packet.
+    """
+    keys = np.flatnonzero(packets.key)
+    runs: list[Run] = []
+    for target in sorted(set(targets)):
+        place = int(np.searchsorted(keys, target, side="right")) - 1
+        if place < 0:
+            raise SourceError("no_key_frame", f"packet {target} comes before the first key frame")
+        if place > 0 and target != keys[place] and rank[target] < rank[keys[place]]:
+            place -= 1
+        run = Run(start=int(keys[max(place - back, 0)]), stop=target + 1, targets=(target,))
+        # a leading picture reaches back over the run that its key picture began
+        while runs and run.start < runs[-1].stop:
+            before = runs.pop()
+            run = Run(start=min(before.start, run.start), stop=run.stop, targets=(*before.targets, *run.targets))
+        runs.append(run)
+    return runs
+
+
+class Decoder:
+    """Decodes runs of packets of one opened video.
+
+    Attributes:
+        errors: packets that the decoder refused.
+        corrupt: pictures that it marked as corrupt.
+    """
+
+    def __init__(
+        self,
+        video: Video,
+        packets: PacketTable,
+        *,
+        vectors: bool = False,
+        quantisers: bool = False,
+        payloads: bool = False,
+        coded_size: bool = False,
+        samples: bool = True,
+    ) -> None:
+        """Prepare to decode.
+
+        Args:
+            video: the opened video.
+            packets: its packet table.
+            vectors: attach motion vectors to the pictures.
+            quantisers: attach quantisers, likewise.
+            payloads: keep the packets of the pictures.
+            coded_size: do not cut pictures to the display size, where the decoder can leave that.
+            samples: whether samples matter; without, an H.264 decoder leaves its loop filter out, a fifth of its work.
+        """
+        if video.stream.codec_context.is_open:
+            video.reopen()
+        self._video = video
+        self._payloads: dict[int, bytes] | None = {} if payloads else None
+        self._coded_size = coded_size
+        self.errors = 0
+        self.corrupt = 0
+        exports = ["mvs"] * vectors + ["venc_params"] * quantisers
+        # cut pictures exactly where the stream says, not at the next aligned column
+        self._options = {"max_pixels": str(MAX_PIXELS), "flags": "+unaligned"}
+        # dav1d reads the option once, when it is opened
+        self._skips = video.codec != "av1"
+        if exports:
+            self._options["export_side_data"] = "+".join(exports)
+        # these decoders attach nothing to a picture that is flushed: a further packet makes it come by itself
+        self._pushes = bool(exports) and video.codec in ("mpeg1video", "mpeg2video", "mpeg4")
+        if coded_size:
+            self._options["apply_cropping"] = "0"
+        if not samples and video.codec == "h264":
+            self._options["skip_loop_filter"] = "all"
+        self._prepared: VideoStream | None = None
+        self._feed = PacketFeed(video, packets)
+
+    def _prepare(self) -> None:
+        stream = self._video.stream
+        if stream is self._prepared:
+            stream.codec_context.flush_buffers()
+            return
+        context = stream.codec_context
+        context.thread_count = 1
+        context.thread_type = "NONE"
+        context.options = self._options
+        context.copy_opaque = True
+        for other in stream.container.streams:
+            if other.index != stream.index:
+                other.discard = Discard.all
+        self._prepared = stream
+
+    def decode(self, run: Run, *, every: bool = False) -> Iterator[Picture]:
+        """The pictures of a run in presentation order.
+
+        Pictures that nothing refers to are skipped unless they are targets.
+
+        Args:
+            run: what to decode.
+            every: skip nothing.
+
+        Raises:
+            SourceError: a picture has another size than the header says.
+        """
+        wanted = set(run.targets)
+        self._feed.go_to(run.start)
+        self._prepare()
+        context = self._video.stream.codec_context
+        key = b""
+        for number, packets in self._feed:
+            if number == run.start and self._pushes:
+                key = join(packets)
+            if self._payloads is not None:
+                self._payloads[number] = join(packets)
+            if self._skips:
+                context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
+            for packet in packets:
+                # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
+                packet.opaque = (number,)
+                yield from self._decode(packet)
+            if number + 1 >= run.stop:
+                break
+        if key and context.has_b_frames:
+            # without a tag, its own picture is not shown
+            yield from self._decode(av.Packet(key))
+        for picture in self._decode(None):
+            yield replace(picture, flushed=True)
+
+    def _decode(self, packet: av.Packet[Any] | None) -> Iterator[Picture]:
+        context = self._video.stream.codec_context
+        try:
+            frames = context.decode(packet)
+        except av.FFmpegError:
+            self.errors += 1
+            return
+        for frame in frames:
+            if frame.opaque is None:
+                continue
+            if not self._fits(frame):
+                sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
+                raise SourceError("varying_geometry", f"a picture of {sizes}")
+            self.corrupt += frame.is_corrupt
+            (number,) = cast(tuple[int], frame.opaque)
+            yield Picture(packet=number, frame=frame, payload=self._payload(number))
+
+    def _fits(self, frame: av.VideoFrame) -> bool:
+        width, height = self._video.width, self._video.height
+        if not self._coded_size:
+            return (frame.width, frame.height) == (width, height)
+        # the picture has its macroblocks whole: it is for the decoder to say how much of them is shown
+        context = self._video.stream.codec_context
+        shown = (context.width, context.height) == (width, height)
+        return shown and width <= frame.width < width + 64 and height <= frame.height < height + 64
+
+    def _payload(self, number: int) -> bytes:
+        """The bytes of a packet; those of earlier ones that were put out or skipped are forgotten."""
+        if self._payloads is None:
+            return b""
+        payload = self._payloads.pop(number, b"")
+        for older in [n for n in self._payloads if n < number - _HELD_BACK]:
+            del self._payloads[older]
+        return payload
+
+
+_HELD_BACK = 64
+"""Packets after which one that gave no picture is taken for skipped."""
+
+
+def presentation_order(video: Video, packets: PacketTable) -> NDArray[np.int64]:
+    """Packets in the order in which the decoder shows them, by decoding the whole stream. int64 (F,)."""
+    decoder = Decoder(video, packets)
+    first = int(np.flatnonzero(packets.key)[0])
+    count = packets.size.size
+    whole = Run(start=first, stop=count, targets=())
+    return np.array([picture.packet for picture in decoder.decode(whole, every=True)], np.int64)

@@ -1,0 +1,372 @@
+"""The blocks of a vector table: their references, predictions and residuals, compiled.
+
+A row of macroblocks is worked on at a time, so that its samples stay at hand: its blocks are listed, a reference is
+chosen for each, and then every plane is subtracted. Coordinates and sizes of a block are in luma samples, ``rule`` is
+(filter code, rounding, largest sample value). Reference pictures sit in slots; the entries of both reference lists
+name them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codecmeta.prediction.block_prediction import (
+    H264,
+    MPEG2,
+    MPEG4_QPEL,
+    chroma_component,
+    chroma_component_of_four,
+    find_chroma,
+    find_points,
+    put_chroma,
+    put_luma,
+)
+from codecmeta.prediction.padded_reference import MARGIN
+from codecmeta.prediction.reference_selection import choose_one, choose_two, mean_of, weights_of
+from codecmeta.prediction.subtract import error_of, subtract
+from codecmeta.simd.block_rows import BLOCK, fetch, size_of
+from codecmeta.simd.numba_cache import kernel
+
+Y, X, HEIGHT, WIDTH, DY, DX, CHROMA_DY, CHROMA_DX, ENTRY, EVEN, SILENT, CHROMA = 0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 15, 16
+"""Columns of a table of blocks; those of vectors and entries (-1 for none) come twice, for list 0 and list 1. EVEN:
+both predictions count the same; SILENT: nothing is left of luma; CHROMA: `OWN`, `WHOLE` or `NONE`."""
+COLUMNS = 17
+
+OWN, WHOLE, NONE = 0, 1, 2
+"""A block has chroma of its own, speaks for that of its whole macroblock, or leaves it to another."""
+
+_SECOND = BLOCK * BLOCK
+"""Where the second of two predictions is put."""
+
+
+@kernel(_nrt=False)
+def _index_blocks(vectors, size, first):  # type: ignore[no-untyped-def]
+    """Find the row of the vector table whose block starts at each 8x8 cell, per list."""
+    for i in range(len(vectors)):
+        x, y, w, h = vectors[i, 0], vectors[i, 1], vectors[i, 2], vectors[i, 3]
+        if x < 0 or y < 0 or x >= size[1] or y >= size[0] or (x & 7) or (y & 7):
+            continue
+        if not ((w == 8 or w == 16) and (h == 8 or h == 16)):
+            continue
+        side = 0 if vectors[i, 6] < 0 else 1
+        if first[side, y >> 3, x >> 3] < 0:
+            first[side, y >> 3, x >> 3] = i
+
+
+@kernel(_nrt=False)
+def _chroma_vector(vectors, index, first, side, shifts, code):  # type: ignore[no-untyped-def]
+    """dy, dx in eighths for the chroma of a block, and whether it speaks for its whole macroblock."""
+    dx = np.int64(vectors[index, 4])
+    dy = np.int64(vectors[index, 5])
+    if code in (H264, MPEG2) or vectors[index, 2] != 8 or vectors[index, 3] != 8:
+        return chroma_component(dy, shifts[0], code), chroma_component(dx, shifts[1], code), False
+    row = (vectors[index, 1] >> 4) << 1
+    col = (vectors[index, 0] >> 4) << 1
+    total_x = np.int64(0)
+    total_y = np.int64(0)
+    for k in range(4):
+        i = first[side, min(row + (k >> 1), first.shape[1] - 1), min(col + (k & 1), first.shape[2] - 1)]
+        if i < 0:
+            i = index
+        dx = np.int64(vectors[i, 4])
+        dy = np.int64(vectors[i, 5])
+        # to half samples, towards zero
+        total_x += (dx + 1 if dx < 0 and code == MPEG4_QPEL else dx) >> 1
+        total_y += (dy + 1 if dy < 0 and code == MPEG4_QPEL else dy) >> 1
+    return chroma_component_of_four(total_y), chroma_component_of_four(total_x), True
+
+
+@kernel(_nrt=False)
+def _list_blocks(vectors, first, band, shifts, code, table):  # type: ignore[no-untyped-def]
+    """Enter the blocks of a row of macroblocks in a table; returns how many they are."""
+    count = 0
+    for row in range(2 * band, min(2 * band + 2, first.shape[1])):
+        for col in range(first.shape[2]):
+            i0, i1 = np.int64(first[0, row, col]), np.int64(first[1, row, col])
+            if i0 < 0 and i1 < 0:
+                continue
+            if i0 >= 0 and i1 >= 0 and (vectors[i0, 2] != vectors[i1, 2] or vectors[i0, 3] != vectors[i1, 3]):
+                i1 = np.int64(-1)
+            block = table[count]
+            count += 1
+            index = i0 if i0 >= 0 else i1
+            block[Y], block[X] = row << 3, col << 3
+            block[HEIGHT], block[WIDTH] = vectors[index, 3], vectors[index, 2]
+            block[CHROMA] = OWN
+            for side in range(2):
+                one = i1 if side else i0
+                block[ENTRY + side] = 0 if one >= 0 else -1
+                if one < 0:
+                    continue
+                block[DY + side], block[DX + side] = vectors[one, 5], vectors[one, 4]
+                dy, dx, whole = _chroma_vector(vectors, one, first, side, shifts, code)
+                block[CHROMA_DY + side], block[CHROMA_DX + side] = dy, dx
+                if whole:
+                    block[CHROMA] = NONE if row & 1 or col & 1 else WHOLE
+            block[EVEN] = 1
+            block[SILENT] = 0
+    return count
+
+
+@kernel(_nrt=False)
+def _choose(like, plane, size, slots, lists, counts, singles, pairs, guessed, qp, limits, top, sums, table, count):  # type: ignore[no-untyped-def]
+    """Choose the entries of every block of a table (H.264)."""
+    kind = like[0]
+    references = (like, slots, size, top, sums)
+    for number in range(count):
+        one = table[number]
+        y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
+        area = (y, x, min(h, size[0] - y), min(w, size[1] - x))
+        limit = limits[0, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
+        vector0 = (np.int64(one[DY]), np.int64(one[DX]))
+        vector1 = (np.int64(one[DY + 1]), np.int64(one[DX + 1]))
+        block = (y, x, h, w)
+        if one[ENTRY] >= 0 and one[ENTRY + 1] >= 0:
+            entry0, entry1, even, error = choose_two(
+                kind, plane, area, references, lists, counts, singles, pairs, guessed, block, (vector0, vector1), limit
+            )
+            one[ENTRY], one[ENTRY + 1], one[EVEN] = entry0, entry1, even
+        else:
+            side = 0 if one[ENTRY] >= 0 else 1
+            vector = vector1 if side else vector0
+            entry, error = choose_one(
+                kind, plane, area, references, lists[side], counts[side], singles[side], block, vector, limit
+            )
+            one[ENTRY + side], one[EVEN] = entry, 0
+        one[SILENT] = error == 0 or error < limit
+
+
+@kernel(_nrt=False, forceinline=True)
+def _weights(block, singles, pairs, channel, top):  # type: ignore[no-untyped-def]
+    """How the entries of a block count in a channel."""
+    entry0, entry1 = block[ENTRY], block[ENTRY + 1]
+    if block[EVEN]:
+        return mean_of(top)
+    if entry0 >= 0 and entry1 >= 0:
+        return weights_of(pairs[entry0, entry1], channel)
+    if entry0 >= 0:
+        return weights_of(singles[0, entry0], channel)
+    return weights_of(singles[1, entry1], channel)
+
+
+@kernel(_nrt=False, forceinline=True)
+def _mark(coded, channel, y, x, h, w):  # type: ignore[no-untyped-def]
+    for row in range(y >> 3, min((y + h + 7) >> 3, coded.shape[1])):
+        for col in range(x >> 3, min((x + w + 7) >> 3, coded.shape[2])):
+            coded[channel, row, col] = 1
+
+
+@kernel(_nrt=False)
+def _subtract_luma(  # type: ignore[no-untyped-def]
+    like, channel, plane, size, slots, lists, singles, pairs, qp, limits, rule, memory, table, count, out, coded
+):
+    """Subtract the chosen predictions from luma, or from chroma that is predicted like luma."""
+    kind = like[0]
+    sums, lines, blocks = memory
+    stride = size[1] + 2 * MARGIN if rule[0] == H264 else np.int64(BLOCK)
+    for number in range(count):
+        one = table[number]
+        if channel == 0 and one[SILENT]:
+            continue
+        y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
+        block = (y, x, h, w)
+        a = b = c = d = np.int64(0)
+        for side in range(2):
+            if one[ENTRY + side] < 0:
+                continue
+            address = slots[lists[side, one[ENTRY + side]]]
+            vector = (np.int64(one[DY + side]), np.int64(one[DX + side]))
+            if rule[0] == H264:
+                c, d = find_points(address, like, size, block, vector, rule[2], sums)
+            else:
+                put_luma(kind, address, size, block, vector, rule, blocks, np.int64(side * _SECOND), lines)
+                c = d = np.int64(blocks.ctypes.data) + side * _SECOND * size_of(kind)
+            if side == 0:
+                a, b = c, d
+        if one[ENTRY] < 0:
+            a, b = c, d
+        limit = limits[1 if channel else 0, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
+        area = (y, x, min(h, size[0] - y), min(w, size[1] - x))
+        weights = _weights(one, singles, pairs, channel, rule[2])
+        if subtract(kind, plane, area, (a, b, c, d), stride, weights, limit, out):
+            _mark(coded, channel, y, x, h, w)
+
+
+@kernel(_nrt=False)
+def _subtract_chroma(  # type: ignore[no-untyped-def]
+    like, channel, plane, size, shifts, slots, lists, singles, pairs, qp, limits, rule, blocks, table, count, out, coded
+):
+    """Subtract the chosen predictions from a chroma plane, vectors in eighths of its samples."""
+    kind = like[0]
+    place = np.int64(blocks.ctypes.data)
+    for number in range(count):
+        one = table[number]
+        if one[CHROMA] == NONE:
+            continue
+        y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
+        if one[CHROMA] == WHOLE:
+            h = w = np.int64(16)
+        block = (y >> shifts[0], x >> shifts[1], h >> shifts[0], w >> shifts[1])
+        fractions = np.int64(0)
+        for side in range(2):
+            if one[ENTRY + side] >= 0:
+                fractions |= one[CHROMA_DY + side] | one[CHROMA_DX + side]
+        first = second = np.int64(0)
+        stride = size[1] + 2 * MARGIN
+        for side in range(2):
+            if one[ENTRY + side] < 0:
+                continue
+            vector = (np.int64(one[CHROMA_DY + side]), np.int64(one[CHROMA_DX + side]))
+            second = find_chroma(slots[lists[side, one[ENTRY + side]]], like, size, block, vector)
+            if fractions & 7:
+                put = place + side * _SECOND * size_of(kind)
+                put_chroma(kind, second, stride, vector, block, rule, put)
+                second = put
+            if side == 0:
+                first = second
+        if one[ENTRY] < 0:
+            first = second
+        if fractions & 7:
+            stride = np.int64(BLOCK)
+        limit = limits[1, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
+        area = (block[0], block[1], min(block[2], size[0] - block[0]), min(block[3], size[1] - block[1]))
+        points = (first, first, second, second)
+        weights = _weights(one, singles, pairs, channel, rule[2])
+        # what is not touched need not be written
+        least = max(np.int64(np.ceil(limit)), 1)
+        if error_of(kind, plane, area, points, stride, weights, least) >= least and subtract(
+            kind, plane, area, points, stride, weights, limit, out
+        ):
+            _mark(coded, channel, y, x, h, w)
+
+
+@kernel(_nrt=False)
+def _note(table, count, lists, reference, displacement):  # type: ignore[no-untyped-def]
+    """Enter the slots and vectors of a table in the picture's maps."""
+    for number in range(count):
+        one = table[number]
+        bottom = min((one[Y] + one[HEIGHT]) >> 3, reference.shape[1])
+        right = min((one[X] + one[WIDTH]) >> 3, reference.shape[2])
+        for side in range(2):
+            if one[ENTRY + side] < 0:
+                continue
+            slot = lists[side, one[ENTRY + side]]
+            packed = _pack((one[DY + side], one[DX + side]))
+            for row in range(one[Y] >> 3, bottom):
+                for col in range(one[X] >> 3, right):
+                    reference[side, row, col] = slot
+                    displacement[side, row, col] = packed
+
+
+@kernel(_nrt=False, forceinline=True)
+def _pack(vector):  # type: ignore[no-untyped-def]
+    """dx and dy as two little-endian int16."""
+    return np.int32((vector[1] & 0xFFFF) | (vector[0] << 16))
+
+
+_LINE = 64
+"""Bytes of a cache line."""
+
+
+@kernel(_nrt=False)
+def _fetch_rows(address, length, first, last, width):  # type: ignore[no-untyped-def]
+    """Fetch rows of a plane; the rows of one block lie too far apart for the processor to foresee them."""
+    for row in range(first, last):
+        start = address + row * length
+        for ahead in range(0, width, _LINE):
+            fetch(start + ahead)
+
+
+@kernel(_nrt=False)
+def _fetch_macroblocks(item, plane, size, slots, lists, counts, first, last):  # type: ignore[no-untyped-def]
+    """Fetch rows of a plane, and what lies there in the first reference of either list."""
+    height, width = size
+    last = min(last, height)
+    _fetch_rows(plane[0], plane[1] * item, first, last, width * item)
+    for side in range(2):
+        slot = lists[side, 0]
+        if counts[side] and (side == 0 or slot != lists[0, 0]):
+            length = (width + 2 * MARGIN) * item
+            start = np.int64(slots[slot, 0]) + (MARGIN + MARGIN * (width + 2 * MARGIN)) * item
+            _fetch_rows(start, length, first, last, width * item)
+
+
+@kernel(_nrt=False)
+def compensate(  # type: ignore[no-untyped-def]
+    like,
+    current,
+    sizes,
+    slots,
+    lists,
+    counts,
+    singles,
+    pairs,
+    guessed,
+    vectors,
+    first,
+    qp,
+    limits,
+    rule,
+    shifts,
+    memory,
+    table,
+    out,
+    coded,
+    reference,
+    displacement,
+):
+    """Subtract the best prediction from every block that has a vector.
+
+    Args:
+        like: array of the sample type.
+        current: int64 (3, 2), address and row length of Y, Cb, Cr.
+        sizes: height and width of luma and of chroma, (0, 0) without.
+        slots: uintp (3, slots, 5), `ReferenceSamples.addresses` of the references, per channel.
+        lists: int64 (2, n), slots of the entries of both reference lists.
+        counts: how many entries they have; 0 only for a list that no vector uses.
+        singles: int64 (2, n, 3, 5), weights of an entry alone, per channel (`block_strips`).
+        pairs: int64 (n, n, 3, 5), weights of two entries.
+        guessed: whether pairs may also count evenly.
+        vectors: int16 (n, 7).
+        first: int32 (2, h8, w8), -1 everywhere, to be used as scratch.
+        qp: int8 (rows, columns) per macroblock, (0, 0) for no dead zone.
+        limits: float64 (2, 256), dead zones of luma and chroma for each QP from -128 on.
+        rule: filter code, rounding, largest sample value.
+        shifts: log2 of the vertical and horizontal chroma subsampling.
+        memory: scratch of half samples, of a block's lines (int32), and of two blocks.
+        table: int32 (2 w8, COLUMNS), scratch.
+        out: int64 (3, 2), address and row length of int16 Y, Cb, Cr, to write where `coded` says so.
+        coded: uint8 (3, h8, w8), 0 on entry, to write: 1 where a channel of an 8x8 luma block may not be 0.
+        reference: int8 (2, h8, w8), -1 on entry, to write: slots.
+        displacement: int32 (2, h8, w8) to write, dx and dy packed.
+    """
+    item = size_of(like[0])
+    code, _, top = rule
+    _index_blocks(vectors, sizes[0], first)
+    like_luma = code == H264 and shifts[0] == 0 and shifts[1] == 0
+    channels = 3 if sizes[1][0] else 1
+    for band in range((sizes[0][0] + 15) >> 4):
+        count = _list_blocks(vectors, first, band, shifts, code, table)
+        for channel in range(channels):
+            size, tall = (sizes[1], 16 >> shifts[0]) if channel else (sizes[0], 16)
+            plane, target = (current[channel, 0], current[channel, 1]), (out[channel, 0], out[channel, 1])
+            there = slots[channel]
+            for ahead in range(0 if band == 0 else 1, 2):
+                rows = ((band + ahead) * tall, (band + ahead + 1) * tall)
+                _fetch_macroblocks(item, plane, size, there, lists, counts, *rows)
+            if channel == 0 and code == H264:
+                _choose(
+                    like, plane, size, there, lists, counts, singles, pairs, guessed, qp, limits, top, memory[0], table,
+                    count,
+                )  # fmt: skip
+            if channel == 0 or like_luma:
+                _subtract_luma(
+                    like, channel, plane, size, there, lists, singles, pairs, qp, limits, rule, memory, table, count,
+                    target, coded,
+                )  # fmt: skip
+            else:
+                _subtract_chroma(
+                    like, channel, plane, size, shifts, there, lists, singles, pairs, qp, limits, rule, memory[2],
+                    table, count, target, coded,
+                )  # fmt: skip
+        _note(table, count, lists, reference, displacement)

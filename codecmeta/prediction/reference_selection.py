@@ -1,0 +1,114 @@
+"""The reference that predicts an H.264 block best: FFmpeg exports vectors without the index of their reference.
+
+Tuples of arguments: ``current`` is (address, row length) of the picture's luma, ``references`` (like, addresses of
+the slots, luma size, largest sample value, scratch of half samples), ``entries`` the slots of a reference list and
+``count`` how many there are. Of equally good entries the first is taken; a block below its dead zone needs no better
+one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codecmeta.prediction.block_prediction import find_points
+from codecmeta.prediction.padded_reference import MARGIN
+from codecmeta.prediction.subtract import error_of, is_mean
+from codecmeta.simd.numba_cache import kernel
+
+PAST = 4
+"""Most candidate reference pictures shown before the current one."""
+FUTURE = 2
+"""Most candidate reference pictures shown after it."""
+
+_NO_ERROR_YET = 2**62
+
+
+@kernel(_nrt=False, forceinline=True)
+def weights_of(table, channel):  # type: ignore[no-untyped-def]
+    """The weights of a channel, int64 (3, 5), as a tuple."""
+    return table[channel, 0], table[channel, 1], table[channel, 2], table[channel, 3], table[channel, 4]
+
+
+@kernel(_nrt=False, forceinline=True)
+def mean_of(top):  # type: ignore[no-untyped-def]
+    """The weights that make a plain mean, as a tuple."""
+    return np.int64(32), np.int64(32), np.int64(6), np.int64(0), np.int64(top)
+
+
+@kernel(_nrt=False)
+def choose_one(kind, current, area, references, entries, count, weights, block, vector, limit):  # type: ignore[no-untyped-def]
+    """Best entry of one list: its number and error. ``weights`` int64 (entries, 3, 5)."""
+    like, slots, size, top, sums = references
+    stride = size[1] + 2 * MARGIN
+    chosen = np.int64(-1)
+    best = np.int64(_NO_ERROR_YET)
+    for entry in range(count):
+        a, b = find_points(slots[entries[entry]], like, size, block, vector, top, sums)
+        error = error_of(kind, current, area, (a, b, a, b), stride, weights_of(weights[entry], 0), best)
+        if error < best:
+            best = error
+            chosen = np.int64(entry)
+            if best == 0 or best < limit:
+                break
+    return chosen, best
+
+
+@kernel(_nrt=False)
+def choose_two(  # type: ignore[no-untyped-def]
+    kind, current, area, references, lists, counts, singles, pairs, guessed, block, vectors, limit
+):
+    """Best entries of both lists for a block with a vector in each: numbers, whether they count evenly, error.
+
+    A partition of a macroblock that mixes lists carries a zero vector for a list that it does not use, so next to
+    a zero vector the other prediction alone is a candidate too, and the number of the other entry is -1.
+
+    Args:
+        kind: number of the sample type.
+        current: the picture.
+        area: the part of the block inside it.
+        references: the reference pictures.
+        lists: int64 (2, n), slots of the entries.
+        counts: entries of both lists.
+        singles: int64 (2, n, 3, 5), weights of an entry alone.
+        pairs: int64 (n, n, 3, 5), weights of pairs of entries.
+        guessed: whether a pair may also count evenly.
+        block: the block.
+        vectors: of both lists.
+        limit: dead zone.
+    """
+    like, slots, size, top, sums = references
+    stride = size[1] + 2 * MARGIN
+    (dy0, dx0), (dy1, dx1) = vectors
+    _, _, height, width = block
+    partition = height < 16 or width < 16
+    alone0 = partition and dy1 == 0 and dx1 == 0
+    alone1 = partition and dy0 == 0 and dx0 == 0
+    best = np.int64(_NO_ERROR_YET)
+    chosen0 = np.int64(-1)
+    chosen1 = np.int64(-1)
+    even = True
+    mean = mean_of(top)
+    for one in range(counts[1]):
+        c, d = find_points(slots[lists[1, one]], like, size, block, vectors[1], top, sums)
+        if alone1:
+            error = error_of(kind, current, area, (c, d, c, d), stride, weights_of(singles[1, one], 0), best)
+            if error < best:
+                best, chosen0, chosen1, even = error, np.int64(-1), np.int64(one), False
+        for zero in range(counts[0]):
+            if best == 0 or best < limit:
+                return chosen0, chosen1, even, best
+            a, b = find_points(slots[lists[0, zero]], like, size, block, vectors[0], top, sums)
+            if one == 0 and alone0:
+                error = error_of(kind, current, area, (a, b, a, b), stride, weights_of(singles[0, zero], 0), best)
+                if error < best:
+                    best, chosen0, chosen1, even = error, np.int64(zero), np.int64(-1), False
+            weights = weights_of(pairs[zero, one], 0)
+            if guessed or is_mean(weights):
+                error = error_of(kind, current, area, (a, b, c, d), stride, mean, best)
+                if error < best:
+                    best, chosen0, chosen1, even = error, np.int64(zero), np.int64(one), True
+            if not is_mean(weights):
+                error = error_of(kind, current, area, (a, b, c, d), stride, weights, best)
+                if error < best:
+                    best, chosen0, chosen1, even = error, np.int64(zero), np.int64(one), False
+    return chosen0, chosen1, even, best

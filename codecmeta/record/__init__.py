@@ -1,0 +1,1 @@
+"""The record of one video: VideoMeta, its file and what is derived from it."""

@@ -1,0 +1,181 @@
+"""VideoMeta: the record of one video, and its .npz form."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.errors import UsageError
+from codecmeta.record import gop, npz
+from codecmeta.record.density import Box, patch_density
+
+MapName = Literal["innovation", "carried"]
+
+MISSING = -(2**63)
+"""Time stamp of a packet that has none."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoMeta:
+    """What one video's codec already computed, for T sampled frames and P packets.
+
+    The fields are the arrays of the .npz, one to one; an optional array that was not extracted is None. H and W are
+    the display height and width in coded orientation, b the block size `block`.
+
+    Attributes:
+        info: `source`, `stream`, `verdict`, `signals` and `extraction` (see docs/format.md).
+        packet_pts: int64 (P,) in decode order, in `time_base`; MISSING where the container gives none.
+        packet_dts: int64 (P,), likewise.
+        packet_size: uint32 (P,), bytes.
+        packet_key: bool (P,), the packet starts a GoP.
+        frame_packet: int32 (T,), packet of each sampled frame.
+        frame_pts: int64 (T,), strictly increasing.
+        frame_type: `<U1` (T,): I, P, B, or ? where unknown.
+        energy_innovation: float32 (T, ⌈H/b⌉, ⌈W/b⌉), block means of E of what this picture codes.
+        energy_carried: likewise, of what is on screen, accumulated since the last intra block.
+        range_innovation: float32 (T, 2), smallest and largest E of the innovation, over pixels.
+        range_carried: float32 (T, 2), likewise of the carried map, over its 4x4 cells.
+        residual_power: float32 (T, 3, ⌈H/b⌉, ⌈W/b⌉), block means of r² of Y, Cb, Cr.
+        residual_mean: float32 (T, 3, ⌈H/b⌉, ⌈W/b⌉), block means of r.
+        mb_bits: uint16 (T, ⌈H/16⌉, ⌈W/16⌉), bits spent on each macroblock, 65535 standing for more.
+        mb_type: uint8 (T, ⌈H/16⌉, ⌈W/16⌉), kind of each macroblock (codecmeta.h264).
+        mv_offset: int64 (T + 1,), where each frame's vectors begin in `mv`.
+        mv: int16 (n, 7): x, y, w, h of the block in luma samples, dx, dy in quarter samples, direction
+            (-1 list 0, +1 list 1).
+        qp: int8 (T, ⌈H/16⌉, ⌈W/16⌉), quantiser of each macroblock.
+        frames: uint8 (T, h, w, 3), RGB in display orientation.
+    """
+
+    info: dict[str, Any]
+    packet_pts: NDArray[np.int64]
+    packet_dts: NDArray[np.int64]
+    packet_size: NDArray[np.uint32]
+    packet_key: NDArray[np.bool_]
+    frame_packet: NDArray[np.int32]
+    frame_pts: NDArray[np.int64]
+    frame_type: NDArray[np.str_]
+    energy_innovation: NDArray[np.float32] | None = None
+    energy_carried: NDArray[np.float32] | None = None
+    range_innovation: NDArray[np.float32] | None = None
+    range_carried: NDArray[np.float32] | None = None
+    residual_power: NDArray[np.float32] | None = None
+    residual_mean: NDArray[np.float32] | None = None
+    mb_bits: NDArray[np.uint16] | None = None
+    mb_type: NDArray[np.uint8] | None = None
+    mv_offset: NDArray[np.int64] | None = None
+    mv: NDArray[np.int16] | None = None
+    qp: NDArray[np.int8] | None = None
+    frames: NDArray[np.uint8] | None = None
+
+    def __repr__(self) -> str:
+        arrays = [name for name in npz.OPTIONAL if getattr(self, name) is not None]
+        return (
+            f"VideoMeta({self.info['source']['name']!r}, {self.width}x{self.height}, "
+            f"{len(self.frame_pts)} frames of {len(self.packet_size)} packets, {', '.join(arrays)})"
+        )
+
+    @property
+    def width(self) -> int:
+        """Picture width in luma samples, coded orientation."""
+        return int(self.info["stream"]["width"])
+
+    @property
+    def height(self) -> int:
+        """Picture height in luma samples, coded orientation."""
+        return int(self.info["stream"]["height"])
+
+    @property
+    def block(self) -> int:
+        """Luma samples per side of a block of the energy maps."""
+        return int(self.info["extraction"]["block"])
+
+    @property
+    def rotation(self) -> int:
+        """Degrees counter-clockwise by which the decoded picture is turned for display, a multiple of 90."""
+        return int(self.info["stream"]["rotation"])
+
+    @property
+    def frame_seconds(self) -> NDArray[np.float64]:
+        """Presentation time of each sampled frame in seconds, float64 (T,)."""
+        numerator, denominator = self.info["stream"]["time_base"]
+        seconds: NDArray[np.float64] = self.frame_pts.astype(np.float64) * (numerator / denominator)
+        return seconds
+
+    @cached_property
+    def gops(self) -> tuple[gop.Gop, ...]:
+        """The stream's GoPs in decode order."""
+        return gop.split_gops(self.packet_size, self.packet_key)
+
+    def gop_packet_size(self, *, kind: gop.PacketSizeKind = "mean") -> NDArray[np.float64]:
+        """MeToM's c_t: see `codecmeta.record.gop.frame_packet_size`. float64 (T,), bytes."""
+        return gop.frame_packet_size(self.packet_size, self.packet_key, self.frame_packet, kind=kind)
+
+    def density(
+        self, grid: tuple[int, int], box: Box | None = None, *, map: MapName = "carried"
+    ) -> NDArray[np.float32]:
+        """MeToM's S_t on a patch grid: see `codecmeta.record.density.patch_density`.
+
+        Args:
+            grid: rows and columns of patches on the displayed picture.
+            box: left, top, right, bottom of the region the grid covers, in displayed pixels of the source video;
+                None is the whole picture.
+            map: which energy map.
+
+        Returns:
+            float32 (T, rows, cols) in [0, 1]; all ones where a frame's map is flat.
+
+        Raises:
+            UsageError: the map was not extracted, the grid is empty, or the box is outside the picture.
+        """
+        energy = self.energy_carried if map == "carried" else self.energy_innovation
+        extent = self.range_carried if map == "carried" else self.range_innovation
+        if energy is None or extent is None:
+            reason = self.info["signals"].get(map, "it was not asked for")
+            raise UsageError(f"there is no map {map!r} in this VideoMeta ({reason}); extract it with --maps {map}")
+        try:
+            return patch_density(
+                energy,
+                extent,
+                width=self.width,
+                height=self.height,
+                block=self.block,
+                rotation=self.rotation,
+                grid=grid,
+                box=box,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def save(self, path: str | os.PathLike[str], *, deflate: bool = False) -> None:
+        """Write the .npz: whole or not at all.
+
+        Args:
+            path: the file; its folder must exist.
+            deflate: compress the arrays.
+
+        Raises:
+            OSError: the file cannot be written.
+            MetaFormatError: the record does not satisfy its own format.
+        """
+        arrays = {name: getattr(self, name) for name in npz.FIELDS}
+        npz.write(path, self.info, {k: v for k, v in arrays.items() if v is not None}, deflate=deflate)
+
+
+def load(path: str | os.PathLike[str], *, max_bytes: int = npz.MAX_BYTES) -> VideoMeta:
+    """Read a .npz written by `VideoMeta.save`.
+
+    Args:
+        path: the file.
+        max_bytes: refuse a file whose arrays take more memory than this.
+
+    Raises:
+        MetaFormatError: the file is not a valid VideoMeta; names the file and the field.
+        OSError: the file cannot be opened.
+    """
+    info, arrays = npz.read(path, max_bytes=max_bytes)
+    return VideoMeta(info=info, **arrays)

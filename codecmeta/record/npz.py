@@ -1,0 +1,373 @@
+"""The .npz form of a VideoMeta: fields, strict reader, atomic writer.
+
+A file may come from anywhere. Every member's header is read and checked against the dtypes and shapes below before
+any array is allocated; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.errors import MetaFormatError
+from codecmeta.record.atomic_file import replace_file
+from codecmeta.record.info_schema import check_facts
+
+SCHEMA = 1
+MAX_BYTES = 8 << 30
+MAX_INFO_CHARACTERS = 1 << 22
+MAX_MEMBERS = 256
+MAX_SIDE = 1 << 16
+# A deflated file may unfold freely up to this, and beyond it only to a multiple of its own size.
+FREE_BYTES = 256 << 20
+MAX_RATIO = 100
+
+# What zipfile raises on files that are no archive, or damaged ones.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error)
+# What NumPy's parser of array headers raises.
+_UNPARSABLE = (ValueError, TypeError, KeyError, SyntaxError, RecursionError, tokenize.TokenError)
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Lengths that the shapes of a file are made of."""
+
+    frames: int
+    packets: int
+    blocks: tuple[int, int]
+    macroblocks: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Field:
+    """dtype and shape of one array; -1 stands for any length."""
+
+    dtype: str
+    shape: Callable[[Sizes], tuple[int, ...]]
+
+
+FIELDS: dict[str, Field] = {
+    "packet_pts": Field("<i8", lambda s: (s.packets,)),
+    "packet_dts": Field("<i8", lambda s: (s.packets,)),
+    "packet_size": Field("<u4", lambda s: (s.packets,)),
+    "packet_key": Field("|b1", lambda s: (s.packets,)),
+    "frame_packet": Field("<i4", lambda s: (s.frames,)),
+    "frame_pts": Field("<i8", lambda s: (s.frames,)),
+    "frame_type": Field("<U1", lambda s: (s.frames,)),
+    "energy_innovation": Field("<f4", lambda s: (s.frames, *s.blocks)),
+    "energy_carried": Field("<f4", lambda s: (s.frames, *s.blocks)),
+    "range_innovation": Field("<f4", lambda s: (s.frames, 2)),
+    "range_carried": Field("<f4", lambda s: (s.frames, 2)),
+    "residual_power": Field("<f4", lambda s: (s.frames, 3, *s.blocks)),
+    "residual_mean": Field("<f4", lambda s: (s.frames, 3, *s.blocks)),
+    "mb_bits": Field("<u2", lambda s: (s.frames, *s.macroblocks)),
+    "mb_type": Field("|u1", lambda s: (s.frames, *s.macroblocks)),
+    "mv_offset": Field("<i8", lambda s: (s.frames + 1,)),
+    "mv": Field("<i2", lambda s: (-1, 7)),
+    "qp": Field("|i1", lambda s: (s.frames, *s.macroblocks)),
+    "frames": Field("|u1", lambda s: (s.frames, -1, -1, 3)),
+}
+REQUIRED = tuple(FIELDS)[:7]
+OPTIONAL = tuple(FIELDS)[7:]
+# Arrays that make sense only together.
+PAIRS = (
+    ("energy_innovation", "range_innovation"),
+    ("energy_carried", "range_carried"),
+    ("residual_power", "residual_mean"),
+    ("mv_offset", "mv"),
+)
+_FINITE = ("energy_innovation", "energy_carried", "range_innovation", "range_carried")
+
+
+def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
+    """The lengths that `info` and the tables imply.
+
+    Raises:
+        KeyError, TypeError, ValueError: `info` lacks something or holds something wrong.
+    """
+    check_facts(info)
+    width, height = info["stream"]["width"], info["stream"]["height"]
+    block, rotation = info["extraction"]["block"], info["stream"]["rotation"]
+    numerator, denominator = info["stream"]["time_base"]
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise ValueError(f"picture size {width}x{height} is outside 1..{MAX_SIDE}")
+    if block not in (4, 8):
+        raise ValueError(f"block is {block}, it must be 4 or 8")
+    if rotation % 90:
+        raise ValueError(f"rotation is {rotation}, it must be a multiple of 90")
+    if numerator < 1 or denominator < 1:
+        raise ValueError(f"time_base is {numerator}/{denominator}, both must be positive")
+    return Sizes(
+        frames=frames,
+        packets=packets,
+        blocks=(-(-height // block), -(-width // block)),
+        macroblocks=(-(-height // 16), -(-width // 16)),
+    )
+
+
+def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping[str, Array], *, deflate: bool) -> None:
+    """Write a VideoMeta to a temporary file beside `path`, flush it to the disk and rename it.
+
+    Raises:
+        OSError: the file cannot be written; nothing is left behind.
+        MetaFormatError: an array does not satisfy the format.
+    """
+    text = json.dumps(info, ensure_ascii=True, allow_nan=False, sort_keys=True)
+    if len(text) > MAX_INFO_CHARACTERS:
+        raise MetaFormatError(os.fspath(path), "info", f"has {len(text)} characters, at most {MAX_INFO_CHARACTERS} fit")
+    checked = {name: _little_endian(array) for name, array in arrays.items()}
+    check(os.fspath(path), dict(info), checked)
+    members: dict[str, Array] = {"schema": np.array(SCHEMA, "<i4"), "info": np.array(text), **checked}
+    method = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
+    with replace_file(path) as file, zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
+        for name, array in members.items():
+            _write_member(archive, name, array, method)
+        total = sum(entry.file_size for entry in archive.infolist())
+        short = -(-total // MAX_RATIO) - file.tell()
+        if total > FREE_BYTES and short > 0:
+            # flat pictures fold up to a thousand times: what is read as a bomb has to weigh more
+            _write_member(archive, "padding", np.zeros(short, np.uint8), zipfile.ZIP_STORED)
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, array: Array, method: int) -> None:
+    # a fixed date keeps equal records equal to the byte
+    entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    entry.compress_type = method
+    with archive.open(entry, "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read and validate a file written by `write`.
+
+    Returns:
+        `info` and the arrays; unknown members are ignored.
+
+    Raises:
+        MetaFormatError: anything is wrong with the file.
+        OSError: it cannot be opened.
+    """
+    name = os.fspath(path)
+    with _open(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _read_archive(name, archive, os.fstat(file.fileno()).st_size, max_bytes)
+        except MetaFormatError:
+            raise
+        except _UNREADABLE as error:
+            raise MetaFormatError(name, None, f"not a readable .npz ({error})") from error
+
+
+def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read `info` alone, to see what a file was made of.
+
+    Raises:
+        MetaFormatError: the file is not a VideoMeta of this schema.
+        OSError: it cannot be opened.
+    """
+    name = os.fspath(path)
+    with _open(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _read_info(name, archive, archive.getinfo("info.npy"))
+        except MetaFormatError:
+            raise
+        except (KeyError, *_UNREADABLE) as error:
+            raise MetaFormatError(name, "info", f"cannot be read ({error})") from error
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    # opening a pipe would wait for somebody to write into it
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise MetaFormatError(os.fspath(path), None, "not a regular file")
+    return Path(path).open("rb")
+
+
+def _read_archive(
+    path: str, archive: zipfile.ZipFile, file_size: int, max_bytes: int
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    entries = archive.infolist()
+    if len(entries) > MAX_MEMBERS:
+        raise MetaFormatError(path, None, f"{len(entries)} members, at most {MAX_MEMBERS} are allowed")
+    known = {"schema", "info", *FIELDS}
+    members: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        name = entry.filename.removesuffix(".npy")
+        if name in members:
+            raise MetaFormatError(path, name, "appears twice")
+        if name in known:
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
+                raise MetaFormatError(path, name, "must be stored or deflated, and not encrypted")
+            members[name] = entry
+    total = sum(entry.file_size for entry in members.values())
+    allowed = min(max_bytes, max(FREE_BYTES, MAX_RATIO * file_size))
+    if total > allowed:
+        raise MetaFormatError(path, None, f"unfolds to {total} bytes, at most {allowed} are allowed for it")
+    for name in ("schema", "info", *REQUIRED):
+        if name not in members:
+            raise MetaFormatError(path, name, "is missing")
+    schema = int(_read_member(path, archive, members["schema"], "schema", "<i4", ())[()])
+    if schema != SCHEMA:
+        hint = "upgrade codecmeta to read it" if schema > SCHEMA else "extract the video again"
+        raise MetaFormatError(path, "schema", f"is {schema}, this version reads {SCHEMA}; {hint}")
+    info = _read_info(path, archive, members["info"])
+    headers = {name: _read_header(path, archive, members[name], name)[:2] for name in FIELDS if name in members}
+    _check_headers(path, info, headers)
+    arrays = {
+        name: _read_member(path, archive, members[name], name, FIELDS[name].dtype, shape)
+        for name, (_, shape) in headers.items()
+    }
+    _check_values(path, arrays)
+    return info, arrays
+
+
+def _read_info(path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> dict[str, Any]:
+    dtype, shape, _ = _read_header(path, archive, entry, "info")
+    if dtype.kind != "U" or shape != () or dtype.itemsize > 4 * MAX_INFO_CHARACTERS:
+        raise MetaFormatError(path, "info", f"must be one string of at most {MAX_INFO_CHARACTERS} characters")
+    text = str(_read_member(path, archive, entry, "info", dtype.str, ())[()])
+    try:
+        info = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MetaFormatError(path, "info", f"is not JSON ({error})") from error
+    if not isinstance(info, dict):
+        raise MetaFormatError(path, "info", "must be a JSON object")
+    return info
+
+
+def _read_header(
+    path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str
+) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """dtype, shape and the number of header bytes of a member, with the size it implies checked."""
+    with archive.open(entry) as member:
+        try:
+            version = np.lib.format.read_magic(member)
+            if version == (1, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(member, max_header_size=10_000)
+            elif version == (2, 0):
+                shape, fortran, dtype = np.lib.format.read_array_header_2_0(member, max_header_size=10_000)
+            else:
+                raise ValueError(f"version {version}")
+        except _UNPARSABLE as error:
+            raise MetaFormatError(path, name, f"is not a .npy array ({error})") from error
+        header = member.tell()
+    if dtype.hasobject or dtype.fields is not None:
+        raise MetaFormatError(path, name, f"has dtype {dtype}, which is not allowed")
+    if fortran and len(shape) > 1:
+        raise MetaFormatError(path, name, "is in Fortran order, C order is required")
+    count = 1
+    for length in shape:
+        if length < 0:
+            raise MetaFormatError(path, name, f"has shape {shape}")
+        count *= length
+    if header + count * dtype.itemsize != entry.file_size:
+        raise MetaFormatError(path, name, f"says {shape} of {dtype}, but holds {entry.file_size - header} bytes")
+    return dtype, shape, header
+
+
+def _read_member(
+    path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, dtype: str, shape: tuple[int, ...]
+) -> Array:
+    found, found_shape, header = _read_header(path, archive, entry, name)
+    if found.str != dtype or found_shape != shape:
+        raise MetaFormatError(path, name, f"is {found.str} {found_shape}, expected {dtype} {shape}")
+    array = np.empty(shape, found)
+    target = memoryview(array.reshape(-1).view(np.uint8)).cast("B")  # type: ignore[arg-type]
+    with archive.open(entry) as member:
+        if not isinstance(member, io.BufferedIOBase):
+            raise MetaFormatError(path, name, "cannot be read")
+        member.read(header)
+        filled = 0
+        while filled < len(target):
+            count = member.readinto(target[filled:])
+            if not count:
+                raise MetaFormatError(path, name, f"ends after {filled} of {len(target)} bytes")
+            filled += count
+        member.read(1)  # the checksum is verified at the end of the member
+    return array
+
+
+def _little_endian(array: Array) -> Array:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+
+
+def check(path: str, info: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Validate a record before it is written.
+
+    Raises:
+        MetaFormatError: names the field.
+    """
+    for name in REQUIRED:
+        if name not in arrays:
+            raise MetaFormatError(path, name, "is missing")
+    _check_headers(path, info, {name: (array.dtype, array.shape) for name, array in arrays.items()})
+    _check_values(path, arrays)
+
+
+def _check_headers(
+    path: str, info: dict[str, Any], headers: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+) -> None:
+    frames, packets = headers["frame_pts"][1], headers["packet_pts"][1]
+    try:
+        sizes = sizes_of(info, frames=frames[0] if frames else 0, packets=packets[0] if packets else 0)
+    except KeyError as error:
+        raise MetaFormatError(path, "info", f"lacks {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MetaFormatError(path, "info", f"is wrong: {error}") from error
+    for name, (dtype, shape) in headers.items():
+        expected = FIELDS[name].shape(sizes)
+        fits = len(shape) == len(expected) and all(e in (-1, s) for e, s in zip(expected, shape, strict=True))
+        if dtype.str != FIELDS[name].dtype or not fits:
+            wanted = tuple("any" if e == -1 else e for e in expected)
+            raise MetaFormatError(path, name, f"is {dtype.str} {shape}, expected {FIELDS[name].dtype} {wanted}")
+    for first, second in PAIRS:
+        if (first in headers) != (second in headers):
+            missing = second if first in headers else first
+            raise MetaFormatError(path, missing, f"is missing, {first} and {second} come together")
+
+
+def _check_values(path: str, arrays: Mapping[str, Array]) -> None:
+    def fail(name: str, message: str) -> NoReturn:
+        raise MetaFormatError(path, name, message)
+
+    packets = arrays["packet_size"].size
+    pointer = arrays["frame_packet"]
+    if pointer.size and (pointer.min() < 0 or pointer.max() >= packets):
+        fail("frame_packet", f"must lie in 0..{packets - 1}")
+    pts = arrays["frame_pts"]
+    if pts.size > 1 and not (pts[1:] > pts[:-1]).all():
+        fail("frame_pts", "must be strictly increasing")
+    if not np.isin(arrays["frame_type"], ("I", "P", "B", "?")).all():
+        fail("frame_type", "must be I, P, B or ?")
+    for name in _FINITE:
+        if name in arrays and not (np.isfinite(arrays[name]).all() and (arrays[name] >= 0).all()):
+            fail(name, "must be finite and not negative")
+        if name in arrays and name.startswith("range") and (arrays[name][:, 0] > arrays[name][:, 1]).any():
+            fail(name, "the smallest value must not exceed the largest")
+    if "residual_power" in arrays and not (
+        np.isfinite(arrays["residual_power"]).all() and np.isfinite(arrays["residual_mean"]).all()
+    ):
+        fail("residual_power", "residual_power and residual_mean must be finite")
+    if "frames" in arrays and 0 in arrays["frames"].shape[1:]:
+        fail("frames", "pictures have no pixels")
+    if "mv" in arrays:
+        offset, vectors = arrays["mv_offset"], arrays["mv"]
+        if offset[0] != 0 or offset[-1] != len(vectors) or (offset[1:] < offset[:-1]).any():
+            fail("mv_offset", f"must rise from 0 to {len(vectors)}")
+        if not np.isin(vectors[:, 6], (-1, 1)).all():
+            fail("mv", "direction must be -1 or +1")

@@ -1,0 +1,81 @@
+"""What to extract: the options of one extraction, checked once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from codecmeta.errors import UsageError
+from codecmeta.record.sampling import parse_frames
+
+ResidualChoice = Literal["auto", "bitstream", "motion", "proxy", "none"]
+MapChoice = Literal["innovation", "carried"]
+
+RESIDUALS: tuple[ResidualChoice, ...] = get_args(ResidualChoice)
+MAPS: tuple[MapChoice, ...] = get_args(MapChoice)
+MAX_SHORT_SIDE = 4320
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of one extraction.
+
+    Attributes:
+        frames: which frames, as `sampling.parse_frames` takes them.
+        residual: where the residual comes from; `auto` takes the best source that the stream has.
+        maps: which energy maps are made of it.
+        pixels: short side of the cached frames, None to cache none.
+        motion: keep the motion vectors of the sampled frames.
+        qp: keep the quantisers of the sampled frames.
+
+    Raises:
+        UsageError: an option is not allowed.
+    """
+
+    frames: str | Sequence[int] = "uniform:32"
+    residual: ResidualChoice = "auto"
+    maps: Sequence[MapChoice] = MAPS
+    pixels: int | None = 384
+    motion: bool = False
+    qp: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "frames", parse_frames(self.frames))
+        unknown = [name for name in self.maps if name not in MAPS]
+        if isinstance(self.maps, str) or unknown:
+            raise UsageError(f"maps={self.maps!r}; allowed is a sequence of {', '.join(MAPS)}")
+        object.__setattr__(self, "maps", tuple(name for name in MAPS if name in self.maps))
+        if self.residual not in RESIDUALS:
+            raise UsageError(f"residual={self.residual!r}; allowed are {', '.join(RESIDUALS)}")
+        if self.pixels is not None and not 16 <= self.pixels <= MAX_SHORT_SIDE:
+            raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or None for no frames")
+
+    @property
+    def chosen_maps(self) -> tuple[MapChoice, ...]:
+        """The maps that are asked for; none without a residual."""
+        return () if self.residual == "none" else tuple(self.maps)
+
+    def describe(self) -> dict[str, Any]:
+        """The options as plain JSON values."""
+        values = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def digest(self) -> str:
+        """A short word that differs whenever an option does."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def parse_maps(text: str) -> tuple[MapChoice, ...]:
+    """Read `innovation,carried`.
+
+    Raises:
+        UsageError: a name is not a map.
+    """
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    for name in names:
+        if name not in MAPS:
+            raise UsageError(f"map {name!r} is not known; allowed are {', '.join(MAPS)}")
+    return tuple(name for name in MAPS if name in names)

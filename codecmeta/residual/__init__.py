@@ -1,0 +1,1 @@
+"""Residuals of pictures: one interface, and the sources behind it."""

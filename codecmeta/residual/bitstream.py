@@ -1,0 +1,139 @@
+"""The `bitstream` source: what the encoder wrote of a picture, by entropy decoding its packet (H.264)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from codecmeta.errors import BitstreamError, SourceError
+from codecmeta.h264.motion import FrameMotion, MotionArrays, MotionReader
+from codecmeta.h264.picture import PictureCells, PictureMoments
+from codecmeta.h264.reader import ResidualReader
+from codecmeta.residual.carried import CarriedState, carry, from_block_means
+from codecmeta.residual.motion_field import motion_field, nearest_field
+from codecmeta.residual.source import Context, Evidence, Reading, SourceName
+
+
+@dataclass(kw_only=True)
+class BitstreamSource:
+    """The residual that the encoder wrote, by entropy decoding (H.264).
+
+    With `vectors` or `carries`, motion is followed as well: then all packets are shown to it in decode order, but for
+    those of pictures that nothing refers to.
+
+    Attributes:
+        width, height: size of the pictures, luma samples.
+        extradata: the container's codec private data.
+        vectors: tell the motion vectors of pictures that are read.
+        carries: tell what they carry; then every picture that is referred to is read, with its cells.
+    """
+
+    width: int
+    height: int
+    extradata: bytes
+    vectors: bool = False
+    carries: bool = False
+    name: SourceName = field(default="bitstream", init=False)
+    context: Context = field(default="nothing", init=False)
+
+    def __post_init__(self) -> None:
+        self._follows = self.vectors or self.carries
+        self.reader = ResidualReader(self.extradata, motion=self._follows)
+        self._motion = MotionReader(self.reader)
+        self._followed: tuple[bytes, FrameMotion | None] = b"", None
+        self._states: dict[int, CarriedState] = {}
+
+    def restart(self) -> None:
+        """See `ResidualSource`."""
+        self._motion.restart()
+        self._states.clear()
+
+    def observe(self, payload: bytes) -> None:
+        """See `ResidualSource`; what is wrong with a packet is told when its picture is read."""
+        if self._follows:
+            self._follow(payload)
+        else:
+            with suppress(BitstreamError):
+                self.reader.observe(payload)
+
+    def _follow(self, payload: bytes) -> FrameMotion | None:
+        """The frame of a packet among its references, None if it is not known."""
+        if self._followed[0] is not payload:
+            frame = None
+            with suppress(BitstreamError):
+                frame = self._motion.follow(payload)
+            self._followed = payload, frame
+        return self._followed[1]
+
+    def _prepare(self, payload: bytes) -> FrameMotion | None:
+        """The same, ready to be read."""
+        frame = self._follow(payload) if self._follows else None
+        if frame is not None:
+            try:
+                self._motion.prepare(frame)
+            except BitstreamError:
+                return None
+        return frame
+
+    def _derive(self, frame: FrameMotion | None) -> MotionArrays | None:
+        """Motion of the frame that was read last, None if it is not known."""
+        coded = self.reader.latest
+        if frame is None or coded is None:
+            return None
+        try:
+            return self._motion.derive(frame, coded)
+        except BitstreamError:
+            return None
+
+    def _carry(self, frame: FrameMotion, arrays: MotionArrays, own: CarriedState) -> CarriedState:
+        """What a frame carries, from the frames that its blocks are predicted from."""
+        known = list(self._states)
+        columns = 4 * frame.headers[0].parameters.sequence.width_mbs
+        field = motion_field(arrays, known, columns=columns, width=self.width, height=self.height)
+        state = carry([self._states[number] for number in known], field, own)
+        self._states[frame.number] = state
+        for number in self._states.keys() - self._motion.references:
+            del self._states[number]
+        return state
+
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
+        """See `ResidualSource`."""
+        measured: PictureMoments | PictureCells
+        frame = self._prepare(evidence.payload)
+        if energy:
+            measured = self.reader.measure(evidence.payload, block=block, cells=cells)
+            self._check(measured.energy.energy.shape, block)
+        else:
+            measured = self.reader.measure_cells(evidence.payload)
+            self._check(measured.cells.shape[2:], 4)
+        arrays = self._derive(frame)
+        state = field = carried = None
+        if cells and measured.cells is not None:
+            state = from_block_means(*measured.cells)
+            if evidence.picture is not None:
+                past, future = len(evidence.past), len(evidence.future)
+                field = nearest_field(evidence.vectors, width=self.width, height=self.height, past=past, future=future)
+            elif self.carries and frame is not None and arrays is not None:
+                carried = self._carry(frame, arrays, state)
+        table = None
+        if self.vectors and energy and arrays is not None and self.reader.latest is not None:
+            table = self._motion.list_vectors(arrays, self.reader.latest)
+        return Reading(
+            energy=measured.energy if isinstance(measured, PictureMoments) else None,
+            cells=state,
+            field=field,
+            carried=carried,
+            type="B" if "B" in measured.slice_types else "P" if "P" in measured.slice_types else "I",
+            mb_bits=measured.mb_bits,
+            mb_type=measured.mb_type,
+            qp=measured.qp,
+            vectors=table,
+        )
+
+    def _check(self, shape: tuple[int, ...], block: int) -> None:
+        if shape != (-(-self.height // block), -(-self.width // block)):
+            blocks = "x".join(str(count) for count in shape[::-1])
+            raise SourceError(
+                "varying_geometry", f"a picture of {blocks} blocks in a stream of {self.width}x{self.height}"
+            )

@@ -1,0 +1,110 @@
+"""The `proxy` residual: encode the picture after its predecessor with H.264, and read that bitstream.
+
+For codecs whose bitstream is not read (HEVC, VP9, AV1) the residual of the stream itself is out of reach. What an
+H.264 encoder at ordinary web settings leaves after predicting the picture from the one before it is the nearest thing,
+and the same for every source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import av
+import numpy as np
+from av.video.frame import PictureType
+from numpy.typing import NDArray
+
+from codecmeta.decoding.rgb import convert, scaled_size
+from codecmeta.errors import UsageError
+from codecmeta.h264.reader import ResidualReader
+from codecmeta.record.density import overlap_shares
+from codecmeta.record.energy import BlockEnergy
+from codecmeta.residual.source import Context, Evidence, Reading, SourceName
+
+SHORT_SIDE = 384
+"""The picture is encoded at the size that a vision encoder sees."""
+
+SETTINGS = {
+    "preset": "veryfast",
+    "tune": "zerolatency",
+    "crf": "23",
+    "x264-params": "keyint=infinite:scenecut=0:bframes=0:ref=1:weightp=0:threads=1:sliced-threads=0",
+}
+_CELL: Literal[4] = 4
+
+
+@dataclass(kw_only=True)
+class ProxySource:
+    """Residual of a re-encoding of the decoded pictures, mapped onto the blocks of the source."""
+
+    width: int
+    height: int
+    name: SourceName = field(default="proxy", init=False)
+    context: Context = field(default="predecessor", init=False)
+
+    def __post_init__(self) -> None:
+        wide, tall = scaled_size(self.width, self.height, short_side=SHORT_SIDE)
+        # 4:2:0 needs even sides, and x264 at least one macroblock
+        self.coded = max(wide // 2 * 2, 16), max(tall // 2 * 2, 16)
+        self.encoder = av.CodecContext.create("libx264", "w")
+        self.encoder.width, self.encoder.height = self.coded
+        self.encoder.pix_fmt = "yuv420p"
+        self.encoder.time_base = Fraction(1, 25)
+        self.encoder.framerate = Fraction(25)
+        self.encoder.thread_count = 1
+        self.encoder.options = SETTINGS
+        self.sent = 0
+
+    def restart(self) -> None:
+        """See `ResidualSource`; a picture depends on its predecessor alone."""
+
+    def observe(self, payload: bytes) -> None:
+        """See `ResidualSource`; the source's own packets are not read."""
+
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
+        """See `ResidualSource`. A first picture has no predecessor and is read as an intra picture."""
+        if evidence.picture is None:
+            raise UsageError("the proxy source needs the decoded picture")
+        packet = b""
+        if evidence.past:
+            self._encode(evidence.past[0].picture.frame, intra=True)
+            packet = self._encode(evidence.picture.frame, intra=False)
+        else:
+            packet = self._encode(evidence.picture.frame, intra=True)
+        fine = self.reader.measure(packet, block=_CELL).energy
+        down = _shares(self.height, block, self.coded[1])
+        across = _shares(self.width, block, self.coded[0])
+        mapped = BlockEnergy(
+            energy=_resample(fine.energy, down, across),
+            power=_resample(fine.power, down, across),
+            mean=_resample(fine.mean, down, across),
+            range=fine.range,
+        )
+        return Reading(energy=mapped)
+
+    def _encode(self, frame: av.VideoFrame, *, intra: bool) -> bytes:
+        image = convert(frame, width=self.coded[0], height=self.coded[1], pixel_format="yuv420p")
+        image.pts = self.sent
+        image.time_base = self.encoder.time_base
+        image.pict_type = PictureType.I if intra else PictureType.P
+        self.sent += 1
+        packet = b"".join(bytes(part) for part in self.encoder.encode(image))
+        if self.sent == 1:
+            self.reader = ResidualReader(bytes(self.encoder.extradata or b""))
+        self.reader.observe(packet)
+        return packet
+
+
+def _shares(size: int, block: int, coded: int) -> NDArray[np.float64]:
+    """Share of each cell of the encoded picture in each block of the source."""
+    blocks = np.minimum(np.arange(-(-size // block) + 1) * block, size) * (coded / size)
+    cells = np.minimum(np.arange(-(-coded // _CELL) + 1) * _CELL, coded).astype(np.float64)
+    return overlap_shares(blocks, cells)
+
+
+def _resample(
+    values: NDArray[np.float32], down: NDArray[np.float64], across: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    return (down @ values.astype(np.float64) @ across.T).astype(np.float32)

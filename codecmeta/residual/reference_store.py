@@ -1,0 +1,100 @@
+"""Decoded pictures that later ones may refer to, and pictures in decode order."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.decoding import side_data
+from codecmeta.decoding.decoder import Picture
+from codecmeta.prediction.padded_reference import ReferenceSamples
+from codecmeta.prediction.reference_selection import FUTURE, PAST
+from codecmeta.residual.carried import CarriedState
+
+MAX_REORDER = 16
+"""Most pictures that a decoder holds back to put them in presentation order (Rec. ITU-T H.264, A.3.1)."""
+
+KEPT = 8
+"""Reference pictures that are remembered, the last ones in decode order."""
+
+
+@dataclass(kw_only=True)
+class Decoded:
+    """A decoded picture.
+
+    Attributes:
+        picture: the picture itself.
+        rank: its place in presentation order.
+        state: what it carries, if that is followed.
+        room: samples of pictures that are forgotten, `ReferenceStore.room`.
+    """
+
+    picture: Picture
+    rank: int
+    state: CarriedState | None = None
+    room: list[ReferenceSamples] = field(default_factory=list)
+
+    @cached_property
+    def planes(self) -> side_data.Planes:
+        """Its Y, Cb, Cr samples."""
+        return side_data.planes(self.picture.frame)
+
+    @cached_property
+    def samples(self) -> ReferenceSamples:
+        """The same for prediction."""
+        views = side_data.views(self.picture.frame)
+        return self.room.pop().replace(views) if self.room else ReferenceSamples(views)
+
+
+class ReferenceStore:
+    """The last reference pictures of a run.
+
+    Attributes:
+        room: samples of pictures that are forgotten, to be written over.
+    """
+
+    def __init__(self) -> None:
+        self._pictures: deque[Decoded] = deque()
+        self.room: list[ReferenceSamples] = []
+
+    def add(self, picture: Decoded) -> None:
+        """Remember a picture, and forget the one decoded longest ago."""
+        self._pictures.append(picture)
+        if len(self._pictures) > KEPT:
+            forgotten = self._pictures.popleft()
+            if "samples" in vars(forgotten):
+                self.room.append(forgotten.samples)
+
+    def around(self, rank: int) -> tuple[list[Decoded], list[Decoded]]:
+        """Pictures shown before and after a place, nearest first, at most PAST and FUTURE."""
+        past = sorted((p for p in self._pictures if p.rank < rank), key=lambda p: -p.rank)
+        future = sorted((p for p in self._pictures if p.rank > rank), key=lambda p: p.rank)
+        return past[:PAST], future[:FUTURE]
+
+
+def in_decode_order(pictures: Iterable[Picture], rank: NDArray[np.int64]) -> Iterator[Picture]:
+    """Put pictures from presentation order back into the order of their packets, holding back as few as can be.
+
+    A picture is passed on as soon as all packets before its own are shown, and at the latest after `MAX_REORDER`
+    others.
+
+    Args:
+        pictures: in presentation order.
+        rank: int64 (P,), place of every packet's picture in presentation order, -1 where unknown.
+    """
+    latest = np.maximum.accumulate(np.concatenate([[-1], rank[:-1]]))
+    waiting: list[tuple[int, int, Picture]] = []
+    for number, picture in enumerate(pictures):
+        # one packet can hold two pictures (MPEG-4 packed B-frames): those stay in the order they came in
+        heapq.heappush(waiting, (picture.packet, number, picture))
+        shown = rank[picture.packet]
+        while waiting and (latest[waiting[0][0]] <= shown or len(waiting) > MAX_REORDER):
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]

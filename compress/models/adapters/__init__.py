@@ -1,0 +1,1 @@
+"""Backbones: what the session needs to know of each, one adapter per family."""

@@ -1,0 +1,128 @@
+"""LLaVA-OneVision: SigLIP, bilinear pooling to 14 x 14 tokens per frame, one newline after each video, Qwen2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import LlavaOnevisionModel
+
+from compress.errors import ShapeError
+from compress.models.adapters.adapter import (
+    Clip,
+    VideoGrid,
+    VideoTokens,
+    VisionRequest,
+    VisualInputs,
+    part,
+    placeholder_runs,
+)
+from compress.models.adapters.siglip import SiglipTap
+from compress.models.inputs.preprocess import PixelSettings, square_pixels
+
+MOST_ELEMENTS = 2**31 - 1
+
+
+class LlavaOnevision:
+    """See `compress.models.adapters.adapter.Adapter`."""
+
+    temporal = 1
+    patch_unit = 1
+    multi_axis = False
+    first_merge_layer = 1
+    saliency_source = "attention received in the tower's last layer"
+
+    def __init__(self, model: nn.Module) -> None:
+        self.core = part(model, "model")
+        self.language_model = part(model, "model.language_model")
+        self.layers = part(model, "model.language_model.layers")
+        self.tower = part(model, "model.vision_tower")
+        self.projector = part(model, "model.multi_modal_projector")
+        for path in ("embeddings", "encoder.layers"):
+            part(model, f"model.vision_tower.{path}")
+        self.config = part(model, "config")
+        vision = self.config.vision_config
+        side = vision.image_size // vision.patch_size
+        self.patch_grid = (side, side)
+        self.covered = side * vision.patch_size / vision.image_size
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of a frame."""
+        return math.ceil(self.patch_grid[0] / 2), math.ceil(self.patch_grid[1] / 2)
+
+    def install(self, hooks: ExitStack, request: VisionRequest) -> SiglipTap:
+        """Put hooks on the tower and the projector."""
+        chosen = self.config.vision_feature_layer
+        if not isinstance(chosen, int):
+            raise ShapeError(f"vision_feature_layer is {chosen}; only a single layer is supported")
+        tap = SiglipTap(
+            tower=self.tower,
+            projector=self.projector,
+            # hidden_states begin with the embeddings, so that entry n is the output of layer n - 1
+            layer=chosen if chosen < 0 else chosen - 1,
+            grid=self.patch_grid,
+            pool=self.pool,
+            request=request,
+        )
+        tap.install(hooks)
+        if type(self.core).apply_pooling is LlavaOnevisionModel.apply_pooling:
+            self.core.apply_pooling = self.pool_features
+            hooks.callback(delattr, self.core, "apply_pooling")
+        return tap
+
+    def pool_features(self, features: Tensor) -> Tensor:
+        """(T, patches, D) -> (T, N, D), the model's own pooling without its change of memory layout.
+
+        The model moves channels before rows first. Planes of 27 x 27 then leave a GPU with one thread per token, each
+        of which walks through all frames and channels, and a processor with a transposition and no vectors.
+        """
+        maps = features.view(len(features), *self.patch_grid, -1).permute(0, 3, 1, 2)
+        # PyTorch's kernel for this layout counts elements in 32 bits.
+        parts = torch.split(maps, max(1, MOST_ELEMENTS // maps[0].numel()))
+        pooled = [F.interpolate(part, size=self.token_grid, mode="bilinear") for part in parts]
+        whole = pooled[0] if len(pooled) == 1 else torch.cat(pooled)
+        return whole.permute(0, 2, 3, 1).flatten(1, 2)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """(T, rows, cols) -> (T, N): bilinear, corners not aligned, no antialiasing."""
+        pooled: Tensor = F.interpolate(maps[:, None], size=self.token_grid, mode="bilinear", align_corners=False)
+        return pooled.flatten(1)
+
+    def encode_pixels(self, clip: Clip) -> VisualInputs:
+        """Frames as squares."""
+        settings = PixelSettings().from_checkpoint(self.config._name_or_path)
+        pixels = square_pixels(clip.frames, self.config.vision_config.image_size, settings)
+        return VisualInputs(tensors={"pixel_values_videos": pixels[None]}, runs=[self.placeholders(len(clip.frames))])
+
+    def placeholders(self, frames: int) -> int:
+        """Placeholders of a video."""
+        return frames * math.prod(self.token_grid) + 1
+
+    def write_prompt(self, question: str, clip: Clip) -> list[str | None]:
+        """The published chat template."""
+        return ["<|im_start|>user ", None, f"\n{question}<|im_end|><|im_start|>assistant\n"]
+
+    def write_turn(self, question: str) -> str:
+        """The same template, further on."""
+        return f"<|im_end|><|im_start|>user \n{question}<|im_end|><|im_start|>assistant\n"
+
+    def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
+        """One run of placeholders per video: T times N tokens and a newline."""
+        rows, cols = self.token_grid
+        videos = []
+        for row, start, stop in placeholder_runs(input_ids, self.config.video_token_id):
+            frames, rest = divmod(stop - start, rows * cols)
+            if rest != 1 or not frames:
+                raise ShapeError(
+                    f"row {row} has {stop - start} video placeholders in a row; a video of T frames takes "
+                    f"{rows * cols} T + 1; put text between two videos"
+                )
+            index = torch.arange(start, stop - 1, device=input_ids.device)
+            videos.append(VideoTokens(row=row, frames=frames, grid=(rows, cols), index=index, stop=stop, start=start))
+        return videos

@@ -1,0 +1,1 @@
+"""Inputs of models: prompts, preprocessing, checkpoints and random weights."""

@@ -1,0 +1,1 @@
+"""Time, tokens, operations and memory of models, per stage."""

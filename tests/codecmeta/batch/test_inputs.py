@@ -1,0 +1,126 @@
+"""SOURCE arguments."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from codecmeta.batch.inputs import find_inputs, output_place
+from codecmeta.container.video import open_video
+from codecmeta.errors import SourceError, UsageError
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("v/a.mp4", "v/sub/b.MKV", "v/sub/notes.txt", "v/meta/old.mp4", "v/two words.webm", "lone.bin"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def places(*sources: str, out: str = "meta", stdin: str = "") -> list[str]:
+    return [str(item.place) for item in find_inputs(sources, out=Path(out), stdin=io.StringIO(stdin))]
+
+
+def test_folder(tree: Path) -> None:
+    assert places("v") == ["a.mp4.npz", "two words.webm.npz", "meta/old.mp4.npz", "sub/b.MKV.npz"]
+    assert places("v", out="v/meta") == ["a.mp4.npz", "two words.webm.npz", "sub/b.MKV.npz"]
+
+
+def test_files_keep_their_relative_path(tree: Path) -> None:
+    assert places("v/sub/b.MKV", "lone.bin") == ["v/sub/b.MKV.npz", "lone.bin.npz"]
+    assert places("../elsewhere/c.mp4", "v/../lone.bin") == ["elsewhere/c.mp4.npz", "lone.bin.npz"]
+    assert places("~/../../c.mp4") == ["c.mp4.npz"]
+
+
+def test_one_rule_for_arguments_globs_and_lists(tree: Path) -> None:
+    names = ["v/a.mp4", f"{tree}/v/a.mp4", "./v//sub/b.MKV", "../x/c.mp4", "/c.mp4"]
+    root = str(tree).lstrip("/")
+    expected = ["v/a.mp4.npz", f"{root}/v/a.mp4.npz", "v/sub/b.MKV.npz", "x/c.mp4.npz", "c.mp4.npz"]
+    (tree / "list.txt").write_text("\n".join(names))
+    assert places(*names) == expected
+    assert places("@list.txt") == expected
+    assert places("-", stdin="\r\n".join(names)) == expected
+    assert places(f"{tree}/v/*.mp4") == [f"{root}/v/a.mp4.npz"]
+
+
+def test_paths_without_a_name(tree: Path) -> None:
+    assert places("-", stdin="/\n.\n..\n../..\n") == ["_.npz"] * 4
+
+
+def test_globs(tree: Path) -> None:
+    assert places("v/*.mp4") == ["v/a.mp4.npz"]
+    assert places("v/**/*.MKV") == ["v/sub/b.MKV.npz"]
+    with pytest.raises(UsageError, match="nothing matches"):
+        places("v/*.avi")
+
+
+def test_lists(tree: Path) -> None:
+    (tree / "list.txt").write_text(f"v/a.mp4\n\n{tree}/lone.bin\n")
+    root = str(tree).lstrip("/")
+    assert places("@list.txt") == ["v/a.mp4.npz", f"{root}/lone.bin.npz"]
+    assert places("-", stdin="v/a.mp4\nv/two words.webm") == ["v/a.mp4.npz", "v/two words.webm.npz"]
+    with pytest.raises(UsageError, match="cannot be read"):
+        places("@missing.txt")
+
+
+def test_a_file_named_like_a_pattern_is_that_file(tree: Path) -> None:
+    (tree / "[x].mp4").touch()
+    assert places("[x].mp4") == ["[x].mp4.npz"]
+
+
+def test_empty_folder_and_missing_file(tree: Path) -> None:
+    (tree / "none").mkdir()
+    with pytest.raises(UsageError, match="no file with the ending of a video"):
+        places("none")
+    assert places("missing.mp4") == ["missing.mp4.npz"], "a missing file is reported with the others"
+
+
+def test_what_is_no_source(tree: Path) -> None:
+    with pytest.raises(UsageError, match=r"write \."):
+        places("v", "")
+    with pytest.raises(UsageError, match="standard input is closed"):
+        find_inputs(["-"], out=Path("meta"), stdin=None)
+
+
+def test_links_to_folders_are_not_followed(tree: Path) -> None:
+    (tree / "v" / "loop").symlink_to(tree / "v", target_is_directory=True)
+    assert len(places("v")) == 4
+
+
+def test_names_too_long_for_a_file_system(tmp_path: Path) -> None:
+    long = "x" * 250 + ".mp4"
+    place = output_place(Path("a") / long)
+    assert len(os.fsencode(place.name)) <= 255
+    assert place.parent == Path("a")
+    assert place != output_place(Path("a") / ("y" + long[1:]))
+    assert output_place(Path("short.mp4")).name == "short.mp4.npz"
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its videos are missing from the run: that must not look like success."""
+    folder = tmp_path / "videos"
+    for name in ("a/one.mp4", "closed/two.mp4", "z/three.mp4"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).touch()
+    plain, access = os.scandir, os.access
+
+    def scandir(path: str) -> object:
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", path)
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
+    found = list(find_inputs([str(folder)], out=tmp_path / "out", stdin=None))
+    assert [item.place.as_posix() for item in found] == ["a/one.mp4.npz", "z/three.mp4.npz", "closed.npz"]
+    with pytest.raises(SourceError, match="folder that cannot be listed") as caught, open_video(found[-1].path):
+        pass
+    assert caught.value.code == "permission_denied"
+    alone = list(find_inputs([str(folder / "closed")], out=tmp_path / "out", stdin=None))
+    assert [item.path for item in alone] == [folder / "closed"]

@@ -1,0 +1,81 @@
+"""Machine code on disk is given up when a source that went into it changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codecmeta.simd import numba_cache
+
+CALLEE = "from codecmeta.simd.numba_cache import kernel\n\n\n{decorator}\ndef inner(x):\n    return x + {value}\n"
+CALLER = """\
+from codecmeta.callee import inner
+from codecmeta.constants import FACTOR
+from codecmeta.simd.numba_cache import kernel
+
+
+{decorator}
+def outer(x):
+    return FACTOR * inner(x)
+"""
+RUN = "from codecmeta.caller import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
+
+
+def run(package: Path) -> tuple[int, int]:
+    """Result of the compiled caller, and how often it came from the disk."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(package / "machine-code"), "PYTHONPATH": str(package.parent)}
+    ran = subprocess.run(
+        [sys.executable, "-c", RUN], cwd=package.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    result, hits = ran.stdout.split()
+    return int(result), int(hits)
+
+
+@pytest.mark.parametrize(
+    ("decorator", "stale"),
+    [("@kernel()", False), ("import numba\n@numba.njit(cache=True)", True)],
+    ids=["kernel", "numba alone"],
+)
+def test_a_callee_or_a_constant_that_changes_in_another_file(tmp_path: Path, decorator: str, stale: bool) -> None:
+    package = tmp_path / "codecmeta"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "simd").mkdir()
+    (package / "simd" / "__init__.py").touch()
+    (package / "simd" / "numba_cache.py").write_text(Path(numba_cache.__file__).read_text())
+    (package / "caller.py").write_text(CALLER.format(decorator=decorator))
+    (package / "callee.py").write_text(CALLEE.format(decorator=decorator, value=1))
+    (package / "constants.py").write_text("FACTOR = 10\n")
+    (package / "unrelated.py").touch()
+    assert run(package) == (20, 0)
+    (package / "callee.py").write_text(CALLEE.format(decorator=decorator, value=2))
+    (package / "constants.py").write_text("FACTOR = 30\n")
+    if stale:
+        assert run(package) == (20, 1)
+        return
+    assert run(package) == (90, 0)
+    (package / "unrelated.py").write_text("changed = True\n")
+    assert run(package) == (90, 1)
+    (package / "constants.py").write_text("FACTOR = 20\n")
+    assert run(package) == (60, 0)
+
+
+def test_what_a_module_needs() -> None:
+    home = Path(numba_cache.__file__).parents[1]
+    needed = {
+        Path(name).relative_to(home).as_posix() for name, _, _ in numba_cache.source_stamp(home / "h264/moments.py")
+    }
+    assert {"record/energy.py", "errors.py", "h264/moments.py", "h264/bits.py", "h264/faults.py"} <= needed
+    assert not {"batch/jobs.py", "extraction.py", "plot.py"} & needed
+
+
+def test_every_compiled_function_of_the_package_is_one() -> None:
+    """All go through `kernel` or the decorators of `codecmeta.simd.numba_compile`."""
+    home = Path(numba_cache.__file__).parents[1]
+    own = {home / "simd/numba_cache.py"}
+    others = [path.name for path in sorted(home.rglob("*.py")) if path not in own and "njit" in path.read_text()]
+    assert others == []
