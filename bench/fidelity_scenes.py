@@ -11,9 +11,9 @@ from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.timeline import Timeline, from_decoder, from_pts, has_usable_pts
 from codecmeta.container.video import PacketTable, Video
 from codecmeta.decoding.decoder import Decoder, plan_runs, presentation_order
+from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import SourceError
 from codecmeta.h264 import nal
-from codecmeta.h264.bits import BitReader
 from codecmeta.h264.picture import PictureResidual
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decode_order

@@ -1,76 +1,14 @@
-"""Arithmetic decoding and residual blocks with it (Rec. ITU-T H.264, 9.3.1.2, 9.3.3.1.3, 9.3.3.2)."""
+"""Context variables, and residual blocks in arithmetic code (Rec. ITU-T H.264, 9.3.1.1, 9.3.3.1.3)."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.entropy.bits import settled
+from codecmeta.entropy.cabac import decide, decide_bypass, refill
 from codecmeta.h264 import faults
-from codecmeta.h264.bits import leading_zeros, load_be64, settled
 from codecmeta.h264.tables import CHROMA_DC_422, COLOUR_CONTEXTS
 from codecmeta.simd.numba_compile import compiled, inlined
-
-# codIRange and codIOffset are kept in the top 9 bits of 64, the offset with `ahead` more bits of the slice data below.
-# Renormalising is then a shift by the leading zeros, and data are loaded 32 bits at a time. A decision takes at most 7
-# bits; `refill` keeps at least 16.
-
-TOP = np.uint64(55)
-"""Place of the lowest bit of codIRange and codIOffset."""
-
-WIDTHS = np.uint64(0xFF << 55)
-"""Where a context word, shifted by 16 bits for each step of qCodIRangeIdx, holds codIRangeLPS (tables.py)."""
-
-STATE = np.uint64(127)
-"""Where a context word, shifted by 0, 16 or 32 bits, holds pStateIdx * 2 + valMPS: after an MPS, after an LPS, now."""
-
-
-@inlined
-def decide(word, width, offset, ahead, t):  # type: ignore[no-untyped-def]
-    """DecodeDecision (9.3.3.2.1) without branches, by a context's word.
-
-    Returns:
-        The bin, the context's next word, codIRange, codIOffset and bits ahead.
-    """
-    lps = (word << ((width >> np.uint64(57)) & np.uint64(48))) & WIDTHS
-    after_mps = t.engine[word & STATE]
-    after_lps = t.engine[(word >> np.uint64(16)) & STATE]
-    width -= lps
-    is_lps = np.uint64(0) - np.uint64(offset >= width)
-    offset -= width & is_lps
-    width ^= (width ^ lps) & is_lps
-    after = after_mps ^ ((after_mps ^ after_lps) & is_lps)
-    shift = leading_zeros(width)
-    value = ((word >> np.uint64(32)) ^ is_lps) & np.uint64(1)
-    return value, after, width << shift, offset << shift, ahead - np.int64(shift)
-
-
-@inlined
-def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
-    """DecodeBypass (9.3.3.2.3) without branches: returns -1 for a bin of 1, else 0, and codIOffset."""
-    half = width >> np.uint64(1)
-    one = np.uint64(0) - np.uint64(offset >= half)
-    return np.int64(one), (offset - (half & one)) << np.uint64(1)
-
-
-@inlined
-def refill(s, offset, ahead, byte):  # type: ignore[no-untyped-def]
-    """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
-    if ahead < 16:
-        word = load_be64(s.data + min(byte, s.end + 8)) >> np.uint64(32)
-        offset |= word << np.uint64(23 - ahead)
-        ahead += 32
-        byte += 4
-    return offset, ahead, byte
-
-
-@compiled
-def start_engine(s, byte):  # type: ignore[no-untyped-def]
-    """Initialise the arithmetic decoding engine at a byte (9.3.1.2)."""
-    s.range = np.uint64(510) << TOP
-    s.offset = load_be64(s.data + min(byte, s.end + 8)) & np.uint64(0xFFFFFFFFFF000000)
-    s.ahead = 31
-    s.byte = byte + 5
-    if s.offset >= s.range:
-        s.fault = faults.ARITHMETIC_START
 
 
 @compiled
@@ -82,41 +20,6 @@ def start_contexts(s, t, table, slice_qp):  # type: ignore[no-untyped-def]
         n = np.int64(t.context_init[table, i, 1])
         p = min(max(((m * qp) >> 4) + n, 1), 126)
         s.context[i] = t.engine[(p - 64) * 2 + 1 if p > 63 else (63 - p) * 2]
-
-
-@inlined
-def position(s):  # type: ignore[no-untyped-def]
-    """Bits of the RBSP that the engine has read, as 9.3.1.2 counts them."""
-    return s.byte * 8 - s.ahead
-
-
-@inlined
-def decision(s, t, index):  # type: ignore[no-untyped-def]
-    """Decode one bin with a context."""
-    place = np.uint64(index)
-    value, s.context[place], s.range, offset, ahead = decide(s.context[place], s.range, s.offset, s.ahead, t)
-    s.offset, s.ahead, s.byte = refill(s, offset, ahead, s.byte)
-    return np.int64(value)
-
-
-@inlined
-def bypass(s):  # type: ignore[no-untyped-def]
-    """Decode one bin without a context."""
-    one, offset = decide_bypass(s.range, s.offset)
-    s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - 1, s.byte)
-    return -one
-
-
-@compiled
-def terminate(s):  # type: ignore[no-untyped-def]
-    """DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
-    s.range -= np.uint64(2) << TOP
-    if s.offset >= s.range:
-        return 1
-    shift = leading_zeros(s.range)
-    s.range <<= shift
-    s.offset, s.ahead, s.byte = refill(s, s.offset << shift, s.ahead - np.int64(shift), s.byte)
-    return 0
 
 
 @inlined

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.entropy.cabac import bypass, decision, terminate
 from codecmeta.h264 import faults
-from codecmeta.h264.cabac import bypass, decision, terminate
 from codecmeta.h264.neighbours import is_skip, pair_above, pair_left
 from codecmeta.h264.records import B_DIRECT, I_4X4, I_8X8
 from codecmeta.h264.slice_header import B, I

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.entropy.bits import leading_zeros, peek, peek_at
 from codecmeta.h264 import faults
-from codecmeta.h264.bits import leading_zeros, peek, peek_at
 from codecmeta.h264.tables import (
     CHROMA_DC_TOTAL_ZEROS,
     COEFF_TOKEN,

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-NONE = 0
-EXP_GOLOMB = 1
-MB_TYPE = 2
-SUB_MB_TYPE = 3
-REF_IDX = 4
-MVD = 5
-CODED_BLOCK_PATTERN = 6
-MB_QP_DELTA = 7
-COEFF_TOKEN = 8
-LEVEL = 9
-TOTAL_ZEROS = 10
-RUN_BEFORE = 11
-SKIP_RUN = 12
-CUT_SHORT = 13
-NOT_AT_END = 14
-CODED_TWICE = 15
-BEYOND_PICTURE = 16
-ARITHMETIC_START = 17
-INTRA_MODE = 18
-NO_REFERENCE = 19
+from codecmeta.entropy import faults
+
+NONE = faults.NONE
+MB_TYPE = 16
+SUB_MB_TYPE = 17
+REF_IDX = 18
+MVD = 19
+CODED_BLOCK_PATTERN = 20
+MB_QP_DELTA = 21
+COEFF_TOKEN = 22
+LEVEL = 23
+TOTAL_ZEROS = 24
+RUN_BEFORE = 25
+SKIP_RUN = 26
+CUT_SHORT = 27
+NOT_AT_END = 28
+CODED_TWICE = 29
+BEYOND_PICTURE = 30
+INTRA_MODE = 31
+NO_REFERENCE = 32
 
 MESSAGES = {
-    EXP_GOLOMB: "an Exp-Golomb code has too many leading zeros",
+    **faults.MESSAGES,
     MB_TYPE: "mb_type is not one of this slice type",
     SUB_MB_TYPE: "sub_mb_type is not one of this slice type",
     REF_IDX: "ref_idx is beyond the slice's active reference pictures",
@@ -40,7 +40,6 @@ MESSAGES = {
     NOT_AT_END: "the last macroblock does not end at the slice's trailing bits",
     CODED_TWICE: "the macroblock was already coded by another slice of the picture",
     BEYOND_PICTURE: "the slice continues beyond the last macroblock of the picture",
-    ARITHMETIC_START: "the arithmetic decoder starts with the forbidden offset 510 or 511",
     INTRA_MODE: "an intra prediction mode is outside its range",
     NO_REFERENCE: "motion is predicted from that of a picture which is not there",
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.entropy.bits import read_bits, read_se, read_ue
+from codecmeta.entropy.cabac import position, start_engine
 from codecmeta.h264 import cabac_syntax, faults
-from codecmeta.h264.bits import read_bits, read_se, read_ue
-from codecmeta.h264.cabac import position, start_engine
 from codecmeta.h264.motion_syntax import keep_motion, read_motion, read_sub_types
 from codecmeta.h264.neighbours import gather_intra_modes, store_motion
 from codecmeta.h264.records import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.h264.bits import leading_zeros, set_bits
+from codecmeta.entropy.bits import leading_zeros, set_bits
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
 from codecmeta.h264.transform import block_place

@@ -6,8 +6,8 @@ vectors are wanted.
 
 from __future__ import annotations
 
+from codecmeta.entropy.bits import read_se, read_te, read_ue
 from codecmeta.h264 import cabac_syntax, faults
-from codecmeta.h264.bits import read_se, read_te, read_ue
 from codecmeta.h264.neighbours import gather_motion
 from codecmeta.h264.records import B_8X8, B_8X16, B_16X8, P_8X8, P_8X16, P_16X8
 from codecmeta.h264.slice_header import B

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
-from codecmeta.h264.bits import BitReader
 from codecmeta.h264.scaling import ScalingLists, default_lists, read_scaling_lists
 
 MAX_LUMA_SAMPLES = 1 << 26

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.entropy.bits import PADDING
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.h264 import faults, nal
-from codecmeta.h264.bits import PADDING
 from codecmeta.h264.moments import measure_blocks, measure_moments
 from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters, SequenceParameters
 from codecmeta.h264.picture import (

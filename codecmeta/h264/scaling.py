@@ -7,8 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
-from codecmeta.h264.bits import BitReader
 from codecmeta.h264.tables import constants, zigzag
 
 ScalingLists: TypeAlias = tuple[tuple[int, ...], ...]

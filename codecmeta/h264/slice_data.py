@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.entropy.bits import PADDING, find_stop_bit, load_be64, read_bits, read_ue
+from codecmeta.entropy.cabac import position, start_engine, terminate
 from codecmeta.h264 import cabac_syntax, faults
-from codecmeta.h264.bits import PADDING, leading_zeros, load_be64, read_bits, read_ue
-from codecmeta.h264.cabac import position, start_contexts, start_engine, terminate
+from codecmeta.h264.cabac import start_contexts
 from codecmeta.h264.macroblock import read_macroblock
 from codecmeta.h264.neighbours import inferred_field, locate
 from codecmeta.h264.records import B_SKIP, P_SKIP
@@ -44,7 +45,7 @@ def read_slice(state, mbs, motion, data, tables, residual, header):  # type: ign
     s.sample_count = residual.size
     s.number, s.first_number, first_mb, s.slice_type, slice_qp, init_table = header[:6]
     s.references[0], s.references[1], s.bit, s.cursor = header[6:]
-    s.stop = _stop_bit(data, s.end)
+    s.stop = find_stop_bit(data, s.end)
     s.fault = faults.NONE
     s.covered = 0
     s.mb = first_mb
@@ -67,18 +68,6 @@ def read_slice(state, mbs, motion, data, tables, residual, header):  # type: ign
     if not s.fault and not at_end:
         s.fault = faults.NOT_AT_END
     return s.fault, s.mb, s.covered, s.cursor
-
-
-@compiled
-def _stop_bit(data, end):  # type: ignore[no-untyped-def]
-    """Position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
-    last = end - 1
-    while last >= 0 and data[last] == 0:
-        last -= 1
-    if last < 0:
-        return np.int64(-1)
-    byte = np.uint64(data[last])
-    return last * 8 + np.int64(leading_zeros(byte & (np.uint64(0) - byte))) - 56
 
 
 @compiled

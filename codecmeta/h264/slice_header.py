@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
-from codecmeta.h264.bits import BitReader
 from codecmeta.h264.nal import IDR_SLICE
 from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.entropy.cabac import engine_words
+
 COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 """First code table of each kind in `vlc_base`; the tables of a kind follow its number in the standard."""
 
@@ -68,12 +70,11 @@ TABLES = np.dtype(
 )
 """Record of all tables that compiled code reads.
 
-`engine` has a word for each state, pStateIdx * 2 + valMPS: from bit 55 on downwards by 16 bits, the four entries of
-rangeTabLPS; in bits 0, 16 and 32, the state after an MPS, the state after an LPS, and this one. `context_init` is
-ordered I, then cabac_init_idc 0..2, and by the place of the context. `map_context` has the places of the contexts of
-significant_coeff_flag and last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of
-`vlc` is value * 32 + length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed
-by (ChromaArrayType in 0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
+`engine` is what `codecmeta.entropy.cabac.engine_words` gives. `context_init` is ordered I, then cabac_init_idc 0..2,
+and by the place of the context. `map_context` has the places of the contexts of significant_coeff_flag and
+last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of `vlc` is value * 32 +
+length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed by (ChromaArrayType in
+0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
 """
 
 
@@ -96,7 +97,7 @@ def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
     """Lay out the constants of `source` (the content of tables.json) as an array of one record of type `TABLES`."""
     result = np.zeros(1, TABLES)
     record = result[0]
-    _fill_engine(record["engine"], source)
+    record["engine"] = engine_words(source["rangeTabLPS"]["table"], source["transIdxLPS"]["table"])
     places = _context_places()
     record["context_init"][:, places] = [source["cabac_context_init"][key] for key in ("I", "0", "1", "2")]
     record["coded_block_flag"] = (*_CODED_BLOCK_FLAG, _CODED_BLOCK_FLAG[3])
@@ -118,17 +119,6 @@ def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
 def tables() -> NDArray[np.void]:
     """The record that every reader shares."""
     return build_tables(constants())
-
-
-def _fill_engine(engine: NDArray[np.uint64], source: dict[str, Any]) -> None:
-    for p_state, (ranges, after_lps) in enumerate(
-        zip(source["rangeTabLPS"]["table"], source["transIdxLPS"]["table"], strict=True)
-    ):
-        for mps in (0, 1):
-            state = p_state * 2 + mps
-            after = min(p_state + 1, 62) * 2 + mps, after_lps * 2 + (mps if p_state else 1 - mps), state
-            word = sum(width << (55 - 16 * i) for i, width in enumerate(ranges))
-            engine[state] = word | sum(one << (16 * i) for i, one in enumerate(after))
 
 
 def _context_places() -> NDArray[np.int64]:

@@ -7,9 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
+from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import ResidualReader, nal
-from codecmeta.h264.bits import BitReader, stop_bit
 from codecmeta.h264.parameter_sets import read_sequence_parameters
 from codecmeta.h264.scaling import default_lists, level_scale, read_scaling_lists
 from codecmeta.h264.tables import zigzag
@@ -97,20 +97,6 @@ def test_every_cut_is_noticed(name: str) -> None:
         assert caught.value.code == "bitstream"
 
 
-def test_emulation_prevention_is_removed() -> None:
-    assert nal.NalUnit(1, 0, b"\0\0\3\0\0\3\1\0\0\3").rbsp() == b"\0\0\0\0\1\0\0"
-
-
-def test_lengths_and_start_codes_give_the_same_units() -> None:
-    units = [b"\x67abc", b"\x41" + bytes(range(4, 60))]
-    for size in (1, 2, 4):
-        prefixed = b"".join(len(unit).to_bytes(size, "big") + unit for unit in units)
-        assert [bytes([u.ref_idc << 5 | u.kind]) + u.payload for u in nal.split(prefixed, size)] == units
-    started = b"\0" + b"".join(b"\0\0\1" + unit for unit in units)
-    for size in (0, 4):
-        assert [bytes([u.ref_idc << 5 | u.kind]) + u.payload for u in nal.split(started, size)] == units
-
-
 @pytest.mark.parametrize("tail", [b"\7", b"\0\0\7", b"\0\0\0", b"\0\0\0\0", b"\0\0\0\x09\x06abc"])
 def test_slices_before_a_short_tail_are_read(tail: bytes) -> None:
     """Bytes behind the last slice that are no whole NAL unit cost nothing; a slice that is cut is refused."""
@@ -126,13 +112,6 @@ def test_slices_before_a_short_tail_are_read(tail: bytes) -> None:
     for cut in (1, 4, len(last.payload), len(last.payload) + 3):
         with pytest.raises(BitstreamError, match="slice"):
             reader.read(packet[:-cut])
-
-
-def test_a_start_code_is_no_length() -> None:
-    """Packets with start codes in a stream of lengths: 00 00 01 65 also reads as a unit of 357 bytes."""
-    units = [b"\x65" + bytes(range(2, 250)) * 3, b"\x41" + bytes(range(2, 250)) * 2]
-    started = b"".join(b"\0\0\1" + unit for unit in units)
-    assert [bytes([u.ref_idc << 5 | u.kind]) + u.payload for u in nal.split(started, 4)] == units
 
 
 BROKEN_SPS = sequence(columns=5000, rows=5000).nal(0x67)
@@ -176,23 +155,6 @@ def test_a_corrupt_set_in_the_extradata_is_told_by_its_slices() -> None:
     assert reader.read(skipped_slice(6, pps=1).nal(0x41)).y.shape == (32, 48)
     with pytest.raises(BitstreamError, match="beyond"):
         reader.read(picture().nal(0x68) + skipped_slice(4).nal(0x41))
-
-
-def test_a_bit_reader_reads_what_was_written() -> None:
-    rng = np.random.default_rng(0)
-    values = [int(value) for value in rng.integers(0, 1 << rng.integers(1, 20, 200))]
-    writer = BitWriter()
-    for value in values:
-        writer.ue(value).se(-value).u(value & 7, 3)
-    rbsp = writer.nal(0)[5:].replace(b"\0\0\3", b"\0\0")
-    reader = BitReader(rbsp, "test")
-    for value in values:
-        assert (reader.ue(), reader.se(), reader.u(3)) == (value, -value, value & 7)
-    assert not reader.more_rbsp_data()
-    assert stop_bit(rbsp) == reader.position
-    with pytest.raises(BitstreamError, match="cut short"):
-        for _ in range(20):
-            reader.u(32)
 
 
 def test_scaling_lists_fall_back_as_tables_7_2_says() -> None:

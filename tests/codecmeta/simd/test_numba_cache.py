@@ -69,7 +69,7 @@ def test_what_a_module_needs() -> None:
     needed = {
         Path(name).relative_to(home).as_posix() for name, _, _ in numba_cache.source_stamp(home / "h264/moments.py")
     }
-    assert {"record/energy.py", "errors.py", "h264/moments.py", "h264/bits.py", "h264/faults.py"} <= needed
+    assert {"record/energy.py", "errors.py", "h264/moments.py", "entropy/bits.py", "entropy/faults.py"} <= needed
     assert not {"batch/jobs.py", "extraction.py", "plot.py"} & needed
 
 

@@ -1,4 +1,8 @@
-"""Reading bits: parameter sets and headers in Python, slice data in compiled code (Rec. ITU-T H.264, 7.2, 9.1)."""
+"""Bits of an RBSP: parameter sets and headers in Python, slice data in compiled code (H.264 7.2, 9.1; H.265 7.2, 9.2).
+
+Compiled functions take the record `s` of the slice being read: `data` and `end`, address and size of the RBSP, which
+`PADDING` zero bytes follow; `bit`, the current position; `fault`, see faults.py.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from codecmeta.entropy import faults
 from codecmeta.errors import BitstreamError
-from codecmeta.h264 import faults
 from codecmeta.simd.numba_compile import compiled, inlined
 
 PADDING = 16
@@ -185,3 +189,15 @@ def read_te(s, largest):  # type: ignore[no-untyped-def]
     if largest > 1:
         return read_ue(s)
     return 1 - read_bits(s, 1)
+
+
+@compiled
+def find_stop_bit(data, end):  # type: ignore[no-untyped-def]
+    """Position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
+    last = end - 1
+    while last >= 0 and data[last] == 0:
+        last -= 1
+    if last < 0:
+        return np.int64(-1)
+    byte = np.uint64(data[last])
+    return last * 8 + np.int64(leading_zeros(byte & (np.uint64(0) - byte))) - 56

@@ -1,0 +1,136 @@
+"""The arithmetic decoding engine (H.264 9.3.1.2, 9.3.3.2; H.265 9.3.2.5, 9.3.4.3), the same in both standards.
+
+Compiled functions take the record `s` of the slice being read, with the bits' `data` and `end` (bits.py), the engine's
+`range`, `offset`, `ahead` and `byte`, and the words of its `context` variables; and the codec's tables `t`, whose
+`engine` is what `engine_words` gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.entropy import faults
+from codecmeta.entropy.bits import leading_zeros, load_be64
+from codecmeta.simd.numba_compile import compiled, inlined
+
+# codIRange and codIOffset are kept in the top 9 bits of 64, the offset with `ahead` more bits of the slice data below.
+# Renormalising is then a shift by the leading zeros, and data are loaded 32 bits at a time. A decision takes at most 7
+# bits; `refill` keeps at least 16.
+
+TOP = np.uint64(55)
+"""Place of the lowest bit of codIRange and codIOffset."""
+
+WIDTHS = np.uint64(0xFF << 55)
+"""Where a context word, shifted by 16 bits for each step of qCodIRangeIdx, holds codIRangeLPS (`engine_words`)."""
+
+STATE = np.uint64(127)
+"""Where a context word, shifted by 0, 16 or 32 bits, holds pStateIdx * 2 + valMPS: after an MPS, after an LPS, now."""
+
+
+def engine_words(ranges: Sequence[Sequence[int]], after_lps: Sequence[int]) -> NDArray[np.uint64]:
+    """Lay out the state transitions as a word for each state, pStateIdx * 2 + valMPS.
+
+    Args:
+        ranges: rangeTabLPS, four entries by pStateIdx.
+        after_lps: transIdxLps by pStateIdx.
+
+    Returns:
+        uint64 (128,): from bit 55 on downwards by 16 bits, the four entries of rangeTabLPS; in bits 0, 16 and 32, the
+        state after an MPS, the state after an LPS, and this one.
+    """
+    words = np.zeros(128, np.uint64)
+    for p_state, (widths, lower) in enumerate(zip(ranges, after_lps, strict=True)):
+        for mps in (0, 1):
+            state = p_state * 2 + mps
+            after = min(p_state + 1, 62) * 2 + mps, lower * 2 + (mps if p_state else 1 - mps), state
+            word = sum(width << (55 - 16 * i) for i, width in enumerate(widths))
+            words[state] = word | sum(one << (16 * i) for i, one in enumerate(after))
+    return words
+
+
+@inlined
+def decide(word, width, offset, ahead, t):  # type: ignore[no-untyped-def]
+    """DecodeDecision (9.3.3.2.1) without branches, by a context's word.
+
+    Returns:
+        The bin, the context's next word, codIRange, codIOffset and bits ahead.
+    """
+    lps = (word << ((width >> np.uint64(57)) & np.uint64(48))) & WIDTHS
+    after_mps = t.engine[word & STATE]
+    after_lps = t.engine[(word >> np.uint64(16)) & STATE]
+    width -= lps
+    is_lps = np.uint64(0) - np.uint64(offset >= width)
+    offset -= width & is_lps
+    width ^= (width ^ lps) & is_lps
+    after = after_mps ^ ((after_mps ^ after_lps) & is_lps)
+    shift = leading_zeros(width)
+    value = ((word >> np.uint64(32)) ^ is_lps) & np.uint64(1)
+    return value, after, width << shift, offset << shift, ahead - np.int64(shift)
+
+
+@inlined
+def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
+    """DecodeBypass (9.3.3.2.3) without branches: returns -1 for a bin of 1, else 0, and codIOffset."""
+    half = width >> np.uint64(1)
+    one = np.uint64(0) - np.uint64(offset >= half)
+    return np.int64(one), (offset - (half & one)) << np.uint64(1)
+
+
+@inlined
+def refill(s, offset, ahead, byte):  # type: ignore[no-untyped-def]
+    """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
+    if ahead < 16:
+        word = load_be64(s.data + min(byte, s.end + 8)) >> np.uint64(32)
+        offset |= word << np.uint64(23 - ahead)
+        ahead += 32
+        byte += 4
+    return offset, ahead, byte
+
+
+@compiled
+def start_engine(s, byte):  # type: ignore[no-untyped-def]
+    """Initialise the arithmetic decoding engine at a byte (9.3.1.2)."""
+    s.range = np.uint64(510) << TOP
+    s.offset = load_be64(s.data + min(byte, s.end + 8)) & np.uint64(0xFFFFFFFFFF000000)
+    s.ahead = 31
+    s.byte = byte + 5
+    if s.offset >= s.range:
+        s.fault = faults.ARITHMETIC_START
+
+
+@inlined
+def position(s):  # type: ignore[no-untyped-def]
+    """Bits of the RBSP that the engine has read, as 9.3.1.2 counts them."""
+    return s.byte * 8 - s.ahead
+
+
+@inlined
+def decision(s, t, index):  # type: ignore[no-untyped-def]
+    """Decode one bin with a context."""
+    place = np.uint64(index)
+    value, s.context[place], s.range, offset, ahead = decide(s.context[place], s.range, s.offset, s.ahead, t)
+    s.offset, s.ahead, s.byte = refill(s, offset, ahead, s.byte)
+    return np.int64(value)
+
+
+@inlined
+def bypass(s):  # type: ignore[no-untyped-def]
+    """Decode one bin without a context."""
+    one, offset = decide_bypass(s.range, s.offset)
+    s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - 1, s.byte)
+    return -one
+
+
+@compiled
+def terminate(s):  # type: ignore[no-untyped-def]
+    """DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
+    s.range -= np.uint64(2) << TOP
+    if s.offset >= s.range:
+        return 1
+    shift = leading_zeros(s.range)
+    s.range <<= shift
+    s.offset, s.ahead, s.byte = refill(s, s.offset << shift, s.ahead - np.int64(shift), s.byte)
+    return 0

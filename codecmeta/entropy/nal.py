@@ -1,0 +1,91 @@
+"""NAL units: byte stream and length-prefixed packaging, emulation prevention (H.264 and H.265, 7.3.1, Annex B)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from codecmeta.errors import BitstreamError
+
+_START_CODE = re.compile(rb"\x00\x00\x01")
+_STARTS_WITH_CODE = re.compile(rb"\x00\x00+\x01")
+
+
+def remove_emulation_prevention(payload: bytes) -> bytes:
+    """The bytes of a NAL unit after its header without emulation prevention bytes (7.3.1): an RBSP."""
+    return payload.replace(b"\0\0\3", b"\0\0")
+
+
+def split_units(packet: bytes, length_size: int) -> Iterator[bytes]:
+    """Cut a packet into its NAL units.
+
+    Args:
+        packet: one access unit.
+        length_size: bytes of the length before each NAL unit, 1 to 4; 0 for a byte stream with start codes.
+            Packets that begin with a start code are accepted where lengths are announced but do not fit.
+
+    Yields:
+        The NAL units with their headers, in order; empty ones are left out. A tail too short for a unit is passed
+        over, and a last unit longer than the packet is given as far as it goes: whoever parses it finds the cut.
+
+    Raises:
+        BitstreamError: the packet can be read in neither way.
+    """
+    if length_size:
+        bounds = _length_prefixed(packet, length_size)
+        whole = bounds and bounds[-1][1] <= len(packet)
+        if whole or (bounds and not _STARTS_WITH_CODE.match(packet)):
+            yield from _units(packet, bounds)
+            return
+    starts = [match.end() for match in _START_CODE.finditer(packet)]
+    if not starts or packet[: starts[0] - 3].strip(b"\0"):
+        expected = f"{length_size}-byte lengths" if length_size else "a start code"
+        raise BitstreamError(f"a packet of {len(packet)} bytes does not divide into NAL units: expected {expected}")
+    ends = [start - 3 for start in starts[1:]] + [len(packet)]
+    yield from _units(packet, list(zip(starts, ends, strict=True)))
+
+
+def read_record_units(record: bytes, position: int, count: int) -> tuple[list[bytes], int]:
+    """NAL units of a container's decoder configuration record (ISO/IEC 14496-15), each after its 16-bit length.
+
+    Args:
+        record: the record.
+        position: place of the first length.
+        count: number of units.
+
+    Returns:
+        The units with their headers, empty ones left out, and the place after the last.
+
+    Raises:
+        BitstreamError: the record is cut short.
+    """
+    units: list[bytes] = []
+    for _ in range(count):
+        size = int.from_bytes(record[position : position + 2], "big")
+        end = position + 2 + size
+        if end > len(record):
+            raise BitstreamError("a parameter set in the decoder configuration record is cut short")
+        units.extend(_units(record, [(position + 2, end)]))
+        position = end
+    return units, position
+
+
+def _length_prefixed(packet: bytes, length_size: int) -> list[tuple[int, int]]:
+    """Begin and end of each unit that is not empty, as announced; the last end may lie beyond the packet."""
+    bounds = []
+    position = 0
+    while position + length_size < len(packet):
+        start = position + length_size
+        position = start + int.from_bytes(packet[position:start], "big")
+        if position > start:
+            bounds.append((start, position))
+    return bounds
+
+
+def _units(packet: bytes, bounds: list[tuple[int, int]]) -> Iterator[bytes]:
+    for start, end in bounds:
+        if end > start:
+            unit = packet[start:end]
+            # Some muxers leave the start code of an end-of-stream unit inside a length-prefixed one.
+            code = unit.find(b"\0\0\1", 1)
+            yield unit[:code] if code >= 0 else unit
