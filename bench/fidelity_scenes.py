@@ -16,8 +16,7 @@ from codecmeta.errors import SourceError
 from codecmeta.h264 import nal
 from codecmeta.h264.picture import PictureResidual
 from codecmeta.h264.reader import ResidualReader
-from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decode_order
-from codecmeta.residual.source import is_reference
+from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decode_order, is_reference
 
 TYPES = "IPB"
 _SLICE_TYPES = "PBIPI"

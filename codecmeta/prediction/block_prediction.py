@@ -6,8 +6,6 @@ rows of addresses (`reference_samples`), ``like`` is any array of their sample t
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import numpy as np
 
 from codecmeta.errors import UsageError
@@ -27,9 +25,6 @@ from codecmeta.simd.block_rows import (
 from codecmeta.simd.borrowed_array import borrow_at
 from codecmeta.simd.numba_cache import kernel
 from codecmeta.simd.vector_ir import ROWS
-
-Standard: TypeAlias = Literal["h264", "mpeg1", "mpeg2", "mpeg4", "mpeg4_qpel", "h263"]
-"""Whose interpolation and chroma vectors apply; mpeg4_qpel is MPEG-4 part 2 with quarter_sample = 1."""
 
 H264, MPEG2, H263, MPEG4_QPEL = range(4)
 FILTERS: dict[str, int] = {

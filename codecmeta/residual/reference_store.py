@@ -11,8 +11,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.container.video import Video
 from codecmeta.decoding import side_data
 from codecmeta.decoding.decoder import Picture
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import nal
 from codecmeta.prediction.padded_reference import ReferenceSamples
 from codecmeta.prediction.reference_selection import FUTURE, PAST
 from codecmeta.residual.carried import CarriedState
@@ -76,6 +79,19 @@ class ReferenceStore:
         past = sorted((p for p in self._pictures if p.rank < rank), key=lambda p: -p.rank)
         future = sorted((p for p in self._pictures if p.rank > rank), key=lambda p: p.rank)
         return past[:PAST], future[:FUTURE]
+
+
+def is_reference(video: Video, payload: bytes, kind: str) -> bool:
+    """Whether later pictures may refer to the one of a packet, which is of type I, P or B."""
+    if video.codec != "h264":
+        return kind != "B"
+    extradata = bytes(video.stream.codec_context.extradata or b"")
+    length_size = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
+    try:
+        units = nal.split(payload, length_size)
+        return next((unit.ref_idc > 0 for unit in units if nal.SLICE <= unit.kind <= nal.IDR_SLICE), True)
+    except BitstreamError:
+        return True
 
 
 def in_decode_order(pictures: Iterable[Picture], rank: NDArray[np.int64]) -> Iterator[Picture]:

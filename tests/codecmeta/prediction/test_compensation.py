@@ -9,12 +9,12 @@ import pytest
 from codecmeta.decoding import side_data
 from codecmeta.decoding.side_data import Planes
 from codecmeta.errors import UsageError
-from codecmeta.prediction.block_prediction import Standard
 from codecmeta.prediction.compensation import MotionResidual, Reference, implicit_weight, motion_residual
 from codecmeta.prediction.dead_zone import chroma_quantiser, dead_zones, quantiser_step
 from codecmeta.prediction.intra import texture_planes
 from codecmeta.prediction.padded_reference import ReferenceSamples
 from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type, video_object_layer
+from codecmeta.prediction.standards import Standard
 from tests.oracle import interpolation as oracle
 from tests.oracle.streams import Stream, decode, encode, prediction_of
 

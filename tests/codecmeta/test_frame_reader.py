@@ -32,8 +32,9 @@ def test_a_corrupt_packet_is_read_from_the_next_source(data: Path, tmp_path: Pat
     assert signal["reasons"][0]["frames"] == [1]
     assert "bitstream: slice 0, macroblock" in signal["reasons"][0]["reason"]
     assert meta.mb_bits is None
-    with pytest.raises(SourceError, match="macroblock"):
-        extract(path, frames=[frame], pixels=None, maps=("innovation",), residual="bitstream")
+    for pixels in (None, 64):
+        with pytest.raises(SourceError, match="macroblock"):
+            extract(path, frames=[frame - 1, frame], pixels=pixels, maps=("innovation",), residual="bitstream")
 
 
 @pytest.mark.parametrize("maps", [("innovation",), ("innovation", "carried")])

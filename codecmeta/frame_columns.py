@@ -1,0 +1,158 @@
+"""Columns of the sampled frames: which are asked for, and what a picture and a reading put into them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from codecmeta.container.timeline import Timeline
+from codecmeta.container.video import PacketTable, Video
+from codecmeta.decoding import side_data
+from codecmeta.decoding.decoder import Picture
+from codecmeta.decoding.rgb import crop, to_rgb, upright
+from codecmeta.errors import SourceError
+from codecmeta.frame_table import Column, FrameTable, Origin
+from codecmeta.prediction.standards import STANDARDS
+from codecmeta.record.options import Options
+from codecmeta.residual.carried import CarriedState, carried_energy
+from codecmeta.residual.source import Evidence, Reading, ResidualSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An opened video, and what is wanted of it.
+
+    Attributes:
+        video: the video.
+        packets: its packets.
+        timeline: its frames in presentation order.
+        options: what is wanted.
+        block: luma samples per block side of the energy maps.
+    """
+
+    video: Video
+    packets: PacketTable
+    timeline: Timeline
+    options: Options
+    block: Literal[4, 8]
+
+    @property
+    def carries(self) -> bool:
+        """Whether what pictures carry is followed along their motion."""
+        return "carried" in self.options.chosen_maps and self.video.codec in STANDARDS
+
+    def rank(self, packet: int) -> int:
+        """Place of a packet's picture in presentation order."""
+        return int(self.timeline.rank[packet])
+
+
+def list_not_asked(options: Options) -> dict[Column, str]:
+    """The columns that are not asked for, with the option that leaves them out."""
+    absent: dict[Column, str] = {}
+    if options.pixels is None:
+        absent["frames"] = "not asked for (pixels none)"
+    if not options.motion:
+        absent["motion"] = "not asked for"
+    if not options.qp:
+        absent["qp"] = "not asked for"
+    which = "residual none" if options.residual == "none" else "maps"
+    of_residual: tuple[Column, ...] = ("residual", "mb_bits", "mb_type")
+    maps: tuple[Column, ...] = ("innovation", "carried")
+    unread = () if options.chosen_maps else of_residual
+    for column in (*unread, *(name for name in maps if name not in options.chosen_maps)):
+        absent[column] = f"not asked for ({which})"
+    return absent
+
+
+def read_residual(
+    request: Request,
+    table: FrameTable,
+    sources: Sequence[ResidualSource],
+    evidence: Evidence,
+    *,
+    target: int | None,
+) -> Reading | None:
+    """Take the residual from the first source that has it; of a target, keep it."""
+    for source in sources:
+        try:
+            reading = source.read(evidence, block=request.block, energy=target is not None, cells=request.carries)
+        except SourceError as error:
+            if error.code not in ("bitstream", "no_signal"):
+                raise
+            if target is not None:
+                table.refuse(target, source.name, str(error))
+            continue
+        if target is not None:
+            keep_reading(table, target, source.name, reading)
+        return reading
+    return None
+
+
+def keep_picture(request: Request, table: FrameTable, picture: Picture, target: int | None) -> None:
+    """Take what a picture shows by itself."""
+    frame, video = picture.frame, request.video
+    if table.rotation is None:
+        table.rotation = upright(int(frame.rotation))
+    if target is None or table.holds(target, "picture"):
+        return
+    table.hold(target, "picture", "decoder")
+    table.types[target] = picture.type
+    if table.is_unread(target, "motion"):
+        vectors = picture.vectors
+        if video.codec == "mpeg4" and picture.type == "B":
+            table.give_nothing("motion", "mpeg4: the decoder exports no true motion vectors of B pictures", [target])
+        elif vectors is not None or (video.codec in STANDARDS and not (picture.flushed and picture.type != "I")):
+            table.hold_vectors(target, "decoder", vectors)
+        elif video.codec in STANDARDS:
+            reason = f"{video.codec}: the decoder exports no motion vectors of the last picture"
+            table.give_nothing("motion", reason, [target])
+    if table.is_unread(target, "qp"):
+        exported = side_data.quantisers(frame, video.width, video.height)
+        if exported is not None:
+            table.hold(target, "qp", "decoder", qp=exported)
+    if request.options.pixels is not None:
+        shown = crop(frame, width=video.width, height=video.height)
+        rgb = to_rgb(shown, short_side=request.options.pixels, rotation=table.rotation)
+        table.hold(target, "frames", "decoder", frames=rgb)
+
+
+def keep_reading(table: FrameTable, target: int, origin: Origin, reading: Reading) -> None:
+    """Take the residual of a row from a reading, and what its source knows besides."""
+    table.types[target] = reading.type or table.types[target]
+    energy = reading.energy
+    if energy is not None:
+        table.hold(target, "residual", origin, residual_power=energy.power, residual_mean=energy.mean)
+        table.hold(target, "innovation", origin, energy_innovation=energy.energy, range_innovation=energy.range)
+    if reading.mb_bits is not None:
+        table.hold(target, "mb_bits", origin, mb_bits=reading.mb_bits)
+    if reading.mb_type is not None:
+        table.hold(target, "mb_type", origin, mb_type=reading.mb_type)
+    if reading.qp is not None:
+        table.hold(target, "qp", origin, qp=reading.qp)
+    if reading.vectors is not None:
+        table.hold_vectors(target, origin, reading.vectors)
+
+
+def keep_carried(request: Request, table: FrameTable, target: int, state: CarriedState, along: Origin) -> None:
+    """Take what a row carries, along motion of some origin."""
+    luma, chroma = (request.video.height, request.video.width), request.video.chroma_size
+    carried = carried_energy(state, luma=luma, chroma=chroma, block=request.block)
+    table.hold(target, "carried", along, energy_carried=carried.energy, range_carried=carried.range)
+
+
+def close_columns(request: Request, table: FrameTable) -> None:
+    """Say of all that is not read by now who did not give it."""
+    codec = request.video.codec
+    table.give_nothing("picture", "the decoder gave no picture")
+    table.give_nothing("frames", "the decoder gave no picture")
+    if table.vectors:
+        # this decoder exports some: the pictures without are predicted from no other
+        for packet in (packet for packet in table.packets if table.holds(packet, "picture")):
+            if table.is_unread(packet, "motion"):
+                table.hold_vectors(packet, "decoder", None)
+    table.give_nothing("motion", f"{codec}: the decoder exports no motion vectors")
+    table.give_nothing("qp", f"{codec}: the decoder exports no quantisers")
+    table.give_nothing("carried", f"{codec}: there are no motion vectors that can be followed")
+    for column in ("mb_bits", "mb_type"):
+        table.give_nothing(column, "read by the bitstream source only")

@@ -1,0 +1,273 @@
+"""Reading passes: everything that is wanted of the chosen frames, with as little decoding as it takes.
+
+Each pass fills what it can of a `FrameTable`; the next one reads what the table still lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from codecmeta.container.packet_reader import read_payloads
+from codecmeta.decoding.decoder import Decoder, Picture, Run, plan_runs
+from codecmeta.decoding.rgb import upright
+from codecmeta.errors import SourceError
+from codecmeta.frame_columns import (
+    Request,
+    close_columns,
+    keep_carried,
+    keep_picture,
+    list_not_asked,
+    read_residual,
+)
+from codecmeta.frame_table import DecodeCounts, FrameTable
+from codecmeta.residual.carried import carry
+from codecmeta.residual.choice import choose_sources, open_source
+from codecmeta.residual.motion import cuts_left_or_top
+from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decode_order, is_reference
+from codecmeta.residual.source import Evidence, ResidualSource
+
+_MOST_MISSING = 0.1
+"""Share of the sampled frames that may be without a picture."""
+
+
+def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
+    """Read all that is wanted of some frames.
+
+    Args:
+        request: the video, and what is wanted of it.
+        targets: packets of the frames, in presentation order.
+
+    Raises:
+        SourceError: a frame cannot be read.
+    """
+    video, options = request.video, request.options
+    table = FrameTable(
+        targets, not_asked=list_not_asked(options), rotation=video.track.rotation if video.track else None
+    )
+    if not request.carries:
+        table.give_nothing("carried", f"{video.codec}: there are no motion vectors that can be followed")
+    names = choose_sources(options.residual, video.codec)
+    sources = [open_source(name, video, vectors=options.motion, carries=request.carries) for name in names]
+    sources = sources if options.chosen_maps else []
+    if sources and sources[0].context == "nothing":
+        read_packets(request, table, sources[0])
+        # read again with the pictures around it, a picture carries although something before it is unreadable
+        sources = sources if request.carries and table.lacking("residual", "carried") else sources[1:]
+    by_references = [source for source in sources if source.context == "references" or source.context == "nothing"]
+    by_predecessor = [source for source in sources if source.context == "predecessor"]
+    lacking = set(table.lacking("residual", "carried")) if sources else set()
+    seen_in_pairs = lacking if by_predecessor and not by_references else set()
+    looked_at = [
+        target
+        for target in targets
+        if target not in seen_in_pairs
+        and ((by_references and target in lacking) or table.is_unread(target, "frames", "motion", "qp"))
+    ]
+    if looked_at:
+        read_pictures(request, table, by_references, looked_at)
+    if by_predecessor and table.lacking("residual"):
+        read_pairs(request, table, by_predecessor)
+    _leave_out_missing(request, table)
+    if table.lacking("residual"):
+        first = table.lacking("residual")[0]
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in table.refusals[first].items())
+        place = request.rank(first)
+        raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
+    close_columns(request, table)
+    if table.rotation is None:
+        table.rotation = _find_rotation(request)
+    return table
+
+
+def read_packets(request: Request, table: FrameTable, source: ResidualSource) -> None:
+    """Read the residual from packets alone; what cannot be read, or what it carries to, is still lacking after it."""
+    wanted = set(table.packets)
+    if request.options.motion or request.carries:
+        runs = plan_runs(request.packets, request.timeline.rank, wanted)
+        starts, numbers = {run.start for run in runs}, {n for run in runs for n in range(run.start, run.stop)}
+    else:
+        keys = np.flatnonzero(request.packets.key)
+        starts = {int(keys[np.searchsorted(keys, target, side="right") - 1]) for target in wanted}
+        numbers = wanted | starts
+    run, broken = -1, -1
+    for number, payload in read_payloads(request.video, request.packets, numbers):
+        if number in starts:
+            source.restart()
+            run = number
+        if run == broken:
+            continue
+        source.observe(payload)
+        target = number if number in wanted else None
+        if target is None and not (request.carries and is_reference(request.video, payload, "?")):
+            continue
+        reading = read_residual(request, table, [source], Evidence(payload=payload), target=target)
+        if request.carries:
+            if reading is None or reading.carried is None:
+                broken = run
+            elif target is not None:
+                keep_carried(request, table, target, reading.carried, "bitstream")
+
+
+def read_pictures(
+    request: Request, table: FrameTable, sources: Sequence[ResidualSource], targets: Sequence[int]
+) -> None:
+    """Decode targets for what the decoder shows, and read what the table lacks of their residual.
+
+    Args:
+        request: the video, and what is wanted of it.
+        table: to be filled.
+        sources: of the residual; none where it is not lacking or cannot be read from decoded pictures.
+        targets: packets of the pictures.
+    """
+    unread = set(table.lacking("residual", "carried")) & set(targets) if sources else set()
+    if request.options.pixels is None and (not unread or sources[0].context == "nothing"):
+        # nobody looks at samples, unless a picture turns out to need another source
+        if _decode_runs(request, table, sources[:1], targets, unread, samples=False):
+            return
+        unread &= set(table.lacking("residual", "carried"))
+    _decode_runs(request, table, sources, targets, unread, samples=True)
+
+
+def _decode_runs(
+    request: Request,
+    table: FrameTable,
+    sources: Sequence[ResidualSource],
+    targets: Sequence[int],
+    unread: set[int],
+    *,
+    samples: bool,
+) -> bool:
+    """One decoding for `read_pictures`; without samples, False as soon as a picture needs them."""
+    sources = sources if unread else ()
+    estimates = any(source.context == "references" for source in sources)
+    decoder = Decoder(
+        request.video,
+        request.packets,
+        vectors=bool(sources) or any(table.is_unread(target, "motion") for target in targets),
+        quantisers=estimates or any(table.is_unread(target, "qp") for target in targets),
+        payloads=bool(sources),
+        coded_size=estimates and not cuts_left_or_top(request.video),
+        samples=samples,
+    )
+    counts = DecodeCounts()
+    for run in _list_runs(request, table, targets, targets):
+        wanted = set(run.targets)
+        needed = sources if wanted & unread else ()
+        store = ReferenceStore() if needed and (estimates or request.carries) else None
+        for source in needed:
+            source.restart()
+        pictures = decoder.decode(run)
+        for picture in in_decode_order(pictures, request.timeline.rank) if store else pictures:
+            counts.pictures += 1
+            keep_picture(request, table, picture, picture.packet if picture.packet in wanted else None)
+            target = picture.packet if picture.packet in wanted & unread else None
+            if needed and not _read_decoded(request, table, picture, store, needed, target=target):
+                counts.gaps += target is None
+                if not samples:
+                    return False
+    counts.errors, counts.corrupt = decoder.errors, decoder.corrupt
+    table.decoding.add(counts)
+    return True
+
+
+def _list_runs(request: Request, table: FrameTable, targets: Sequence[int], packets: Iterable[int]) -> Iterator[Run]:
+    """Runs that cover the packets; as long as targets are not decoded, again from earlier key packets."""
+    yield from plan_runs(request.packets, request.timeline.rank, packets)
+    for back in (1, 2, 4, 8):
+        missing = [target for target in targets if not table.holds(target, "picture")]
+        if missing:
+            yield from plan_runs(request.packets, request.timeline.rank, missing, back=back)
+
+
+def read_pairs(request: Request, table: FrameTable, sources: Sequence[ResidualSource]) -> None:
+    """Read the residual that the table lacks, each with the picture shown before it."""
+    frames = request.timeline.packet
+    targets = table.lacking("residual")
+    place = {int(packet): index for index, packet in enumerate(frames)}
+    before = {target: int(frames[place[target] - 1]) for target in targets if place[target]}
+    wanted, useful = set(targets), set(before.values())
+    decoder = Decoder(
+        request.video,
+        request.packets,
+        vectors=table.asks_for("motion"),
+        quantisers=table.asks_for("qp"),
+        payloads=True,
+    )
+    held: dict[int, Decoded] = {}
+    for run in _list_runs(request, table, targets, wanted | useful):
+        for picture in decoder.decode(run):
+            number = picture.packet
+            rank = request.rank(number)
+            table.decoding.pictures += 1
+            keep_picture(request, table, picture, number if number in wanted else None)
+            if number in wanted:
+                past = [held[before[number]]] if before.get(number) in held else []
+                evidence = Evidence(payload=picture.payload, picture=picture, rank=rank, past=past)
+                read_residual(request, table, sources, evidence, target=number)
+            if number in useful:
+                held = {number: Decoded(picture=picture, rank=rank)}
+    table.decoding.add(DecodeCounts(errors=decoder.errors, corrupt=decoder.corrupt))
+
+
+def _leave_out_missing(request: Request, table: FrameTable) -> None:
+    """Drop the frames that the decoder did not put out, if they are few: pictures without content, or damaged."""
+    if not table.decoding.pictures:
+        return
+    missing = [t for t in table.packets if not table.holds(t, "picture") and not table.holds(t, "residual")]
+    if len(missing) > _MOST_MISSING * len(table.packets):
+        first = f"{len(missing)} of {len(table.packets)} frames are not decoded, first frame"
+        raise SourceError("damaged", f"{first} {request.rank(missing[0])}")
+    table.drop(missing)
+    table.decoding.missing = len(missing)
+
+
+def _read_decoded(
+    request: Request,
+    table: FrameTable,
+    picture: Picture,
+    store: ReferenceStore | None,
+    sources: Sequence[ResidualSource],
+    *,
+    target: int | None,
+) -> bool:
+    """Read a decoded picture; with a store, let it be a reference, and follow what it carries.
+
+    Returns:
+        False if it is to be read and cannot be.
+    """
+    rank = request.rank(picture.packet)
+    if store is None and target is not None:
+        evidence = Evidence(payload=picture.payload, picture=picture, rank=rank)
+        return read_residual(request, table, sources, evidence, target=target) is not None
+    for source in sources:
+        source.observe(picture.payload)
+    if store is None:
+        return True
+    decoded = Decoded(picture=picture, rank=rank, room=store.room)
+    past, future = store.around(rank)
+    if request.video.codec != "h264":
+        # the reference is known, and fields of motion count these two only
+        past, future = past[:1], future[:1]
+    reading, read = None, True
+    if target is not None or request.carries:
+        evidence = Evidence(payload=picture.payload, picture=picture, rank=rank, past=past, future=future)
+        reading = read_residual(request, table, sources, evidence, target=target)
+        read = reading is not None
+        if reading is not None and reading.cells is not None and reading.field is not None:
+            states = [reference.state or reading.cells for reference in (*past, *future)]
+            decoded.state = carry(states, reading.field, reading.cells)
+            if target is not None:
+                keep_carried(request, table, target, decoded.state, "decoder")
+    if target is None or is_reference(request.video, picture.payload, picture.type):
+        store.add(decoded)
+    return read
+
+
+def _find_rotation(request: Request) -> int:
+    """The rotation that the first key picture shows, where no header tells it and no other picture was decoded."""
+    key = int(np.flatnonzero(request.packets.key)[0])
+    run = Run(start=key, stop=key + 1, targets=(key,))
+    shown = next(Decoder(request.video, request.packets).decode(run), None)
+    return 0 if shown is None else upright(int(shown.frame.rotation))

@@ -1,0 +1,197 @@
+"""Table of the sampled frames: what every row and column holds, or why it holds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.residual.source import SourceName
+
+Column: TypeAlias = Literal[
+    "picture", "frames", "residual", "innovation", "carried", "mb_bits", "mb_type", "motion", "qp"
+]
+"""`picture` holds that a frame was decoded, `residual` its moments; the others are signals of a record."""
+
+Origin: TypeAlias = Literal["decoder", "bitstream", "motion", "proxy"]
+COLUMNS: tuple[Column, ...] = get_args(Column)
+
+
+class Absence(Enum):
+    """Kinds of reason for which a cell holds nothing."""
+
+    NOT_ASKED = "not asked for"
+    NOT_READ = "not read yet"
+    NOT_GIVEN = "not given by the decoder or the source that was read"
+    REFUSED = "refused by every source that was tried"
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A cell that holds nothing, and why, in words."""
+
+    kind: Absence
+    reason: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """A cell that holds something, and where that came from."""
+
+    origin: Origin
+
+
+@dataclass(kw_only=True)
+class DecodeCounts:
+    """What decoding showed of the stream.
+
+    Attributes:
+        pictures: pictures that were decoded.
+        errors: packets that the decoder refused.
+        corrupt: pictures that it marked as corrupt.
+        gaps: pictures between the rows whose residual could not be read, so that nothing of it is carried.
+        missing: rows that were left out because the decoder gave no picture.
+    """
+
+    pictures: int = 0
+    errors: int = 0
+    corrupt: int = 0
+    gaps: int = 0
+    missing: int = 0
+
+    def add(self, other: DecodeCounts) -> None:
+        """Count what another decoding showed as well."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
+
+class FrameTable:
+    """One row per sampled frame, named by its packet; one column per signal.
+
+    Attributes:
+        packets: packet of each row, in presentation order.
+        types: I, P, B or ? of each packet.
+        refusals: per packet, which sources refused to read its residual, and why.
+        vectors: motion vectors of the packets whose `motion` cell holds some, int16 (n, 7).
+        decoding: what decoding showed.
+        rotation: degrees counter-clockwise for display; None until a header or a picture tells.
+    """
+
+    def __init__(self, packets: Sequence[int], *, not_asked: Mapping[Column, str], rotation: int | None = None) -> None:
+        """Make a table whose cells are all absent.
+
+        Args:
+            packets: packet of each row.
+            not_asked: the columns that are not asked for, each with the reason in words.
+            rotation: as the header tells.
+        """
+        self.packets = list(packets)
+        self.types = dict.fromkeys(self.packets, "?")
+        self.refusals: dict[int, dict[SourceName, str]] = {packet: {} for packet in self.packets}
+        self.vectors: dict[int, NDArray[np.int16]] = {}
+        self.decoding = DecodeCounts()
+        self.rotation = rotation
+        self._row = {packet: row for row, packet in enumerate(self.packets)}
+        self._arrays: dict[str, NDArray[Any]] = {}
+        self._cells: dict[Column, dict[int, Held | Absent]] = {}
+        for column in COLUMNS:
+            reason = not_asked.get(column)
+            kind = Absence.NOT_READ if reason is None else Absence.NOT_ASKED
+            self._cells[column] = dict.fromkeys(self.packets, Absent(kind, reason or kind.value))
+
+    def cells(self, column: Column) -> list[Held | Absent]:
+        """A column from top to bottom."""
+        return [self._cells[column][packet] for packet in self.packets]
+
+    def asks_for(self, column: Column) -> bool:
+        """Whether a column is asked for."""
+        return not all(isinstance(one, Absent) and one.kind is Absence.NOT_ASKED for one in self.cells(column))
+
+    def holds(self, packet: int, column: Column) -> bool:
+        """Whether a cell holds something."""
+        return isinstance(self._cells[column][packet], Held)
+
+    def is_unread(self, packet: int, *columns: Column) -> bool:
+        """Whether a cell of some columns is asked for and nothing has been tried for it."""
+        cells = (self._cells[column][packet] for column in columns)
+        return any(isinstance(one, Absent) and one.kind is Absence.NOT_READ for one in cells)
+
+    def lacking(self, *columns: Column) -> list[int]:
+        """Packets of the rows that lack one of some columns: not read yet, or refused by the sources tried so far."""
+        open_kinds = (Absence.NOT_READ, Absence.REFUSED)
+
+        def lacks(packet: int) -> bool:
+            cells = (self._cells[column][packet] for column in columns)
+            return any(isinstance(one, Absent) and one.kind in open_kinds for one in cells)
+
+        return [packet for packet in self.packets if lacks(packet)]
+
+    def hold(self, packet: int, column: Column, origin: Origin, **arrays: NDArray[Any]) -> None:
+        """Fill a cell that is asked for.
+
+        Args:
+            packet: names the row.
+            column: names the column.
+            origin: where the values came from.
+            arrays: values of this row for arrays of the record.
+        """
+        cell = self._cells[column][packet]
+        if isinstance(cell, Absent) and cell.kind is Absence.NOT_ASKED:
+            return
+        self._cells[column][packet] = Held(origin)
+        for name, value in arrays.items():
+            if name not in self._arrays:
+                self._arrays[name] = np.empty((len(self.packets), *value.shape), value.dtype)
+            self._arrays[name][self._row[packet]] = value
+
+    def hold_vectors(self, packet: int, origin: Origin, vectors: NDArray[np.int16] | None) -> None:
+        """Fill a cell of `motion`; None where nothing is predicted from another picture."""
+        self.hold(packet, "motion", origin)
+        if self.holds(packet, "motion"):
+            self.vectors[packet] = np.zeros((0, 7), np.int16) if vectors is None else vectors
+
+    def refuse(self, packet: int, source: SourceName, reason: str) -> None:
+        """Record that a source refused to read the residual of a row; another may still read it."""
+        self.refusals[packet][source] = reason
+        if not self.holds(packet, "residual"):
+            self._cells["residual"][packet] = Absent(Absence.REFUSED, f"{source}: {reason}")
+
+    def give_nothing(self, column: Column, reason: str, packets: Iterable[int] | None = None) -> None:
+        """Record that whoever was asked has nothing for the cells of a column that are still to be read."""
+        for packet in self.packets if packets is None else packets:
+            if self.is_unread(packet, column):
+                self._cells[column][packet] = Absent(Absence.NOT_GIVEN, reason)
+
+    def drop(self, packets: Iterable[int]) -> None:
+        """Leave rows out."""
+        gone = set(packets)
+        if not gone:
+            return
+        rows = [row for row, packet in enumerate(self.packets) if packet not in gone]
+        self.packets = [self.packets[row] for row in rows]
+        self._row = {packet: row for row, packet in enumerate(self.packets)}
+        self._arrays = {name: array[rows] for name, array in self._arrays.items()}
+
+    def array(self, name: str, column: Column, *, fill: int | None = None) -> NDArray[Any] | None:
+        """An array of the record.
+
+        Args:
+            name: of the array.
+            column: the column that it belongs to.
+            fill: value of the rows that hold nothing; without, such a row leaves no array.
+
+        Returns:
+            The array, None where a row of it is absent, or all are.
+        """
+        held = np.array([self.holds(packet, column) for packet in self.packets], np.bool_)
+        if name not in self._arrays or not held.any() or (fill is None and not held.all()):
+            return None
+        if held.all():
+            return self._arrays[name]
+        array = self._arrays[name].copy()
+        array[~held] = fill
+        return array

@@ -1,0 +1,53 @@
+"""Sources of the residual that a stream has, best first."""
+
+from __future__ import annotations
+
+from codecmeta.container.video import Video
+from codecmeta.errors import SourceError
+from codecmeta.prediction.standards import STANDARDS
+from codecmeta.record.options import ResidualChoice
+from codecmeta.residual.bitstream import BitstreamSource
+from codecmeta.residual.motion import MotionSource
+from codecmeta.residual.proxy import ProxySource
+from codecmeta.residual.source import ResidualSource, SourceName
+
+
+def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]:
+    """The sources to try for a stream, best first; empty for `none`.
+
+    Raises:
+        SourceError: the named source does not work for this codec.
+    """
+    if choice == "none":
+        return ()
+    fitting: list[SourceName] = []
+    if codec == "h264":
+        fitting.append("bitstream")
+    if codec in STANDARDS:
+        fitting.append("motion")
+    if choice == "auto":
+        # some pictures of the MPEG family come without vectors
+        return tuple(fitting) if codec == "h264" else (*fitting, "proxy")
+    if choice not in (*fitting, "proxy"):
+        allowed = ", ".join(("auto", *fitting, "proxy", "none"))
+        raise SourceError("no_signal", f"residual {choice!r} is not to be had of {codec}; allowed are {allowed}")
+    return (choice,)
+
+
+def open_source(name: SourceName, video: Video, *, vectors: bool = False, carries: bool = False) -> ResidualSource:
+    """Make a source for an opened video.
+
+    Args:
+        name: which one.
+        video: the video.
+        vectors: whether motion vectors are wanted of it, if it has any.
+        carries: whether it is to follow what pictures carry, if it can.
+    """
+    extradata = bytes(video.stream.codec_context.extradata or b"")
+    if name == "bitstream":
+        return BitstreamSource(
+            width=video.width, height=video.height, extradata=extradata, vectors=vectors, carries=carries
+        )
+    if name == "motion":
+        return MotionSource(width=video.width, height=video.height, codec=video.codec, extradata=extradata)
+    return ProxySource(width=video.width, height=video.height)

@@ -1,0 +1,112 @@
+"""Signals of a record: where each one came from, or why it is absent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.container.video import PacketTable
+from codecmeta.frame_table import Absent, Column, FrameTable, Held
+from codecmeta.record import npz
+
+_UNKNOWN_QP = -128
+_MAX_REASONS = 100
+_FILLED: dict[Column, int] = {"qp": _UNKNOWN_QP}
+"""Signals that may lack rows, and the value of those."""
+
+_COLUMNS: dict[str, Column] = {
+    "energy_innovation": "innovation",
+    "range_innovation": "innovation",
+    "energy_carried": "carried",
+    "range_carried": "carried",
+    "residual_power": "residual",
+    "residual_mean": "residual",
+    "mb_bits": "mb_bits",
+    "mb_type": "mb_type",
+    "qp": "qp",
+    "frames": "frames",
+}
+"""Optional arrays of a record with one row per frame, and the columns that they belong to."""
+
+
+def describe_signals(table: FrameTable, packets: PacketTable) -> dict[str, dict[str, Any]]:
+    """Say of every signal of a record where it came from, or why it is absent.
+
+    Args:
+        table: what was read of the sampled frames.
+        packets: the packet table.
+
+    Returns:
+        Per signal an object with `source` or `absent`.
+    """
+    signals: dict[str, dict[str, Any]] = {
+        "packets": {"source": "container index" if packets.origin == "index" else "demuxing"}
+    }
+    for column in ("frames", "innovation", "carried", "mb_bits", "mb_type", "motion", "qp"):
+        signals[column] = _describe(table, column)
+    residual = [cell.origin for cell in table.cells("residual") if isinstance(cell, Held)]
+    for name in ("innovation", "carried"):
+        if "source" in signals[name]:
+            along = signals[name]
+            signals[name] = name_origin(residual) | _list_reasons(table)
+            if name == "carried":
+                signals[name]["along"] = along
+                if table.decoding.gaps:
+                    signals[name]["pictures_not_read"] = table.decoding.gaps
+    return signals
+
+
+def _describe(table: FrameTable, column: Column) -> dict[str, Any]:
+    """The source of one column, or why it is absent."""
+    cells = table.cells(column)
+    absent = [cell for cell in cells if isinstance(cell, Absent)]
+    held = [cell.origin for cell in cells if isinstance(cell, Held)]
+    partial = column == "motion" or column in _FILLED
+    if absent and not (held and partial):
+        reason = absent[0].reason
+        return {"absent": f"{reason} ({len(absent)} of {len(cells)} frames)" if held else reason}
+    if column == "motion":
+        unknown = [row for row, cell in enumerate(cells) if isinstance(cell, Absent)]
+        origins = [cell.origin if isinstance(cell, Held) else "decoder" for cell in cells]
+        return name_origin(origins) | ({"unknown_frames": unknown} if unknown else {})
+    signal = name_origin(held)
+    return signal | {"unknown_frames": len(absent)} if column in _FILLED else signal
+
+
+def _list_reasons(table: FrameTable) -> dict[str, Any]:
+    """Why sources refused to read some rows, if any did."""
+    reasons: dict[str, list[int]] = {}
+    for row, packet in enumerate(table.packets):
+        for name, reason in table.refusals[packet].items():
+            reasons.setdefault(f"{name}: {reason}", []).append(row)
+    listed = [{"reason": reason, "frames": rows} for reason, rows in list(reasons.items())[:_MAX_REASONS]]
+    return {"reasons": listed} if listed else {}
+
+
+def name_origin(names: Sequence[str]) -> dict[str, Any]:
+    """One source for all frames, or the source of each."""
+    return {"source": names[0]} if len(set(names)) == 1 else {"source": "mixed", "per_frame": list(names)}
+
+
+def list_arrays(table: FrameTable, signals: dict[str, dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    """The optional arrays of all signals that are present.
+
+    Args:
+        table: what was read of the sampled frames.
+        signals: of the same table.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in npz.OPTIONAL:
+        column = _COLUMNS.get(name)
+        array = None if column is None else table.array(name, column, fill=_FILLED.get(column))
+        if array is not None:
+            arrays[name] = array
+    if "source" in signals["motion"]:
+        empty = np.zeros((0, 7), np.int16)
+        vectors = [table.vectors.get(packet, empty) for packet in table.packets]
+        arrays["mv_offset"] = np.concatenate([[0], np.cumsum([len(part) for part in vectors])]).astype(np.int64)
+        arrays["mv"] = np.concatenate(vectors)
+    return arrays

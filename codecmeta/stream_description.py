@@ -1,0 +1,65 @@
+"""Stream description: what a record says of the video stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import av
+
+from codecmeta.container.timeline import Timeline
+from codecmeta.container.video import PacketTable, Video
+
+
+def _frame_rate(video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int]) -> float | None:
+    """Frames per second as the container states it; measured where packets are fields, which containers count."""
+    span = int(timeline.pts[-1]) - int(timeline.pts[0])
+    if not packets.second.any() or not span:
+        return video.fps
+    return (timeline.pts.size - 1) * time_base[1] / (span * time_base[0])
+
+
+def describe_stream(
+    video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int], rotation: int
+) -> dict[str, Any]:
+    """Describe a stream for `info`.
+
+    Args:
+        video: the opened video.
+        packets: its packet table.
+        timeline: its frames in presentation order.
+        time_base: of the time stamps, numerator and denominator.
+        rotation: degrees counter-clockwise for display.
+    """
+    stream, context = video.stream, video.stream.codec_context
+    pixels = context.format
+    ratio = stream.sample_aspect_ratio
+    duration = stream.duration * time_base[0] / time_base[1] if stream.duration else None
+    if duration is None and video.container.duration:
+        duration = video.container.duration / av.time_base
+    return {
+        "index": stream.index,
+        "container": video.container.format.name,
+        "codec": video.codec,
+        "profile": context.profile,
+        "width": video.width,
+        "height": video.height,
+        "pixel_format": pixels.name if pixels else None,
+        "bit_depth": pixels.components[0].bits if pixels else None,
+        "chroma": _chroma(video),
+        "fps": _frame_rate(video, packets, timeline, time_base),
+        "time_base": list(time_base),
+        "duration_s": duration,
+        "rotation": rotation,
+        "sar": [ratio.numerator, ratio.denominator] if ratio else None,
+        "packets": int(packets.size.size),
+    }
+
+
+def _chroma(video: Video) -> str:
+    tall, wide = video.chroma_size
+    if not tall:
+        return "4:0:0"
+    half_wide, half_tall = wide < video.width, tall < video.height
+    if half_wide:
+        return "4:2:0" if half_tall else "4:2:2"
+    return "4:4:0" if half_tall else "4:4:4"
