@@ -78,9 +78,12 @@ def set_direct(m, reference, vector, col, row, column):  # type: ignore[no-untyp
 
 @inlined
 def _set_spatial(m, reference, vector, col, first, size, source, at):  # type: ignore[no-untyped-def]
-    """8.4.1.2.2, with colZeroFlag: what rests in the nearest future picture rests here."""
+    """8.4.1.2.2, with colZeroFlag: what rests in the nearest future picture rests here.
+
+    To x264 up to build 33, nothing rests that is predicted from list 1 alone.
+    """
     rests = False
-    if source >= 0 and not m.long_term[1, 0] and col[0][source, at] == 0:
+    if source >= 0 and not (source == 1 and m.old_direct) and not m.long_term[1, 0] and col[0][source, at] == 0:
         x, y = unpack(col[1][source, at])
         rests = -1 <= x <= 1 and -1 <= y <= 1
     for motion_list in range(2):

@@ -154,7 +154,7 @@ class MotionReader:
         for header in headers:
             lists = self._references.lists(header, order)
             later = lists[1][0] if lists[1] else None
-            frame.states.append(_describe(header, lists, order))
+            frame.states.append(_describe(header, lists, order, self._reader.x264_build))
             frame.co_located.append(None if later is None else later.content)
         frame.waits = max((1 + one.waits for one in frame.co_located if one and one.is_waiting), default=0)
         self._references.end(first, order, frame)
@@ -254,13 +254,16 @@ class MotionReader:
         return headers
 
 
-def _describe(header: SliceHeader, lists: tuple[_References, _References], order: int) -> NDArray[np.void]:
+def _describe(
+    header: SliceHeader, lists: tuple[_References, _References], order: int, x264_build: int | None
+) -> NDArray[np.void]:
     """The record `MOTION_SLICE` of a slice, but for its number."""
     state = np.zeros(1, MOTION_SLICE)
     record = state[0]
     sequence = header.parameters.sequence
     record["first_mb"], record["order"] = header.first_mb, order
     record["spatial"], record["direct8x8"] = header.direct_spatial, sequence.direct_8x8_inference
+    record["old_direct"] = x264_build is not None and x264_build <= 33
     record["width"] = sequence.width_mbs
     record["picture"] = -1
     for index, pictures in enumerate(lists):

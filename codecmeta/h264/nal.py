@@ -8,7 +8,7 @@ from typing import NamedTuple
 from codecmeta.entropy.nal import read_record_units, remove_emulation_prevention, split_units
 from codecmeta.errors import BitstreamError
 
-SLICE, PARTITION_A, PARTITION_C, IDR_SLICE, SPS, PPS = 1, 2, 4, 5, 7, 8
+SLICE, PARTITION_A, PARTITION_C, IDR_SLICE, SEI, SPS, PPS = 1, 2, 4, 5, 6, 7, 8
 """nal_unit_type values that matter here (Table 7-1)."""
 
 

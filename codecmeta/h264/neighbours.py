@@ -102,14 +102,18 @@ def is_skip(kind):  # type: ignore[no-untyped-def]
 
 @compiled
 def gather_total_coeff(s):  # type: ignore[no-untyped-def]
-    """Fill the borders of `s.total_coeff` (6.4.11.4 to 6.4.11.6, 9.2.1, 9.3.3.1.1.9) and clear its inside."""
+    """Fill the borders of `s.total_coeff` (6.4.11.4 to 6.4.11.6, 9.2.1, 9.3.3.1.1.9) and clear its inside.
+
+    Where 8x8 blocks have a coded_block_flag, a neighbour without 8x8 blocks counts as one whose flag is 0. To x264
+    before build 151, it is not available, not even if it is I_PCM.
+    """
     mbs = macroblocks_at(s.macroblocks, s.count)
     missing = UNAVAILABLE if s.intra or not s.cabac else 0
     for plane in range(3):
         for cell in range(25):
             s.total_coeff[plane, cell] = 0
     planes = 3 if s.chroma else 1
-    if s.top < 0:
+    if s.top < 0 or _is_unavailable(s, s.top):
         for plane in range(planes):
             for x in range(4):
                 s.total_coeff[plane, 1 + x] = missing
@@ -119,7 +123,8 @@ def gather_total_coeff(s):  # type: ignore[no-untyped-def]
                 s.total_coeff[plane, 1 + x] = mbs[s.top].total_coeff[plane, x]
     for y in range(4):
         left = s.left[y]
-        if left >= 0 and not _has_counts(s, left):
+        unavailable = left < 0 or _is_unavailable(s, left)
+        if not unavailable and not _has_counts(s, left):
             continue
         for plane in range(planes):
             cell, row = 5 + 5 * y, 4 + s.left_row[y]
@@ -128,7 +133,20 @@ def gather_total_coeff(s):  # type: ignore[no-untyped-def]
                 if y & 1:
                     continue
                 cell, row = 5 + 5 * (y >> 1), 4 + (s.left_row[y] >> 1)
-            s.total_coeff[plane, cell] = mbs[left].total_coeff[plane, row] if left >= 0 else missing
+            s.total_coeff[plane, cell] = missing if unavailable else mbs[left].total_coeff[plane, row]
+
+
+@inlined
+def _flags_8x8(s):  # type: ignore[no-untyped-def]
+    """Whether the 8x8 blocks of the current macroblock have a coded_block_flag."""
+    return s.chroma == 3 and s.cabac != 0 and s.transform8x8 != 0
+
+
+@inlined
+def _is_unavailable(s, mb):  # type: ignore[no-untyped-def]
+    """Whether a neighbour that exists is none to x264 before build 151."""
+    mbs = macroblocks_at(s.macroblocks, s.count)
+    return s.old_8x8_flags != 0 and _flags_8x8(s) and mbs[mb].transform8x8 == 0
 
 
 @inlined
@@ -137,8 +155,7 @@ def _has_counts(s, mb):  # type: ignore[no-untyped-def]
     mbs = macroblocks_at(s.macroblocks, s.count)
     if mbs[mb].cbp == 0:
         return False
-    eight = s.chroma == 3 and s.cabac != 0 and s.transform8x8 != 0
-    return not eight or mbs[mb].transform8x8 != 0 or mbs[mb].kind == I_PCM
+    return not _flags_8x8(s) or mbs[mb].transform8x8 != 0 or mbs[mb].kind == I_PCM
 
 
 @compiled

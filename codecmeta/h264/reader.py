@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from codecmeta.entropy.bits import PADDING
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.h264 import faults, nal
+from codecmeta.h264.encoder_build import find_x264_build
 from codecmeta.h264.moments import measure_blocks, measure_moments
 from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters, SequenceParameters
 from codecmeta.h264.picture import (
@@ -84,6 +85,8 @@ class ResidualReader:
         length_size: bytes of the length before each NAL unit, see `nal.split`.
         sets: parameter sets seen so far.
         latest: the picture that was read last.
+        x264_build: of the encoder, where it was seen to say so. Streams of some old builds depart from the standard,
+            and are read as they were meant.
 
     Raises:
         BitstreamError: `extradata` is corrupt.
@@ -92,6 +95,7 @@ class ResidualReader:
     def __init__(self, extradata: bytes = b"", *, motion: bool = False) -> None:
         self.sets = ParameterSets()
         self.latest: CodedPicture | None = None
+        self.x264_build: int | None = None
         self._motion = motion
         self.length_size, units = nal.read_extradata(extradata)
         self._slice = np.zeros(1, SLICE)
@@ -164,12 +168,14 @@ class ResidualReader:
         return np.stack([energy.power, energy.mean])
 
     def store(self, units: Iterable[nal.NalUnit]) -> None:
-        """Take in the parameter sets among NAL units."""
+        """Take in the parameter sets among NAL units, and which encoder wrote them."""
         for unit in units:
             if unit.kind == nal.SPS:
                 self.sets.store_sequence(unit.rbsp())
             elif unit.kind == nal.PPS:
                 self.sets.store_picture(unit.rbsp())
+            elif unit.kind == nal.SEI and (build := find_x264_build(unit.rbsp())) is not None:
+                self.x264_build = build
 
     def decode(self, packet: bytes | Sequence[bytes], *, learn: bool = True) -> CodedPicture:
         """Read the slices of a picture.
@@ -233,6 +239,7 @@ class ResidualReader:
                 f"slice {index} starts at macroblock {first_mb}, the picture has {buffers.count}", slice_index=index
             )
         self._prepare(header, picture)
+        self._slice[0]["old_8x8_flags"] = self.x264_build is not None and self.x264_build < 151
         values = (
             self._number,
             picture.first_number,

@@ -100,6 +100,7 @@ SLICE = np.dtype(
         ("depth_chroma", "i8"),
         ("qp_offset", "i8", (3,)),
         ("scale_list", "i8"),
+        ("old_8x8_flags", "i8"),
         # the macroblock being read
         ("mb", "i8"),
         ("column", "i8"),
@@ -148,4 +149,5 @@ part_lists, part_shape: of each (sub-)macroblock partition, as in tables.TABLES[
 ref_idx: by list and 8x8 block.
 place, level: scan index and transform coefficient level of the block's coefficients.
 scale_list: first of the scaling lists (0, 1, 2) for a colour plane that is coded on its own.
+old_8x8_flags: coded_block_flag of 8x8 blocks has the contexts of x264 before build 151, see `gather_total_coeff`.
 """

@@ -17,6 +17,7 @@ MOTION_SLICE = np.dtype(
         ("first_mb", "i8"),
         ("spatial", "i8"),
         ("direct8x8", "i8"),
+        ("old_direct", "i8"),
         ("width", "i8"),
         ("order", "i8"),
         ("picture", "i4", (2, 32)),
@@ -30,10 +31,11 @@ MOTION_SLICE = np.dtype(
 """What the vectors of a slice depend on.
 
 number, first_mb: see `SLICE` and `read_slice`.  spatial: direct_spatial_mv_pred_flag.  direct8x8:
-direct_8x8_inference_flag.  width: PicWidthInMbs.  order: PicOrderCnt of the picture.  picture: number of each entry of
-the two reference lists, unique within a stream, -1 beyond their ends and where the picture is not known;
-picture_order, long_term: its PicOrderCnt, and whether it is a long-term reference.  direct_ref, direct_vector: what
-spatial direct prediction gives the macroblock being worked on, by list.
+direct_8x8_inference_flag.  old_direct: colZeroFlag is that of x264 up to build 33, see `_set_spatial`.  width:
+PicWidthInMbs.  order: PicOrderCnt of the picture.  picture: number of each entry of the two reference lists, unique
+within a stream, -1 beyond their ends and where the picture is not known; picture_order, long_term: its PicOrderCnt, and
+whether it is a long-term reference.  direct_ref, direct_vector: what spatial direct prediction gives the macroblock
+being worked on, by list.
 """
 
 MEDIAN, TWO_ROWS, TWO_COLUMNS = 0, 1, 2
