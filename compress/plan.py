@@ -1,7 +1,8 @@
 """Which tokens stay, and which tokens each of them is the weighted mean of.
 
 A plan is a sparse row-stochastic matrix in CSR form from V input tokens to V' output tokens. Selection,
-merging, folding, substitution and pooling are all such matrices, and plans compose by multiplication.
+merging, folding, substitution and pooling are all such matrices, and plans compose by multiplication. The released code
+of some published methods adds where it should average; plans that reproduce it have rows of other sums and say so.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class MergePlan:
         col: int64 (nnz,), input token of each entry, ascending within a row; a repeated one adds up.
         weight: float32 (nnz,), at least 0; each row sums to 1.
         count_in: V, the number of input tokens.
+        stochastic: False for a plan whose rows need not sum to 1.
 
     Raises:
         ShapeError: the arrays do not form such a matrix.
@@ -45,6 +47,7 @@ class MergePlan:
     col: Tensor
     weight: Tensor
     count_in: int
+    stochastic: bool = True
 
     def __post_init__(self) -> None:
         for name, dtype in (
@@ -94,6 +97,10 @@ class MergePlan:
             raise ShapeError("col must ascend within each row")
         if not (weight >= 0).all():
             raise ShapeError("weight must be at least 0 and not NaN")
+        if not self.stochastic:
+            if not np.isfinite(weight).all():
+                raise ShapeError("weight must be finite")
+            return
         sums = np.add.reduceat(weight, crow[:-1], dtype=np.float64)
         worst = float(np.abs(sums - 1).max())
         if not worst <= ROW_SUM_TOLERANCE:
@@ -113,7 +120,7 @@ class MergePlan:
             count_in: V.
         """
         crow = torch.arange(keep.numel() + 1, device=keep.device)
-        weight = torch.ones(keep.numel(), device=keep.device)
+        weight = torch.ones(keep.numel(), dtype=torch.float32, device=keep.device)
         return MergePlan(keep=keep, crow=crow, col=keep, weight=weight, count_in=count_in)
 
     @staticmethod
@@ -143,7 +150,9 @@ class MergePlan:
         return plan
 
     @staticmethod
-    def from_entries(row: Tensor, col: Tensor, weight: Tensor, *, keep: Tensor, count_in: int) -> MergePlan:
+    def from_entries(
+        row: Tensor, col: Tensor, weight: Tensor, *, keep: Tensor, count_in: int, stochastic: bool = True
+    ) -> MergePlan:
         """The plan with the given matrix entries, in any order; needs no synchronisation.
 
         Args:
@@ -152,11 +161,19 @@ class MergePlan:
             weight: float32 (nnz,).
             keep: int64 (V',), the anchor of each output token.
             count_in: V.
+            stochastic: whether rows sum to 1.
         """
         order = torch.sort(row * count_in + col, stable=True).indices
         size = torch.zeros(keep.numel() + 1, dtype=torch.int64, device=keep.device)
         crow = size.index_add_(0, row + 1, torch.ones_like(row)).cumsum(0)
-        return MergePlan(keep=keep, crow=crow, col=col[order], weight=weight[order].float(), count_in=count_in)
+        return MergePlan(
+            keep=keep,
+            crow=crow,
+            col=col[order],
+            weight=weight[order].float(),
+            count_in=count_in,
+            stochastic=stochastic,
+        )
 
     @property
     def count_out(self) -> int:
@@ -196,7 +213,9 @@ class MergePlan:
         run = new.cumsum(0) - 1
         total = torch.zeros(entries, dtype=torch.float64, device=self.keep.device)
         share = total.index_add_(0, run, self.weight.double()).float()[run]
-        most = torch.zeros(self.count_in, device=self.keep.device).scatter_reduce_(0, self.col, share, "amax")
+        most = torch.zeros(self.count_in, dtype=torch.float32, device=self.keep.device).scatter_reduce_(
+            0, self.col, share, "amax"
+        )
         candidate = torch.where((share == most[self.col]) & (share > 0), self.row, self.count_out)
         first = torch.full((self.count_in,), self.count_out, device=self.keep.device)
         first.scatter_reduce_(0, self.col, candidate, "amin")
@@ -287,6 +306,7 @@ class MergePlan:
             weight,
             keep=first.keep[self.keep],
             count_in=first.count_in,
+            stochastic=self.stochastic and first.stochastic,
         )
 
     def __matmul__(self, first: MergePlan) -> MergePlan:
@@ -300,11 +320,12 @@ class MergePlan:
             col=moved(self.col, device),
             weight=moved(self.weight, device),
             count_in=self.count_in,
+            stochastic=self.stochastic,
         )
 
     def dense(self) -> Tensor:
         """The matrix itself, float32 (V', V); for small plans, to look at or to check."""
-        matrix = torch.zeros(self.count_out, self.count_in, device=self.keep.device)
+        matrix = torch.zeros(self.count_out, self.count_in, dtype=torch.float32, device=self.keep.device)
         return matrix.index_put_((self.row, self.col), self.weight, accumulate=True)
 
     @staticmethod

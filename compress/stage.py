@@ -51,6 +51,7 @@ class Signals:
         frame_features: (T, Dg), one global feature per frame.
         grid: rows and columns of the tokens of a frame, N = rows * cols.
         text: (Q, D), text tokens of the prompt in the space of the visual tokens.
+        keys: (T, N, Dk), attention keys of the tokens in the vision encoder, mean over heads.
         saliency_source: where the saliency comes from, repeated in the result.
     """
 
@@ -60,6 +61,7 @@ class Signals:
     frame_features: Tensor | None = None
     grid: tuple[int, int] | None = None
     text: Tensor | None = None
+    keys: Tensor | None = None
     saliency_source: str = "given"
 
 

@@ -91,6 +91,7 @@ def write_tokens(
         "method": compression.method,
         "grid": grid,
         "count_in": plan.count_in,
+        "stochastic": plan.stochastic,
         "patches_in": video.patches.plan.count_in if video.patches is not None else 0,
         "kinds": compression.kinds,
     }
@@ -123,7 +124,7 @@ def read_tokens(path: str | os.PathLike[str]) -> TokenFile:
             tokens=arrays["tokens"],
             positions=arrays["positions"],
             frame=arrays["frame"],
-            plan=_plan(arrays, "plan", int(about["count_in"])),
+            plan=_plan(arrays, "plan", int(about["count_in"]), stochastic=bool(about.get("stochastic", True))),
             patches=_plan(arrays, "patches", int(about["patches_in"])) if merged else None,
             frame_seconds=arrays["frame_seconds"],
             budgets=arrays.get("budgets"),
@@ -134,9 +135,9 @@ def read_tokens(path: str | os.PathLike[str]) -> TokenFile:
         raise CompressError(f"{path} is not a token file: {error}") from error
 
 
-def _plan(arrays: dict[str, Tensor], prefix: str, count_in: int) -> MergePlan:
+def _plan(arrays: dict[str, Tensor], prefix: str, count_in: int, *, stochastic: bool = True) -> MergePlan:
     keep, crow, col, weight = (arrays[f"{prefix}.{name}"] for name in _PLAN)
-    return MergePlan(keep=keep, crow=crow, col=col, weight=weight, count_in=count_in)
+    return MergePlan(keep=keep, crow=crow, col=col, weight=weight, count_in=count_in, stochastic=stochastic)
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:

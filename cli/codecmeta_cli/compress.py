@@ -183,7 +183,7 @@ def methods(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per method.")] = False,
 ) -> None:
-    """List the methods: stages, signals they need, source, switches; or the constants of one."""
+    """List the methods: stages, signals, exactness, source, licence, what they combine with; or the fields of one."""
     import json
 
     from compress.errors import ConfigError
@@ -202,6 +202,10 @@ def methods(
                 "stages": entry.hooks,
                 "signals": entry.signals,
                 "source": entry.source,
+                "budget": entry.budget,
+                "query_agnostic": entry.query_agnostic,
+                "licence": entry.licence,
+                "combines": entry.combines,
                 "fields": {setting.name: setting.value for setting in list_settings(build(entry.name))},
             }
             print(json.dumps(described))  # noqa: T201
@@ -209,21 +213,31 @@ def methods(
     console = open_console()
     if name is not None:
         (entry,) = entries
-        console.print(f"[bold]{entry.name}[/]  {entry.summary}\n[dim]{entry.source}[/]", highlight=False)
+        console.print(
+            f"[bold]{entry.name}[/]  {entry.summary}\n[dim]{entry.source} · budget: {entry.budget} · "
+            f"{'never looks at the question' if entry.query_agnostic else 'depends on the question'} · "
+            f"combines with: {entry.combines} · licence of the original code: {entry.licence}[/]",
+            highlight=False,
+        )
         table = make_table("--set", "takes", "default")
         for setting in list_settings(build(entry.name)):
             table.add_row(setting.name, setting.kind, setting.value)
         console.print(table)
         return
-    table = make_table("method", "what it does", "stages", "signals", "switches", "source")
+    table = make_table(
+        "method", "what it does", "stages", "signals", "budget", "question", "combines with", "source", "licence"
+    )
     for entry in entries:
         table.add_row(
             f"[bold]{entry.name}[/]",
             entry.summary,
             "\n".join(entry.hooks),
             "\n".join(entry.signals),
-            ", ".join(entry.switches),
+            entry.budget,
+            "not read" if entry.query_agnostic else "read",
+            entry.combines,
             entry.source,
+            entry.licence,
         )
     console.print(table)
     console.print("compress run takes methods with the stage before_llm.", style="dim", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -157,6 +158,42 @@ def pick_anchors(
         picked[i, order[:quota]] = True
         used[segment] |= picked[i] & static[segment]
     return picked
+
+
+def group_anchors(
+    anchors: AnchorFrames,
+    picked: NDArray[np.bool_],
+    bounds: NDArray[np.int64],
+    *,
+    assignment: Assignment = "per_anchor_frame",
+    include_self: bool = False,
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.bool_]]]:
+    """The groups of anchors that tokens are assigned to, one per anchor frame or one per segment.
+
+    Args:
+        anchors: F anchor frames.
+        picked: bool (F, N), their anchors.
+        bounds: int64 (K + 1,), where segments begin.
+        assignment: what a group is.
+        include_self: let a group take in its own anchors.
+
+    Returns:
+        Of each segment the sizes of its groups, and bool (groups, P_k * N), the tokens that a group does not take in.
+    """
+    per_frame = picked.shape[1]
+    sizes, own = [], []
+    for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        mine = np.flatnonzero(anchors.segment == k)
+        quota = anchors.quota[mine]
+        group = np.arange(len(mine))
+        if assignment == "segment_global" and len(mine):
+            quota, group = quota.sum(keepdims=True), np.zeros_like(group)
+        mask = np.zeros((len(quota), stop - start, per_frame), dtype=bool)
+        if not include_self:
+            np.logical_or.at(mask, (group, anchors.frame[mine] - start), picked[mine])
+        sizes.append(quota)
+        own.append(mask.reshape(len(quota), (stop - start) * per_frame))
+    return sizes, own
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -23,6 +22,7 @@ from compress.infomerge.dtm import (
     AnchorFrom,
     Assignment,
     assign_tokens,
+    group_anchors,
     pick_anchors,
     schedule_anchor_frames,
     score_candidates,
@@ -289,7 +289,9 @@ class InfoMerge(Attachable):
         features = tokens.flatten(0, 1).index_select(0, flat_there).float()
         if stands.size:
             features.index_copy_(0, stands_there, mean_features.index_select(0, row))
-        group_sizes, own = self._groups(anchors, picked, bounds)
+        group_sizes, own = group_anchors(
+            anchors, picked, bounds, assignment=self.assignment, include_self=self.include_self
+        )
         assignments = assign_tokens(tokens, mean_features, means.bounds, features, bounds, group_sizes)
         pool = collect_pool(~salient, seen, own, assignments, means, bounds)
         plan, kind = assemble(
@@ -306,25 +308,6 @@ class InfoMerge(Attachable):
             device=device,
         )
         return plan, kind, anchors
-
-    def _groups(
-        self, anchors: AnchorFrames, picked: NDArray[np.bool_], bounds: NDArray[np.int64]
-    ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.bool_]]]:
-        """Sizes of each segment's groups of anchors, and the tokens each group does not take in."""
-        per_frame = picked.shape[1]
-        sizes, own = [], []
-        for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
-            mine = np.flatnonzero(anchors.segment == k)
-            quota = anchors.quota[mine]
-            group = np.arange(len(mine))
-            if self.assignment == "segment_global" and len(mine):
-                quota, group = quota.sum(keepdims=True), np.zeros_like(group)
-            mask = np.zeros((len(quota), stop - start, per_frame), dtype=bool)
-            if not self.include_self:
-                np.logical_or.at(mask, (group, anchors.frame[mine] - start), picked[mine])
-            sizes.append(quota)
-            own.append(mask.reshape(len(quota), (stop - start) * per_frame))
-        return sizes, own
 
 
 def _signals_or_fallbacks(tokens: Tensor, signals: Signals) -> tuple[Tensor, Tensor, dict[str, str]]:

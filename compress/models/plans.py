@@ -27,6 +27,7 @@ def join_plans(plans: Sequence[MergePlan]) -> MergePlan:
         torch.cat([plan.weight for plan in plans]),
         keep=torch.cat(keeps),
         count_in=col,
+        stochastic=all(plan.stochastic for plan in plans),
     )
 
 
@@ -42,7 +43,14 @@ def reorder_plan(plan: MergePlan, order: Tensor) -> MergePlan:
     keep, row = place[plan.keep].sort()
     new_row = torch.empty_like(row)
     new_row[row] = torch.arange(len(row), device=row.device)
-    return MergePlan.from_entries(new_row[plan.row], place[plan.col], plan.weight, keep=keep, count_in=plan.count_in)
+    return MergePlan.from_entries(
+        new_row[plan.row],
+        place[plan.col],
+        plan.weight,
+        keep=keep,
+        count_in=plan.count_in,
+        stochastic=plan.stochastic,
+    )
 
 
 def expand_plan(plan: MergePlan, size: int) -> MergePlan:
@@ -60,4 +68,5 @@ def expand_plan(plan: MergePlan, size: int) -> MergePlan:
         plan.weight.repeat_interleave(size),
         keep=expand(plan.keep),
         count_in=plan.count_in * size,
+        stochastic=plan.stochastic,
     )

@@ -1,0 +1,34 @@
+"""Methods to compare with: selections and poolings that know nothing, and published compressors."""
+
+from compress.baselines.average_pooling import AveragePooling
+from compress.baselines.divprune import DivPrune
+from compress.baselines.dycoke import DyCoke
+from compress.baselines.evs import EVS
+from compress.baselines.fastvid import FastVID
+from compress.baselines.fewer_frames import FewerFrames
+from compress.baselines.flashvid import FlashVID, FlashVIDInner
+from compress.baselines.holitom import HoliTom
+from compress.baselines.random_tokens import RandomTokens
+from compress.baselines.replay import replay
+from compress.baselines.smaller_frames import SmallerFrames
+from compress.baselines.uniform_stride import UniformStride
+from compress.baselines.vidcom2 import VidCom2
+from compress.baselines.visionzip import VisionZip
+
+__all__ = [
+    "EVS",
+    "AveragePooling",
+    "DivPrune",
+    "DyCoke",
+    "FastVID",
+    "FewerFrames",
+    "FlashVID",
+    "FlashVIDInner",
+    "HoliTom",
+    "RandomTokens",
+    "SmallerFrames",
+    "UniformStride",
+    "VidCom2",
+    "VisionZip",
+    "replay",
+]

@@ -1,0 +1,130 @@
+"""Replay of recorded inputs: arrays by the names of the papers' notation, in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compress.baselines.baseline import Baseline, Published, plain_arithmetic
+from compress.errors import ConfigError, ShapeError
+from compress.methods import find
+from compress.stage import Signals
+
+INPUTS: Mapping[str, tuple[str, ...]] = {
+    "X": ("tokens", "features", "video_features", "image_features", "H"),
+    "A": ("saliency", "attention", "attn", "cls_attention", "attn_weights", "frame_attn_weights"),
+    "g": ("frame_features", "global_features", "frame_global_features"),
+    "keys": ("metric",),
+    "c": ("packet_size",),
+    "grid": (),
+    "noise": (),
+}
+"""Names of the inputs and others that are understood."""
+
+_OF_SIGNAL = {"saliency": "A", "frame_features": "g"}
+
+
+def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict[str, Any]:
+    """Run a method on recorded inputs.
+
+    A method with released code runs as that code does, ``fidelity="reference"``, unless told otherwise.
+
+    Args:
+        name: of the method, see `compress.methods.METHODS`.
+        arrays: ``X`` float (T, N, D), the tokens, or (V, D) for those of one frame or of as many frames as ``A`` has;
+            ``A`` (T, N), attention; ``g`` (T, Dg), global features of frames; ``keys`` (T, N, Dk); ``noise``, the
+            uniform numbers that the released code draws, in order, flattened (missing: zeros); ``c`` (T,), packet
+            sizes; ``grid`` (2,), rows and columns. For ``flashvid-inner``: ``A`` (n,) and ``X`` (n, D).
+        fields: of the method; ``r`` stands for ``retention``.
+
+    Returns:
+        ``keep`` int64 (V',), flat indices in the order in which the tokens leave; ``values`` float32 (V', D);
+        ``ignored``, names of arrays that the method does not read.
+
+    Raises:
+        ConfigError: the method or a field does not exist, an array that the method needs is missing, or the released
+            code fails on these inputs.
+        ShapeError: arrays do not fit together.
+    """
+    entry = find(name)
+    given = {one: array for key, array in arrays.items() if (one := _canonical(key)) is not None}
+    if "r" in fields:
+        fields["retention"] = fields.pop("r")
+    method = _build(entry.load(), fields)
+    if "X" not in given:
+        raise ConfigError(f"{name} needs X, the tokens; given are {', '.join(arrays) or 'no arrays'}")
+    read = {"X", "grid"}
+    if not isinstance(method, Baseline):
+        keep, values = _replay_inside(name, method, given)
+        read.add("A")
+    else:
+        tokens = _frames(given)
+        signals = Signals(
+            saliency=_tensor(given.get("A")),
+            frame_features=_tensor(given.get("g")),
+            keys=_tensor(given.get("keys")),
+            packet_size=given.get("c"),
+            grid=None if "grid" not in given else (int(given["grid"][0]), int(given["grid"][1])),
+        )
+        for signal in method.reads:
+            if signal in _OF_SIGNAL and _OF_SIGNAL[signal] not in given:
+                raise ConfigError(f"{name} needs {_OF_SIGNAL[signal]}, its {signal}; given are {', '.join(arrays)}")
+        read |= {_OF_SIGNAL.get(signal, signal) for signal in method.reads} | {"noise"}
+        if "packet_size" in method.signals:
+            read.add("c")
+        if isinstance(method, Published) and method.fidelity == "reference":
+            with plain_arithmetic(tokens.device):
+                rows = method.released(tokens, signals, _tensor(given.get("noise")))
+                keep, values = rows.keep, rows.values(tokens.flatten(0, 1))
+        else:
+            plan = method.before_llm(tokens, signals).plan
+            keep, values = plan.keep, plan.apply(tokens.flatten(0, 1))
+    ignored = tuple(key for key in arrays if _canonical(key) not in read)
+    return {"keep": keep.numpy(), "values": values.numpy(), "ignored": ignored}
+
+
+def _canonical(key: str) -> str | None:
+    """The name of an input that an array stands for."""
+    return next((name for name, others in INPUTS.items() if key == name or key in others), None)
+
+
+def _build(kind: type[Any], fields: Mapping[str, Any]) -> Any:
+    known = {one.name for one in dataclasses.fields(kind) if one.init}
+    if unknown := [name for name in fields if name not in known]:
+        raise ConfigError(f"{kind.__name__} has no field {unknown[0]!r}; its fields are {', '.join(sorted(known))}")
+    if "fidelity" in known:
+        fields = {"fidelity": "reference", **fields}
+    return kind(**fields)
+
+
+def _tensor(array: NDArray[Any] | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _frames(given: Mapping[str, NDArray[Any]]) -> Tensor:
+    """The tokens as (T, N, D)."""
+    tokens = _tensor(given["X"])
+    assert tokens is not None  # asked for before
+    if tokens.dim() == 3:
+        return tokens
+    if tokens.dim() != 2:
+        raise ShapeError(f"X has shape {tuple(tokens.shape)}; allowed are (T, N, D) and (V, D)")
+    frames = next((len(given[name]) for name in ("A", "g", "c") if name in given), 1)
+    if len(tokens) % frames:
+        raise ShapeError(f"X holds {len(tokens)} tokens, which {frames} frames do not divide")
+    return tokens.view(frames, -1, tokens.shape[1])
+
+
+def _replay_inside(name: str, method: Any, given: Mapping[str, NDArray[Any]]) -> tuple[Tensor, Tensor]:
+    scores, hidden = _tensor(given.get("A")), _tensor(given["X"])
+    assert hidden is not None
+    if scores is None:
+        raise ConfigError(f"{name} needs A, the attention of its layers")
+    plan = method.inside_llm(scores, hidden).plan
+    return plan.keep, plan.apply(hidden)
