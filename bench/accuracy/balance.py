@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy.questions import ask
-from bench.accuracy.scene import Scene, Thing, make_scene
+from compress.accuracy.questions import ask
+from compress.accuracy.scene import Scene, Thing, make_scene
 
 Z95: Final = 1.96
 RIDGE: Final = 30.0

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bench.accuracy.corpus import Corpus, find_files, read
-from bench.accuracy.drawing import KINDS
 from bench.accuracy.train_tower import encode_frames
+from compress.accuracy.drawing import KINDS
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.accuracy.corpus import KINDS_ASKED, LONGEST
-from bench.accuracy.questions import CHANCE, FAMILIES, WORDS, Question, ask
-from bench.accuracy.scene import make_scene
 from bench.accuracy.train_tower import rate
+from compress.accuracy.questions import CHANCE, FAMILIES, WORDS, Question, ask
+from compress.accuracy.scene import make_scene
 from compress.demo import WordTokenizer, build
 
 Z99 = 2.576

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.accuracy.clips import default_cache
-from bench.accuracy.measure import FULL, Cell, Examined, Job, cell_name, default_workers, describe, measure
-from bench.accuracy.methods import choose
-from bench.accuracy.questions import CHANCE, FAMILIES
-from bench.accuracy.results import asked_families, resample, tabulate
-from bench.accuracy.statistics import Floats, correct_for_chance, draw_weights, macro, macro_chance, summarise
+from compress.accuracy.clips import default_cache
+from compress.accuracy.measure import FULL, Cell, Examined, Job, cell_name, default_workers, describe, measure
+from compress.accuracy.methods import choose
+from compress.accuracy.questions import CHANCE, FAMILIES
+from compress.accuracy.results import asked_families, resample, tabulate
+from compress.accuracy.statistics import Floats, correct_for_chance, draw_weights, macro, macro_chance, summarise
 
 Figures = dict[str, float]
 

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.accuracy.answering import Examinee, Sheet, mark
-from bench.accuracy.clips import Clip, default_cache, open_clip
-from bench.accuracy.questions import CHANCE, FAMILIES, Question
-from bench.accuracy.scene import Split
-from bench.accuracy.statistics import Figure, Tally, draw_weights, summarise
-from bench.accuracy.tower import TowerMemory, TowerOutput
+from compress.accuracy.answering import Examinee, Sheet, mark
+from compress.accuracy.clips import Clip, default_cache, open_clip
+from compress.accuracy.questions import CHANCE, FAMILIES, Question
+from compress.accuracy.scene import Split
+from compress.accuracy.statistics import Figure, Tally, draw_weights, summarise
+from compress.accuracy.tower import TowerMemory, TowerOutput
 
 Item = TypeVar("Item")
 Control = Literal["full", "other-clip", "masked", "shuffled", "reversed", "one-frame"]

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.accuracy.drawing import Picture, backdrop, lay
-from bench.accuracy.labels import label, label_objects
-from bench.accuracy.questions import FAMILIES, STEPS, WORDS, ask, ask_steps
-from bench.accuracy.scene import (
+from compress.accuracy.drawing import Picture, backdrop, lay
+from compress.accuracy.labels import label, label_objects
+from compress.accuracy.questions import FAMILIES, STEPS, WORDS, ask, ask_steps
+from compress.accuracy.scene import (
     COLOURS,
     DIGITS,
     GAP,
@@ -32,7 +32,7 @@ from bench.accuracy.scene import (
     Thing,
     make_scene,
 )
-from bench.accuracy.world import decode, encode
+from compress.accuracy.world import decode, encode
 from compress.demo.model import SIDE as MODEL_SIDE
 from compress.demo.tokenizer import WordTokenizer
 from compress.models.inputs.preprocess import check_frames, resize

@@ -1,6 +1,6 @@
 """Writes down what the benchmark is, so that a change shows: digests of scenes, questions, files, pictures and weights.
 
-    python -m bench.accuracy.freeze        writes bench/accuracy/frozen.json and the clips of data/sprites
+    python -m bench.accuracy.freeze        writes compress/accuracy/frozen.json and the clips of data/sprites
 
 Scenes and questions depend on NumPy's generator alone. Files and decoded pictures depend on libx264, FFmpeg and OpenCV
 besides, whose versions stand beside their digests.
@@ -18,9 +18,9 @@ from typing import Any, Final
 import av
 import cv2
 
-from bench.accuracy.questions import ask
-from bench.accuracy.scene import make_scene
-from bench.accuracy.world import decode, encode
+from compress.accuracy.questions import ask
+from compress.accuracy.scene import make_scene
+from compress.accuracy.world import decode, encode
 from compress.demo import WEIGHTS
 
 VERSION: Final = 2
@@ -31,7 +31,7 @@ CHECKED: Final = 50
 """Clips of the test split whose files and pictures are digested."""
 
 ROOT: Final = Path(__file__).parents[2]
-FROZEN: Final = Path(__file__).parent / "frozen.json"
+FROZEN: Final = ROOT / "compress" / "accuracy" / "frozen.json"
 SPRITES: Final = ROOT / "data" / "sprites"
 SHOWN: Final = (1000007, 1000011, 1000073, 1000091)
 """Seeds of the split val, far from those that settings are chosen on, whose clips are in the repository."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accuracy.methods import IDENTITY
+from compress.accuracy.methods import IDENTITY
 
 TOLD: Final = 0.1
 """Retention at which accuracy per family is printed."""

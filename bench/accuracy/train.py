@@ -33,12 +33,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.accuracy.bank import open_bank
-from bench.accuracy.clips import digest_world
 from bench.accuracy.corpus import find_files, read, render
-from bench.accuracy.questions import WORDS
 from bench.accuracy.train_decoder import INTRODUCED, Phase, judge_decoder, train_decoder
 from bench.accuracy.train_tower import FrameBank, judge_tower, train_tower
 from bench.accuracy.words import point_words
+from compress.accuracy.clips import digest_world
+from compress.accuracy.questions import WORDS
 from compress.demo.model import build, load
 
 TOWER_FILES: Final = 60

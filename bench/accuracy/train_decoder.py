@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from bench.accuracy.bank import TokenBank
 from bench.accuracy.corpus import KINDS_ASKED, LONGEST
-from bench.accuracy.labels import GRID
-from bench.accuracy.questions import FAMILIES, WORDS
 from bench.accuracy.train_tower import rate
+from compress.accuracy.labels import GRID
+from compress.accuracy.questions import FAMILIES, WORDS
 
 BOS: Final = WORDS.index("<bos>")
 EOS: Final = WORDS.index("<eos>")

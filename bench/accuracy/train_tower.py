@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.accuracy.corpus import Corpus
-from bench.accuracy.drawing import KINDS
-from bench.accuracy.labels import GRID
-from bench.accuracy.questions import WORDS
-from bench.accuracy.scene import COLOURS, DIGITS, TEXTURES
+from compress.accuracy.drawing import KINDS
+from compress.accuracy.labels import GRID
+from compress.accuracy.questions import WORDS
+from compress.accuracy.scene import COLOURS, DIGITS, TEXTURES
 
 CELL: Final = 16
 """Pixels per cell of a frame at the model's size; crowded frames are rolled by whole cells."""

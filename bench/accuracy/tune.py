@@ -19,11 +19,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accuracy.clips import default_cache
-from bench.accuracy.measure import Examined, Job, cell_name, default_workers, describe, measure
-from bench.accuracy.methods import MEASURED, Measured
-from bench.accuracy.results import asked_families, resample
-from bench.accuracy.statistics import Figure, Floats, draw_weights, macro, summarise
+from compress.accuracy.clips import default_cache
+from compress.accuracy.measure import Examined, Job, cell_name, default_workers, describe, measure
+from compress.accuracy.methods import MEASURED, Measured
+from compress.accuracy.results import asked_families, resample
+from compress.accuracy.statistics import Figure, Floats, draw_weights, macro, summarise
 from compress.methods import build
 from compress.settings import list_settings
 

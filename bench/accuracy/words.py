@@ -7,10 +7,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from bench.accuracy.drawing import KINDS
-from bench.accuracy.questions import WORDS
-from bench.accuracy.scene import COLOURS, DIGITS, TEXTURES
 from bench.accuracy.train_tower import FrameBank, encode_frames, normalised
+from compress.accuracy.drawing import KINDS
+from compress.accuracy.questions import WORDS
+from compress.accuracy.scene import COLOURS, DIGITS, TEXTURES
 
 NAMED: Final = {"kind": KINDS, "texture": TEXTURES, "colour": COLOURS, "digit": DIGITS}
 """Targets of a `FrameBank`, and the words of their classes."""

@@ -15,10 +15,6 @@ from codecmeta_cli.compress_models import NEED_HF, refuse
 
 Split = Literal["val", "test", "stress", "gops"]
 
-NEED_CLONE = (
-    "the benchmark is not part of the installed package; clone the repository and install it from there: "
-    "pip install -e '.[hf,plot]'"
-)
 WIDE = 150
 """Columns of a table that is not printed on a terminal."""
 SHOWN = 0.1
@@ -105,12 +101,10 @@ def accuracy(
 
 
 def _import(name: str) -> Any:
-    """A module of the benchmark, which lies beside the packages and is not installed with them."""
+    """Import a module of the benchmark, or refuse where transformers is missing."""
     try:
-        return importlib.import_module(f"bench.accuracy.{name}")
+        return importlib.import_module(f"compress.accuracy.{name}")
     except ModuleNotFoundError as error:
-        if error.name is not None and error.name.split(".")[0] == "bench":
-            refuse(NEED_CLONE)
         if error.name == "transformers":
             refuse(NEED_HF)
         raise

@@ -13,10 +13,10 @@ import pytest
 from bench.accuracy import compare
 from bench.accuracy.compare import restrict, subtract
 from bench.accuracy.gather import read_run
-from bench.accuracy.measure import Cell, Examined, Job
-from bench.accuracy.questions import FAMILIES
-from bench.accuracy.results import tabulate
-from tests.bench.accuracy.fabricated import ABOUT, fabricate, make_job
+from compress.accuracy.measure import Cell, Examined, Job
+from compress.accuracy.questions import FAMILIES
+from compress.accuracy.results import tabulate
+from tests.compress.accuracy.fabricated import ABOUT, fabricate, make_job
 
 JOB = make_job("btm,random", retentions=(0.3, 0.1))
 RESULTS = fabricate(JOB)

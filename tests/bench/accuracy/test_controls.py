@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from bench.accuracy import controls
-from bench.accuracy.answering import Examinee, Sheet
-from bench.accuracy.clips import Clip, open_clip
 from bench.accuracy.controls import EXPECTED, answer_under, find, flip, shuffle
-from bench.accuracy.questions import CHANCE, FAMILIES, Question
-from bench.accuracy.tower import TowerMemory, TowerOutput
+from compress.accuracy.answering import Examinee, Sheet
+from compress.accuracy.clips import Clip, open_clip
+from compress.accuracy.questions import CHANCE, FAMILIES, Question
+from compress.accuracy.tower import TowerMemory, TowerOutput
 from compress.demo import WEIGHTS, load
 
 CLIPS = 28

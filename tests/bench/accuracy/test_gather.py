@@ -9,8 +9,8 @@ import pytest
 
 from bench.accuracy import gather
 from bench.accuracy.gather import correlate, read_run, write_tables
-from bench.accuracy.results import Row, tabulate
-from tests.bench.accuracy.fabricated import ABOUT, fabricate, make_job
+from compress.accuracy.results import Row, tabulate
+from tests.compress.accuracy.fabricated import ABOUT, fabricate, make_job
 
 JOB = make_job("btm,rpm,random,oracle,rpm-texture", retentions=(0.3, 0.1))
 

@@ -14,10 +14,8 @@ import torch
 
 from bench.accuracy import blind, train
 from bench.accuracy.bank import TokenBank, open_bank
-from bench.accuracy.clips import digest_world
 from bench.accuracy.corpus import Corpus, find_files, render_clip, render_frame
 from bench.accuracy.freeze import FROZEN
-from bench.accuracy.questions import CHANCE, FAMILIES, WORDS
 from bench.accuracy.train import begin_anew, open_model, save
 from bench.accuracy.train_decoder import (
     Curriculum,
@@ -28,6 +26,8 @@ from bench.accuracy.train_decoder import (
     train_decoder,
 )
 from bench.accuracy.train_tower import FrameBank, encode_frames, judge_tower, rate, train_tower
+from compress.accuracy.clips import digest_world
+from compress.accuracy.questions import CHANCE, FAMILIES, WORDS
 from compress.demo import WEIGHTS, build, load
 
 CPU = torch.device("cpu")

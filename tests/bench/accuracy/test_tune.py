@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from bench.accuracy import tune as tuning
-from bench.accuracy.measure import FULL, Cell, Examined, Job, cell_name
-from bench.accuracy.methods import MEASURED
-from bench.accuracy.questions import FAMILIES
-from bench.accuracy.statistics import Figure
 from bench.accuracy.tune import AXES, Axis, Trial, choose, defaults, tune, vary
+from compress.accuracy.measure import FULL, Cell, Examined, Job, cell_name
+from compress.accuracy.methods import MEASURED
+from compress.accuracy.questions import FAMILIES
+from compress.accuracy.statistics import Figure
 
 HELD = np.zeros((16, 7, 7), bool)
 JOB = Job(cache=Path("unused"), split="val", methods=(), retentions=(0.3, 0.1))

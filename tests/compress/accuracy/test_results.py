@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bench.accuracy.measure import FULL
-from bench.accuracy.plot import draw, lower_end, spread_apart
-from bench.accuracy.questions import CHANCE, FAMILIES
-from bench.accuracy.results import Row, group_rows, identity_row, tabulate
-from bench.accuracy.table import families, overview, write_markdown
+from compress.accuracy.measure import FULL
+from compress.accuracy.plot import draw, lower_end, spread_apart
+from compress.accuracy.questions import CHANCE, FAMILIES
+from compress.accuracy.results import Row, group_rows, identity_row, tabulate
+from compress.accuracy.table import families, overview, write_markdown
 from compress.errors import ConfigError
-from tests.bench.accuracy.fabricated import ABOUT, fabricate, make_job
+from tests.compress.accuracy.fabricated import ABOUT, fabricate, make_job
 
 JOB = make_job("btm,rpm,random,oracle", retentions=(0.3, 0.1))
 RESULTS = fabricate(JOB)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,17 @@ import pytest
 from codecmeta_cli.compress import app
 from typer.testing import CliRunner
 
-from bench.accuracy import measure as measuring
-from bench.accuracy.answering import Examinee, Sheet, mark
-from bench.accuracy.baselines import UniformStride
-from bench.accuracy.clips import Clip
-from bench.accuracy.measure import FULL, IDENTITY, Examined, Job, MeasurementError, cell_name, examine, measure
-from bench.accuracy.methods import MEASURED, NEUTRAL, Measured, choose
-from bench.accuracy.questions import WORDS
-from bench.accuracy.tower import TowerMemory
+from compress.accuracy import measure as measuring
+from compress.accuracy.answering import Examinee, Sheet, mark
+from compress.accuracy.baselines import UniformStride
+from compress.accuracy.clips import Clip
+from compress.accuracy.measure import FULL, IDENTITY, Examined, Job, MeasurementError, cell_name, examine, measure
+from compress.accuracy.methods import MEASURED, NEUTRAL, Measured, choose
+from compress.accuracy.questions import WORDS
+from compress.accuracy.tower import TowerMemory
 from compress.errors import ConfigError
 from compress.metom import RPM, MeToM
-from tests.bench.accuracy.fabricated import fabricate
+from tests.compress.accuracy.fabricated import fabricate
 
 TOLERANCE = 1e-4
 
@@ -232,10 +232,12 @@ def test_wrong_usage(cache: Path, arguments: tuple[str, str], message: str) -> N
     assert message in result.stderr
 
 
-def test_without_the_repository_the_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "bench"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not (Path(entry or ".") / "bench").is_dir()])
-    result = invoke("accuracy")
-    assert result.exit_code == 2
-    assert "clone the repository" in result.stderr
+def test_the_package_imports_nothing_of_the_repositorys_studies() -> None:
+    """An installed wheel has no `bench` and no `tests`."""
+    files = sorted(Path(measuring.__file__).parent.glob("*.py"))
+    assert len(files) > 10
+    for file in files:
+        nodes = list(ast.walk(ast.parse(file.read_text())))
+        roots = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        roots |= {str(node.module).split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert not roots & {"bench", "tests", "cli", "codecmeta_cli"}, file

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accuracy.measure import FULL, Examined, Job, cell_name
-from bench.accuracy.methods import IDENTITY
-from bench.accuracy.questions import CHANCE, FAMILIES
-from bench.accuracy.statistics import (
+from compress.accuracy.measure import FULL, Examined, Job, cell_name
+from compress.accuracy.methods import IDENTITY
+from compress.accuracy.questions import CHANCE, FAMILIES
+from compress.accuracy.statistics import (
     Figure,
     Floats,
     Tally,

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import codecmeta
-from bench.accuracy import drawing, labels, questions, scene, world
-from bench.accuracy.labels import Labels, label
-from bench.accuracy.questions import Question, ask
-from bench.accuracy.scene import SAMPLED, Split, make_scene
-from bench.accuracy.world import encode
 from codecmeta import VideoMeta
+from compress.accuracy import drawing, labels, questions, scene, world
+from compress.accuracy.labels import Labels, label
+from compress.accuracy.questions import Question, ask
+from compress.accuracy.scene import SAMPLED, Split, make_scene
+from compress.accuracy.world import encode
 
 FRAMES: Final = f"uniform:{SAMPLED}"
 """How frames are sampled; the questions of a clip are those that these frames can answer."""

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy.drawing import KINDS, stamp
-from bench.accuracy.scene import COLOURS, DIGITS, SIDE, TEXTURES, Scene, Thing
+from compress.accuracy.drawing import KINDS, stamp
+from compress.accuracy.scene import COLOURS, DIGITS, SIDE, TEXTURES, Scene, Thing
 
 GRID: Final = 7
 """Tokens per side of a frame."""
@@ -41,7 +41,7 @@ class Labels:
     @property
     def occupied(self) -> NDArray[np.bool_]:
         """bool (T, 7, 7): a cell holds an object."""
-        return self.kind != NOTHING
+        return np.asarray(self.kind != NOTHING)
 
 
 def kind_of(thing: Thing) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.accuracy.statistics import (
+from compress.accuracy.statistics import (
     Tally,
     correct_for_chance,
     draw_weights,

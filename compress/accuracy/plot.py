@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.accuracy.methods import IDENTITY
-from bench.accuracy.results import Row, group_rows
+from compress.accuracy.methods import IDENTITY
+from compress.accuracy.results import Row, group_rows
 from compress.errors import ConfigError
 from compress.picture import require_matplotlib
 

@@ -124,7 +124,7 @@ class Thing:
         if not self.direction:
             return here
         way = np.clip((frames - self.leaves) / (self.arrives - self.leaves), 0.0, 1.0)
-        return here + self.distance * way[:, None] * np.array(STEPS[self.direction])
+        return np.asarray(here + self.distance * way[:, None] * np.array(STEPS[self.direction]), np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy.drawing import Picture, backdrop, lay
-from bench.accuracy.scene import FPS, SIDE, Scene, Shot
+from compress.accuracy.drawing import Picture, backdrop, lay
+from compress.accuracy.scene import FPS, SIDE, Scene, Shot
 
 Frame = NDArray[np.uint8]
 FIELDS = 8
@@ -62,7 +62,7 @@ def encode(scene: Scene) -> bytes:
 def decode(data: bytes, frames: NDArray[np.int64]) -> Frame:
     """Some frames of an MP4 file by plain decoding, uint8 (T, 128, 128, 3) RGB."""
     wanted = set(frames.tolist())
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         container.streams.video[0].thread_count = 1
         pictures = {
             number: frame.to_ndarray(format="rgb24")
@@ -80,7 +80,7 @@ def _look(ground: Picture, shot: Shot, since: int) -> Picture:
     if not (x % 1 or y % 1):
         return ground[int(y) : int(y) + SIDE, int(x) : int(x) + SIDE].copy()
     move = np.array([[1, 0, -x], [0, 1, -y]])
-    return cv2.warpAffine(ground, move, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.warpAffine(ground, move, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _noise_fields(rng: np.random.Generator, scene: Scene) -> Picture:

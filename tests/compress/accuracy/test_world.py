@@ -13,7 +13,6 @@ from scipy.stats import chisquare
 
 from bench.accuracy.balance import classify, compare, find_pairs
 from bench.accuracy.controls import OPPOSITE
-from bench.accuracy.drawing import KINDS, RGB
 from bench.accuracy.freeze import (
     CHECKED,
     FROZEN,
@@ -23,10 +22,11 @@ from bench.accuracy.freeze import (
     digest_questions,
     encoder_versions,
 )
-from bench.accuracy.labels import GRID, label
-from bench.accuracy.questions import CHANCE, FAMILIES, WORDS, Question, ask, ask_steps
-from bench.accuracy.scene import COLOURS, FPS, SHAPES, SIDE, Scene, Thing, make_scene, sample_frames
-from bench.accuracy.world import decode, draw, encode
+from compress.accuracy.drawing import KINDS, RGB
+from compress.accuracy.labels import GRID, label
+from compress.accuracy.questions import CHANCE, FAMILIES, WORDS, Question, ask, ask_steps
+from compress.accuracy.scene import COLOURS, FPS, SHAPES, SIDE, Scene, Thing, make_scene, sample_frames
+from compress.accuracy.world import decode, draw, encode
 
 SCENES = 1500
 

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy.scene import (
+from compress.accuracy.scene import (
     COLOURS,
     CORNERS,
     DIGITS,

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.accuracy.questions import Question
-from bench.accuracy.sharing import shared_video
-from bench.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
 from codecmeta import VideoMeta
+from compress.accuracy.questions import Question
+from compress.accuracy.sharing import shared_video
+from compress.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
 from compress.flops import LanguageModel, VisionTower
 from compress.models.adapters.adapter import Adapter, adapt
 from compress.models.inputs.prompt import Tokenizer, take_clip

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from rich import box
 from rich.table import Table
 
-from bench.accuracy.methods import IDENTITY
-from bench.accuracy.results import Row, Score, group_rows
-from bench.accuracy.statistics import Figure
+from compress.accuracy.methods import IDENTITY
+from compress.accuracy.results import Row, Score, group_rows
+from compress.accuracy.statistics import Figure
 
 NOTE = (
     "% of the full model's accuracy over guessing, (accuracy - chance) / (full - chance), mean over families; "

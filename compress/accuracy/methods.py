@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy import baselines
+from compress.accuracy import baselines
 from compress.errors import ConfigError
 from compress.methods import METHODS, build
 from compress.video import MapChoice

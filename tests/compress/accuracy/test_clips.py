@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.accuracy import clips
-from bench.accuracy.clips import Clip, default_cache, digest_extraction, digest_world, open_clip, sampled_frames
-from bench.accuracy.scene import make_scene, sample_frames
-from bench.accuracy.world import decode
 from codecmeta.record.sampling import choose_frames
+from compress.accuracy import clips
+from compress.accuracy.clips import Clip, default_cache, digest_extraction, digest_world, open_clip, sampled_frames
+from compress.accuracy.scene import make_scene, sample_frames
+from compress.accuracy.world import decode
 
 
 def test_frames_are_those_that_the_questions_are_about(clip: Clip, cache: Path) -> None:

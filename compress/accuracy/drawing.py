@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.accuracy.scene import COLOURS, ICONS, SHAPES, SIDE, Shot, Thing
+from compress.accuracy.scene import COLOURS, ICONS, SHAPES, SIDE, Shot, Thing
 
 Picture = NDArray[np.float32]
 Points = NDArray[np.float64]
@@ -42,7 +42,7 @@ def polygon(corners: int, *, turn: float = 0.0, inner: float | None = None) -> P
 def box(width: float, height: float, x: float = 0.0, y: float = 0.0) -> Points:
     """A rectangle by its half sides and centre."""
     corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]])
-    return corners + np.array([x, y])
+    return np.asarray(corners + np.array([x, y]), np.float64)
 
 
 CROSS: Final = np.array(
@@ -112,7 +112,7 @@ class Mask:
     def cover(self) -> Picture:
         """float32 (size, size): the covered share of every pixel."""
         averaged = cv2.resize(self.field, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return averaged.astype(np.float32) / 255
+        return np.asarray(averaged, np.float32) / np.float32(255)
 
 
 def paint_shape(mask: Mask, name: str) -> None:
@@ -211,8 +211,8 @@ def shifted(thing: Thing, x: float, y: float) -> tuple[Picture, Picture]:
     move = np.array([[1, 0, x - math.floor(x)], [0, 1, y - math.floor(y)]], np.float64)
     size = (cover.shape[0] + 1,) * 2
     return (
-        cv2.warpAffine(paint, move, size, borderMode=cv2.BORDER_REPLICATE),
-        cv2.warpAffine(cover, move, size),
+        np.asarray(cv2.warpAffine(paint, move, size, borderMode=cv2.BORDER_REPLICATE), np.float32),
+        np.asarray(cv2.warpAffine(cover, move, size), np.float32),
     )
 
 
@@ -260,7 +260,7 @@ def _pattern(texture: str, x: Picture, y: Picture, scale: float, rng: np.random.
         return _edge(gap - 0.07, 16.0)
     coarse = rng.uniform(0, 1, (int(y.max() / scale) + 4, int(x.max() / scale) + 4)).astype(np.float32)
     at = (u.astype(np.float32) + 1, v.astype(np.float32) + 1)
-    soft: Picture = cv2.remap(coarse, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    soft = np.asarray(cv2.remap(coarse, *at, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.float32)
     return np.clip(soft, 0, 1)
 
 

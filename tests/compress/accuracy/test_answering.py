@@ -11,12 +11,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from bench.accuracy.answering import Examinee, Sheet, mark, pack
-from bench.accuracy.baselines import Everything, SpacePooling
-from bench.accuracy.clips import Clip
-from bench.accuracy.questions import WORDS, Question
-from bench.accuracy.tower import TowerMemory
 from compress import BTM, MATM, RPM, InfoMerge, MeToM, Pipeline
+from compress.accuracy.answering import Examinee, Sheet, mark, pack
+from compress.accuracy.baselines import Everything, SpacePooling
+from compress.accuracy.clips import Clip
+from compress.accuracy.questions import WORDS, Question
+from compress.accuracy.tower import TowerMemory
 from compress.errors import ConfigError
 from compress.models.inputs.prompt import prepare
 from compress.ops.saliency import PoolingHead
@@ -147,7 +147,7 @@ def test_answers_of_several_words_are_refused(examinee: Examinee, clip: Clip) ->
 
 
 def test_a_pooling_head_is_refused(examinee: Examinee, clip: Clip, memory: TowerMemory) -> None:
-    from bench.accuracy.tower import with_memory
+    from compress.accuracy.tower import with_memory
 
     head = PoolingHead.__new__(PoolingHead)
     session = with_memory(InfoMerge(retention=0.2).attach(examinee.model, clip.meta, pooling_head=head), memory)

@@ -11,10 +11,10 @@ import torch
 from codecmeta_cli.compress import app
 from typer.testing import CliRunner
 
-from bench.accuracy.answering import Examinee, Sheet
-from bench.accuracy.clips import Clip
-from bench.accuracy.questions import WORDS
-from bench.accuracy.tower import TowerMemory
+from compress.accuracy.answering import Examinee, Sheet
+from compress.accuracy.clips import Clip
+from compress.accuracy.questions import WORDS
+from compress.accuracy.tower import TowerMemory
 from compress.demo import WordTokenizer
 from compress.models.answer import open_model, sample_question
 

@@ -24,11 +24,11 @@ import torch
 
 import codecmeta
 import compress
-from bench.accuracy import answering, baselines, clips, methods, tower
-from bench.accuracy.answering import Account, Examinee, mark
-from bench.accuracy.clips import Clip, digest_world, open_clip
-from bench.accuracy.methods import IDENTITY, Measured
-from bench.accuracy.scene import Split
+from compress.accuracy import answering, baselines, clips, methods, tower
+from compress.accuracy.answering import Account, Examinee, mark
+from compress.accuracy.clips import Clip, digest_world, open_clip
+from compress.accuracy.methods import IDENTITY, Measured
+from compress.accuracy.scene import Split
 from compress.demo import load
 
 RETENTIONS: Final = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)

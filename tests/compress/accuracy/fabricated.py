@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.accuracy.measure import FULL, Cell, Examined, Job, cell_name
-from bench.accuracy.methods import choose
-from bench.accuracy.questions import FAMILIES
+from compress.accuracy.measure import FULL, Cell, Examined, Job, cell_name
+from compress.accuracy.methods import choose
+from compress.accuracy.questions import FAMILIES
 
 ABOUT = {"split": "test", "clips": 40, "questions": 320, "world": "w", "weights": "m", "device": "cpu", "versions": {}}
 

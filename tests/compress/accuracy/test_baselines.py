@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.accuracy.baselines import (
+from compress.accuracy.baselines import (
     Everything,
     FewerFrames,
     Oracle,
