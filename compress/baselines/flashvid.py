@@ -52,8 +52,7 @@ class FlashVID(Published, FrameBudgets):
         tau_s: transitions below it begin a segment.
         c: least number of segments (4 for Qwen2.5-VL and Qwen3-VL).
         complementary: fill up to ``c`` segments at the next lowest transitions.
-        selection: ``v2`` weighs diversity by attention and by relevance to the segment, ``v1`` by attention only
-            (Qwen).
+        selection: ``v2`` weighs diversity by attention and relevance to the segment, ``v1`` by attention only (Qwen).
         alpha: share of the budget that is selected, in [0, 1].
         tau_t: similarity above which a token joins a tree, in [-1, 1).
         expansion: e, of the reference's retention.
