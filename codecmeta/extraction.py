@@ -23,6 +23,7 @@ from codecmeta.decoding.rgb import scaled_size
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.frame_columns import Request
 from codecmeta.frame_reader import read_frames
+from codecmeta.frame_table import FrameTable
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.record import npz
 from codecmeta.record.meta import MISSING, VideoMeta
@@ -97,7 +98,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
             "stream": describe_stream(video, packets, timeline, (numerator, denominator), table.rotation or 0),
             "verdict": describe_verdict(state, evidence, packets, timeline, table.decoding),
             "signals": signals,
-            "extraction": _extraction(options, block, timeline, len(table.packets)),
+            "extraction": _extraction(options, block, timeline, table),
         }
         return VideoMeta(
             info=info,
@@ -180,12 +181,15 @@ def _measured_ticks(packets: PacketTable) -> int | None:
     return round(float(np.median(np.diff(packets.dts[known].astype(np.float64)) / np.diff(known))))
 
 
-def _extraction(options: Options, block: int, timeline: Timeline, frames: int) -> dict[str, Any]:
+def _extraction(options: Options, block: int, timeline: Timeline, table: FrameTable) -> dict[str, Any]:
     warnings = []
     if timeline.synthetic:
         warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
     if timeline.leading:
         warnings.append(f"{timeline.leading} pictures before the first key frame cannot be decoded")
+    if missing := table.decoding.missing:
+        given = f"{missing} of {missing + len(table.packets)} frames"
+        warnings.append(f"{given} are left out: the decoder gives no picture of them")
     return {
         "version": __version__,
         "libraries": {
@@ -196,7 +200,7 @@ def _extraction(options: Options, block: int, timeline: Timeline, frames: int) -
         },
         "options": options.describe(),
         "digest": options.digest(),
-        "frames": frames,
+        "frames": len(table.packets),
         "sampling": options.frames if isinstance(options.frames, str) else list(options.frames),
         "block": block,
         "pixels": options.pixels,

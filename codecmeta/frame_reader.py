@@ -28,8 +28,8 @@ from codecmeta.residual.motion import cuts_left_or_top
 from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decode_order, is_reference
 from codecmeta.residual.source import Evidence, ResidualSource
 
-_MOST_MISSING = 0.1
-"""Share of the sampled frames that may be without a picture."""
+MOST_MISSING = 0.1
+"""Share of the sampled frames that may be left out since the decoder gives no picture; beyond it a file is refused."""
 
 
 def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
@@ -39,8 +39,12 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
         request: the video, and what is wanted of it.
         targets: packets of the frames, in presentation order.
 
+    Returns:
+        A table whose rows all hold the pixels and the residual that are asked for. Rows of which the decoder gives no
+        picture are left out and counted, up to the share `MOST_MISSING`.
+
     Raises:
-        SourceError: a frame cannot be read.
+        SourceError: the decoder gives none of the pictures, too many are missing, or a residual cannot be read.
     """
     video, options = request.video, request.options
     table = FrameTable(
@@ -69,7 +73,8 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
         read_pictures(request, table, by_references, looked_at)
     if by_predecessor and table.lacking("residual"):
         read_pairs(request, table, by_predecessor)
-    _leave_out_missing(request, table)
+    asked = seen_in_pairs.union(looked_at)
+    _leave_out_undecoded(request, table, [target for target in targets if target in asked])
     if table.lacking("residual"):
         first = table.lacking("residual")[0]
         reasons = "; ".join(f"{name}: {reason}" for name, reason in table.refusals[first].items())
@@ -211,16 +216,36 @@ def read_pairs(request: Request, table: FrameTable, sources: Sequence[ResidualSo
     table.decoding.add(DecodeCounts(errors=decoder.errors, corrupt=decoder.corrupt))
 
 
-def _leave_out_missing(request: Request, table: FrameTable) -> None:
-    """Drop the frames that the decoder did not put out, if they are few: pictures without content, or damaged."""
-    if not table.decoding.pictures:
+def _leave_out_undecoded(request: Request, table: FrameTable, asked: Sequence[int]) -> None:
+    """Drop rows whose pixels or residual cannot be read since the decoder gives no picture; refuse a file of many.
+
+    Args:
+        request: the video, and what is wanted of it.
+        table: what was read.
+        asked: packets of the rows that the decoder was asked for.
+
+    Raises:
+        SourceError: the decoder gave none of the pictures, or more rows than a few would be left out.
+    """
+    undecoded = [target for target in asked if not table.holds(target, "picture")]
+    if not undecoded:
         return
-    missing = [t for t in table.packets if not table.holds(t, "picture") and not table.holds(t, "residual")]
-    if len(missing) > _MOST_MISSING * len(table.packets):
+    reasons = next((table.refusals[target] for target in undecoded if table.refusals[target]), {})
+    told = "; ".join(
+        [f"the decoder refused {table.decoding.errors} packets"] * (table.decoding.errors > 0)
+        + [f"{name}: {reason}" for name, reason in reasons.items()]
+    )
+    told = f" ({told})" if told else ""
+    if len(undecoded) == len(table.packets):
+        raise SourceError("damaged", f"nothing is decoded: none of {len(undecoded)} frames gives a picture{told}")
+    unread = set(table.lacking("frames", "residual"))
+    missing = [target for target in undecoded if target in unread]
+    if len(missing) > MOST_MISSING * len(table.packets):
         first = f"{len(missing)} of {len(table.packets)} frames are not decoded, first frame"
-        raise SourceError("damaged", f"{first} {request.rank(missing[0])}")
+        raise SourceError("damaged", f"{first} {request.rank(missing[0])}{told}")
     table.drop(missing)
     table.decoding.missing = len(missing)
+
 
 
 def _read_decoded(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -35,6 +36,48 @@ def test_a_corrupt_packet_is_read_from_the_next_source(data: Path, tmp_path: Pat
     for pixels in (None, 64):
         with pytest.raises(SourceError, match="macroblock"):
             extract(path, frames=[frame - 1, frame], pixels=pixels, maps=("innovation",), residual="bitstream")
+
+
+def overwrite(source: Path, path: Path, packets: list[int] | None = None) -> Path:
+    """A copy whose packets, or some of them, are noise behind their first bytes."""
+    with av.open(str(source)) as opened:
+        places = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size]
+    content = bytearray(source.read_bytes())
+    rng = np.random.default_rng(7)
+    for number in range(len(places)) if packets is None else packets:
+        position, size = places[number]
+        assert position is not None
+        content[position + 4 : position + size] = rng.bytes(size - 4)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["pan_hevc.mp4", "still_h264.mp4"])
+@pytest.mark.parametrize("options", [{"maps": ("innovation",), "pixels": None}, {"residual": "none"}])
+def test_nothing_decoded_is_an_error(data: Path, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    noise = overwrite(data / name, tmp_path / name)
+    with pytest.raises(SourceError, match="none of 6 frames gives a picture") as caught:
+        extract(noise, frames="uniform:6", **options)
+    assert caught.value.code == "damaged"
+    assert len(extract(data / name, frames="uniform:6", **options).frame_pts) == 6
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": "none"}, {"maps": ("innovation",)}])
+def test_a_frame_without_a_picture_is_left_out_with_its_row_only(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Never with the pixels of all others; and many are no record but an error."""
+    source = write_video(tmp_path / "b.mp4", frames=40, options={"bf": "1", "b-pyramid": "0", "sc_threshold": "0"})
+    whole = extract(source, frames="all", **options)
+    lost = [int(packet) for packet in whole.frame_packet[whole.frame_type == "B"]]
+    one = extract(overwrite(source, tmp_path / "one.mp4", lost[:2]), frames="all", **options)
+    assert whole.frames is not None and one.frames is not None
+    kept = ~np.isin(whole.frame_packet, lost[:2])
+    assert np.array_equal(one.frames, whole.frames[kept])
+    assert np.array_equal(one.frame_pts, whole.frame_pts[kept])
+    assert one.info["verdict"]["missing_frames"] == 2
+    assert one.info["verdict"]["state"] == "damaged"
+    assert "2 of 40 frames are left out" in one.info["extraction"]["warnings"][0]
+    with pytest.raises(SourceError, match=r"\d+ of 40 frames are not decoded"):
+        extract(overwrite(source, tmp_path / "many.mp4", lost[:8]), frames="all", **options)
 
 
 @pytest.mark.parametrize("maps", [("innovation",), ("innovation", "carried")])
