@@ -107,7 +107,7 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
         elif video.codec in STANDARDS:
             reason = f"{video.codec}: the decoder exports no motion vectors of the last picture"
             table.give_nothing("motion", reason, [target])
-    if table.is_unread(target, "qp"):
+    if table.is_unread(target, "qp") and not picture.repeats:
         exported = side_data.quantisers(frame, video.width, video.height)
         if exported is not None:
             table.hold(target, "qp", "decoder", qp=exported)

@@ -247,7 +247,6 @@ def _leave_out_undecoded(request: Request, table: FrameTable, asked: Sequence[in
     table.decoding.missing = len(missing)
 
 
-
 def _read_decoded(
     request: Request,
     table: FrameTable,

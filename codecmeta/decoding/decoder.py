@@ -17,6 +17,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from codecmeta.container.mpeg4_headers import video_object_layer, video_object_plane
 from codecmeta.container.packet_reader import PacketFeed, join
 from codecmeta.container.video import MAX_PIXELS, PacketTable, Video
 from codecmeta.decoding import side_data
@@ -34,22 +35,34 @@ class Picture:
         frame: the picture; at its coded size if the decoder was asked for that.
         payload: the packet's bytes, b"" unless the decoder was asked to keep them.
         flushed: it was put out because there was no further packet.
+        repeats: its packet codes nothing: it is the reference picture before, shown again (an MPEG-4 plane that is not
+            coded).
     """
 
     packet: int
     frame: av.VideoFrame
     payload: bytes = field(repr=False)
     flushed: bool = False
+    repeats: bool = False
 
     @property
     def type(self) -> str:
         """I, P, B, or ? for anything else."""
-        return _TYPES.get(int(self.frame.pict_type), "?")
+        return "P" if self.repeats else _TYPES.get(int(self.frame.pict_type), "?")
 
     @cached_property
     def vectors(self) -> NDArray[np.int16] | None:
         """Its motion vectors as `motion.vectors` gives them, None without."""
+        if self.repeats:
+            return _still(self.frame.width, self.frame.height)
         return side_data.vectors(self.frame)
+
+
+def _still(width: int, height: int) -> NDArray[np.int16]:
+    """Vectors of a picture that shows the one before again: every macroblock stays where it was."""
+    y, x = np.mgrid[: -(-height // 16), : -(-width // 16)].reshape(2, -1) * 16
+    rest = np.broadcast_to(np.array([16, 16, 0, 0, -1]), (x.size, 5))
+    return np.column_stack([x, y, rest]).astype(np.int16)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +163,10 @@ class Decoder:
             self._options["apply_cropping"] = "0"
         if not samples and video.codec == "h264":
             self._options["skip_loop_filter"] = "all"
+        self._layer = None
+        if video.codec == "mpeg4":
+            self._layer = video_object_layer(bytes(video.stream.codec_context.extradata or b""))
+        self._uncoded: list[int] = []
         self._prepared: VideoStream | None = None
         self._feed = PacketFeed(video, packets)
 
@@ -169,7 +186,7 @@ class Decoder:
         self._prepared = stream
 
     def decode(self, run: Run, *, every: bool = False) -> Iterator[Picture]:
-        """The pictures of a run in presentation order.
+        """The pictures of a run in presentation order, those included whose packets code nothing.
 
         Pictures that nothing refers to are skipped unless they are targets.
 
@@ -180,6 +197,30 @@ class Decoder:
         Raises:
             SourceError: a picture has another size than the header says.
         """
+        self._uncoded.clear()
+        reference: Picture | None = None
+        for picture in self._decode_coded(run, every=every):
+            if picture.packet in self._uncoded:
+                if picture.flushed:
+                    # FFmpeg shows the last picture again where the stream ends in a plane that is not coded
+                    continue
+                # a placeholder in a packed stream: it shows what came in the packet before
+                self._uncoded.remove(picture.packet)
+            elif picture.type != "B":
+                yield from self._repeat(reference, before=picture.packet)
+                reference = picture
+            yield picture
+        yield from self._repeat(reference, before=run.stop)
+
+    def _repeat(self, reference: Picture | None, *, before: int) -> Iterator[Picture]:
+        """Show a reference picture once more for each packet that codes nothing."""
+        due = [number for number in self._uncoded if number < before]
+        self._uncoded = [number for number in self._uncoded if number >= before]
+        for number in due if reference is not None else ():
+            payload = self._payload(number)
+            yield Picture(packet=number, frame=cast(Picture, reference).frame, payload=payload, repeats=True)
+
+    def _decode_coded(self, run: Run, *, every: bool) -> Iterator[Picture]:
         wanted = set(run.targets)
         self._feed.go_to(run.start)
         self._prepare()
@@ -190,6 +231,10 @@ class Decoder:
                 key = join(packets)
             if self._payloads is not None:
                 self._payloads[number] = join(packets)
+            if self._layer is not None and sum(packet.size for packet in packets) <= _MOST_UNCODED:
+                plane = video_object_plane(join(packets), self._layer)
+                if plane is not None and not plane.coded:
+                    self._uncoded.append(number)
             if self._skips:
                 context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
             for packet in packets:
@@ -239,6 +284,9 @@ class Decoder:
             del self._payloads[older]
         return payload
 
+
+_MOST_UNCODED = 64
+"""Bytes of the longest packet that may hold nothing but headers."""
 
 _HELD_BACK = 64
 """Packets after which one that gave no picture is taken for skipped."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from codecmeta.container.mpeg4_headers import video_object_layer
 from codecmeta.container.video import Video
 from codecmeta.decoding import side_data
 from codecmeta.errors import BitstreamError, SourceError, UsageError
@@ -15,7 +16,7 @@ from codecmeta.h264.parameter_sets import read_sequence_parameters
 from codecmeta.prediction.compensation import MotionField, MotionResidual, Reference, motion_residual
 from codecmeta.prediction.intra import Residual
 from codecmeta.prediction.reference_selection import FUTURE, PAST
-from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type, video_object_layer
+from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type
 from codecmeta.prediction.standards import STANDARDS
 from codecmeta.record.energy import measure_energy
 from codecmeta.residual.carried import innovation

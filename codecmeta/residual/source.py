@@ -51,7 +51,7 @@ class Evidence:
     @property
     def qp(self) -> NDArray[np.int8] | None:
         """Quantisers of the picture, likewise."""
-        frame = None if self.picture is None else self.picture.frame
+        frame = None if self.picture is None or self.picture.repeats else self.picture.frame
         return None if frame is None else side_data.quantisers(frame, frame.width, frame.height)
 
 

@@ -68,3 +68,25 @@ def decode_all(path: Path) -> list[av.VideoFrame]:
         assert isinstance(stream, av.video.stream.VideoStream)
         stream.thread_count = 1
         return list(container.decode(stream))
+
+
+def write_uncoded(path: Path, source: Path, *, every: int = 3) -> list[int]:
+    """Copy an MPEG-4 video at 25 fps, a P plane in `every` replaced by one that is not coded; returns their packets."""
+    replaced = []
+    with av.open(str(source)) as reader, av.open(str(path), "w") as output:
+        copy = output.add_stream_from_template(reader.streams.video[0])
+        for number, packet in enumerate(packet for packet in reader.demux(video=0) if packet.size):
+            payload = bytes(packet)
+            at = payload.index(b"\0\0\1\xb6") + 4
+            bits = "".join(f"{byte:08b}" for byte in payload[at : at + 8])
+            header = bits[: bits.index("0", 2) + 8]
+            if bits.startswith("01") and number % every == 1:
+                replaced.append(number)
+                stuffed = f"{header}00".ljust(-(-(len(header) + 2) // 8) * 8, "1")
+                body = int(stuffed, 2).to_bytes(len(stuffed) // 8, "big")
+                new = av.Packet(payload[:at] + body)
+                new.pts, new.dts, new.time_base, new.is_keyframe = packet.pts, packet.dts, packet.time_base, False
+                packet = new
+            packet.stream = copy
+            output.mux(packet)
+    return replaced

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type, video_object_layer
+from codecmeta.container.mpeg4_headers import video_object_layer
+from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type
 from tests.oracle.streams import encode
 
 
