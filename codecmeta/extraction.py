@@ -16,9 +16,9 @@ import numpy as np
 from codecmeta import __version__
 from codecmeta.container.completeness import judge_file
 from codecmeta.container.packet_reader import read_payloads
-from codecmeta.container.timeline import Timeline, from_decoder, from_pts, has_usable_pts
+from codecmeta.container.timeline import Timeline
 from codecmeta.container.video import PacketTable, Video, open_video, read_packets
-from codecmeta.decoding.decoder import presentation_order
+from codecmeta.decoding.presentation import order_frames
 from codecmeta.decoding.rgb import scaled_size
 from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.frame_columns import Request
@@ -26,7 +26,7 @@ from codecmeta.frame_reader import read_frames
 from codecmeta.frame_table import FrameTable
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.record import npz
-from codecmeta.record.meta import MISSING, VideoMeta
+from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.record.sampling import choose_frames
 from codecmeta.signals import describe_signals, list_arrays
@@ -77,7 +77,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
         packets = read_packets(video)
         if state == "unknown":
             _check_last_packet(video, packets)
-        timeline = _order(video, packets)
+        timeline = order_frames(video, packets)
         base = video.stream.time_base
         numerator, denominator = (base.numerator, base.denominator) if base else (1, 1)
         chosen = choose_frames(
@@ -162,29 +162,12 @@ def _check_last_packet(video: Video, packets: PacketTable) -> None:
                     raise SourceError("truncated", f"the last picture is cut short: {error}") from error
 
 
-def _order(video: Video, packets: PacketTable) -> Timeline:
-    reorders = bool(video.stream.codec_context.has_b_frames) and video.container.format.name in ("avi", "asf")
-    if has_usable_pts(packets, reorders=reorders):
-        return from_pts(packets)
-    ticks = _measured_ticks(packets)
-    if ticks is None:
-        base = video.stream.time_base
-        ticks = round(1 / ((video.fps or 25.0) * base)) if base else 1
-    return from_decoder(presentation_order(video, packets), packets=packets.size.size, ticks=ticks)
-
-
-def _measured_ticks(packets: PacketTable) -> int | None:
-    """Length of a frame in a stream of fields, which containers count, from the few packets that have a time stamp."""
-    known = np.flatnonzero(packets.dts != MISSING)
-    if not packets.second.any() or known.size < 2:
-        return None
-    return round(float(np.median(np.diff(packets.dts[known].astype(np.float64)) / np.diff(known))))
-
-
 def _extraction(options: Options, block: int, timeline: Timeline, table: FrameTable) -> dict[str, Any]:
     warnings = []
     if timeline.synthetic:
         warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
+    if timeline.mended:
+        warnings.append(f"{timeline.mended} of the time stamps were missing or repeated: set between their neighbours")
     if timeline.leading:
         warnings.append(f"{timeline.leading} pictures before the first key frame cannot be decoded")
     if missing := table.decoding.missing:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from codecmeta.container.video import PacketTable
 from codecmeta.errors import SourceError
 from codecmeta.record.meta import MISSING
+
+_MAX_STAMP = 1 << 52
+"""Largest time stamp that is trusted where others are not, so that float64 holds it."""
 
 _MAX_TICKS = 1 << 36
 """Longest frame, so that the time of the last one of as many as there can be fits its 64 bits."""
@@ -25,6 +29,7 @@ class Timeline:
         rank: int64 (P,), place of every packet's picture in presentation order, shown or not; -1 where unknown.
         synthetic: the stream has no usable time stamps; pts count frames at the nominal rate, and the order is the
             decoder's.
+        mended: frames whose own time stamp is missing, repeated or out of order, and that lie between their neighbours.
         leading: pictures before or led by the first key packet, which no decoder can show.
     """
 
@@ -33,6 +38,7 @@ class Timeline:
     rank: NDArray[np.int64]
     synthetic: bool
     leading: int
+    mended: int = 0
 
 
 def has_usable_pts(packets: PacketTable, *, reorders: bool = False) -> bool:
@@ -81,6 +87,64 @@ def from_pts(packets: PacketTable) -> Timeline:
         synthetic=False,
         leading=int(np.count_nonzero(leading)),
     )
+
+
+def mend_pts(packets: PacketTable, order: NDArray[np.int64]) -> Timeline | None:
+    """Order frames whose time stamps are right but for a few.
+
+    The stamps that rise along the order stay, as many as there can be; the others are laid evenly between them.
+
+    Args:
+        packets: the packet table.
+        order: packets of the frames in presentation order, int64 (F,), each once.
+
+    Returns:
+        None where more than a tenth of the stamps (of a short video: more than one) are of no use, or there is no room
+        between the neighbours.
+    """
+    known = packets.pts[order]
+    usable = np.flatnonzero((known > -_MAX_STAMP) & (known < _MAX_STAMP))
+    if np.unique(order).size != order.size:
+        return None
+    kept = usable[_longest_rise(known[usable].tolist())]
+    if kept.size < 2 or order.size - kept.size > max(1, order.size // 10):
+        return None
+    stamps, places = known[kept].astype(np.float64), np.arange(order.size)
+    step = float(np.median(np.diff(stamps) / np.diff(kept)))
+    before, after = stamps[0] + (places - kept[0]) * step, stamps[-1] + (places - kept[-1]) * step
+    laid = np.interp(places, kept, stamps)
+    laid = np.where(places < kept[0], before, np.where(places > kept[-1], after, laid))
+    pts = np.rint(laid).astype(np.int64)
+    pts[kept] = known[kept]
+    if (np.diff(pts) <= 0).any():
+        return None
+    table = packets.pts.copy()
+    table[order] = pts
+    # a packet of which no picture came has no other stamp than its own
+    shown = packets.shown & ((table > -_MAX_STAMP) | np.isin(np.arange(table.size), order))
+    timeline = from_pts(replace(packets, pts=table, shown=shown))
+    return replace(timeline, mended=order.size - kept.size)
+
+
+def _longest_rise(values: list[int]) -> list[int]:
+    """Places of a longest strictly rising subsequence, the earlier of equal values first."""
+    tails: list[int] = []
+    lasts: list[int] = []
+    before: list[int] = []
+    for place, value in enumerate(values):
+        slot = bisect_left(tails, value)
+        before.append(lasts[slot - 1] if slot else -1)
+        if slot == len(tails):
+            tails.append(value)
+            lasts.append(place)
+        elif value < tails[slot]:
+            tails[slot], lasts[slot] = value, place
+    rise: list[int] = []
+    place = lasts[-1] if lasts else -1
+    while place >= 0:
+        rise.append(place)
+        place = before[place]
+    return rise[::-1]
 
 
 def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timeline:

@@ -181,6 +181,33 @@ def test_real_raw_stream_halved(clips: Path, tmp_path: Path) -> None:
         extract(part)
 
 
+def test_one_repeated_time_stamp_costs_itself_only(tmp_path: Path) -> None:
+    """A varying frame rate: all other frames stay at their time, and are sampled by it."""
+    source = write_video(tmp_path / "source.mp4", frames=40, options={"bf": "0"})
+    times = np.cumsum([0, *(5 if 10 <= index < 20 else 1 for index in range(39))])
+    metas = []
+    for name, repeated in (("good.mkv", None), ("repeated.mkv", 30)):
+        with av.open(str(source)) as reader, av.open(str(tmp_path / name), "w") as output:
+            copy = output.add_stream_from_template(reader.streams.video[0])
+            base = reader.streams.video[0].time_base
+            assert base is not None
+            for number, packet in enumerate(packet for packet in reader.demux(video=0) if packet.size):
+                packet.pts = int(times[number - (number == repeated)] / (25 * base))
+                packet.dts = int(times[number - 1] / (25 * base)) if number else -1
+                packet.stream = copy
+                output.mux(packet)
+        metas.append(extract(tmp_path / name, frames="all", residual="none", pixels=None))
+    good, repeated_one = metas
+    assert good.info["extraction"]["warnings"] == []
+    assert "1 of the time stamps" in repeated_one.info["extraction"]["warnings"][0]
+    assert np.flatnonzero(good.packet_pts != repeated_one.packet_pts).tolist() == [30]
+    assert np.array_equal(good.frame_seconds, repeated_one.frame_seconds)
+    sampled = [
+        extract(tmp_path / name, frames="fps:2", residual="none", pixels=None) for name in ("good.mkv", "repeated.mkv")
+    ]
+    assert np.array_equal(sampled[0].frame_packet, sampled[1].frame_packet)
+
+
 def test_concatenated_transport_streams(tmp_path: Path) -> None:
     """Twelve pictures twice with the same time stamps: every one is a frame, and time stamps are made up."""
     one = write_video(tmp_path / "one.ts", frames=12)

@@ -1,0 +1,49 @@
+"""Presentation order of a video's frames: from time stamps, or from the decoder where those are not usable."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codecmeta.container.timeline import Timeline, from_decoder, from_pts, has_usable_pts, mend_pts
+from codecmeta.container.video import PacketTable, Video
+from codecmeta.decoding.decoder import presentation_order
+from codecmeta.record.meta import MISSING
+
+
+def order_frames(video: Video, packets: PacketTable) -> Timeline:
+    """Lay the frames of a video out in presentation order.
+
+    Time stamps are used where every frame has one of its own. A few that are missing or repeated are mended between
+    their neighbours. Where most are useless, they are made up at the nominal rate. In both cases, streams that reorder
+    their pictures are decoded as a whole for their order.
+
+    Raises:
+        SourceError: there is no frame.
+    """
+    reorders = bool(video.stream.codec_context.has_b_frames)
+    if has_usable_pts(packets, reorders=reorders and _has_one_stamp(video)):
+        return from_pts(packets)
+    order = presentation_order(video, packets) if reorders else None
+    if not (reorders and _has_one_stamp(video)):
+        mended = mend_pts(packets, np.flatnonzero(packets.shown) if order is None else order)
+        if mended is not None:
+            return mended
+    ticks = _measured_ticks(packets)
+    if ticks is None:
+        base = video.stream.time_base
+        ticks = round(1 / ((video.fps or 25.0) * base)) if base else 1
+    order = presentation_order(video, packets) if order is None else order
+    return from_decoder(order, packets=packets.size.size, ticks=ticks)
+
+
+def _has_one_stamp(video: Video) -> bool:
+    """Whether the container has one time stamp per packet, that of decoding."""
+    return video.container.format.name in ("avi", "asf")
+
+
+def _measured_ticks(packets: PacketTable) -> int | None:
+    """Length of a frame in a stream of fields, which containers count, from the few packets that have a time stamp."""
+    known = np.flatnonzero(packets.dts != MISSING)
+    if not packets.second.any() or known.size < 2:
+        return None
+    return round(float(np.median(np.diff(packets.dts[known].astype(np.float64)) / np.diff(known))))
