@@ -1,0 +1,71 @@
+"""Linear decode of a whole video: how many of its pictures there are, and what of it is damaged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from codecmeta.container.video import PacketTable, Video, open_video, read_packets
+from codecmeta.decoding.decoder import Decoder, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearDecode:
+    """What decoding every packet of a video showed.
+
+    Attributes:
+        packets: packets of the stream.
+        pictures: pictures that the decoder gave, those included that show another one again.
+        errors: packets that the decoder refused.
+        corrupt: pictures that it marked as corrupt.
+        missing: packets from the first key packet on that promise a shown picture and gave none.
+    """
+
+    packets: int
+    pictures: int
+    errors: int
+    corrupt: int
+    missing: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged."""
+        return not (self.errors or self.corrupt or self.missing)
+
+
+def decode_linearly(source: str | os.PathLike[str]) -> LinearDecode:
+    """Decode a whole video from its first key packet, as a player does.
+
+    Args:
+        source: the file.
+
+    Raises:
+        SourceError: the file cannot be opened or demuxed, or its pictures change their size.
+    """
+    with open_video(source) as video:
+        return decode_video(video, read_packets(video))
+
+
+def decode_video(video: Video, packets: PacketTable) -> LinearDecode:
+    """`decode_linearly` of an opened video."""
+    decoder = Decoder(video, packets)
+    count = packets.size.size
+    first = int(np.flatnonzero(packets.key)[0])
+    given = np.zeros(count, np.bool_)
+    pictures = 0
+    for picture in decoder.decode(Run(start=first, stop=count, targets=()), every=True):
+        given[picture.packet] = True
+        pictures += 1
+    expected = packets.shown.copy()
+    # pictures led by the first key picture but shown before it refer to what is not in the file
+    expected[:first] = False
+    expected &= packets.pts >= packets.pts[first]
+    return LinearDecode(
+        packets=count,
+        pictures=pictures,
+        errors=decoder.errors,
+        corrupt=decoder.corrupt,
+        missing=int(np.count_nonzero(expected & ~given)),
+    )
