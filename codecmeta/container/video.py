@@ -16,8 +16,9 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from codecmeta.container import mp4_boxes
+from codecmeta.container import mp4_boxes, pyav
 from codecmeta.container.completeness import judge_file
+from codecmeta.container.sample_table import SampleTable
 from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.h264.field_pairs import FieldPairs
 from codecmeta.record.meta import MISSING
@@ -192,9 +193,7 @@ def _open(path: Path) -> InputContainer:
     # without the prefix a name such as `clip:01.mp4` is taken for a protocol
     name = "file:" + os.fspath(path)
     try:
-        if int(av.__version__.split(".")[0]) < 19:
-            return av.open(name, options=options, metadata_errors="replace")
-        return av.open(name, options=options)
+        return pyav.open_input(name, options)
     except Exception as error:  # libav's errors come as many types
         raise _refusal(path, error) from error
 
@@ -218,7 +217,7 @@ def _refusal(path: Path, error: Exception) -> SourceError:
 
 
 def _choose_stream(container: InputContainer) -> VideoStream:
-    candidates = [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+    candidates = [s for s in container.streams.video if not pyav.is_attached_picture(s)]
     if not candidates:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
         raise SourceError("no_video_stream", f"no video stream ({kinds} only; cover art does not count)")
@@ -235,7 +234,6 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-_ATTACHED_PICTURE = 0x400
 # what a header looks like whose end is missing
 _OF_MISSING_PARTS = frozenset(("no_video_stream", "decoder_missing", "unreadable"))
 
@@ -262,28 +260,16 @@ def read_packets(video: Video) -> PacketTable:
 
 
 def _from_index(video: Video) -> PacketTable | None:
-    track = video.track
-    entries = video.stream.index_entries
-    count = len(entries)
-    if count > video.size:
-        raise SourceError("damaged", f"the index lists {count} packets, the file has {video.size} bytes")
-    offsets = None if track is None else track.composition_offset
-    if offsets is None or count == 0 or count != offsets.size:
+    samples = None if video.track is None else video.track.samples
+    if samples is None:
         return None
-    rows = np.array([(e.timestamp, e.size, e.is_keyframe, e.is_discard, e.pos) for e in entries], np.int64)
     # samples without bytes stand for dropped frames, and are not packets
-    present = rows[:, 1] > 0
-    dts, size, key, discard, position = rows[present].T
-    if np.unique(position).size != position.size:
-        # an edit list shows samples again: the index has another order than the composition offsets
+    samples = samples.select(samples.size > 0)
+    shifts = _check_index(video, samples)
+    if shifts is None or np.unique(samples.pts[samples.shown]).size != np.count_nonzero(samples.shown):
         return None
-    if size.sum() > video.size:
-        raise SourceError("damaged", f"the index lists {size.sum()} bytes of packets, the file has {video.size}")
-    pts = dts + offsets[present]
-    shift = _check_index(video, pts, dts, size)
-    if shift is None or (np.unique(pts[discard == 0]).size != np.count_nonzero(discard == 0)):
-        return None
-    columns = np.stack([pts + shift, dts, size, key, discard == 0, position], axis=1)
+    pts, dts = samples.pts + shifts[0], samples.dts + shifts[1]
+    columns = np.stack([pts, dts, samples.size, samples.key, samples.shown, samples.position], axis=1)
     return _as_table(columns, _find_second_fields(video, columns), corrupt=0)
 
 
@@ -336,20 +322,19 @@ def _as_table(columns: NDArray[np.int64], second: NDArray[np.bool_], *, corrupt:
     )
 
 
-def _check_index(
-    video: Video, pts: NDArray[np.int64], dts: NDArray[np.int64], size: NDArray[np.int64], *, probe: int = 4
-) -> int | None:
-    """The constant between index and packets' pts, None where the first packets do not bear the index out."""
-    shift: int | None = None
+def _check_index(video: Video, samples: SampleTable, *, probe: int = 4) -> tuple[int, int] | None:
+    """What the demuxer adds to the pts and dts of all samples; None where the first packets contradict the table."""
+    shifts: tuple[int, int] | None = None
     for number, packet in enumerate(demux(video)):
-        if number == min(probe, pts.size) or packet.pts is None:
+        if number == min(probe, samples.size.size) or packet.pts is None or packet.dts is None:
             break
-        found = packet.pts - int(pts[number])
-        shift = found if shift is None else shift
-        if found != shift or packet.dts != dts[number] or packet.size != size[number]:
+        found = packet.pts - int(samples.pts[number]), packet.dts - int(samples.dts[number])
+        shifts = found if shifts is None else shifts
+        facts = packet.size, not packet.is_discard, packet.pos
+        if found != shifts or facts != (samples.size[number], samples.shown[number], samples.position[number]):
             return None
     video.rewind()
-    return shift
+    return shifts
 
 
 def demux(video: Video) -> Iterator[av.Packet[Any]]:

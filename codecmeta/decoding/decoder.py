@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import av
 import numpy as np
-from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from codecmeta.container import pyav
 from codecmeta.container.mpeg4_headers import video_object_layer, video_object_plane
 from codecmeta.container.packet_reader import PacketFeed, join
 from codecmeta.container.video import MAX_PIXELS, PacketTable, Video
@@ -180,9 +180,7 @@ class Decoder:
         context.thread_type = "NONE"
         context.options = self._options
         context.copy_opaque = True
-        for other in stream.container.streams:
-            if other.index != stream.index:
-                other.discard = Discard.all
+        pyav.discard_others(stream)
         self._prepared = stream
 
     def decode(self, run: Run, *, every: bool = False) -> Iterator[Picture]:

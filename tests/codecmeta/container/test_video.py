@@ -13,12 +13,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from codecmeta.container import video as container
 from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.sample_table import SampleTable
 from codecmeta.errors import SourceError
 from codecmeta.record.meta import MISSING
+from tests.codecmeta.container.mp4_writer import with_edits
 from tests.codecmeta.make_video import decode_all, write_audio, write_video
 
 CLIPS = ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi", "pan_hevc.mp4", "objects_vp9.webm", "still_h264.mp4"]
@@ -93,30 +94,37 @@ def read_both_ways(path: Path) -> tuple[container.PacketTable, container.PacketT
     return listed, demuxed
 
 
-def shift_some(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    return offsets + 512 * (np.arange(offsets.size) == 2)
+def shift_some(samples: SampleTable) -> dict[str, Any]:
+    return {"pts": samples.pts + 512 * (np.arange(samples.pts.size) == 2)}
 
 
-def collide(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.where(np.arange(offsets.size) == 200, offsets[200] + 512, offsets)
+def collide(samples: SampleTable) -> dict[str, Any]:
+    return {"pts": np.where(np.arange(samples.pts.size) == 200, samples.pts[201], samples.pts)}
+
+
+def move(samples: SampleTable) -> dict[str, Any]:
+    return {"position": samples.position + 1}
+
+
+def shift_all(samples: SampleTable) -> dict[str, Any]:
+    return {"pts": samples.pts + 7, "dts": samples.dts - 5}
 
 
 @pytest.mark.parametrize(
     ("lie", "origin"),
-    [(shift_some, "demux"), (collide, "demux"), (lambda offsets: offsets[:-1], "demux"), (lambda o: o + 7, "index")],
-    ids=["other than the first packets", "two samples at one time", "a sample short", "only shifted"],
+    [(shift_some, "demux"), (collide, "demux"), (move, "demux"), (shift_all, "index")],
+    ids=["other than the first packets", "two samples at one time", "elsewhere in the file", "only shifted"],
 )
-def test_index_that_lies_is_not_believed(
-    data: Path, lie: Callable[[NDArray[np.int64]], NDArray[np.int64]], origin: str
-) -> None:
-    """Composition offsets that the packets do not bear out: demuxing decides. A constant shift is no lie."""
+def test_index_that_lies_is_not_believed(data: Path, lie: Callable[[SampleTable], dict[str, Any]], origin: str) -> None:
+    """Tables that the packets do not bear out: demuxing decides. A constant shift is no lie."""
     path = data / "still_h264.mp4" if lie is shift_some else data / "event_h264.mp4"
     truth = check(path)
     assert truth.origin == "index"
     with container.open_video(path) as video:
         assert video.track is not None
-        assert video.track.composition_offset is not None
-        video.track = replace(video.track, composition_offset=lie(video.track.composition_offset))
+        assert video.track.samples is not None
+        lies = replace(video.track.samples, **lie(video.track.samples))
+        video.track = replace(video.track, samples=lies)
         table = container.read_packets(video)
     assert table.origin == origin
     for name in ("pts", "dts", "size", "shown"):
@@ -154,29 +162,6 @@ def test_samples_without_bytes_are_no_packets(tmp_path: Path, data: Path, number
         by_demuxing = dict(read_payloads(video, demuxed, range(299)))
     assert by_position == by_demuxing
     assert b"" not in by_position.values()
-
-
-def with_edits(content: bytes, edits: list[tuple[int, int]]) -> bytes:
-    """Give the only track of an MP4 whose header comes last an edit list: duration and media time of each edit."""
-
-    def box(kind: bytes, payload: bytes) -> bytes:
-        return struct.pack(">I4s", len(payload) + 8, kind) + payload
-
-    def rewrite(data: bytes) -> bytes:
-        out, at = b"", 0
-        while at < len(data):
-            length, kind = struct.unpack_from(">I4s", data, at)
-            payload = data[at + 8 : at + length]
-            at += length
-            if kind in (b"moov", b"trak"):
-                payload = rewrite(payload)
-            out += b"" if kind == b"edts" else box(kind, payload)
-            if kind == b"tkhd":
-                entries = b"".join(struct.pack(">III", duration, start, 0x10000) for duration, start in edits)
-                out += box(b"edts", box(b"elst", struct.pack(">II", 0, len(edits)) + entries))
-        return out
-
-    return rewrite(content)
 
 
 def test_edit_list_that_shows_samples_again(tmp_path: Path) -> None:

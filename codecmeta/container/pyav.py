@@ -1,0 +1,39 @@
+"""PyAV 15.1 to 19: what differs between its versions, in one place.
+
+Other modules call PyAV only in ways that all these versions share.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+
+_ATTACHED_PICTURE = 0x400
+_DISCARD_ALL = 48
+_MAJOR = int(av.__version__.split(".")[0])
+
+
+def open_input(name: str, options: dict[str, str]) -> InputContainer:
+    """Open a file for reading; metadata that are no UTF-8 are no reason to refuse it."""
+    if _MAJOR < 19:
+        return av.open(name, options=options, metadata_errors="replace")
+    return av.open(name, options=options)
+
+
+def is_attached_picture(stream: Stream) -> bool:
+    """Whether a stream holds cover art."""
+    disposition: Any = stream.disposition
+    # a flag of its own class before version 16, an integer after
+    return bool(int(getattr(disposition, "value", disposition)) & _ATTACHED_PICTURE)
+
+
+def discard_others(stream: Stream) -> None:
+    """Let the demuxer pass over the packets of all other streams, where PyAV can ask for that (from version 16 on)."""
+    discard: Any = getattr(av.stream, "Discard", None)
+    if discard is not None:
+        for other in cast(Any, stream.container.streams):
+            if other.index != stream.index:
+                other.discard = discard(_DISCARD_ALL)

@@ -1,0 +1,270 @@
+"""Sample tables of an MP4/MOV track (ISO/IEC 14496-12, 8.5 to 8.7): where each sample lies, when it is shown, and the
+sample description it belongs to.
+
+A table is read whole and strictly, or not at all: what a count, an index or a sum contradicts is left to the demuxer.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.container.box import Box, child, children
+from codecmeta.errors import SourceError
+
+_MOST_CHUNKS = 1 << 26
+_LONGEST = 1 << 31
+_EMPTY = -1
+_RATE_ONE = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleTable:
+    """The samples of a track in decode order, n of them.
+
+    Attributes:
+        size: int64 (n,), bytes.
+        position: int64 (n,), where each begins in the file.
+        dts: int64 (n,), decode time in units of the track's time scale, from 0.
+        pts: int64 (n,), composition time, likewise.
+        key: bool (n,), sync samples, partial sync samples and those of the group `rap `.
+        description: int64 (n,), index of the sample description.
+        shown: bool (n,), False for what the edit list leaves out, but a decoder needs.
+    """
+
+    size: NDArray[np.int64]
+    position: NDArray[np.int64]
+    dts: NDArray[np.int64]
+    pts: NDArray[np.int64]
+    key: NDArray[np.bool_]
+    description: NDArray[np.int64]
+    shown: NDArray[np.bool_]
+
+    def select(self, rows: slice | NDArray[np.bool_]) -> SampleTable:
+        """Some of the samples."""
+        return SampleTable(**{name: column[rows] for name, column in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """The one stretch of a track that is presented, in units of the track's time scale.
+
+    Attributes:
+        begin: composition time of its first sample.
+        duration: its length.
+    """
+
+    begin: int
+    duration: int
+
+
+_FAR = 1 << 60
+_WHOLE = Edit(begin=-_FAR, duration=2 * _FAR)
+
+
+def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int, movie_scale: int) -> SampleTable | None:
+    """Read the sample tables of a track.
+
+    Args:
+        moov: payload of the `moov` box.
+        trak: the track's box in it.
+        descriptions: number of its sample descriptions.
+        file_size: length of the file in bytes, which bounds what a table may claim.
+        movie_scale: units per second of the movie, in which edits are counted.
+
+    Returns:
+        None where a table is absent, damaged, or means what only a demuxer can tell: edits in pieces or at another
+        speed, negative durations.
+
+    Raises:
+        SourceError: more samples or bytes are listed than the file can hold.
+    """
+    table = child(moov, trak, b"mdia", b"minf", b"stbl")
+    scale = read_time_scale(moov, child(moov, trak, b"mdia", b"mdhd"))
+    if table is None or not scale:
+        return None
+    size = _sizes(moov, table, file_size)
+    if size is None or size.size == 0:
+        return None
+    places = _places(moov, table, size)
+    dts = _decode_times(moov, table, size.size)
+    offsets = _composition_offsets(moov, table, size.size)
+    key = _sync_samples(moov, table, size.size)
+    if places is None or dts is None or offsets is None or key is None:
+        return None
+    position, description = places
+    if (description >= descriptions).any():
+        return None
+    samples = SampleTable(
+        size=size,
+        position=position,
+        dts=dts,
+        pts=dts + offsets,
+        key=key,
+        description=description,
+        shown=np.ones(size.size, np.bool_),
+    )
+    edit = _read_edit(moov, child(moov, trak, b"edts", b"elst"), scale, movie_scale)
+    return None if edit is None else apply_edit(samples, edit)
+
+
+def apply_edit(samples: SampleTable, edit: Edit) -> SampleTable | None:
+    """The samples that an edit presents, and those without which they cannot be decoded, as libavformat takes them.
+
+    It begins at the last key sample that is neither decoded nor shown after the edit's begin, and ends at the first
+    key sample that reaches the edit's end, or, where samples are reordered, at the second: leading pictures of the
+    first may still belong to the edit. None where it presents no sample.
+    """
+    end = edit.begin + edit.duration
+    starts = np.flatnonzero(samples.key & (samples.dts <= edit.begin) & (samples.pts <= edit.begin))
+    first = int(starts[-1]) if starts.size else 0
+    length = np.diff(samples.dts, append=samples.dts[-1] + edit.duration)
+    reaches = np.flatnonzero(samples.key & (samples.pts + length >= end))
+    reaches = reaches[reaches >= first]
+    patience = int(not np.array_equal(samples.pts, samples.dts))
+    stop = int(reaches[patience]) + 1 if reaches.size > patience else samples.size.size
+    shown = (samples.pts >= edit.begin) & (samples.pts < end)
+    if not shown.any():
+        return None
+    return SampleTable(**(vars(samples) | {"shown": shown})).select(slice(first, stop))
+
+
+def _entries(moov: bytes, box: Box | None, fields: int, *, header: int = 4) -> NDArray[np.int64] | None:
+    """The rows of a table of 32-bit fields whose number stands before them; None where they do not fit the box."""
+    if box is None or box.end - box.begin < header + 4:
+        return None
+    (count,) = struct.unpack_from(">I", moov, box.begin + header)
+    begin = box.begin + header + 4
+    if begin + 4 * fields * count > box.end:
+        return None
+    return np.frombuffer(moov, ">u4", fields * count, begin).astype(np.int64).reshape(count, fields)
+
+
+def _sizes(moov: bytes, table: Box, file_size: int) -> NDArray[np.int64] | None:
+    box = child(moov, table, b"stsz")
+    compact = None if box else child(moov, table, b"stz2")
+    box = box or compact
+    if box is None or box.end - box.begin < 12:
+        return None
+    common, count = struct.unpack_from(">II", moov, box.begin + 4)
+    # a sample has a byte at least: a few bytes of header may claim any number of them
+    if count > file_size:
+        raise SourceError("damaged", f"the index lists {count} packets, the file has {file_size} bytes")
+    width = (common & 255) if compact else 32
+    if common and not compact:
+        sizes = np.full(count, common, np.int64)
+    elif width not in (4, 8, 16, 32) or box.begin + 12 + -(-count * width // 8) > box.end:
+        return None
+    elif width == 4:
+        pairs = np.frombuffer(moov, np.uint8, -(-count // 2), box.begin + 12)
+        sizes = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[:count].astype(np.int64)
+    else:
+        sizes = np.frombuffer(moov, f">u{width // 8}", count, box.begin + 12).astype(np.int64)
+    if int(sizes.sum()) > file_size:
+        raise SourceError("damaged", f"the index lists {sizes.sum()} bytes of packets, the file has {file_size}")
+    return sizes
+
+
+def _places(moov: bytes, table: Box, size: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Position and description of each sample, from the chunks (8.7.4, 8.7.5)."""
+    short = child(moov, table, b"stco")
+    if short is not None:
+        offsets = _entries(moov, short, 1)
+    else:
+        wide = _entries(moov, child(moov, table, b"co64"), 2)
+        offsets = None if wide is None else ((wide[:, :1] & (_LONGEST - 1)) << 32) + wide[:, 1:]
+    runs = _entries(moov, child(moov, table, b"stsc"), 3)
+    if offsets is None or runs is None or len(runs) == 0 or not 0 < len(offsets) <= _MOST_CHUNKS:
+        return None
+    first, per_chunk, description = runs.T
+    chunks = np.diff(first, append=len(offsets) + 1)
+    if first[0] != 1 or (chunks <= 0).any() or (description == 0).any():
+        return None
+    counts = np.repeat(per_chunk, chunks)
+    if int(counts.sum()) != size.size:
+        return None
+    chunk = np.repeat(np.arange(len(offsets)), counts)
+    before = np.cumsum(size) - size
+    begin = (np.cumsum(counts) - counts)[chunk]
+    position = offsets[:, 0][chunk] + before - before[begin]
+    return position, np.repeat(description - 1, chunks)[chunk]
+
+
+def _decode_times(moov: bytes, table: Box, count: int) -> NDArray[np.int64] | None:
+    runs = _entries(moov, child(moov, table, b"stts"), 2)
+    if runs is None or int(runs[:, 0].sum()) != count or (runs[:, 1] >= _LONGEST).any():
+        return None
+    length = np.repeat(runs[:, 1], runs[:, 0])
+    return np.cumsum(length) - length
+
+
+def _composition_offsets(moov: bytes, table: Box, count: int) -> NDArray[np.int64] | None:
+    box = child(moov, table, b"ctts")
+    if box is None:
+        return np.zeros(count, np.int64)
+    runs = _entries(moov, box, 2)
+    if runs is None or int(runs[:, 0].sum()) != count:
+        return None
+    # signed in version 1, and in files of version 0, too
+    return np.repeat(runs[:, 1] - ((runs[:, 1] >= _LONGEST) << 32), runs[:, 0])
+
+
+def _sync_samples(moov: bytes, table: Box, count: int) -> NDArray[np.bool_] | None:
+    """Without a list all samples are sync samples (8.6.2); of an empty one, the first is taken to be."""
+    listed = [child(moov, table, kind) for kind in (b"stss", b"stps")]
+    numbers = [_entries(moov, box, 1) for box in listed if box is not None]
+    if any(rows is None for rows in numbers):
+        return None
+    known = [rows[:, 0] for rows in numbers if rows is not None and len(rows)]
+    group = _random_access_group(moov, table, count)
+    if not known and group is None:
+        return np.ones(count, np.bool_) if listed[0] is None else np.arange(count) == 0
+    key = np.zeros(count, np.bool_) if group is None else group
+    for rows in known:
+        # some writers count from 0
+        places = rows - (known[0][0] > 0)
+        key[places[(places >= 0) & (places < count)]] = True
+    return key
+
+
+def _random_access_group(moov: bytes, table: Box, count: int) -> NDArray[np.bool_] | None:
+    """Samples of the group `rap `: open random access points (10.4)."""
+    for box in children(moov, table.begin, table.end):
+        if box.type == b"sbgp" and moov[box.begin + 4 : box.begin + 8] == b"rap ":
+            rows = _entries(moov, box, 2, header=12 if moov[box.begin] == 1 else 8)
+            if rows is None or int(rows[:, 0].sum()) > count:
+                return None
+            group = np.repeat(rows[:, 1] > 0, rows[:, 0])
+            return np.concatenate([group, np.zeros(count - group.size, np.bool_)])
+    return None
+
+
+def read_time_scale(moov: bytes, header: Box | None) -> int:
+    """Units per second of an `mdhd` or `mvhd` box, 0 where it is damaged."""
+    if header is None or header.end - header.begin < 24:
+        return 0
+    return int(struct.unpack_from(">I", moov, header.begin + (20 if moov[header.begin] == 1 else 12))[0])
+
+
+def _read_edit(moov: bytes, box: Box | None, scale: int, movie_scale: int) -> Edit | None:
+    """The one edit of a track, None for lists that are left to the demuxer (8.6.6)."""
+    if box is None or box.end - box.begin < 8:
+        return _WHOLE
+    (count,) = struct.unpack_from(">I", moov, box.begin + 4)
+    row = struct.Struct(">Qqi" if moov[box.begin] == 1 else ">Iii")
+    if not count:
+        return _WHOLE
+    if count > 64 or box.begin + 8 + row.size * count > box.end or not movie_scale:
+        return None
+    edits = [row.unpack_from(moov, box.begin + 8 + row.size * place) for place in range(count)]
+    while edits and edits[0][1] == _EMPTY:
+        del edits[0]
+    if len(edits) != 1 or edits[0][2] != _RATE_ONE:
+        return None
+    length, begin, _ = edits[0]
+    # to the nearest unit, halves away from zero
+    duration = (length * scale + movie_scale // 2) // movie_scale
+    return Edit(begin=begin, duration=duration) if 0 <= begin < _FAR and 0 < duration < _FAR else None
