@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
@@ -97,9 +97,14 @@ class ParameterSets:
 
     A set that is corrupt takes the place of its predecessor all the same: what it meant to change is not known, so
     slices that name it are refused until it comes again. All others stay as they are.
+
+    Args:
+        container_size: width and height that the container gives its pictures, see `crop_to_container`; None for
+            streams without a container.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, container_size: tuple[int, int] | None = None) -> None:
+        self._container_size = container_size
         self._raw_sequences: dict[int, bytes] = {}
         self._raw_pictures: dict[int, bytes] = {}
         self._sequences: dict[int, SequenceParameters] = {}
@@ -129,7 +134,8 @@ class ParameterSets:
         if number not in self._sequences:
             if number not in self._raw_sequences:
                 raise BitstreamError(f"a picture refers to sequence parameter set {number}, which has not been seen")
-            self._sequences[number] = read_sequence_parameters(self._raw_sequences[number])
+            coded = read_sequence_parameters(self._raw_sequences[number])
+            self._sequences[number] = crop_to_container(coded, self._container_size)
         return self._sequences[number]
 
     def picture(self, number: int) -> PictureParameters:
@@ -143,6 +149,28 @@ class ParameterSets:
                 raise BitstreamError(f"a slice refers to picture parameter set {number}, which has not been seen")
             self._pictures[number] = read_picture_parameters(self._raw_pictures[number], self.sequence)
         return self._pictures[number]
+
+
+def crop_to_container(coded: SequenceParameters, size: tuple[int, int] | None) -> SequenceParameters:
+    """Parameters with the cropping that the container adds, as libavcodec does it.
+
+    The container decides within the last macroblock of rows and columns whose first samples are shown: a stream of
+    864x480 without cropping in a container of 854x480 is shown as the latter.
+
+    Args:
+        coded: parameters as they are coded.
+        size: width and height that the container gives its pictures.
+    """
+    left, _, top, _ = coded.crop
+    if size is None or left or top:
+        return coded
+    height, width = coded.display_size
+    fits = all(
+        0 < want <= have and want > (have - 1) // 16 * 16 for want, have in zip(size, (width, height), strict=True)
+    )
+    if not fits:
+        return coded
+    return replace(coded, crop=(0, 16 * coded.width_mbs - size[0], 0, 16 * coded.height_mbs - size[1]))
 
 
 def _numbers(body: bytes, limit: int, known: Iterable[int]) -> list[int]:

@@ -80,6 +80,7 @@ class ResidualReader:
         extradata: the container's codec private data: an AVC configuration record, parameter sets with start
             codes, or nothing if the packets carry parameter sets.
         motion: keep the motion syntax of what is read, for `MotionReader`.
+        container_size: width and height that the container gives its pictures, which may crop them further.
 
     Attributes:
         length_size: bytes of the length before each NAL unit, see `nal.split`.
@@ -92,8 +93,10 @@ class ResidualReader:
         BitstreamError: `extradata` is corrupt.
     """
 
-    def __init__(self, extradata: bytes = b"", *, motion: bool = False) -> None:
-        self.sets = ParameterSets()
+    def __init__(
+        self, extradata: bytes = b"", *, motion: bool = False, container_size: tuple[int, int] | None = None
+    ) -> None:
+        self.sets = ParameterSets(container_size=container_size)
         self.latest: CodedPicture | None = None
         self.x264_build: int | None = None
         self._motion = motion

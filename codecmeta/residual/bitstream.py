@@ -39,7 +39,7 @@ class BitstreamSource:
 
     def __post_init__(self) -> None:
         self._follows = self.vectors or self.carries
-        self.reader = ResidualReader(self.extradata, motion=self._follows)
+        self.reader = ResidualReader(self.extradata, motion=self._follows, container_size=(self.width, self.height))
         self._motion = MotionReader(self.reader)
         self._followed: tuple[bytes, FrameMotion | None] = b"", None
         self._states: dict[int, CarriedState] = {}
