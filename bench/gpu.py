@@ -99,14 +99,13 @@ def tower_floor(model: Any, frames: int, share: float, ceilings: dict[str, float
 
 def build_cases(depth: int) -> list[Case]:
     """The plain model, the null case, MeToM and InfoMerge, and stages on and off."""
-    layers = tuple(sorted({max(1, min(depth - 2, layer * depth // 28)) for layer in (13, 14, 15)}))
-    metom = MeToM(layers=layers)
+    metom = MeToM().at_depth(depth)
     cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
     for share in (0.5, 0.3):
         cases.append(Case(name=f"metom {share:g}", compressor=replace(metom, retention=share), retention=share))
     cases.append(Case(name="btm 0.3", compressor=BTM(retention=0.3), retention=0.3))
     cases.append(Case(name="rpm+btm 0.3", compressor=Pipeline(RPM(), BTM(retention=0.3)), retention=0.3))
-    matm = MATM(layers=layers)
+    matm = MATM().at_depth(depth)
     cases.append(Case(name="btm+matm 0.3", compressor=Pipeline(BTM(retention=0.3), matm), retention=0.3))
     for share in PREFILL_GOALS:
         cases.append(Case(name=f"infomerge {share:g}", compressor=InfoMerge(retention=share), retention=share))

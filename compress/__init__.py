@@ -11,15 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from compress.attach import Attachable
+    from compress.budget import count_tokens
     from compress.compressor import Pipeline
     from compress.errors import CompressError, ConfigError, OutputError, ShapeError, SignalError
     from compress.infomerge import InfoMerge
     from compress.metom import BTM, MATM, RPM, MeToM
+    from compress.models import Session
+    from compress.models.answer import open_model
+    from compress.models.inputs.prompt import pad_batch, prepare
     from compress.plan import MergePlan
     from compress.stage import Compression, Signals
+    from compress.token_file import read_tokens
 
 # Names are loaded on first use: `compress --help` must not wait for torch.
 _HOME = {
+    "Attachable": "compress.attach",
     "BTM": "compress.metom",
     "Compression": "compress.stage",
     "CompressError": "compress.errors",
@@ -32,14 +39,21 @@ _HOME = {
     "Pipeline": "compress.compressor",
     "RPM": "compress.metom",
     "ShapeError": "compress.errors",
+    "Session": "compress.models",
     "SignalError": "compress.errors",
     "Signals": "compress.stage",
+    "count_tokens": "compress.budget",
+    "open_model": "compress.models.answer",
+    "pad_batch": "compress.models.inputs.prompt",
+    "prepare": "compress.models.inputs.prompt",
+    "read_tokens": "compress.token_file",
 }
 
 __all__ = [
     "BTM",
     "MATM",
     "RPM",
+    "Attachable",
     "CompressError",
     "Compression",
     "ConfigError",
@@ -48,9 +62,15 @@ __all__ = [
     "MergePlan",
     "OutputError",
     "Pipeline",
+    "Session",
     "ShapeError",
     "SignalError",
     "Signals",
+    "count_tokens",
+    "open_model",
+    "pad_batch",
+    "prepare",
+    "read_tokens",
 ]
 
 

@@ -42,6 +42,12 @@ class Pipeline(Attachable):
                 # From Python 3.12 on, isinstance() with a protocol asks for attributes without __getattr__.
                 object.__setattr__(self, hook, getattr(holders[0], hook))
 
+    def at_depth(self, depth: int, *, first: int = 1) -> Pipeline:
+        """The same stages, those that choose decoder layers by the depth of the model with their layers chosen."""
+        return Pipeline(
+            *(stage.at_depth(depth, first=first) if hasattr(stage, "at_depth") else stage for stage in self.stages)
+        )
+
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_") and name != "stages":
             for stage in reversed(self.stages):

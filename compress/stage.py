@@ -174,16 +174,20 @@ class BeforeLLM(Protocol):
 
 @runtime_checkable
 class InsideLLM(Protocol):
-    """A method that merges visual tokens between two decoder layers."""
+    """A method that merges visual tokens between two decoder layers.
+
+    One that chooses its layers by the depth of the model has ``at_depth(depth, first=...)``, which gives the same
+    method with its layers, see `MATM.at_depth`.
+    """
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """Decoder layers whose attention it reads, ascending."""
+    def layers(self) -> tuple[int, ...] | None:
+        """Decoder layers whose attention it reads, ascending; None while they depend on the model."""
         ...
 
     @property
-    def merge_layer(self) -> int:
-        """The decoder layer before which it merges."""
+    def merge_layer(self) -> int | None:
+        """The decoder layer before which it merges; None while it depends on the model."""
         ...
 
     def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:

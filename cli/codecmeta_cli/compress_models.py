@@ -54,7 +54,7 @@ def answer(
         find_metas(meta)
         answers = _import_answering()
         opened, tokenizer = answers.open_model(checkpoint=model, random_config=random_weights, device=device)
-        compressor = fit_layers(compressor, opened, settings)
+        compressor = fit_layers(compressor, opened)
         question = answers.Question(
             text=prompt,
             model=opened,
@@ -159,7 +159,7 @@ def bench(
         shares = [_fraction(text) for text in retentions.split(",")]
         for method in methods.split(","):
             # once per method, since the layers do not depend on the retention
-            layers = getattr(fit_layers(build(method.strip()), opened, {}), "layers", None)
+            layers = getattr(fit_layers(build(method.strip()), opened), "layers", None)
             settings = {} if layers is None else {"layers": ",".join(map(str, layers))}
             for share in shares:
                 compressor = build(method.strip(), retention=share, settings=settings)
@@ -267,17 +267,17 @@ def evaluate(
     raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
-def fit_layers(compressor: Any, model: Any, settings: Mapping[str, str]) -> Any:
-    """The method with its layers in a shallower model at the same relative depth, unless they were set."""
-    import dataclasses
+def fit_layers(compressor: Any, model: Any) -> Any:
+    """The method with the decoder layers that it chooses by the depth of the model, which are named."""
+    from compress.models import adapt
 
-    depth = model.config.text_config.num_hidden_layers
-    layers = getattr(compressor, "layers", ())
-    if "layers" in settings or not layers or layers[-1] + 1 < depth:
+    if not hasattr(compressor, "at_depth") or compressor.layers is not None:
         return compressor
-    scaled = tuple(sorted({max(1, layer * depth // 28) for layer in layers} - {depth - 1}))
-    print(f"layers of the model: {depth}; attention is read at {scaled} instead of {layers}", file=sys.stderr)  # noqa: T201
-    return dataclasses.replace(compressor, layers=scaled)
+    adapter = adapt(model)
+    depth = len(adapter.layers)
+    fitted = compressor.at_depth(depth, first=adapter.first_merge_layer)
+    print(f"attention is read at layers {fitted.layers} of {depth}", file=sys.stderr)  # noqa: T201
+    return fitted
 
 
 def check_question(prompt: str | None) -> None:

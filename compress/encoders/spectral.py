@@ -159,7 +159,7 @@ class SpectralEncoder:
         basis = _dct(pixels.device)
         spectra = torch.einsum("ui,tcrikj,vj->trkcuv", basis, blocks, basis) / PATCH
         luma, chroma = spectra[..., 0, :, :], spectra[..., 1:, :, :]
-        gain = torch.full((PATCH, PATCH), self.contrast, device=pixels.device)
+        gain = torch.full((PATCH, PATCH), self.contrast, dtype=torch.float32, device=pixels.device)
         gain[0, 0] = 1
         looks = (luma * gain)[..., :LUMA_ORDERS, :LUMA_ORDERS].flatten(3)
         colour = (chroma * gain)[..., :CHROMA_ORDERS, :CHROMA_ORDERS].flatten(3)
@@ -194,6 +194,7 @@ def _opponents(device: torch.device) -> Tensor:
             [-red / (2 - 2 * blue), -green / (2 - 2 * blue), 0.5],
             [0.5, -green / (2 - 2 * red), -blue / (2 - 2 * red)],
         ],
+        dtype=torch.float32,
         device=device,
     )
 

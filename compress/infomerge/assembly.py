@@ -205,7 +205,7 @@ def assemble(
     joined = assignments.anchor[slot]
     taken = torch.zeros(len(anchors), dtype=torch.int64, device=device).index_add_(0, joined, count)
     # An anchor that takes nothing in keeps all its weight.
-    own = own * (1 - (1 - mu) * taken.clamp(max=1))[self_there]
+    own = own * (1 - (1 - mu) * taken.clamp(max=1).float())[self_there]
     entry_anchor = joined[pair]
     others = others / taken[entry_anchor]
     plan = MergePlan.from_entries(

@@ -33,6 +33,7 @@ from compress.infomerge.tfd import Change, static_positions, temporal_feature_di
 from compress.ops.saliency import distance_to_frame_mean
 from compress.ops.transfer import on_device, on_device_together, on_host
 from compress.plan import MergePlan
+from compress.planning import planned
 from compress.stage import Compression, Positions, Segment, Signals, check_tokens
 
 TABLE_7: Final = {
@@ -157,6 +158,7 @@ class InfoMerge(Attachable):
         """What `before_llm` reads: nothing where every token stays, so that nothing is measured for it."""
         return () if self.retention == 1 else ("saliency", "frame_features")
 
+    @planned
     def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
         """Shorten the tokens of a video.
 

@@ -17,6 +17,7 @@ from compress.ops.matching import Pairs, match_across_frames
 from compress.ops.similarity import check_finite, unit
 from compress.ops.transfer import on_device, on_device_together
 from compress.plan import MergePlan
+from compress.planning import planned
 from compress.stage import (
     Compression,
     GopKind,
@@ -185,6 +186,7 @@ class BTM(Attachable):
         base = min(floor, total // cost.size, tokens_per_frame)
         return base + allocate(np.sqrt(cost), total - base * cost.size, upper=tokens_per_frame - base)
 
+    @planned
     def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
         """Shorten the tokens of a video.
 
@@ -283,11 +285,11 @@ class BTM(Attachable):
             nearest[part] = slot_row[part].gather(1, choice)
 
         row = nearest.reshape(-1)[folded]
-        taken = torch.zeros(paired.count_out, device=device).index_add_(
+        taken = torch.zeros(paired.count_out, dtype=torch.float32, device=device).index_add_(
             0, row, torch.ones_like(row, dtype=torch.float32)
         )
         if self.fold == "core":
-            core_weight = torch.where(taken > 0, self.mu, 1.0)
+            core_weight = torch.where(taken > 0, torch.full_like(taken, self.mu), 1.0)
             other_weight = (1 - self.mu) / taken.clamp_min(1)
         else:
             size = paired.sizes.float() if self.fold == "size" else torch.ones_like(taken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
 from compress.ops.similarity import check_all_finite, unit
 from compress.plan import MergePlan
+from compress.planning import planned
 from compress.stage import Compression
 
 TILE = 2**23
@@ -31,7 +32,8 @@ class MATM(Attachable):
     of the layers. Tokens that stay keep their position ids.
 
     Attributes:
-        layers: decoder layers (from 0) whose attention counts, ascending.
+        layers: decoder layers (from 0) whose attention counts, ascending; None for three around the middle of the
+            model, which `at_depth` names.
         merge_percent: R, in [0, 100]; at least one token stays.
         average: a token and those that join it become their plain ``mean``, or halve one after the other in order of
             position (``sequential``, as HoliTom's code does).
@@ -42,18 +44,20 @@ class MATM(Attachable):
         ConfigError: a field is outside its range.
     """
 
-    layers: tuple[int, ...] = (13, 14, 15)
+    layers: tuple[int, ...] | None = None
     merge_percent: float = 50.0
     average: Average = "mean"
     query: Query = "last"
 
     def __post_init__(self) -> None:
-        if (
+        if self.layers is not None and (
             not self.layers
             or self.layers[0] < 0
             or any(a >= b for a, b in zip(self.layers, self.layers[1:], strict=False))
         ):
-            raise ConfigError(f"layers is {self.layers}; give one or more layer numbers, ascending from 0")
+            raise ConfigError(
+                f"layers is {self.layers}; give one or more layer numbers, ascending from 0, or None for the middle"
+            )
         if not 0 <= self.merge_percent <= 100:
             raise ConfigError(f"merge_percent is {self.merge_percent}; allowed is [0, 100]")
         if self.average not in ("mean", "sequential"):
@@ -62,15 +66,38 @@ class MATM(Attachable):
             raise ConfigError(f"query is {self.query!r}; allowed are 'last' and 'text'")
 
     @property
-    def merge_layer(self) -> int:
-        """The decoder layer before which the tokens merge."""
-        return self.layers[-1] + 1
+    def merge_layer(self) -> int | None:
+        """The decoder layer before which the tokens merge; None while it depends on the model."""
+        return None if self.layers is None else self.layers[-1] + 1
 
+    def at_depth(self, depth: int, *, first: int = 1) -> MATM:
+        """The same method with its layers chosen for a decoder: 13, 14 and 15 of 28, as the paper has it.
+
+        Args:
+            depth: decoder layers of the model.
+            first: the first of them before which tokens may merge.
+
+        Raises:
+            ConfigError: no layer is allowed.
+        """
+        if self.layers is not None:
+            return self
+        middle = depth // 2
+        layers = tuple(layer for layer in (middle - 1, middle, middle + 1) if 0 <= layer < depth - 1)
+        if not layers or layers[-1] + 1 < first:
+            raise ConfigError(
+                f"this model has {depth} decoder layers and allows merging from layer {first} on; "
+                "a merge around the middle needs a deeper one"
+            )
+        return replace(self, layers=layers)
+
+    @planned
     def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:
         """Merge n visual tokens.
 
         Args:
             scores: (len(layers), n), attention received at each layer, mean over heads; or (n,), already averaged.
+                Any number of layers where ``layers`` is None.
             hidden: (n, D), the residual stream before layer ``merge_layer``, any float dtype.
 
         Returns:
@@ -84,10 +111,11 @@ class MATM(Attachable):
                 f"hidden has shape {tuple(hidden.shape)} and dtype {hidden.dtype}; allowed is float (n, D)"
             )
         count = hidden.shape[0]
-        if scores.shape not in ((count,), (len(self.layers), count)):
+        layers = len(scores) if self.layers is None and scores.dim() == 2 else len(self.layers or ())
+        if scores.shape not in ((count,), (layers, count)):
             raise ShapeError(
-                f"scores have shape {tuple(scores.shape)}; {count} tokens at {len(self.layers)} layers take "
-                f"{(len(self.layers), count)} or {(count,)}"
+                f"scores have shape {tuple(scores.shape)}; {count} tokens at {layers} layers take "
+                f"{(layers, count)} or {(count,)}"
             )
         merged = min(round_half_up(self.merge_percent / 100 * count), count - 1) if count else 0
         if merged <= 0:
@@ -108,7 +136,7 @@ class MATM(Attachable):
         joined = torch.zeros(len(keep), dtype=torch.int64, device=hidden.device)
         joined.index_add_(0, row, torch.ones_like(row))
         if self.average == "mean":
-            own = 1 / (1 + joined)
+            own = 1 / (1 + joined).float()
             weight = own[row]
         else:
             own = torch.exp2(-joined.double())

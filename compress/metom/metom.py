@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,7 @@ class MeToM(Attachable):
     refill: bool = False
     gop: GopKind = "mean"
     positions: Positions = "contiguous"
-    layers: tuple[int, ...] = (13, 14, 15)
+    layers: tuple[int, ...] | None = None
     merge_percent: float = 50.0
     average: Average = "mean"
     query: Query = "last"
@@ -92,9 +92,13 @@ class MeToM(Attachable):
         return MATM(layers=self.layers, merge_percent=self.merge_percent, average=self.average, query=self.query)
 
     @property
-    def merge_layer(self) -> int:
-        """The decoder layer before which MATM merges."""
+    def merge_layer(self) -> int | None:
+        """The decoder layer before which MATM merges; None while it depends on the model."""
         return self.matm.merge_layer
+
+    def at_depth(self, depth: int, *, first: int = 1) -> MeToM:
+        """See `MATM.at_depth`."""
+        return replace(self, layers=self.matm.at_depth(depth, first=first).layers)
 
     def plan_frames(self, meta: VideoSignals, *, tokens_per_frame: int) -> NDArray[np.int64]:
         """See `BTM.plan_frames`."""

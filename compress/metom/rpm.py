@@ -14,6 +14,7 @@ from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
 from compress.ops.regions import Connectivity, label_regions, split_regions
 from compress.plan import MergePlan
+from compress.planning import planned
 from compress.stage import Compression
 
 DEFAULT_TARGET_KEEP = 0.87
@@ -59,6 +60,7 @@ class RPM(Attachable):
         if self.max_region is not None and self.max_region < 1:
             raise ConfigError(f"max_region is {self.max_region}; it must be at least 1 patch, or None for any size")
 
+    @planned
     def before_encoder(self, density: Tensor | NDArray[np.float32]) -> Compression:
         """Merge the patches of a video.
 

@@ -167,9 +167,9 @@ def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: floa
     """
     frames, heads, count, width = query.shape
     attended = query.new_empty(frames, count, heads, width)
-    received = torch.zeros(frames, count)
+    received = torch.zeros(frames, count, dtype=torch.float32, device=query.device)
     rows = min(count, max(1, CACHED // count))
-    weights = torch.empty(rows, count)
+    weights = torch.empty(rows, count, dtype=torch.float32, device=query.device)
     for frame in range(frames):
         for head in range(heads):
             q, k, v = (one[frame, head].float() for one in (query, key, value))

@@ -105,8 +105,8 @@ def sketch_spectra(blocks: Tensor, segment: Tensor, count: int) -> Sketch:
         return images
 
     if width <= SUBSPACE + STEPS:
-        identity = torch.eye(width, device=wide.device).expand(count, width, width)
-        nothing = torch.zeros((count, PROBES, STEPS), device=wide.device)
+        identity = torch.eye(width, dtype=torch.float32, device=wide.device).expand(count, width, width)
+        nothing = torch.zeros((count, PROBES, STEPS), dtype=torch.float32, device=wide.device)
         return Sketch(head=times(identity), diagonal=nothing, off_diagonal=nothing, weight=nothing[..., 0])
 
     start, probes = (vectors.expand(count, *vectors.shape) for vectors in _random_vectors(width, wide.device))

@@ -176,7 +176,7 @@ def _measure_once(
         "seconds": {**stages, TTFT: ttft, OTHER: ttft - sum(stages.values())},
         "decode": decode,
         "memory": memory,
-        "merge_layer": getattr(case.compressor, "merge_layer", None) if inner is not None else None,
+        "merge_layer": None if session is None or inner is None else session.compressor.merge_layer,
     }
 
 

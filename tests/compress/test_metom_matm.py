@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from compress.compressor import Pipeline
 from compress.errors import ConfigError, ShapeError
-from compress.metom import MATM
+from compress.metom import BTM, MATM, MeToM
 from tests.oracle import metom as oracle
 
 
@@ -51,13 +52,15 @@ def test_at_least_one_token_stays() -> None:
 
 
 def test_merge_layer_follows_the_last_scored_one() -> None:
-    assert MATM().merge_layer == 16
+    assert MATM(layers=(13, 14, 15)).merge_layer == 16
     assert MATM(layers=(3,)).merge_layer == 4
 
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ShapeError, match="scores have shape"):
-        MATM().inside_llm(torch.rand(2, 9), torch.randn(9, 4))
+        MATM(layers=(1, 2, 3)).inside_llm(torch.rand(2, 9), torch.randn(9, 4))
+    with pytest.raises(ShapeError, match="scores have shape"):
+        MATM().inside_llm(torch.rand(2, 8), torch.randn(9, 4))
     with pytest.raises(ShapeError, match="hidden has shape"):
         MATM().inside_llm(torch.rand(3, 9), torch.randn(1, 9, 4))
     hidden = torch.randn(9, 4)
@@ -77,3 +80,27 @@ def test_bad_input_is_refused() -> None:
 def test_bad_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         MATM(**options)
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers"), [(28, (13, 14, 15)), (24, (11, 12, 13)), (80, (39, 40, 41)), (6, (2, 3, 4)), (2, (0,))]
+)
+def test_layers_around_the_middle(depth: int, layers: tuple[int, ...]) -> None:
+    for method in (MATM(), MeToM(), Pipeline(BTM(), MATM())):
+        assert method.layers is None and method.merge_layer is None
+        fitted = method.at_depth(depth)
+        assert fitted.layers == layers and fitted.merge_layer == layers[-1] + 1 < depth
+    assert MATM(layers=(1,)).at_depth(depth).layers == (1,)
+
+
+def test_layers_of_a_decoder_that_is_too_shallow() -> None:
+    for depth, first in ((1, 1), (3, 3)):
+        with pytest.raises(ConfigError, match=f"{depth} decoder layers and allows merging from layer {first} on"):
+            MATM().at_depth(depth, first=first)
+
+
+def test_scores_of_any_layers_while_none_are_named() -> None:
+    hidden, scores = torch.randn(8, 4), torch.rand(3, 8)
+    assert torch.equal(
+        MATM().inside_llm(scores, hidden).plan.keep, MATM(layers=(0, 1, 2)).inside_llm(scores, hidden).plan.keep
+    )

@@ -28,15 +28,21 @@ class DecoderMerge:
     """
 
     def __init__(self, method: InsideLLM, adapter: Adapter) -> None:
-        depth = len(adapter.layers)
-        if not adapter.first_merge_layer <= method.merge_layer < depth or method.layers[-1] >= method.merge_layer:
+        depth, layers, merge_layer = len(adapter.layers), method.layers, method.merge_layer
+        if not layers or merge_layer is None:
             raise ConfigError(
-                f"layers is {method.layers}, merging before layer {method.merge_layer}; this model has {depth} decoder "
+                f"layers of {type(method).__name__} is {layers} and merge_layer {merge_layer}; name them, or give the "
+                "method at_depth(depth, first=...), which names them for a model"
+            )
+        if not adapter.first_merge_layer <= merge_layer < depth or layers[-1] >= merge_layer:
+            raise ConfigError(
+                f"layers is {layers}, merging before layer {merge_layer}; this model has {depth} decoder "
                 f"layers and allows merging before layers {adapter.first_merge_layer} to {depth - 1}"
             )
         if getattr(adapter.language_model, "has_sliding_layers", False):
             raise ConfigError("this model has sliding-window layers; merging inside the language model needs full ones")
         self.method = method
+        self._layers, self._merge_layer = layers, merge_layer
         self.results: list[Compression] = []
         self._adapter = adapter
         self._query = getattr(method, "query", "last")
@@ -50,9 +56,9 @@ class DecoderMerge:
     def install(self, hooks: ExitStack) -> None:
         """Put hooks on the decoder layers and taps on those that are scored."""
         layers: Any = self._adapter.layers
-        taps: dict[nn.Module, Any] = {layers[number].self_attn: self._tap(number) for number in self.method.layers}
+        taps: dict[nn.Module, Any] = {layers[number].self_attn: self._tap(number) for number in self._layers}
         hooks.enter_context(tapped(self._adapter.language_model, taps))
-        for number in range(self.method.merge_layer, len(layers)):
+        for number in range(self._merge_layer, len(layers)):
             handle = layers[number].register_forward_pre_hook(self._before_layer(number), with_kwargs=True)
             hooks.callback(handle.remove)
 
@@ -96,7 +102,7 @@ class DecoderMerge:
             if self._prefix is None:
                 return None
             hidden = args[0] if args else kwargs["hidden_states"]
-            if number == self.method.merge_layer:
+            if number == self._merge_layer:
                 if self._prefill:
                     hidden = self._merge(hidden, kwargs, self._prefix)
                 elif kwargs.get("attention_mask") is not None:
@@ -114,7 +120,7 @@ class DecoderMerge:
             if not len(visual):
                 kept.append(real[row])
                 continue
-            scores = torch.stack([self._scores[number][row] for number in self.method.layers])
+            scores = torch.stack([self._scores[number][row] for number in self._layers])
             compression = self.method.inside_llm(scores, hidden[row].index_select(0, visual))
             plan = compression.plan.to(hidden.device)
             if merged is hidden:
@@ -149,6 +155,6 @@ class DecoderMerge:
             inputs_embeds=hidden,
             attention_mask=prefix.next_inner_mask(self._given_mask, self._past, hidden.shape[1]),
             **{CACHE: kwargs.get(CACHE)},
-            layer_idx=self.method.merge_layer,
+            layer_idx=self._merge_layer,
         )
         return mask

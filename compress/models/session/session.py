@@ -43,7 +43,7 @@ class Session:
     """What ``compressor.attach(model, meta)`` returns; use it in a `with` block.
 
     Attributes:
-        compressor: the method or pipeline.
+        compressor: the method or pipeline, with the decoder layers that it chose by the depth of the model.
         model: the model.
         adapter: what knows the model.
         timer: called with the name of a stage, gives a context that times it; None for no timing.
@@ -66,9 +66,11 @@ class Session:
             raise ConfigError(f"{type(compressor).__name__} has no stage that works on a model (see compress.stage)")
         if saliency not in ("auto", "attention", "none"):
             raise ConfigError(f"saliency is {saliency!r}; allowed are 'auto', 'attention' and 'none'")
-        self.compressor: Any = compressor
         self.model = model
         self.adapter = adapt(model)
+        if hasattr(compressor, "at_depth"):
+            compressor = compressor.at_depth(len(self.adapter.layers), first=self.adapter.first_merge_layer)
+        self.compressor: Any = compressor
         metas = _listed(meta)
         self.timer: StageTimer | None = None
         reads = signals_read(compressor) if isinstance(compressor, BeforeLLM) else ()

@@ -155,7 +155,7 @@ def test_impossible_combinations() -> None:
     with pytest.raises(ConfigError, match="2 to 3"):
         MATM(layers=(0,)).attach(model)
     with pytest.raises(ConfigError, match="4 decoder layers"):
-        MATM().attach(model)
+        MATM(layers=(13, 14, 15)).attach(model)
     with pytest.raises(ConfigError, match="metadata"):
         RPM().attach(model)
     with pytest.raises(ConfigError, match="no stage"):
@@ -206,3 +206,12 @@ def test_account(backbone: str) -> None:
     budgets = result.before_llm.frame_budgets
     # Frames of the larger GoP get more.
     assert budgets.sum() == result.tokens_out and (len(set(budgets.tolist())) > 1 or result.tokens_in < 20)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_defaults_attach_to_models_of_any_depth(backbone: str) -> None:
+    model, meta = sharp_model(backbone), video_meta()
+    with MeToM().attach(model, meta) as session:
+        generate(model, inputs_of(model, meta), steps=2)
+    assert session.compressor.layers == (1, 2)
+    assert session.inside[0].achieved < session.results[0].tokens_out < session.results[0].tokens_in
