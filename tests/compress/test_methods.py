@@ -72,7 +72,7 @@ def test_metom_is_its_three_stages() -> None:
 
 
 def test_pipeline_has_the_hooks_of_its_stages() -> None:
-    pipeline = Pipeline(RPM(), InfoMerge(retention=0.2), MATM())
+    pipeline = Pipeline(RPM(), InfoMerge(retention=0.2), MATM(layers=(13, 14, 15)))
     assert isinstance(pipeline, BeforeEncoder)
     assert isinstance(pipeline, BeforeLLM)
     assert isinstance(pipeline, InsideLLM)
@@ -87,7 +87,7 @@ def test_pipeline_has_the_hooks_of_its_stages() -> None:
     assert pipeline.before_llm(tokens, Signals()).achieved == 9
     assert repr(pipeline).startswith("Pipeline(stages=(RPM(")
     assert copy.copy(pipeline) == pipeline == pickle.loads(pickle.dumps(pipeline))
-    assert hash(pipeline) == hash(Pipeline(RPM(), InfoMerge(retention=0.2), MATM()))
+    assert hash(pipeline) == hash(Pipeline(RPM(), InfoMerge(retention=0.2), MATM(layers=(13, 14, 15))))
 
 
 def test_bad_pipelines_are_refused() -> None:
