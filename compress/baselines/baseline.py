@@ -24,6 +24,7 @@ from compress.metom.btm import BTM
 from compress.ops.saliency import distance_to_frame_mean
 from compress.ops.similarity import check_finite
 from compress.plan import MergePlan
+from compress.planning import planned
 from compress.stage import (
     Compression,
     GopKind,
@@ -97,6 +98,7 @@ class Baseline(Attachable):
     def _keeps_all(self) -> bool:
         return self.retention == 1
 
+    @planned
     def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
         """Shorten the tokens of a video.
 

@@ -27,6 +27,7 @@ from compress.infomerge.dyseg import transitions
 from compress.ops.density_peaks import log_peak_scores
 from compress.ops.transfer import on_device, on_host
 from compress.plan import MergePlan
+from compress.planning import planned
 from compress.stage import Compression, Segment, Signals
 
 KINDS = ("selected", "merged")
@@ -295,6 +296,7 @@ class FlashVIDInner(Attachable):
         """The decoder layer before which it cuts."""
         return self.K
 
+    @planned
     def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:
         """Keep ``ceil(R n)`` of n visual tokens.
 
