@@ -258,6 +258,8 @@ def _released_onevision(
     frames, per_frame, width = tokens.shape
     context = int(granted * method.d)
     counts, left = granted - context, per_frame - (granted - context)
+    if not context:
+        raise ConfigError("the released code fails where a frame's budget leaves no context token")
     top = saliency.topk(counts, dim=1).indices
     is_rest = torch.ones((frames, per_frame), dtype=torch.bool, device=tokens.device).scatter_(1, top, False)
     rest = torch.arange(per_frame, device=tokens.device).expand(frames, -1)[is_rest].view(frames, left)

@@ -38,9 +38,9 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
     Args:
         name: of the method, see `compress.methods.METHODS`.
         arrays: ``X`` float (T, N, D), the tokens, or (V, D) for those of one frame or of as many frames as ``A`` has;
-            ``A`` (T, N), attention; ``g`` (T, Dg), global features of frames; ``keys`` (T, N, Dk); ``noise``, the
-            uniform numbers that the released code draws, in order, flattened (missing: zeros); ``c`` (T,), packet
-            sizes; ``grid`` (2,), rows and columns. For ``flashvid-inner``: ``A`` (n,) and ``X`` (n, D).
+            ``A`` (T, N), (T, heads, N) or (T, heads, n, n), attention; ``g`` (T, Dg), global features of frames;
+            ``keys`` (T, N, Dk); ``noise``, the uniform numbers that the released code draws, in order, flattened
+            (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For ``flashvid-inner``: ``A`` (n,) and ``X`` (n, D).
         fields: of the method; ``r`` stands for ``retention``.
 
     Returns:
@@ -66,7 +66,7 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
     else:
         tokens = _frames(given)
         signals = Signals(
-            saliency=_tensor(given.get("A")),
+            saliency=_attention(given.get("A"), class_token=getattr(method, "form", None) == "clip"),
             frame_features=_tensor(given.get("g")),
             keys=_tensor(given.get("keys")),
             packet_size=given.get("c"),
@@ -105,6 +105,18 @@ def _build(kind: type[Any], fields: Mapping[str, Any]) -> Any:
 
 def _tensor(array: NDArray[Any] | None) -> Tensor | None:
     return None if array is None else torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _attention(array: NDArray[Any] | None, *, class_token: bool) -> Tensor | None:
+    """Attention as (T, N): of (T, heads, N) the sum over heads; of (T, heads, n, n) the class token's, or the mean."""
+    attention = _tensor(array)
+    if attention is None or attention.dim() == 2:
+        return attention
+    if attention.dim() == 4:
+        attention = attention[:, :, 0, 1:] if class_token else attention.mean(dim=2)
+    if attention.dim() != 3:
+        raise ShapeError(f"A has shape {tuple(attention.shape)}; allowed are (T, N), (T, heads, N), (T, heads, n, n)")
+    return attention.sum(dim=1) if class_token else attention.mean(dim=1)
 
 
 def _frames(given: Mapping[str, NDArray[Any]]) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from compress.baselines.baseline import Choice, FrameBudgets, Published, saliency_of, saliency_source
 from compress.baselines.rows import Rows
@@ -33,6 +34,9 @@ KINDS = ("dominant", "contextual")
 @dataclass(frozen=True, kw_only=True)
 class VisionZip(Published, FrameBudgets):
     """Dominant tokens by attention, contextual tokens at a uniform stride among the rest, into which the rest merges.
+
+    The released code for CLIP keeps the class token, the first of a frame, as one of the dominant tokens; the reference
+    does so where ``form`` is ``clip`` and tokens have one more place than the saliency.
 
     A token joins the contextual token whose attention key is most similar; without keys the tokens themselves are
     compared. Fixed, a contextual token is the mean of itself and what joins it. The released code adds the mean of
@@ -119,7 +123,7 @@ class VisionZip(Published, FrameBudgets):
                 f"the released code fails with {budget - context} dominant and {context} contextual of {per_frame} "
                 "tokens; it takes at least one of each, and as many tokens besides the dominant ones"
             )
-        saliency = saliency_of(tokens, signals)
+        saliency = self._attention(tokens, signals)
         keys = _keys_of(tokens, signals).float()
         direction = keys / keys.norm(dim=2, keepdim=True)
         parts: list[Rows] = []
@@ -139,6 +143,14 @@ class VisionZip(Published, FrameBudgets):
                 Rows(keep=targets, row=row, col=member, weight=weight, count_in=frames * per_frame, stochastic=False)
             )
         return Rows.joined(parts, count_in=frames * per_frame)
+
+    def _attention(self, tokens: Tensor, signals: Signals) -> Tensor:
+        """Saliency of the released run; a class token that leads the tokens of every frame is always dominant."""
+        given = signals.saliency
+        if self.form == "clip" and given is not None and given.shape[1] + 1 == tokens.shape[1]:
+            patches = saliency_of(tokens[:, 1:], signals)
+            return functional.pad(patches, (1, 0), value=torch.inf)
+        return saliency_of(tokens, signals)
 
     def _context_of(self, budget: int) -> int:
         if self.dominant is not None and self.contextual is not None:
