@@ -40,7 +40,8 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
         arrays: ``X`` float (T, N, D), the tokens, or (V, D) for those of one frame or of as many frames as ``A`` has;
             ``A`` (T, N), (T, heads, N) or (T, heads, n, n), attention; ``g`` (T, Dg), global features of frames;
             ``keys`` (T, N, Dk); ``noise``, the uniform numbers that the released code draws, in order, flattened
-            (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For ``flashvid-inner``: ``A`` (n,) and ``X`` (n, D).
+            (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For
+            ``flashvid-inner``: ``A`` (n,) and ``X`` (n, D).
         fields: of the method; ``r`` stands for ``retention``.
 
     Returns:
