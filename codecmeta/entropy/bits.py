@@ -55,6 +55,12 @@ class BitReader:
         self.position = after
         return (self._chunk >> (self._chunk_end - after)) & ((1 << count) - 1)
 
+    def skip(self, count: int) -> None:
+        """Pass over `count` bits."""
+        self.position += count
+        if self.position > self._end:
+            raise self._cut_short()
+
     def flag(self) -> bool:
         """Read one bit."""
         return self.u(1) == 1

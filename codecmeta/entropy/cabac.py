@@ -80,6 +80,14 @@ def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
 
 
 @inlined
+def decide_bypass_bins(width, offset, count):  # type: ignore[no-untyped-def]
+    """Up to 16 bypass bins at once, the first in the most significant place, and codIOffset; `ahead` falls by `count`."""
+    part = width >> np.uint64(count)
+    value = offset // part
+    return value, (offset - value * part) << np.uint64(count)
+
+
+@inlined
 def refill(s, offset, ahead, byte):  # type: ignore[no-untyped-def]
     """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
     if ahead < 16:
@@ -122,6 +130,14 @@ def bypass(s):  # type: ignore[no-untyped-def]
     one, offset = decide_bypass(s.range, s.offset)
     s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - 1, s.byte)
     return -one
+
+
+@compiled
+def bypass_bins(s, count):  # type: ignore[no-untyped-def]
+    """Decode up to 16 bins without a context, the first in the most significant place."""
+    value, offset = decide_bypass_bins(s.range, s.offset, count)
+    s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - count, s.byte)
+    return np.int64(value)
 
 
 @compiled

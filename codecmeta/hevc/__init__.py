@@ -1,0 +1,5 @@
+"""The exact residual of HEVC pictures, from the bitstream (Rec. ITU-T H.265 | ISO/IEC 23008-2)."""
+
+from codecmeta.hevc.reader import ResidualReader
+
+__all__ = ["ResidualReader"]

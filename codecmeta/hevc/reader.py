@@ -1,0 +1,252 @@
+"""The residual of single pictures, straight from their packets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.entropy.bits import PADDING
+from codecmeta.entropy.parameter_sets import ParameterSets
+from codecmeta.errors import BitstreamError, UsageError
+from codecmeta.hevc import faults, nal
+from codecmeta.hevc.picture import Buffers, PictureCells, PictureMoments, PictureResidual, Planes
+from codecmeta.hevc.picture_parameters import PictureParameters, picture_number, read_picture_parameters
+from codecmeta.hevc.sequence_parameters import SequenceParameters, read_sequence_parameters, sequence_number
+from codecmeta.hevc.slice_data import read_segment
+from codecmeta.hevc.slice_header import SliceHeader, read_slice_header
+from codecmeta.hevc.tables import tables
+from codecmeta.record.energy import measure_energy
+
+
+@dataclass(kw_only=True)
+class CodedPicture:
+    """A picture while its slice segments are read, and until the next one is.
+
+    Attributes:
+        header: of the latest segment.
+        kind: nal_unit_type of its segments.
+        temporal_id: TemporalId.
+        buffers: where it is kept.
+        covered: coding tree units that the segments read so far have coded.
+        slice_types: types of the slices in order of first appearance.
+        places: by raster address, CtbAddrInTs.
+    """
+
+    header: SliceHeader
+    kind: int
+    temporal_id: int
+    buffers: Buffers
+    covered: int = 0
+    slice_types: list[str] = field(default_factory=list)
+    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def sequence(self) -> SequenceParameters:
+        """Its sequence parameter set."""
+        return self.header.parameters.sequence
+
+
+class ResidualReader:
+    """Reads the residual that an HEVC encoder wrote, one picture at a time, from that picture's packet alone.
+
+    No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend on nothing but
+    its own slice segments and the parameter sets. Pictures may be read in any order. A reader serves one thread at a
+    time.
+
+    Args:
+        extradata: the container's codec private data: an HEVC configuration record, parameter sets with start codes,
+            or nothing if the packets carry parameter sets.
+
+    Attributes:
+        length_size: bytes of the length before each NAL unit, see `codecmeta.entropy.nal.split_units`.
+        sets: parameter sets seen so far.
+
+    Raises:
+        BitstreamError: `extradata` is corrupt.
+    """
+
+    def __init__(self, extradata: bytes = b"") -> None:
+        self.sets = ParameterSets(
+            sequence_number=sequence_number,
+            picture_number=picture_number,
+            read_sequence=read_sequence_parameters,
+            read_picture=read_picture_parameters,
+        )
+        self.length_size, units = nal.read_extradata(extradata)
+        self._number = 0
+        self._buffers: Buffers | None = None
+        self._sequence: SequenceParameters | None = None
+        self._tables = tables()
+        self.store(units)
+
+    def observe(self, packet: bytes) -> None:
+        """Take in the parameter sets of a packet whose picture is not read.
+
+        Raises:
+            BitstreamError: the packet is corrupt.
+        """
+        self.store(nal.split(packet, self.length_size))
+
+    def store(self, units: Iterable[nal.NalUnit]) -> None:
+        """Take in the parameter sets among NAL units."""
+        for unit in units:
+            if unit.layer == 0 and unit.kind == nal.SPS:
+                self.sets.store_sequence(unit.rbsp())
+            elif unit.layer == 0 and unit.kind == nal.PPS:
+                self.sets.store_picture(unit.rbsp())
+
+    def read(self, packet: bytes) -> PictureResidual:
+        """Read a picture's residual planes.
+
+        Raises:
+            BitstreamError: the data are corrupt, cut short, do not cover the picture, or use a tool that is not
+                supported.
+        """
+        picture = self.decode(packet)
+        y, cb, cr = self._planes(picture)
+        return PictureResidual(y=y, cb=cb, cr=cr, **self._facts(picture))
+
+    def measure(self, packet: bytes, *, block: Literal[4, 8], cells: bool = False) -> PictureMoments:
+        """Read a picture and reduce its residual to block means.
+
+        Args:
+            packet: the picture's packet.
+            block: luma samples per block side.
+            cells: measure 4x4 blocks as well.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        if block not in (4, 8):
+            raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
+        picture = self.decode(packet)
+        energy = measure_energy(self._planes(picture), block=block)
+        return PictureMoments(energy=energy, cells=self._cells(picture) if cells else None, **self._facts(picture))
+
+    def measure_cells(self, packet: bytes) -> PictureCells:
+        """Read a picture and reduce its residual to the means of 4x4 blocks alone.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        picture = self.decode(packet)
+        return PictureCells(cells=self._cells(picture), **self._facts(picture))
+
+    def _cells(self, picture: CodedPicture) -> NDArray[np.float32]:
+        energy = measure_energy(self._planes(picture), block=4)
+        return np.stack([energy.power, energy.mean])
+
+    def decode(self, packet: bytes, *, learn: bool = True) -> CodedPicture:
+        """Read the slice segments of a picture.
+
+        Args:
+            packet: the picture's packet.
+            learn: take in its parameter sets; not if later packets have been seen, whose sets may have replaced them.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        picture: CodedPicture | None = None
+        index = 0
+        for unit in nal.split(bytes(packet), self.length_size):
+            if unit.layer:
+                continue
+            if unit.is_slice:
+                picture = self._decode_segment(unit, picture, index)
+                index += 1
+            elif learn:
+                self.store([unit])
+        if picture is None:
+            raise BitstreamError("the packet holds no slice of a picture")
+        height, width = picture.sequence.size_in_ctbs
+        if picture.covered < height * width:
+            raise BitstreamError(
+                f"the slices of the packet do not cover the picture: {picture.covered} of {height * width} coding tree "
+                "units are coded",
+                macroblock=picture.covered,
+            )
+        return picture
+
+    def _decode_segment(self, unit: nal.NalUnit, picture: CodedPicture | None, index: int) -> CodedPicture:
+        rbsp = unit.rbsp()
+        header = read_slice_header(rbsp, unit.kind, self.sets.picture, picture.header if picture else None)
+        if picture is None:
+            if not header.first:
+                raise BitstreamError(f"slice segment 0 starts at coding tree unit {header.address}, 0 is expected")
+            picture = self._begin(unit, header)
+        elif header.first:
+            raise BitstreamError(f"slice segment {index} begins another picture", slice_index=index)
+        first = int(picture.places[header.address])
+        if first != picture.covered:
+            raise BitstreamError(
+                f"slice segment {index} starts at coding tree unit {first} in decoding order, {picture.covered} is "
+                "expected",
+                slice_index=index,
+            )
+        if header.parameters.sequence is not picture.sequence or unit.kind != picture.kind:
+            raise BitstreamError(f"slice segment {index} is of another picture than segment 0", slice_index=index)
+        if not header.dependent:
+            self._number += 1
+            picture.buffers.prepare(header, self._number)
+            name = "BPI"[header.slice_type]
+            if name not in picture.slice_types:
+                picture.slice_types.append(name)
+        picture.header = header
+        data = np.frombuffer(rbsp + bytes(PADDING), np.uint8)
+        fault, count, ctb = read_segment(
+            picture.buffers.state, self._tables, data, first, header.data_position, int(header.dependent)
+        )
+        picture.covered += count
+        if fault:
+            raise BitstreamError(
+                f"slice segment {index}, coding tree unit {ctb}: {faults.MESSAGES[fault]}",
+                slice_index=index,
+                macroblock=ctb,
+            )
+        return picture
+
+    def _begin(self, unit: nal.NalUnit, header: SliceHeader) -> CodedPicture:
+        sequence = header.parameters.sequence
+        if self._buffers is None or sequence is not self._sequence:
+            self._buffers = Buffers(sequence)
+            self._sequence = sequence
+        self._buffers.marks[:] = 0
+        places = np.argsort(header.parameters.tile_scan())
+        return CodedPicture(
+            header=header, kind=unit.kind, temporal_id=unit.temporal_id, buffers=self._buffers, places=places
+        )
+
+    def _planes(self, picture: CodedPicture) -> Planes:
+        sequence = picture.sequence
+        left, _, top, _ = sequence.crop
+        height, width = sequence.display_size
+        planes = []
+        for number, plane in enumerate(picture.buffers.planes):
+            v, u = sequence.subsampling if number else (1, 1)
+            marks = picture.buffers.marks[number].repeat(8 // v, 0).repeat(8 // u, 1)
+            whole = np.where(marks[: plane.shape[0], : plane.shape[1]], plane, 0)
+            shown = whole[top // v : -(-(top + height) // v), left // u : -(-(left + width) // u)]
+            planes.append(np.ascontiguousarray(shown, np.int16))
+        return planes[0], planes[1], planes[2]
+
+    def _facts(self, picture: CodedPicture) -> dict[str, Any]:
+        sequence = picture.sequence
+        left, _, top, _ = sequence.crop
+        height, width = sequence.display_size
+        rows = (top + 16 * np.arange(-(-height // 16))) // 16
+        columns = (left + 16 * np.arange(-(-width // 16))) // 16
+        cells = picture.buffers.cells[rows[:, None], columns]
+        return {
+            "slice_types": tuple(picture.slice_types),
+            "bit_depth": sequence.bit_depth,
+            "chroma_format": sequence.chroma_format_idc,
+            "nal_type": picture.kind,
+            "temporal_id": picture.temporal_id,
+            "mb_type": cells["kind"].copy(),
+            "qp": cells["qp"].copy(),
+            "mb_bits": np.minimum(cells["bits"], 65535).astype(np.uint16),
+        }
