@@ -68,7 +68,7 @@ class BitstreamError(SourceError):
 
     Attributes:
         slice_index: slice within the picture, -1 before the first slice.
-        macroblock: macroblock address where reading failed, -1 outside slice data.
+        macroblock: address of the macroblock (HEVC: coding tree unit) where reading failed, -1 outside slice data.
         unsupported: name of the coding tool when the stream is valid but not supported, else None.
     """
 

@@ -81,7 +81,7 @@ def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
 
 @inlined
 def decide_bypass_bins(width, offset, count):  # type: ignore[no-untyped-def]
-    """Up to 16 bypass bins at once, the first in the most significant place, and codIOffset; `ahead` falls by `count`."""
+    """Up to 16 bypass bins at once, the first in the most significant place, and codIOffset."""
     part = width >> np.uint64(count)
     value = offset // part
     return value, (offset - value * part) << np.uint64(count)

@@ -10,9 +10,9 @@ import numpy as np
 from codecmeta.entropy.cabac import bypass, decision, terminate
 from codecmeta.h264 import faults
 from codecmeta.h264.neighbours import is_skip, pair_above, pair_left
-from codecmeta.h264.records import B_DIRECT, I_4X4, I_8X8
 from codecmeta.h264.slice_header import B, I
 from codecmeta.h264.views import macroblocks_at
+from codecmeta.record.macroblock_types import B_DIRECT, I_4X4, I_8X8
 from codecmeta.simd.numba_compile import compiled
 
 

@@ -9,7 +9,11 @@ from codecmeta.entropy.cabac import position, start_engine
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.motion_syntax import keep_motion, read_motion, read_sub_types
 from codecmeta.h264.neighbours import gather_intra_modes, store_motion
-from codecmeta.h264.records import (
+from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_residual
+from codecmeta.h264.slice_header import B, I
+from codecmeta.h264.transform import block_index
+from codecmeta.h264.views import macroblocks_at, samples_at
+from codecmeta.record.macroblock_types import (
     B_8X8,
     B_8X16,
     B_16X8,
@@ -22,10 +26,6 @@ from codecmeta.h264.records import (
     P_8X8,
     P_16X16,
 )
-from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_residual
-from codecmeta.h264.slice_header import B, I
-from codecmeta.h264.transform import block_index
-from codecmeta.h264.views import macroblocks_at, samples_at
 from codecmeta.simd.numba_compile import compiled
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from codecmeta.entropy.bits import read_se, read_te, read_ue
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.neighbours import gather_motion
-from codecmeta.h264.records import B_8X8, B_8X16, B_16X8, P_8X8, P_8X16, P_16X8
 from codecmeta.h264.slice_header import B
 from codecmeta.h264.views import motion_at
+from codecmeta.record.macroblock_types import B_8X8, B_8X16, B_16X8, P_8X8, P_8X16, P_16X8
 from codecmeta.simd.numba_compile import compiled, inlined
 
 

@@ -6,7 +6,17 @@ import numpy as np
 
 from codecmeta.h264 import faults
 from codecmeta.h264.direct import predict_spatially, set_direct
-from codecmeta.h264.records import (
+from codecmeta.h264.vector_prediction import (
+    MEDIAN,
+    TWO_COLUMNS,
+    TWO_ROWS,
+    find_neighbours,
+    pack,
+    predict_vector,
+    reference_at,
+    set_motion,
+)
+from codecmeta.record.macroblock_types import (
     B_8X8,
     B_8X16,
     B_16X8,
@@ -17,16 +27,6 @@ from codecmeta.h264.records import (
     P_8X16,
     P_16X8,
     P_SKIP,
-)
-from codecmeta.h264.vector_prediction import (
-    MEDIAN,
-    TWO_COLUMNS,
-    TWO_ROWS,
-    find_neighbours,
-    pack,
-    predict_vector,
-    reference_at,
-    set_motion,
 )
 from codecmeta.simd.numba_compile import compiled, entry, inlined
 

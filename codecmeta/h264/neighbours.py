@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.h264.records import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_PCM, P_SKIP
 from codecmeta.h264.views import macroblocks_at
+from codecmeta.record.macroblock_types import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_PCM, P_SKIP
 from codecmeta.simd.numba_compile import compiled, inlined
 
 UNAVAILABLE = 64

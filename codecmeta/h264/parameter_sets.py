@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from codecmeta.entropy import parameter_sets
 from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
 from codecmeta.h264.scaling import ScalingLists, default_lists, read_scaling_lists
@@ -92,11 +93,8 @@ class PictureParameters:
     scaling: ScalingLists
 
 
-class ParameterSets:
+class ParameterSets(parameter_sets.ParameterSets[SequenceParameters, PictureParameters]):
     """The parameter sets of a stream, each parsed when a slice first needs it.
-
-    A set that is corrupt takes the place of its predecessor all the same: what it meant to change is not known, so
-    slices that name it are refused until it comes again. All others stay as they are.
 
     Args:
         container_size: width and height that the container gives its pictures, see `crop_to_container`; None for
@@ -104,51 +102,12 @@ class ParameterSets:
     """
 
     def __init__(self, *, container_size: tuple[int, int] | None = None) -> None:
-        self._container_size = container_size
-        self._raw_sequences: dict[int, bytes] = {}
-        self._raw_pictures: dict[int, bytes] = {}
-        self._sequences: dict[int, SequenceParameters] = {}
-        self._pictures: dict[int, PictureParameters] = {}
-
-    def store_sequence(self, rbsp: bytes) -> None:
-        """Take in a sequence parameter set RBSP."""
-        for number in _numbers(rbsp[3:], 31, self._raw_sequences):
-            if self._raw_sequences.get(number) != rbsp:
-                self._raw_sequences[number] = rbsp
-                self._sequences.pop(number, None)
-                self._pictures.clear()
-
-    def store_picture(self, rbsp: bytes) -> None:
-        """Take in a picture parameter set RBSP."""
-        for number in _numbers(rbsp, 255, self._raw_pictures):
-            if self._raw_pictures.get(number) != rbsp:
-                self._raw_pictures[number] = rbsp
-                self._pictures.pop(number, None)
-
-    def sequence(self, number: int) -> SequenceParameters:
-        """The sequence parameter set that a picture parameter set names.
-
-        Raises:
-            BitstreamError: it has not been seen, is corrupt, or describes a picture beyond the limits.
-        """
-        if number not in self._sequences:
-            if number not in self._raw_sequences:
-                raise BitstreamError(f"a picture refers to sequence parameter set {number}, which has not been seen")
-            coded = read_sequence_parameters(self._raw_sequences[number])
-            self._sequences[number] = crop_to_container(coded, self._container_size)
-        return self._sequences[number]
-
-    def picture(self, number: int) -> PictureParameters:
-        """The picture parameter set that a slice header names.
-
-        Raises:
-            BitstreamError: it, or the sequence parameter set it names, has not been seen or is corrupt.
-        """
-        if number not in self._pictures:
-            if number not in self._raw_pictures:
-                raise BitstreamError(f"a slice refers to picture parameter set {number}, which has not been seen")
-            self._pictures[number] = read_picture_parameters(self._raw_pictures[number], self.sequence)
-        return self._pictures[number]
+        super().__init__(
+            sequence_number=lambda rbsp: BitReader(rbsp[3:], "sequence parameter set").ue(31, "its number"),
+            picture_number=lambda rbsp: BitReader(rbsp, "picture parameter set").ue(255, "its number"),
+            read_sequence=lambda rbsp: crop_to_container(read_sequence_parameters(rbsp), container_size),
+            read_picture=read_picture_parameters,
+        )
 
 
 def crop_to_container(coded: SequenceParameters, size: tuple[int, int] | None) -> SequenceParameters:
@@ -171,14 +130,6 @@ def crop_to_container(coded: SequenceParameters, size: tuple[int, int] | None) -
     if not fits:
         return coded
     return replace(coded, crop=(0, 16 * coded.width_mbs - size[0], 0, 16 * coded.height_mbs - size[1]))
-
-
-def _numbers(body: bytes, limit: int, known: Iterable[int]) -> list[int]:
-    """The number of a set; one whose number cannot be read may be any that is known."""
-    try:
-        return [BitReader(body, "parameter set").ue(limit)]
-    except BitstreamError:
-        return list(known)
 
 
 def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:

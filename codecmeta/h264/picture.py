@@ -9,39 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.h264.parameter_sets import SequenceParameters
-from codecmeta.h264.records import I_4X4, I_PCM, MACROBLOCK, MOTION
+from codecmeta.h264.records import MACROBLOCK, MOTION
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
 from codecmeta.h264.transform import block_place
 from codecmeta.record.energy import BlockEnergy
 from codecmeta.simd.numba_compile import entry
 
-MB_TYPE_NAMES = (
-    "not coded",
-    "I_4x4",
-    "I_8x8",
-    "I_16x16",
-    "I_PCM",
-    "P_16x16",
-    "P_16x8",
-    "P_8x16",
-    "P_8x8",
-    "P_Skip",
-    "B_Direct_16x16",
-    "B_16x16",
-    "B_16x8",
-    "B_8x16",
-    "B_8x8",
-    "B_Skip",
-)
-"""Name of each value of `mb_type`: Tables 7-11, 7-13 and 7-14 without lists and prediction modes."""
-
 Structure = Literal["frame", "field", "mbaff"]
 Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
-
-
-def is_intra(mb_type: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which macroblocks are predicted within the picture, or not at all (I_PCM)."""
-    return (mb_type >= I_4X4) & (mb_type <= I_PCM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +32,7 @@ class PictureFacts:
         chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
         structure: "frame", "field" (two field pictures) or "mbaff" (frame of frame and field macroblock pairs).
         ref_idc: nal_ref_idc, 0 where no other picture refers to this one.
-        mb_type: uint8, see `MB_TYPE_NAMES`.
+        mb_type: uint8, see `codecmeta.record.macroblock_types`.
         qp: int8, QPY of each macroblock: -6 * (bit depth - 8) to 51; the lowest value for I_PCM.
         cbp: uint16, CodedBlockPatternLuma + 16 * CodedBlockPatternChroma; 47 for I_PCM.
         mb_bits: uint16, bits of slice data that the macroblock took, 65535 for any more.

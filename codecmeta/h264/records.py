@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-# What a macroblock is (Tables 7-11, 7-13, 7-14), without its lists and prediction modes.
-NOT_CODED = 0
-I_4X4, I_8X8, I_16X16, I_PCM = 1, 2, 3, 4
-P_16X16, P_16X8, P_8X16, P_8X8, P_SKIP = 5, 6, 7, 8, 9
-B_DIRECT, B_16X16, B_16X8, B_8X16, B_8X8, B_SKIP = 10, 11, 12, 13, 14, 15
-
 MACROBLOCK = np.dtype(
     [
         ("slice", "i4"),
@@ -34,7 +28,7 @@ MACROBLOCK = np.dtype(
 """One macroblock, at its macroblock address.
 
 slice: number of the slice it belongs to, unique within a reader; anything older is not of this picture.
-bits: bits of the slice data it took.  kind: one of the constants above.  field: it is a field macroblock.
+bits: bits of the slice data it took.  kind: see `codecmeta.record.macroblock_types`.  field: it is a field macroblock.
 cbp: CodedBlockPatternLuma + 16 * CodedBlockPatternChroma.  dc: coded_block_flag of the Y, Cb, Cr DC blocks.
 coded: bit b of plane p is set if its 4x4 block b (transform.block_index) has samples; they follow each other from
 `first` on.

@@ -7,7 +7,6 @@ import numpy as np
 from codecmeta.h264 import cabac, cavlc
 from codecmeta.h264.cabac_syntax import dc_flag_increment
 from codecmeta.h264.neighbours import UNAVAILABLE, gather_total_coeff, store_total_coeff
-from codecmeta.h264.records import I_16X16
 from codecmeta.h264.tables import CHROMA_DC_422
 from codecmeta.h264.transform import (
     accumulate,
@@ -22,6 +21,7 @@ from codecmeta.h264.transform import (
     store_8x8,
 )
 from codecmeta.h264.views import macroblocks_at, samples_at
+from codecmeta.record.macroblock_types import I_16X16
 from codecmeta.simd.numba_compile import compiled, inlined
 
 LUMA_SAMPLES = 256

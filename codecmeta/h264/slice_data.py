@@ -10,9 +10,9 @@ from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.cabac import start_contexts
 from codecmeta.h264.macroblock import read_macroblock
 from codecmeta.h264.neighbours import inferred_field, locate
-from codecmeta.h264.records import B_SKIP, P_SKIP
 from codecmeta.h264.slice_header import B, I
 from codecmeta.h264.views import macroblocks_at
+from codecmeta.record.macroblock_types import B_SKIP, P_SKIP
 from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 

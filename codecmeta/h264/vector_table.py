@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.h264.records import (
-    B_8X8,
-    B_8X16,
-    B_16X8,
-    B_DIRECT,
-    B_SKIP,
-    I_PCM,
-    P_8X8,
-    P_8X16,
-    P_16X8,
-)
 from codecmeta.h264.vector_prediction import unpack
+from codecmeta.record.macroblock_types import B_8X8, B_8X16, B_16X8, B_DIRECT, B_SKIP, I_PCM, P_8X8, P_8X16, P_16X8
 from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 MOST_ROWS = 32

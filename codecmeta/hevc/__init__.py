@@ -1,5 +1,6 @@
 """The exact residual of HEVC pictures, from the bitstream (Rec. ITU-T H.265 | ISO/IEC 23008-2)."""
 
+from codecmeta.hevc.picture import PictureMoments, PictureResidual
 from codecmeta.hevc.reader import ResidualReader
 
-__all__ = ["ResidualReader"]
+__all__ = ["PictureMoments", "PictureResidual", "ResidualReader"]

@@ -30,11 +30,21 @@ from codecmeta.hevc.records import bytes_at, cells_at
 from codecmeta.hevc.slice_header import B, I
 from codecmeta.hevc.tables import CU_SKIP, PART_MODE, PRED_MODE, ROOT_CBF, TRANSQUANT_BYPASS
 from codecmeta.hevc.transform_tree import read_transform_tree
+from codecmeta.record.macroblock_types import (
+    B_16X16,
+    B_DIRECT,
+    B_SKIP,
+    I_4X4,
+    I_8X8,
+    I_16X16,
+    I_PCM,
+    P_8X8,
+    P_8X16,
+    P_16X8,
+    P_16X16,
+    P_SKIP,
+)
 from codecmeta.simd.numba_compile import compiled, inlined
-
-I_4X4, I_8X8, I_16X16, I_PCM = 1, 2, 3, 4
-P_16X16, P_16X8, P_8X16, P_8X8, P_SKIP = 5, 6, 7, 8, 9
-B_DIRECT, B_16X16, B_16X8, B_8X16, B_8X8, B_SKIP = 10, 11, 12, 13, 14, 15
 
 
 @compiled
@@ -146,7 +156,7 @@ def _kind(s, skip, pcm, merged):  # type: ignore[no-untyped-def]
 @inlined
 def _weight(kind):  # type: ignore[no-untyped-def]
     """Skipped, inter, intra: which of two units a cell is called after."""
-    return 0 if kind == P_SKIP or kind == B_SKIP else 2 if kind <= I_PCM else 1
+    return 0 if kind in (P_SKIP, B_SKIP) else 2 if kind <= I_PCM else 1
 
 
 @inlined

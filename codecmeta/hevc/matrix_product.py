@@ -64,6 +64,6 @@ def _row_product(count: int) -> Any:
 row_product_8, row_product_4 = _row_product(8), _row_product(4)
 """(row, matrix, stride, pairs, rounding, shift, target): eight or four int16 of the product of a row with a matrix.
 
-The row has `pairs` pairs of int16; the matrix has its rows 2 k and 2 k + 1 interleaved, `stride` bytes from pair to pair.
-The sums, with `rounding` added and shifted right, are clipped to int16 and stored at the target.
+The row has `pairs` pairs of int16; the matrix has its rows 2 k and 2 k + 1 interleaved, `stride` bytes from pair to
+pair. The sums, with `rounding` added and shifted right, are clipped to int16 and stored at the target.
 """

@@ -26,7 +26,7 @@ class PictureFacts:
 
     Attributes:
         slice_types: types of the picture's slices in order of first appearance, of "I", "P", "B".
-        bit_depth: bits per sample.
+        bit_depth: bits per luma and chroma sample.
         chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
         nal_type: nal_unit_type of its slices.
         temporal_id: TemporalId.
@@ -37,7 +37,7 @@ class PictureFacts:
     """
 
     slice_types: tuple[str, ...]
-    bit_depth: int
+    bit_depth: tuple[int, int]
     chroma_format: int
     nal_type: int
     temporal_id: int
@@ -197,5 +197,3 @@ class Buffers:
         for number, offsets in enumerate(pps.chroma_offsets):
             state["offset_list"][:, number] = offsets
         state["log2_min_chroma_offset"] = pps.log2_min_chroma_offset
-
-

@@ -92,9 +92,9 @@ def read_prediction_units(s, t, log2, depth):  # type: ignore[no-untyped-def]
             read_prediction_unit(s, t, half, half, depth)
         return 0
     first = half
-    if part == PART_2NXNU or part == PART_NLX2N:
+    if part in (PART_2NXNU, PART_NLX2N):
         first = quarter
-    elif part == PART_2NXND or part == PART_NRX2N:
+    elif part in (PART_2NXND, PART_NRX2N):
         first = size - quarter
     # the sides' sum alone is looked at
     read_prediction_unit(s, t, size, first, depth)

@@ -14,7 +14,7 @@ from codecmeta.entropy.parameter_sets import ParameterSets
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.hevc import faults, nal
 from codecmeta.hevc.picture import Buffers, PictureCells, PictureMoments, PictureResidual, Planes
-from codecmeta.hevc.picture_parameters import PictureParameters, picture_number, read_picture_parameters
+from codecmeta.hevc.picture_parameters import picture_number, read_picture_parameters
 from codecmeta.hevc.sequence_parameters import SequenceParameters, read_sequence_parameters, sequence_number
 from codecmeta.hevc.slice_data import read_segment
 from codecmeta.hevc.slice_header import SliceHeader, read_slice_header
@@ -242,7 +242,7 @@ class ResidualReader:
         cells = picture.buffers.cells[rows[:, None], columns]
         return {
             "slice_types": tuple(picture.slice_types),
-            "bit_depth": sequence.bit_depth,
+            "bit_depth": (sequence.bit_depth, sequence.bit_depth),
             "chroma_format": sequence.chroma_format_idc,
             "nal_type": picture.kind,
             "temporal_id": picture.temporal_id,

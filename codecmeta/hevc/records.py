@@ -157,7 +157,7 @@ for each column of coding tree blocks the first column of its tile and the one a
 first row of its tile.  line: uint8, CtDepth of the coding blocks above in units of 8 samples, then their cu_skip_flag.
 marks: uint8 of each channel, 1 for each 8x8 luma block (and the chroma that goes with it) that has samples.
 chroma: ChromaArrayType; shift_x, shift_y: log2 of SubWidthC and SubHeightC.  scaling: scaling lists are in use.
-marked: bits of the segment that are accounted for.  qp: QpY of the current coding unit; qp_before: of the latest that is complete.
+marked: bits of the segment that are accounted for.  qp: QpY of the current coding unit; qp_before: of the one before.
 part: PartMode.  chroma_derived: intra_chroma_pred_mode is 4; it and the modes by quarter of the coding unit.
 rdpcm: 0 without, 1 horizontal, 2 vertical.  columns, rows: extent of the coefficients of a block.
 context: words of the engine, and StatCoeff.

@@ -1,4 +1,4 @@
-"""Residual coding syntax: the levels of a transform block, scaled as they are read (Rec. ITU-T H.265, 7.3.8.11, 9.3.4.2)."""
+"""Levels of a transform block, scaled as they are read (Rec. ITU-T H.265, 7.3.8.11, 9.3.3.11, 9.3.4.2)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def read_levels(s, t, chroma, log2, scan, hiding, flat, weights, scale, rounding
         log2: of the block size.
         scan: scanIdx.
         hiding: signs may be hidden.
-        flat: m of (8-309) where `weights` is negative, else the place of the block's first one among the scaling factors.
+        flat: m of (8-309) where `weights` is negative.
+        weights: place of the block's first scaling factor.
         scale, rounding, shift: a level times m times `scale`, plus `rounding`, shifted right is the coefficient.
     """
     context = s.context

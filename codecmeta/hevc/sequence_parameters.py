@@ -132,9 +132,7 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
         sets.append(read_reference_set(reader, index, count, sets))
     long_term = None
     if reader.flag():
-        long_term = tuple(
-            [reader.u(log2_poc + 1) & 1 == 1 for _ in range(reader.ue(32, "num_long_term_ref_pics_sps"))]
-        )
+        long_term = tuple([reader.u(log2_poc + 1) & 1 == 1 for _ in range(reader.ue(32, "num_long_term_ref_pics_sps"))])
     temporal_mvp = reader.flag()
     reader.skip(1)
     if reader.flag():
@@ -143,6 +141,9 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
     if depths[0] != depths[1] and chroma_format:
         tool = "different bit depths of luma and chroma"
         raise BitstreamError(f"{tool} ({depths[0]} and {depths[1]}) are not supported", unsupported=tool)
+    if depths[0] > 12:
+        tool = "bit depths above 12"
+        raise BitstreamError(f"{tool} ({depths[0]}) are not supported", unsupported=tool)
     if width % (1 << log2_min_cb) or height % (1 << log2_min_cb):
         raise BitstreamError(f"sequence parameter set: {width}x{height} samples are no whole number of coding blocks")
     parameters = SequenceParameters(

@@ -98,9 +98,7 @@ def _skip_entry_points(reader: BitReader, pps: PictureParameters) -> None:
         reader.skip(count * (1 + reader.ue(31, "offset_len_minus1")))
 
 
-def _read_independent(
-    reader: BitReader, kind: int, pps: PictureParameters, first: bool, address: int
-) -> SliceHeader:
+def _read_independent(reader: BitReader, kind: int, pps: PictureParameters, first: bool, address: int) -> SliceHeader:
     sps = pps.sequence
     reader.skip(pps.extra_slice_header_bits)
     slice_type = reader.ue(2, "slice_type")

@@ -104,12 +104,13 @@ TABLES = np.dtype(
 """Record of all tables that compiled code reads.
 
 `engine` is what `codecmeta.entropy.cabac.engine_words` gives. `context_init` has initValue by initType.
-`scan_x`, `scan_y` are positions by log2 of the block size, scanIdx and index; `scan_place` the index by raster position.
+`scan_x`, `scan_y` are positions by log2 of the block size, scanIdx and index; `scan_place` is the index by raster
+position.
 `significant` has ctxInc of sig_coeff_flag by set, prevCsbf and index in the sub-block; a set is
 `(scanIdx * 3 + min(log2 - 2, 2)) * 4 + 2 * (cIdx > 0) + (not the first sub-block)`, see `SKIP_CONTEXT_SET` for others.
 `last_offset`, `last_shift` are those of 9.3.4.2.3 by cIdx > 0 and log2.
-`matrix` has the DST, then transMatrix of 4, 8, 16 and 32 points, a basis function a row; `matrix_columns` its transpose,
-`matrix_pairs` its rows 2 k and 2 k + 1 interleaved.
+`matrix` has the DST, then transMatrix of 4, 8, 16 and 32 points, a basis function a row; `matrix_columns` has its
+transpose, `matrix_pairs` its rows 2 k and 2 k + 1 interleaved.
 `chroma_qp` is QpC by qPi of 4:2:0 (Table 8-10), `chroma_422` Table 8-3.
 """
 

@@ -1,7 +1,7 @@
 """Scaled transform coefficients to residual samples (Rec. ITU-T H.265, 8.6.2, 8.6.4 to 8.6.6).
 
-The coefficients of a block are int16 at `s.coefficients`, rows 2 k and 2 k + 1 interleaved; `s.columns` and `s.rows` tell
-how far they extend. Samples beyond int16, which no conforming stream needs, saturate where they are stored.
+The coefficients of a block are int16 at `s.coefficients`, rows 2 k and 2 k + 1 interleaved; `s.columns` and `s.rows`
+tell how far they extend. Samples beyond int16, which no conforming stream needs, saturate where they are stored.
 """
 
 from __future__ import annotations
@@ -97,9 +97,7 @@ def inverse_transform(s, plane, x, y, log2, matrix):  # type: ignore[no-untyped-
     else:
         for _ in range(size):
             for column in range(0, s.columns, 8):
-                row_product_8(
-                    first, s.coefficients + 4 * column, 4 << log2, row_pairs, 64, 7, half + 2 * column
-                )
+                row_product_8(first, s.coefficients + 4 * column, 4 << log2, row_pairs, 64, 7, half + 2 * column)
             for column in range(0, size, 8):
                 row_product_8(half, second + 4 * column, 128, column_pairs, rounding, shift, target + 2 * column)
             first += 64

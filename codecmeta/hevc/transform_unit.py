@@ -113,7 +113,7 @@ def _read_block(s, t, plane, x, y, log2, mode, res_scale):  # type: ignore[no-un
             if s.explicit_rdpcm and decision(s, t, EXPLICIT_RDPCM + chroma):
                 s.rdpcm = 1 + decision(s, t, EXPLICIT_RDPCM_DIR + chroma)
                 hiding = False
-        elif s.implicit_rdpcm and (mode == _HORIZONTAL_MODE or mode == _VERTICAL_MODE):
+        elif s.implicit_rdpcm and mode in (_HORIZONTAL_MODE, _VERTICAL_MODE):
             s.rdpcm = 1 if mode == _HORIZONTAL_MODE else 2
             hiding = False
     if s.bypass:

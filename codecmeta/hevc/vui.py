@@ -1,4 +1,4 @@
-"""Video usability information and what precedes it: read past to reach what follows (Rec. ITU-T H.265, 7.3.3, Annex E)."""
+"""Profile, tier and level, and video usability information, read past (Rec. ITU-T H.265, 7.3.3, Annex E)."""
 
 from __future__ import annotations
 

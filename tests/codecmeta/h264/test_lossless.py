@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from codecmeta.h264 import ResidualReader
-from codecmeta.h264.records import I_4X4, I_8X8, I_16X16
+from codecmeta.record.macroblock_types import I_4X4, I_8X8, I_16X16
 
 SIZE = (96, 128)
 

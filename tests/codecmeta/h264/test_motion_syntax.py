@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import ResidualReader, nal
-from codecmeta.h264.records import P_8X8, P_8X16, P_16X8, P_16X16
+from codecmeta.record.macroblock_types import P_8X8, P_8X16, P_16X8, P_16X16
 from tests.codecmeta.h264.streams import CLIPS
 
 PARTS = {
