@@ -6,8 +6,7 @@ that code, quirks included; ``fidelity`` says which of the two decides.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -119,8 +118,7 @@ class Baseline(Attachable):
             choice = Choice(plan=MergePlan.identity(count, device=tokens.device))
         else:
             check_finite(tokens)
-            with plain_arithmetic(tokens.device):
-                choice = self._decide(tokens.detach(), signals, count)
+            choice = self._decide(tokens.detach(), signals, count)
         return Compression(
             method=self.name,
             plan=choice.plan,
@@ -305,10 +303,3 @@ def saliency_of(tokens: Tensor, signals: Signals) -> Tensor:
 def saliency_source(signals: Signals) -> str:
     """Where the saliency comes from."""
     return "distance to frame mean (none given)" if signals.saliency is None else signals.saliency_source
-
-
-@contextlib.contextmanager
-def plain_arithmetic(device: torch.device) -> Iterator[None]:
-    """Arithmetic as written: without the caller's autocast and without gradients."""
-    with torch.no_grad(), torch.autocast(device.type, enabled=False):
-        yield

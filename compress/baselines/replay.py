@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.baselines.baseline import Baseline, Published, plain_arithmetic
+from compress.baselines.baseline import Baseline, Published
 from compress.errors import ConfigError, ShapeError
 from compress.methods import find
+from compress.planning import planning
 from compress.stage import Signals
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
@@ -80,7 +81,7 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
         if "packet_size" in method.signals:
             read.add("c")
         if isinstance(method, Published) and method.fidelity == "reference":
-            with plain_arithmetic(tokens.device):
+            with planning():
                 rows = method.released(tokens, signals, _tensor(given.get("noise")))
                 keep, values = rows.keep, rows.values(tokens.flatten(0, 1))
         else:
