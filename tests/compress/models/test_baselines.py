@@ -118,7 +118,7 @@ def test_sums_of_released_code_reach_the_model(backbone: str) -> None:
         with method.attach(model, meta) as session:
             logits.append(torch.cat(generate(model, inputs, steps=2).logits))
         assert session.results[0].before_llm.plan.stochastic == (fidelity == "fixed")
-    assert (logits[0] - logits[1]).abs().max() > 10 * CLOSE
+    assert (logits[0] - logits[1]).abs().max() > CLOSE
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
