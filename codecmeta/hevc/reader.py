@@ -19,7 +19,7 @@ from codecmeta.hevc.sequence_parameters import SequenceParameters, read_sequence
 from codecmeta.hevc.slice_data import read_segment
 from codecmeta.hevc.slice_header import SliceHeader, read_slice_header
 from codecmeta.hevc.tables import tables
-from codecmeta.record.energy import measure_energy
+from codecmeta.record.energy import BlockEnergy, measure_energy
 
 
 @dataclass(kw_only=True)
@@ -124,7 +124,7 @@ class ResidualReader:
         if block not in (4, 8):
             raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
         picture = self.decode(packet)
-        energy = measure_energy(self._planes(picture), block=block)
+        energy = self._measure(picture, block)
         return PictureMoments(energy=energy, cells=self._cells(picture) if cells else None, **self._facts(picture))
 
     def measure_cells(self, packet: bytes) -> PictureCells:
@@ -137,8 +137,20 @@ class ResidualReader:
         return PictureCells(cells=self._cells(picture), **self._facts(picture))
 
     def _cells(self, picture: CodedPicture) -> NDArray[np.float32]:
-        energy = measure_energy(self._planes(picture), block=4)
+        energy = self._measure(picture, 4)
         return np.stack([energy.power, energy.mean])
+
+    def _measure(self, picture: CodedPicture, block: int) -> BlockEnergy:
+        """Block means of a picture: of what is coded where it is shown from its first sample on, else of its planes."""
+        sequence = picture.sequence
+        left, _, top, _ = sequence.crop
+        if left or top:
+            return measure_energy(self._planes(picture), block=block)
+        (height, width), (v, u) = sequence.display_size, sequence.subsampling
+        luma, cb, cr = picture.buffers.planes
+        tall, wide = -(-height // v), -(-width // u)
+        marks = np.ascontiguousarray(picture.buffers.marks[:, : -(-height // 8), : -(-width // 8)])
+        return measure_energy((luma[:height, :width], cb[:tall, :wide], cr[:tall, :wide]), block=block, coded=marks)
 
     def decode(self, packet: bytes, *, learn: bool = True) -> CodedPicture:
         """Read the slice segments of a picture.
