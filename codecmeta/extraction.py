@@ -13,7 +13,7 @@ import av
 import numba
 import numpy as np
 
-from codecmeta import __version__
+from codecmeta import __version__, h264, hevc
 from codecmeta.container.completeness import judge_file
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.timeline import Timeline
@@ -24,7 +24,6 @@ from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.frame_columns import Request
 from codecmeta.frame_reader import read_frames
 from codecmeta.frame_table import FrameTable
-from codecmeta.h264.reader import ResidualReader
 from codecmeta.record import npz
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import MAPS, MapChoice, Options, ResidualChoice
@@ -142,10 +141,11 @@ def _check_output(video: Video, options: Options, frames: int, block: int) -> No
 
 
 def _check_last_packet(video: Video, packets: PacketTable) -> None:
-    """A raw or transport stream that was cut ends in a picture that cannot be parsed to its end (H.264)."""
-    if video.codec != "h264":
+    """A raw or transport stream that was cut ends in a picture that cannot be parsed to its end (H.264, HEVC)."""
+    readers = {"h264": h264.ResidualReader, "hevc": hevc.ResidualReader}
+    if video.codec not in readers:
         return
-    reader = ResidualReader(bytes(video.stream.codec_context.extradata or b""))
+    reader = readers[video.codec](bytes(video.stream.codec_context.extradata or b""))
     keys = np.flatnonzero(packets.key)
     last = packets.size.size - 1
     for number, payload in read_payloads(video, packets, {int(keys[-1]), last}):

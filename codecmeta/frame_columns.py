@@ -11,7 +11,7 @@ from codecmeta.container.video import PacketTable, Video
 from codecmeta.decoding import side_data
 from codecmeta.decoding.decoder import Picture
 from codecmeta.decoding.rgb import crop, to_rgb, upright
-from codecmeta.errors import SourceError
+from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.frame_table import Column, FrameTable, Origin
 from codecmeta.prediction.standards import STANDARDS
 from codecmeta.record.options import Options
@@ -82,6 +82,8 @@ def read_residual(
                 raise
             if target is not None:
                 table.refuse(target, source.name, str(error))
+                if isinstance(error, BitstreamError) and error.unsupported is not None:
+                    table.unsupported[target] = str(error)
             continue
         if target is not None:
             keep_reading(table, target, source.name, reading)

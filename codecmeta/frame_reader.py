@@ -21,7 +21,7 @@ from codecmeta.frame_columns import (
     list_not_asked,
     read_residual,
 )
-from codecmeta.frame_table import DecodeCounts, FrameTable
+from codecmeta.frame_table import Column, DecodeCounts, FrameTable
 from codecmeta.residual.carried import carry
 from codecmeta.residual.choice import choose_sources, open_source
 from codecmeta.residual.motion import cuts_left_or_top
@@ -75,8 +75,11 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
         read_pairs(request, table, by_predecessor)
     asked = seen_in_pairs.union(looked_at)
     _leave_out_undecoded(request, table, [target for target in targets if target in asked])
-    if table.lacking("residual"):
-        first = table.lacking("residual")[0]
+    lacking_residual = table.lacking("residual")
+    if lacking_residual and options.residual == "auto" and table.unsupported.keys() >= set(lacking_residual):
+        _give_no_residual(table, f"{video.codec}: {table.unsupported[lacking_residual[0]]}")
+    elif lacking_residual:
+        first = lacking_residual[0]
         reasons = "; ".join(f"{name}: {reason}" for name, reason in table.refusals[first].items())
         place = request.rank(first)
         raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
@@ -84,6 +87,13 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
     if table.rotation is None:
         table.rotation = _find_rotation(request)
     return table
+
+
+def _give_no_residual(table: FrameTable, reason: str) -> None:
+    """Record that a sound stream has a residual which no source reads, where nobody insists on one."""
+    columns: tuple[Column, ...] = ("residual", "innovation", "mb_bits", "mb_type")
+    for column in columns:
+        table.withdraw(column, reason)
 
 
 def read_packets(request: Request, table: FrameTable, source: ResidualSource) -> None:

@@ -76,6 +76,7 @@ class FrameTable:
         packets: packet of each row, in presentation order.
         types: I, P, B or ? of each packet.
         refusals: per packet, which sources refused to read its residual, and why.
+        unsupported: packets that are sound but use a coding tool that the bitstream source does not read, and why.
         vectors: motion vectors of the packets whose `motion` cell holds some, int16 (n, 7).
         decoding: what decoding showed.
         rotation: degrees counter-clockwise for display; None until a header or a picture tells.
@@ -92,6 +93,7 @@ class FrameTable:
         self.packets = list(packets)
         self.types = dict.fromkeys(self.packets, "?")
         self.refusals: dict[int, dict[SourceName, str]] = {packet: {} for packet in self.packets}
+        self.unsupported: dict[int, str] = {}
         self.vectors: dict[int, NDArray[np.int16]] = {}
         self.decoding = DecodeCounts()
         self.rotation = rotation
@@ -164,6 +166,13 @@ class FrameTable:
         """Record that whoever was asked has nothing for the cells of a column that are still to be read."""
         for packet in self.packets if packets is None else packets:
             if self.is_unread(packet, column):
+                self._cells[column][packet] = Absent(Absence.NOT_GIVEN, reason)
+
+    def withdraw(self, column: Column, reason: str) -> None:
+        """Record that nobody reads the cells of a column that hold nothing by now, refused ones included."""
+        for packet in self.packets:
+            cell = self._cells[column][packet]
+            if isinstance(cell, Absent) and cell.kind is not Absence.NOT_ASKED:
                 self._cells[column][packet] = Absent(Absence.NOT_GIVEN, reason)
 
     def drop(self, packets: Iterable[int]) -> None:

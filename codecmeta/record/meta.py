@@ -43,7 +43,7 @@ class VideoMeta:
         residual_power: float32 (T, 3, ⌈H/b⌉, ⌈W/b⌉), block means of r² of Y, Cb, Cr.
         residual_mean: float32 (T, 3, ⌈H/b⌉, ⌈W/b⌉), block means of r.
         mb_bits: uint16 (T, ⌈H/16⌉, ⌈W/16⌉), bits spent on each macroblock, 65535 standing for more.
-        mb_type: uint8 (T, ⌈H/16⌉, ⌈W/16⌉), kind of each macroblock (codecmeta.h264).
+        mb_type: uint8 (T, ⌈H/16⌉, ⌈W/16⌉), kind of each macroblock (codecmeta.record.macroblock_types).
         mv_offset: int64 (T + 1,), where each frame's vectors begin in `mv`.
         mv: int16 (n, 7): x, y, w, h of the block in luma samples, dx, dy in quarter samples, direction
             (-1 list 0, +1 list 1).

@@ -103,10 +103,10 @@ class BitstreamSource:
         frame = self._prepare(evidence.payload)
         if energy:
             measured = self.reader.measure(evidence.payload, block=block, cells=cells)
-            self._check(measured.energy.energy.shape, block)
+            check_shape(measured.energy.energy.shape, block, width=self.width, height=self.height)
         else:
             measured = self.reader.measure_cells(evidence.payload)
-            self._check(measured.cells.shape[2:], 4)
+            check_shape(measured.cells.shape[2:], 4, width=self.width, height=self.height)
         arrays = self._derive(frame)
         state = field = carried = None
         if cells and measured.cells is not None:
@@ -131,9 +131,13 @@ class BitstreamSource:
             vectors=table,
         )
 
-    def _check(self, shape: tuple[int, ...], block: int) -> None:
-        if shape != (-(-self.height // block), -(-self.width // block)):
-            blocks = "x".join(str(count) for count in shape[::-1])
-            raise SourceError(
-                "varying_geometry", f"a picture of {blocks} blocks in a stream of {self.width}x{self.height}"
-            )
+
+def check_shape(shape: tuple[int, ...], block: int, *, width: int, height: int) -> None:
+    """Refuse a picture whose blocks are not those of the stream's size.
+
+    Raises:
+        SourceError: they are not.
+    """
+    if shape != (-(-height // block), -(-width // block)):
+        blocks = "x".join(str(count) for count in shape[::-1])
+        raise SourceError("varying_geometry", f"a picture of {blocks} blocks in a stream of {width}x{height}")

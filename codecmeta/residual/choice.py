@@ -7,6 +7,7 @@ from codecmeta.errors import SourceError
 from codecmeta.prediction.standards import STANDARDS
 from codecmeta.record.options import ResidualChoice
 from codecmeta.residual.bitstream import BitstreamSource
+from codecmeta.residual.hevc_bitstream import HevcSource
 from codecmeta.residual.motion import MotionSource
 from codecmeta.residual.proxy import ProxySource
 from codecmeta.residual.source import ResidualSource, SourceName
@@ -21,13 +22,13 @@ def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]
     if choice == "none":
         return ()
     fitting: list[SourceName] = []
-    if codec == "h264":
+    if codec in ("h264", "hevc"):
         fitting.append("bitstream")
     if codec in STANDARDS:
         fitting.append("motion")
     if choice == "auto":
         # some pictures of the MPEG family come without vectors
-        return tuple(fitting) if codec == "h264" else (*fitting, "proxy")
+        return tuple(fitting) if codec in ("h264", "hevc") else (*fitting, "proxy")
     if choice not in (*fitting, "proxy"):
         allowed = ", ".join(("auto", *fitting, "proxy", "none"))
         raise SourceError("no_signal", f"residual {choice!r} is not to be had of {codec}; allowed are {allowed}")
@@ -44,6 +45,8 @@ def open_source(name: SourceName, video: Video, *, vectors: bool = False, carrie
         carries: whether it is to follow what pictures carry, if it can.
     """
     extradata = bytes(video.stream.codec_context.extradata or b"")
+    if name == "bitstream" and video.codec == "hevc":
+        return HevcSource(width=video.width, height=video.height, extradata=extradata)
     if name == "bitstream":
         return BitstreamSource(
             width=video.width, height=video.height, extradata=extradata, vectors=vectors, carries=carries

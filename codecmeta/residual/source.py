@@ -1,7 +1,7 @@
 """The residual of a picture: the interface of its sources, what they look at and what they return.
 
-`bitstream` reads the residual that the encoder wrote from the picture's own packet (H.264). `motion` subtracts the
-motion-compensated prediction from the decoded picture (decoders that export vectors). `proxy` encodes the picture
+`bitstream` reads the residual that the encoder wrote from the picture's own packet (H.264, HEVC). `motion` subtracts
+the motion-compensated prediction from the decoded picture (decoders that export vectors). `proxy` encodes the picture
 and its predecessor again and reads that bitstream (anything else).
 """
 

@@ -18,7 +18,7 @@ from tests.codecmeta.h264.test_motion_vectors import lay_out
 from tests.codecmeta.make_video import decode_all, write_video
 
 CLIPS = ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi", "pan_hevc.mp4", "objects_vp9.webm", "still_h264.mp4"]
-SOURCES = dict(zip(CLIPS, ["bitstream", "bitstream", "motion", "proxy", "proxy", "bitstream"], strict=True))
+SOURCES = dict(zip(CLIPS, ["bitstream", "bitstream", "motion", "bitstream", "proxy", "bitstream"], strict=True))
 
 
 def identical(a: VideoMeta, b: VideoMeta) -> bool:
@@ -60,7 +60,8 @@ def test_all_real_clips_give_a_record(clips: Path, tmp_path: Path) -> None:
         assert meta.frames is not None
         assert min(meta.frames.shape[1:3]) <= 96
         codec = meta.info["stream"]["codec"]
-        source = {"h264": "bitstream", "mpeg4": "motion", "mpeg2video": "motion"}.get(codec, "proxy")
+        sources = {"h264": "bitstream", "hevc": "bitstream", "mpeg4": "motion", "mpeg2video": "motion"}
+        source = sources.get(codec, "proxy")
         assert meta.info["signals"]["innovation"]["source"] == source, path.name
 
 
@@ -119,15 +120,16 @@ def test_pixels_are_the_decoded_frames(data: Path) -> None:
         assert np.array_equal(meta.frames[row], expected)
 
 
-def test_innovation_alone_decodes_nothing(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    meta = extract(data / "event_h264.mp4", pixels=None, maps=("innovation",), qp=True)
+@pytest.mark.parametrize("name", ["event_h264.mp4", "pan_hevc.mp4"])
+def test_innovation_alone_decodes_nothing(data: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    meta = extract(data / name, pixels=None, maps=("innovation",), qp=True)
     assert meta.info["verdict"]["pictures_decoded"] == 0
     assert meta.energy_carried is None
     assert meta.frames is None
     assert set(meta.frame_type) <= set("IPB")
-    with_pixels = extract(data / "event_h264.mp4", maps=("innovation",), qp=True)
-    for name in ("energy_innovation", "residual_power", "residual_mean", "mb_bits", "mb_type", "qp", "frame_type"):
-        assert np.array_equal(getattr(meta, name), getattr(with_pixels, name)), name
+    with_pixels = extract(data / name, maps=("innovation",), qp=True)
+    for array in ("energy_innovation", "residual_power", "residual_mean", "mb_bits", "mb_type", "qp", "frame_type"):
+        assert np.array_equal(getattr(meta, array), getattr(with_pixels, array)), array
 
 
 def test_bits_add_up_to_the_packets(data: Path) -> None:
@@ -236,7 +238,9 @@ def test_options_are_refused_before_the_file_is_opened(tmp_path: Path) -> None:
 def test_sources_that_a_codec_does_not_have(data: Path) -> None:
     for source in ("bitstream", "motion"):
         with pytest.raises(SourceError, match="auto, proxy, none"):
-            extract(data / "pan_hevc.mp4", residual=source)  # type: ignore[arg-type]
+            extract(data / "objects_vp9.webm", residual=source)  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match="auto, bitstream, proxy, none"):
+        extract(data / "pan_hevc.mp4", residual="motion")
     with pytest.raises(SamplingError, match=r"frames 0\.\.63"):
         extract(data / "pan_hevc.mp4", frames=[64])
 

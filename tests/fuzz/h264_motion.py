@@ -21,7 +21,7 @@ from codecmeta.errors import BitstreamError
 from codecmeta.h264.motion import MotionReader
 from codecmeta.h264.reader import ResidualReader
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
-from tests.fuzz.h264_residual import LIMIT_S, Corpus, mutate
+from tests.fuzz.mutation import LIMIT_S, Corpus, mutate
 
 AROUND = 5
 """Whole packets that are read after a mutated one."""

@@ -1,4 +1,4 @@
-"""Short runs of the H.264 fuzz harnesses with bounds checking."""
+"""Short runs of the fuzz harnesses with bounds checking."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def fuzz(config: pytest.Config, harness: str, *, packets: int) -> dict[str, Any]
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_mutated_packets_are_read_or_refused(pytestconfig: pytest.Config) -> None:
-    outcomes = fuzz(pytestconfig, "h264_residual", packets=400)["outcomes"]
+@pytest.mark.parametrize("harness", ["h264_residual", "hevc_residual"])
+def test_mutated_packets_are_read_or_refused(pytestconfig: pytest.Config, harness: str) -> None:
+    outcomes = fuzz(pytestconfig, harness, packets=400)["outcomes"]
     assert outcomes["refused"] > 100
     assert outcomes["read"] > 3
     assert outcomes["refused"] + outcomes["read"] == 400

@@ -1,0 +1,59 @@
+"""The `bitstream` source of HEVC: what the encoder wrote of a picture, by entropy decoding its packet."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from codecmeta.errors import BitstreamError
+from codecmeta.hevc.picture import PictureCells, PictureMoments
+from codecmeta.hevc.reader import ResidualReader
+from codecmeta.residual.bitstream import check_shape
+from codecmeta.residual.carried import from_block_means
+from codecmeta.residual.source import Context, Evidence, Reading, SourceName
+
+
+@dataclass(kw_only=True)
+class HevcSource:
+    """The residual that an HEVC encoder wrote. Motion is not followed.
+
+    Attributes:
+        width, height: size of the pictures, luma samples.
+        extradata: the container's codec private data.
+    """
+
+    width: int
+    height: int
+    extradata: bytes
+    name: SourceName = field(default="bitstream", init=False)
+    context: Context = field(default="nothing", init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = ResidualReader(self.extradata)
+
+    def restart(self) -> None:
+        """See `ResidualSource`; parameter sets stay, pictures do not depend on others."""
+
+    def observe(self, payload: bytes) -> None:
+        """See `ResidualSource`; what is wrong with a packet is reported when its picture is read."""
+        with suppress(BitstreamError):
+            self.reader.observe(payload)
+
+    def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
+        """See `ResidualSource`."""
+        measured: PictureMoments | PictureCells
+        if energy:
+            measured = self.reader.measure(evidence.payload, block=block, cells=cells)
+            check_shape(measured.energy.energy.shape, block, width=self.width, height=self.height)
+        else:
+            measured = self.reader.measure_cells(evidence.payload)
+            check_shape(measured.cells.shape[2:], 4, width=self.width, height=self.height)
+        return Reading(
+            energy=measured.energy if isinstance(measured, PictureMoments) else None,
+            cells=from_block_means(*measured.cells) if cells and measured.cells is not None else None,
+            type="B" if "B" in measured.slice_types else "P" if "P" in measured.slice_types else "I",
+            mb_bits=measured.mb_bits,
+            mb_type=measured.mb_type,
+            qp=measured.qp,
+        )
