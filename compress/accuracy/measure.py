@@ -24,7 +24,7 @@ import torch
 
 import codecmeta
 import compress
-from compress.accuracy import answering, baselines, clips, methods, tower
+from compress.accuracy import answering, clips, extremes, methods, tower
 from compress.accuracy.answering import Account, Examinee, mark
 from compress.accuracy.clips import Clip, digest_world, open_clip
 from compress.accuracy.methods import IDENTITY, Measured
@@ -68,7 +68,7 @@ class Job:
     def digest(self) -> str:
         """Sixteen hexadecimal digits over the sources, the weights and the settings."""
         digest = hashlib.sha256((digest_world() + digest_weights(self.weights)).encode())
-        for module in (answering, baselines, clips, methods, tower):
+        for module in (answering, clips, extremes, methods, tower):
             digest.update(Path(str(module.__file__)).read_bytes())
         for package in (codecmeta, compress):
             for path in sorted(Path(package.__path__[0]).rglob("*.py")):

@@ -9,12 +9,12 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.accuracy import baselines
+from compress.accuracy import extremes
 from compress.errors import ConfigError
 from compress.methods import METHODS, build
 from compress.video import MapChoice
 
-Group = Literal["method", "ablation", "baseline"]
+Group = Literal["method", "ablation", "baseline", "published"]
 Kept = Literal["patches", "tokens_out", "tokens_inner"]
 
 PLACED: Final = {"positions": "original"}
@@ -47,7 +47,7 @@ class Measured:
 
     Attributes:
         name: of its rows and its curve.
-        base: name in `compress.methods`, or in `BASELINES`.
+        base: name in `compress.methods`, or everything or oracle.
         group: what it is measured for.
         summary: one line.
         settings: fields as text, see `compress.settings`.
@@ -78,31 +78,20 @@ class Measured:
         Raises:
             ConfigError: a setting is not allowed.
         """
+        settings = dict(self.settings)
+        if self.base == "random":
+            settings["seed"] = f"{seed},{draw}"
         if self.base in METHODS:
             neutral = NEUTRAL.get(self.base, {}) if retention == 1 else {}
-            return build(self.base, retention=retention, settings={**self.settings, **neutral})
+            return build(self.base, retention=retention, settings={**settings, **neutral})
         if self.base == "everything":
-            return baselines.Everything()
-        if self.base == "random":
-            return baselines.RandomTokens(retention=retention, seed=(seed, draw))
-        if self.base == "oracle":
-            return baselines.Oracle(retention=retention, occupied=occupied)
-        return BASELINES[self.base](retention=retention)
+            return extremes.Everything()
+        return extremes.Oracle(retention=retention, occupied=occupied)
 
     def with_settings(self, name: str, settings: Mapping[str, str], *, map: MapChoice | None = None) -> Measured:
         """The same method under another name with some settings changed."""
         return replace(self, name=name, settings={**self.settings, **settings}, map=map or self.map)
 
-
-BASELINES: Final[Mapping[str, Any]] = {
-    "everything": baselines.Everything,
-    "random": baselines.RandomTokens,
-    "stride": baselines.UniformStride,
-    "frames": baselines.FewerFrames,
-    "pool-space": baselines.SpacePooling,
-    "pool-time": baselines.TimePooling,
-    "oracle": baselines.Oracle,
-}
 
 _MEASURED: Final = (
     Measured(name="metom", base="metom", group="method", summary="MeToM: RPM, BTM and MATM", settings=METOM),
@@ -158,12 +147,19 @@ _MEASURED: Final = (
         for base, settings in (("metom", METOM), ("infomerge", INFOMERGE))
     ),
     Measured(
-        name="random", base="random", group="baseline", summary=f"tokens by lot, mean of {DRAWS} draws", draws=DRAWS
+        name="random", base="random", group="baseline", summary=f"random tokens, mean of {DRAWS} draws", draws=DRAWS
     ),
     Measured(name="stride", base="stride", group="baseline", summary="tokens at equal distances"),
     Measured(name="frames", base="frames", group="baseline", summary="fewer frames at equal distances"),
-    Measured(name="pool-space", base="pool-space", group="baseline", summary="means of blocks within frames"),
-    Measured(name="pool-time", base="pool-time", group="baseline", summary="means of runs of frames"),
+    Measured(name="pool-space", base="pool", group="baseline", summary="means of cells within frames"),
+    Measured(
+        name="pool-time", base="pool", group="baseline", summary="means of runs of frames", settings={"over": "time"}
+    ),
+    Measured(name="smaller", base="smaller", group="baseline", summary="smaller frames, resized by area"),
+    *(
+        Measured(name=name, base=name, group="published", summary=METHODS[name].summary)
+        for name in ("evs", "dycoke", "vidcom2", "divprune", "fastvid", "holitom", "visionzip", "flashvid")
+    ),
     Measured(
         name="oracle", base="oracle", group="baseline", summary="cells that hold an object, whatever is asked"
     ),
@@ -178,7 +174,7 @@ IDENTITY: Final = Measured(
 
 
 def choose(text: str) -> tuple[Measured, ...]:
-    """Methods by name, separated by commas; `default` are methods and baselines, `all` adds the ablations.
+    """Methods by name, separated by commas; `default` are all but the ablations, `all` adds those.
 
     Raises:
         ConfigError: there is no such method.

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from compress import BTM, MATM, RPM, InfoMerge, MeToM, Pipeline
 from compress.accuracy.answering import Examinee, Sheet, mark, pack
-from compress.accuracy.baselines import Everything, SpacePooling
 from compress.accuracy.clips import Clip
+from compress.accuracy.extremes import Everything
 from compress.accuracy.questions import WORDS, Question
 from compress.accuracy.tower import TowerMemory
+from compress.baselines import AveragePooling
 from compress.errors import ConfigError
 from compress.models.inputs.prompt import prepare
 from compress.ops.saliency import PoolingHead
@@ -30,7 +31,7 @@ COMPRESSORS = {
     "matm": MATM(layers=(2, 3), merge_percent=80),
     "metom": MeToM(retention=0.15, target_keep=0.6, layers=(1, 2)),
     "pipeline": Pipeline(RPM(target_keep=0.5), InfoMerge(retention=0.2)),
-    "pooling": SpacePooling(retention=0.3),
+    "pooling": AveragePooling(retention=0.3),
 }
 
 

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 
 from compress.accuracy import measure as measuring
 from compress.accuracy.answering import Examinee, Sheet, mark
-from compress.accuracy.baselines import UniformStride
 from compress.accuracy.clips import Clip
 from compress.accuracy.measure import FULL, IDENTITY, Examined, Job, MeasurementError, cell_name, examine, measure
 from compress.accuracy.methods import MEASURED, NEUTRAL, Measured, choose
 from compress.accuracy.questions import WORDS
 from compress.accuracy.tower import TowerMemory
+from compress.baselines import UniformStride
 from compress.errors import ConfigError
 from compress.metom import RPM, MeToM
 from tests.compress.accuracy.fabricated import fabricate
@@ -96,7 +96,7 @@ def test_methods_are_built_with_their_settings(clip: Clip) -> None:
 
 def test_methods_by_name() -> None:
     assert [method.name for method in choose("btm, oracle")] == ["btm", "oracle"]
-    assert {method.group for method in choose("default")} == {"method", "baseline"}
+    assert {method.group for method in choose("default")} == {"method", "baseline", "published"}
     assert len(choose("all,random")) == len(MEASURED)
     with pytest.raises(ConfigError, match="no measured method 'x'"):
         choose("btm,x")

@@ -24,6 +24,7 @@ from compress.baselines import (
     VidCom2,
     VisionZip,
 )
+from compress.baselines.baseline import spread
 from compress.baselines.holitom import select_windows
 from compress.stage import Compression, Signals
 from tests.compress.baselines.scenes import signals_for, video
@@ -190,6 +191,26 @@ def test_uniform_stride_and_fewer_frames() -> None:
     assert result.plan.keep.tolist() == [5, 6, 8, 9, 15, 17, 19]
     assert result.frame_budgets is not None
     assert result.frame_budgets.tolist() == [0, 4, 0, 3]
+
+
+@pytest.mark.parametrize("retention", (0.5, 0.3, 0.2, 0.15, 0.1, 0.05))
+def test_stride_prefers_no_frame_row_or_column(retention: float) -> None:
+    tokens = torch.zeros(16, 49, 2)
+    kept = UniformStride(retention=retention).before_llm(tokens, Signals()).plan.keep.numpy()
+    for part, count in ((kept // 49, 16), (kept % 49 // 7, 7), (kept % 7, 7)):
+        counts = np.bincount(part, minlength=count)
+        assert counts.max() - counts.min() <= 2
+    even = spread(8 * 8 * 4 // 2, 8 * 8 * 4)
+    assert np.unique(even % 8).size == 4  # on an even grid half of the columns would never be seen
+
+
+@pytest.mark.parametrize(("retention", "frames"), [(0.5, 8), (0.3, 5), (0.1, 2), (0.05, 1)])
+def test_frames_are_as_few_as_hold_the_budget(retention: float, frames: int) -> None:
+    counts = FewerFrames(retention=retention).before_llm(torch.zeros(16, 49, 2), Signals()).frame_counts
+    held = np.flatnonzero(counts)
+    assert len(held) == frames
+    assert counts[held].max() - counts[held].min() <= 1
+    assert np.ptp(np.diff(held, prepend=held[0] - 16 // frames)) <= 1
 
 
 def test_pooling_over_space() -> None:
