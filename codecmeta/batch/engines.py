@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
-from codecmeta.errors import UsageError
+from codecmeta.batch.scheduling import Failure, JobLostError, Remark, run_jobs
 
 J = TypeVar("J")
 R = TypeVar("R")
-Failure = Callable[[J, str, str, float], R]
 
 _RECYCLE = 200
 """Jobs after which a worker is replaced, so that nothing that leaks grows for ever."""
+_PAUSED = -1.0
+
+
+def _stay_silent(text: str) -> None:
+    """The remark that nobody asked for."""
 
 
 class Engine(Protocol):
@@ -32,7 +38,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SerialEngine:
-    """One job after the other in this process, without a time limit. For debugging."""
+    """One job after the other in this process, without limits on time and memory. For debugging."""
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """See `Engine`."""
@@ -46,64 +52,154 @@ class LocalEngine:
 
     Attributes:
         workers: processes at a time.
-        timeout: seconds per job, None for no limit.
+        timeout: seconds per job, None for no limit. The time counts from when a worker begins the job, and not while
+            a kernel is compiled.
+        memory: bytes of address space per worker (RLIMIT_AS), None for no limit.
+        modules: what a worker imports before its first job.
+        remark: called with what a user should know meanwhile.
     """
 
     workers: int
     timeout: float | None
+    memory: int | None = None
+    modules: tuple[str, ...] = ("codecmeta.extraction",)
+    remark: Remark = field(default=_stay_silent, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """See `Engine`."""
-        from pebble import ProcessExpired, ProcessPool
-
-        pool: Any = ProcessPool(
-            max_workers=self.workers,
-            max_tasks=_RECYCLE,
-            context=multiprocessing.get_context("spawn"),
-            initializer=_ignore_interrupts,
-        )
-        running: dict[concurrent.futures.Future[R], tuple[J, float]] = {}
-
-        def collect() -> Iterator[R]:
-            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-            for future in done:
-                job, begin = running.pop(future)
-                try:
-                    yield future.result()
-                except TimeoutError:
-                    yield failure(job, "timeout", f"not done after {self.timeout:g} s", time.monotonic() - begin)
-                except ProcessExpired as error:
-                    yield failure(job, "crashed", _cause(error.exitcode), time.monotonic() - begin)
-                except Exception as error:
-                    # what a worker raised must not take the other jobs with it
-                    yield failure(job, "internal", f"{type(error).__name__}: {error}", time.monotonic() - begin)
-
+        window = 2 * self.workers
+        pool = _LocalPool(task, self, window)
         try:
-            for job in jobs:
-                running[pool.schedule(_work, args=(task, job), timeout=self.timeout)] = (job, time.monotonic())
-                while len(running) >= 2 * self.workers:
-                    yield from collect()
-            while running:
-                yield from collect()
-            pool.close()
+            yield from run_jobs(pool, jobs, window=window, timeout=self.timeout, failure=failure, remark=self.remark)
         except BaseException:
             pool.stop()
             raise
-        finally:
-            pool.join()
+        pool.close()
 
 
-def _ignore_interrupts() -> None:
-    """Leave it to the parent process what becomes of a run that is interrupted."""
+class _LocalPool(Generic[R]):
+    """Processes of pebble, and memory that they share with this one, in which the clock of each job stands."""
+
+    def __init__(self, task: Callable[[Any], R], engine: LocalEngine, window: int) -> None:
+        self._task = task
+        self._engine = engine
+        self._context = multiprocessing.get_context("spawn")
+        # no lock: a worker that is killed while it holds one would stop all others
+        self._cells = self._context.RawArray("d", window)
+        self._free = list(range(window))
+        self._cell: dict[concurrent.futures.Future[R], int] = {}
+        self._pool = self._open()
+
+    def _open(self) -> Any:
+        from pebble import ProcessPool
+
+        return ProcessPool(
+            max_workers=self._engine.workers,
+            max_tasks=_RECYCLE,
+            context=self._context,
+            initializer=_begin_worker,
+            initargs=(self._cells, self._engine.modules, self._engine.memory),
+        )
+
+    def submit(self, job: Any) -> concurrent.futures.Future[R]:
+        """See `Pool`."""
+        cell = self._free.pop()
+        self._cells[cell] = 0.0
+        try:
+            ticket = self._pool.schedule(_work, args=(self._task, job, cell))
+        except RuntimeError:
+            # it gives up when a worker dies between two jobs
+            self.stop()
+            self._pool = self._open()
+            ticket = self._pool.schedule(_work, args=(self._task, job, cell))
+        self._cell[ticket] = cell
+        done: concurrent.futures.Future[R] = ticket
+        return done
+
+    def wait(self, tickets: list[concurrent.futures.Future[R]], seconds: float) -> list[concurrent.futures.Future[R]]:
+        """See `Pool`."""
+        done, _ = concurrent.futures.wait(tickets, timeout=seconds, return_when=concurrent.futures.FIRST_COMPLETED)
+        return [ticket for ticket in tickets if ticket in done]
+
+    def result(self, ticket: concurrent.futures.Future[R]) -> R:
+        """See `Pool`."""
+        from pebble import ProcessExpired
+
+        self._free.append(self._cell.pop(ticket))
+        try:
+            return ticket.result()
+        except ProcessExpired as error:
+            raise JobLostError("crashed", _cause(error.exitcode)) from error
+        except concurrent.futures.BrokenExecutor as error:
+            raise JobLostError("crashed", "its worker ended before it began") from error
+        except concurrent.futures.CancelledError as error:
+            raise JobLostError("timeout", "ended") from error
+        except Exception as error:
+            # what a worker raised must not take the other jobs with it
+            raise JobLostError("internal", f"{type(error).__name__}: {error}") from error
+
+    def seconds(self, ticket: concurrent.futures.Future[R]) -> float | None:
+        """See `Pool`."""
+        begin = self._cells[self._cell[ticket]]
+        return time.monotonic() - begin if begin > 0 else None
+
+    def is_compiling(self) -> bool:
+        """See `Pool`."""
+        return _PAUSED in self._cells
+
+    def kill(self, ticket: concurrent.futures.Future[R]) -> None:
+        """See `Pool`."""
+        ticket.cancel()
+
+    def close(self) -> None:
+        """End the workers, which are idle."""
+        self._pool.close()
+        self._pool.join()
+
+    def stop(self) -> None:
+        """End the workers, whatever they do."""
+        self._pool.stop()
+        self._pool.join()
+
+
+_worker_cells: list[Any] = []
+
+
+def _begin_worker(cells: Any, modules: tuple[str, ...], memory: int | None) -> None:
+    """Prepare a worker process: what it imports is not part of its first job."""
+    # it is for the parent process to end a run that is interrupted
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)
+    for name in modules:
+        importlib.import_module(name)
+    _limit_memory(memory)
+    _worker_cells[:] = [cells]
 
 
-def _work(task: Callable[[J], R], job: J) -> R:
-    """Run a job; if the parent process ends this one, let the job remove what it began."""
+def _limit_memory(memory: int | None) -> None:
+    """Limit the address space of this process, where the system can."""
+    if memory is not None:
+        with suppress(ImportError):
+            import resource
+
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            most = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def _work(task: Callable[[J], R], job: J, cell: int) -> R:
+    """Run a job and its clock; if the parent process ends this one, let the job remove what it began."""
+    from codecmeta.batch.clock import JobClock
+
+    (cells,) = _worker_cells
+
+    def write(used: float | None) -> None:
+        cells[cell] = _PAUSED if used is None else time.monotonic() - used
+
     before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        return task(job)
+        with JobClock(write).running():
+            return task(job)
     except SystemExit:
         # pebble would take it for a result, and wait for the next job
         os._exit(128 + signal.SIGTERM)
@@ -115,53 +211,3 @@ def _cause(exitcode: int) -> str:
     if exitcode < 0:
         return f"the worker was killed by {signal.Signals(-exitcode).name}"
     return f"the worker ended with exit code {exitcode}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RayEngine:
-    """Tasks of a Ray cluster: the one that RAY_ADDRESS names, else this machine. Paths must mean the same everywhere.
-
-    Attributes:
-        workers: tasks at a time.
-        timeout: seconds per job, None for no limit.
-    """
-
-    workers: int
-    timeout: float | None
-
-    def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
-        """See `Engine`."""
-        try:
-            import ray
-        except ImportError as error:
-            raise UsageError("--engine ray needs Ray: pip install 'codecmeta[ray]'") from error
-        started = not ray.is_initialized()
-        if started:
-            ray.init(log_to_driver=False)
-        remote = ray.remote(num_cpus=1, max_retries=0)(task)
-        running: dict[Any, tuple[J, float]] = {}
-
-        def collect() -> Iterator[R]:
-            done, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
-            for reference in done:
-                job, begin = running.pop(reference)
-                try:
-                    yield ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    yield failure(job, "crashed", f"{type(error).__name__}", time.monotonic() - begin)
-            for reference, (job, begin) in list(running.items()):
-                if self.timeout is not None and time.monotonic() - begin > self.timeout:
-                    ray.cancel(reference, force=True)
-                    del running[reference]
-                    yield failure(job, "timeout", f"not done after {self.timeout:g} s", time.monotonic() - begin)
-
-        try:
-            for job in jobs:
-                running[remote.remote(job)] = (job, time.monotonic())
-                while len(running) >= self.workers:
-                    yield from collect()
-            while running:
-                yield from collect()
-        finally:
-            if started:
-                ray.shutdown()

@@ -7,13 +7,21 @@ constants, that have changed in another file, as happens in an editable install.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numba as nb
+from numba.core import event
+from numba.core.compiler_lock import global_compiler_lock
 
+COMPILING = "codecmeta:compile"
+"""Kind of numba event (numba.core.event) that spans the compilation of a kernel that is not on disk yet."""
+
+_LOCK_NAME = "codecmeta-compile.lock"
+_locked: set[Path] = set()
 _ROOT = Path(__file__).parents[2]
 _IMPORT = re.compile(r"\nfrom (codecmeta[.\w]*) import (\([^)]*\)|.*)")
 
@@ -37,6 +45,50 @@ def keep(dispatcher: Any) -> None:
     """Cache what a dispatcher compiles, until a module that its own imports, directly or not, changes."""
     dispatcher.enable_caching()
     dispatcher._cache._cache_file._source_stamp = source_stamp(Path(dispatcher.py_func.__code__.co_filename))
+    dispatcher.compile = partial(_compile_once, dispatcher, dispatcher.compile)
+
+
+def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signature: Any) -> Any:
+    """Compile under a lock between processes, so that what one of them compiles the others load."""
+    with global_compiler_lock:
+        if _is_compiled(dispatcher, signature):
+            return compile_or_load(signature)
+        name = dispatcher.py_func.__qualname__
+        with event.trigger_event(COMPILING, data=name), _lock_folder(Path(dispatcher._cache.cache_path)):
+            return compile_or_load(signature)
+
+
+def _is_compiled(dispatcher: Any, signature: Any) -> bool:
+    cache_file, key = dispatcher._cache._cache_file, dispatcher._cache._index_key
+    with suppress(OSError):
+        return signature in dispatcher.overloads or (
+            key(signature, dispatcher.targetctx.codegen()) in cache_file._load_index()
+        )
+    return False
+
+
+@contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder of machine code; where it cannot be locked, processes may compile the same twice."""
+    if folder in _locked:
+        yield
+        return
+    try:
+        import fcntl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / _LOCK_NAME).open("ab")
+    except (ImportError, OSError):
+        yield
+        return
+    with file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        _locked.add(folder)
+        try:
+            yield
+        finally:
+            _locked.discard(folder)
 
 
 @cache

@@ -14,9 +14,10 @@ from pathlib import Path, PurePath
 import pytest
 
 import codecmeta
-from codecmeta.batch.engines import LocalEngine, RayEngine, SerialEngine
+from codecmeta.batch.engines import LocalEngine, SerialEngine
 from codecmeta.batch.inputs import Input
 from codecmeta.batch.jobs import Job, Outcome, extract_job, extract_many, find_fresh
+from codecmeta.batch.ray_engine import RayEngine
 from codecmeta.record.options import Options
 from tests.codecmeta.make_video import write_audio
 
