@@ -16,12 +16,14 @@ if TYPE_CHECKING:
         BitstreamError,
         CodecMetaError,
         MetaFormatError,
+        OutputError,
         SamplingError,
         SourceError,
         UsageError,
     )
     from codecmeta.extraction import extract
     from codecmeta.record.gop import Gop
+    from codecmeta.record.limits import Limits
     from codecmeta.record.meta import VideoMeta, load
 
 __version__ = "0.1.0"
@@ -31,7 +33,9 @@ _HOME = {
     "BitstreamError": "codecmeta.errors",
     "CodecMetaError": "codecmeta.errors",
     "Gop": "codecmeta.record.gop",
+    "Limits": "codecmeta.record.limits",
     "MetaFormatError": "codecmeta.errors",
+    "OutputError": "codecmeta.errors",
     "SamplingError": "codecmeta.errors",
     "SourceError": "codecmeta.errors",
     "UsageError": "codecmeta.errors",
@@ -44,7 +48,9 @@ __all__ = [
     "BitstreamError",
     "CodecMetaError",
     "Gop",
+    "Limits",
     "MetaFormatError",
+    "OutputError",
     "SamplingError",
     "SourceError",
     "UsageError",

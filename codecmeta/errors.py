@@ -5,7 +5,8 @@ CodecMetaError
 │   └── SamplingError   a frame specification is wrong or selects nothing
 ├── SourceError         a video cannot be read; carries a stable `code`
 │   └── BitstreamError  the entropy-coded data of a picture is corrupt or uses an unsupported tool
-└── MetaFormatError     an .npz is not a valid VideoMeta; carries the file and the field
+├── MetaFormatError     an .npz is not a valid VideoMeta; carries the file and the field
+└── OutputError         the output cannot be written                    (also an OSError)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SourceCode = Literal[
     "format_refused",
     "no_video_stream",
     "decoder_missing",
-    "too_large",
+    "limit_exceeded",
     "no_key_frame",
     "no_frames",
     "no_signal",
@@ -32,6 +33,10 @@ SourceCode = Literal[
     "out_of_memory",
     "changed_while_reading",
     "output",
+    "disk_full",
+    "file_too_large",
+    "io_error",
+    "read_only",
     "internal",
 ]
 
@@ -82,6 +87,10 @@ class BitstreamError(SourceError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (str(self),), self.__dict__)
+
+
+class OutputError(CodecMetaError, OSError):
+    """The output folder, or the disk that it is on, cannot be written."""
 
 
 class MetaFormatError(CodecMetaError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,20 +19,20 @@ from codecmeta.container.timeline import Timeline
 from codecmeta.container.video import PacketTable, Video, open_video, read_packets
 from codecmeta.decoding.presentation import order_frames
 from codecmeta.decoding.rgb import scaled_size
-from codecmeta.errors import BitstreamError, SourceError, UsageError
+from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.frame_columns import Request
 from codecmeta.frame_reader import read_frames
 from codecmeta.frame_table import FrameTable
-from codecmeta.record import npz
+from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.record.sampling import choose_frames
+from codecmeta.record.source_identity import identify_source
 from codecmeta.signals import describe_signals, list_arrays
 from codecmeta.stream_description import describe_stream
 from codecmeta.verdict import describe_verdict
 
 _SMALL_PICTURE = 288
-_DIGEST_BYTES = 1 << 20
 
 
 def extract(
@@ -45,6 +44,7 @@ def extract(
     pixels: int | None = 384,
     motion: bool = False,
     qp: bool = False,
+    limits: Limits | None = None,
 ) -> VideoMeta:
     """Read the codec metadata of a video.
 
@@ -56,23 +56,24 @@ def extract(
         pixels: short side of the cached RGB frames; None caches none.
         motion: keep the motion vectors of the sampled frames.
         qp: keep their quantisers.
+        limits: what the video may demand at most, None for the defaults of `Limits`.
 
     Raises:
         UsageError: an option is not allowed, or selects no frame.
         SourceError: the file cannot be read; `code` says why.
     """
     options = Options(frames=frames, residual=residual, maps=maps, pixels=pixels, motion=motion, qp=qp)
-    return extract_video(source, options)
+    return extract_video(source, options, limits or Limits())
 
 
-def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta:
+def extract_video(source: str | os.PathLike[str], options: Options, limits: Limits) -> VideoMeta:
     """`extract` with checked options."""
     path = Path(source)
-    with open_video(path) as video:
+    with open_video(path, limits) as video:
         state, evidence = judge_file(path, video.size)
         if state == "truncated":
             raise SourceError("truncated", f"the file is cut short: {evidence}")
-        identity = _identify(path)
+        identity = identify_source(path)
         packets = read_packets(video)
         if state == "unknown":
             _check_last_packet(video, packets)
@@ -86,10 +87,10 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
         )
         block: Literal[4, 8] = 4 if min(video.width, video.height) < _SMALL_PICTURE else 8
         targets = timeline.packet[chosen].tolist()
-        _check_output(video, options, len(targets), block)
+        _check_output(video, options, len(targets), block, limits)
         request = Request(video=video, packets=packets, timeline=timeline, options=options, block=block)
         table = read_frames(request, targets)
-        if _identify(path) != identity:
+        if identify_source(path) != identity:
             raise SourceError("changed_while_reading", "the file changed while it was read")
         signals = describe_signals(table, packets)
         info = {
@@ -99,7 +100,7 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
             "signals": signals,
             "extraction": _extraction(options, block, timeline, table),
         }
-        return VideoMeta(
+        meta = VideoMeta(
             info=info,
             packet_pts=packets.pts,
             packet_dts=packets.dts,
@@ -110,34 +111,27 @@ def extract_video(source: str | os.PathLike[str], options: Options) -> VideoMeta
             frame_type=np.array([table.types[packet] for packet in table.packets], "<U1"),
             **list_arrays(table, signals),
         )
+        _check_bytes(meta.nbytes, len(table.packets), limits)
+        return meta
 
 
-def _identify(path: Path) -> dict[str, Any]:
-    """Name, length, modification time and a digest of both ends of a file."""
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        digest = hashlib.sha256(file.read(_DIGEST_BYTES))
-        if status.st_size > _DIGEST_BYTES:
-            file.seek(max(_DIGEST_BYTES, status.st_size - _DIGEST_BYTES))
-            digest.update(file.read(_DIGEST_BYTES))
-    return {
-        "name": path.name,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "sha256": digest.hexdigest(),
-    }
-
-
-def _check_output(video: Video, options: Options, frames: int, block: int) -> None:
+def _check_output(video: Video, options: Options, frames: int, block: int, limits: Limits) -> None:
     """Refuse what would not fit the record, before anything is allocated."""
     blocks = -(-video.width // block) * -(-video.height // block)
     size = frames * blocks * 4 * (8 if options.chosen_maps else 0)
     if options.pixels is not None:
         wide, tall = scaled_size(video.width, video.height, short_side=options.pixels)
         size += frames * wide * tall * 3
-    if size > npz.MAX_BYTES:
-        gib = f"{size / 2**30:.0f} GiB for {frames} frames, at most {npz.MAX_BYTES / 2**30:.0f} GiB are allowed"
-        raise UsageError(f"the record would take {gib}: choose fewer frames, or leave out pixels or maps")
+    _check_bytes(size, frames, limits)
+
+
+def _check_bytes(size: int, frames: int, limits: Limits) -> None:
+    if size > limits.bytes:
+        raise SourceError(
+            "limit_exceeded",
+            f"the record of {frames} frames takes {size} bytes, allowed are {limits.bytes}; choose fewer frames, leave "
+            "out pixels or maps, or raise the limit",
+        )
 
 
 def _check_last_packet(video: Video, packets: PacketTable) -> None:

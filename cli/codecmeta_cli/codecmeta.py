@@ -48,10 +48,11 @@ def extract(
         ),
     ],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
-            help="Folder of the .npz files: a/clip.mp4 becomes OUT/a/clip.mp4.npz. Files found in a folder keep their "
-            "path below it; files that are named keep the path that names them, without the root and without `..`."
+            metavar="FOLDER",
+            help="Folder of the .npz files. A file a/clip.mp4 becomes OUT/clip.mp4.npz, the files of a folder keep "
+            "their paths below it, and so do files of one name below the deepest folder that holds them.",
         ),
     ],
     frames: Annotated[
@@ -69,9 +70,24 @@ def extract(
         int | None, typer.Option(min=0, help="Videos at a time; 0 works in this process. Default: all cores.")
     ] = None,
     timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds per video, 0 for no limit; --jobs 0 has none.")
+        float,
+        typer.Option(min=0, help="Seconds per video, from when a worker begins it, 0 for no limit; --jobs 0 has none."),
     ] = 900.0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Extract again what is there and fresh.")] = False,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="GIB",
+            show_default="its share of the machine, at least 4",
+            help="Address space per worker, 0 for no limit; --jobs 0 and --engine ray have none.",
+        ),
+    ] = None,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, in pixels.")] = 36_000_000,
+    max_frames: Annotated[int, typer.Option(min=1, help="Longest video, in frames.")] = 1 << 26,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest record, in bytes of its arrays.")] = 8 << 30,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Extract again what is there, also with other options than before.")
+    ] = False,
     deflate: Annotated[bool, typer.Option("--deflate", help="Compress the .npz files: smaller, slower.")] = False,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Worker processes here, or tasks of a Ray cluster.")
@@ -80,26 +96,22 @@ def extract(
 ) -> None:
     """Extract videos into one .npz each. Run it again and it does only what is missing or stale.
 
-    A bad file never stops the run. Exit code: 0 all done, 1 some inputs failed, 2 wrong usage.
+    A bad file never stops the run; a disk that is full does. Exit code: 0 all done, 1 some inputs failed, 2 wrong
+    usage, 3 the output cannot be written.
     """
-    from codecmeta.batch.engines import Engine, LocalEngine, RayEngine, SerialEngine
+    from codecmeta.batch.engines import choose_engine
     from codecmeta.batch.inputs import find_inputs
-    from codecmeta.batch.jobs import extract_many, usable_cores
-    from codecmeta.batch.warmup import compile_kernels, is_compiled
-    from codecmeta.errors import UsageError
+    from codecmeta.batch.jobs import extract_many
+    from codecmeta.batch.output_folder import check_out
+    from codecmeta.errors import OutputError, UsageError
+    from codecmeta.record.limits import Limits
     from codecmeta.record.options import Options, parse_maps
     from codecmeta_cli.progress import Reporter
     from codecmeta_cli.signals import end_like_interrupted
 
     end_like_interrupted()
-    workers = usable_cores() if jobs is None else jobs
-    limit = timeout or None
-    chosen: Engine = LocalEngine(workers=workers, timeout=limit)
-    if workers == 0:
-        chosen = SerialEngine()
-    elif engine == "ray":
-        chosen = RayEngine(workers=workers, timeout=limit)
     try:
+        folder = check_out(out)
         options = Options(
             frames=frames,
             residual=residual,
@@ -111,28 +123,29 @@ def extract(
         if isinstance(sys.stdin, io.TextIOWrapper):
             # file names need not be UTF-8
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-        inputs = find_inputs(sources, out=out, stdin=sys.stdin)
+        inputs = find_inputs(sources, out=folder, stdin=sys.stdin)
         with Reporter(json=json) as reporter:
-            if engine == "local" and not is_compiled():
-                reporter.say("compiling the decoders, once, for about a minute; later runs start at once")
-                compile_kernels()
             counts = extract_many(
                 reporter.count(inputs),
-                out,
+                folder,
                 options=options,
-                engine=chosen,
+                engine=choose_engine(
+                    engine,
+                    jobs=jobs,
+                    timeout=timeout or None,
+                    memory=None if memory is None else int(memory * 2**30),
+                    remark=reporter.say,
+                ),
+                limits=Limits(pixels=max_pixels, frames=max_frames, bytes=max_bytes),
                 overwrite=overwrite,
                 deflate=deflate,
                 report=reporter.report,
             )
-            reporter.finish(counts, out)
+            reporter.finish(counts, folder)
     except UsageError as error:
         _fail(2, str(error))
-    except BrokenPipeError:
-        # whoever read standard output has gone; that is no matter of the output folder
-        raise
-    except OSError as error:
-        _fail(2, f"output folder {out}: {error.strerror or error}")
+    except OutputError as error:
+        _fail(3, error.strerror or str(error))
     if counts["failed"]:
         raise typer.Exit(1)
 
@@ -171,7 +184,7 @@ def plot(
     except UsageError as error:
         _fail(2, str(error))
     except OSError as error:
-        _fail(2, f"{out}: {error.strerror or error}")
+        _fail(3, f"{out}: {error.strerror or error}")
 
 
 def _load(path: Path) -> Any:

@@ -33,7 +33,7 @@ def guard_output(command: str) -> Iterator[None]:
         command: its name, with which the message begins.
 
     Raises:
-        SystemExit: with code 1; without a word where the reader has gone, as `| head` goes.
+        SystemExit: with code 3; with code 1, and no message, where the reader has gone, as `| head` goes.
     """
     plain = sys.stdout
     if plain is None:
@@ -53,6 +53,7 @@ def guard_output(command: str) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, StandardOutputError):
             sys.stderr.write(f"{command}: {error}\n")
+            sys.exit(3)
         sys.exit(1)
 
 

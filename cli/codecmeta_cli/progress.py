@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from codecmeta.batch.inputs import Input
-from codecmeta.batch.jobs import Outcome, Status
+from codecmeta.batch.outcome import Outcome, Status
 
 
 def printable(text: str) -> str:
@@ -37,6 +37,7 @@ class Reporter:
         )
         self._task = self._progress.add_task("", total=None)
         self._seen = 0
+        self._warned = 0
 
     def __enter__(self) -> Reporter:
         self._progress.start()
@@ -66,17 +67,21 @@ class Reporter:
         if self._json:
             sys.stdout.write(outcome.json() + "\n")
             sys.stdout.flush()
+        self._warned += bool(outcome.warnings)
         source = escape(printable(outcome.source))
+        notes = "".join(f"; {escape(printable(text))}" for text in outcome.warnings)
         if outcome.status == "failed":
             self._console.print(f"[red]failed[/] {source}: {escape(printable(outcome.message))} \\[{outcome.code}]")
         elif outcome.status == "done" and not self._json and not self._console.is_terminal:
             counts = (("frame", outcome.frames), ("packet", outcome.packets), ("GoP", outcome.gops))
             facts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts)
-            note = f"; {outcome.message}" if outcome.message else ""
             residual = outcome.residual or "none"
-            self._console.print(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{escape(note)}")
+            self._console.print(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{notes}")
+        elif outcome.status == "done" and notes:
+            self._console.print(f"[yellow]done[/] {source}{notes}")
 
     def finish(self, counts: Mapping[Status, int], out: Path) -> None:
         """Say what became of all inputs."""
         text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
+        text += f" ({self._warned} with warnings)" if self._warned else ""
         self._console.print(f"{text}; metadata in {escape(printable(str(out)))}")

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from codecmeta.batch.scheduling import Failure, JobLostError, Remark, run_jobs
+from codecmeta.errors import UsageError
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -22,6 +24,7 @@ R = TypeVar("R")
 _RECYCLE = 200
 """Jobs after which a worker is replaced, so that nothing that leaks grows for ever."""
 _PAUSED = -1.0
+_LEAST_MEMORY = 4 << 30
 
 
 def _stay_silent(text: str) -> None:
@@ -75,6 +78,58 @@ class LocalEngine:
             pool.stop()
             raise
         pool.close()
+
+
+def choose_engine(
+    name: Literal["local", "ray"],
+    *,
+    jobs: int | None = None,
+    timeout: float | None = None,
+    memory: int | None = None,
+    remark: Remark = _stay_silent,
+) -> Engine:
+    """Make an engine.
+
+    Args:
+        name: `local` or `ray`.
+        jobs: videos at a time, None for all cores; 0 works in this process.
+        timeout: seconds per video, None for no limit.
+        memory: bytes of address space per worker, 0 for no limit, None for a worker's share of the machine's memory,
+            but at least 4 GiB.
+        remark: called with what a user should know meanwhile.
+
+    Raises:
+        UsageError: the engine does not have a limit that is asked for.
+    """
+    workers = usable_cores() if jobs is None else jobs
+    if memory and (workers == 0 or name == "ray"):
+        which = "--engine ray" if name == "ray" else "--jobs 0"
+        raise UsageError(f"{which} does not limit memory; leave --memory out")
+    if workers == 0:
+        return SerialEngine()
+    if name == "ray":
+        from codecmeta.batch.ray_engine import RayEngine
+
+        return RayEngine(workers=workers, timeout=timeout)
+    if memory is None:
+        memory = max(_LEAST_MEMORY, machine_memory() // workers)
+    return LocalEngine(workers=workers, timeout=timeout, memory=memory or None, remark=remark)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine, or of the container that this process is in; 0 where that is unknown."""
+    total = 0
+    with suppress(AttributeError, ValueError, OSError):
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        # "max" where there is no limit
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total
 
 
 class _LocalPool(Generic[R]):

@@ -2,77 +2,48 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any
 
 from codecmeta import __version__
 from codecmeta.batch.engines import Engine
-from codecmeta.batch.inputs import Input
-from codecmeta.errors import CodecMetaError, MetaFormatError, SourceError
+from codecmeta.batch.inputs import Input, absolute_path
+from codecmeta.batch.outcome import Outcome, Stamp, Status, outcome_of
+from codecmeta.batch.output_folder import STOPS, open_output
+from codecmeta.errors import CodecMetaError, MetaFormatError, OutputError, SourceError
 from codecmeta.record import npz
+from codecmeta.record.limits import Limits
 from codecmeta.record.options import Options
-
-Status = Literal["done", "kept", "failed"]
-
-MANIFEST = "manifest.jsonl"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-_STALE_SECONDS = 3600.0
+from codecmeta.record.source_identity import identify_source
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One video to extract and the file to write."""
-
-    source: str
-    meta: str
-    options: Options
-    deflate: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What became of one video; the keys of a JSON line.
+    """One video to extract and the file to write.
 
     Attributes:
-        source: the video, as given.
-        meta: its .npz.
-        status: `done`, `kept` (was there already), or `failed`.
-        code: stable word for the reason of a failure, "" otherwise.
-        message: the reason in words; or which maps that were asked for are not to be had; "" otherwise.
-        frames: sampled frames.
-        packets: packets of the stream.
-        gops: its GoPs.
-        residual: source of the residual, or None.
-        seconds: wall time in the worker.
+        source: the video.
+        meta: the file.
+        options: what to extract.
+        limits: what the video may demand at most.
+        deflate: compress the arrays.
+        overwrite: extract even if a record of the same video and options is there.
     """
 
     source: str
     meta: str
-    status: Status
-    code: str = ""
-    message: str = ""
-    frames: int = 0
-    packets: int = 0
-    gops: int = 0
-    residual: str | None = None
-    seconds: float = 0.0
-
-    def json(self) -> str:
-        """One line of ASCII JSON; file names that are not UTF-8 come out as lone surrogates."""
-        return json.dumps(asdict(self), ensure_ascii=True)
+    options: Options
+    limits: Limits = field(default_factory=Limits)
+    deflate: bool = False
+    overwrite: bool = False
 
 
 def extract_job(job: Job) -> Outcome:
-    """Extract one video and write its .npz. Never raises for what a video can be guilty of."""
+    """Extract one video and write its .npz, or find that it is there. Whatever is wrong with it is in the outcome."""
     from codecmeta.extraction import extract_video
 
     begin = time.perf_counter()
@@ -81,59 +52,90 @@ def extract_job(job: Job) -> Outcome:
         return _failure(job, code, " ".join(message.split()), time.perf_counter() - begin)
 
     try:
-        meta = extract_video(job.source, job.options)
+        if not job.overwrite and (kept := find_fresh(job)):
+            return kept
+        meta = extract_video(job.source, job.options, job.limits)
     except SourceError as error:
         return failed(error.code, str(error))
     except CodecMetaError as error:
         return failed("usage", str(error))
-    except MemoryError:
-        return failed("out_of_memory", "not enough memory")
     except Exception as error:
-        # whatever a hostile file provokes stays with that file; the trace tells where
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        return failed("internal", f"{type(error).__name__}: {error} ({where})")
+        # whatever a hostile file provokes stays with that file
+        return failed(*_explain(error))
     try:
         target = Path(job.meta)
         target.parent.mkdir(parents=True, exist_ok=True)
         meta.save(target, deflate=job.deflate)
+        outcome = outcome_of(
+            meta.info, source=job.source, meta=job.meta, status="done", seconds=time.perf_counter() - begin
+        )
+        return replace(outcome, stamp=_stamp(job, meta.info))
     except CodecMetaError as error:
         return failed("internal", str(error))
     except OSError as error:
-        code = "disk_full" if error.errno in _FULL else "output"
+        code = STOPS.get(error.errno or 0, "output")
         return failed(code, f"cannot write {job.meta!r}: {error.strerror or error}")
-    return _success(job, "done", meta.info, time.perf_counter() - begin)
+    except MemoryError as error:
+        return failed(*_explain(error))
 
 
-def _success(job: Job, status: Status, info: dict[str, Any], seconds: float) -> Outcome:
-    signals = {name: info["signals"][name] for name in job.options.chosen_maps}
-    absent = [f"no {name} map ({signal['absent']})" for name, signal in signals.items() if "absent" in signal]
-    return Outcome(
-        source=job.source,
-        meta=job.meta,
-        status=status,
-        message="; ".join(absent),
-        frames=info["extraction"]["frames"],
-        packets=info["verdict"]["packets"],
-        gops=info["verdict"]["gops"],
-        residual=next((signal["source"] for signal in signals.values() if "source" in signal), None),
-        seconds=round(seconds, 3),
+def _explain(error: Exception) -> tuple[str, str]:
+    """Code and message of an error that nobody foresaw; the trace tells where it was raised."""
+    if isinstance(error, MemoryError) or _is_memory_of_opencv(error):
+        return "out_of_memory", f"not enough memory{_memory_limit()}"
+    if isinstance(error, OSError):
+        return "unreadable", f"the file cannot be read ({error.strerror or error})"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return "internal", f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+
+
+def _is_memory_of_opencv(error: Exception) -> bool:
+    # cv2.error; -4 is StsNoMem
+    return type(error).__module__ == "cv2" and getattr(error, "code", None) == -4
+
+
+def _memory_limit() -> str:
+    try:
+        import resource
+    except ImportError:
+        return ""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return "" if limit == resource.RLIM_INFINITY else f" within {limit / 2**30:.3g} GiB of address space per worker"
+
+
+def _stamp(job: Job, info: dict[str, Any]) -> Stamp:
+    """The stamp of a record: of its video as it was read, not as it is now."""
+    now = Path(job.meta).stat()
+    source = info["source"]
+    return Stamp(
+        source_bytes=source["bytes"],
+        source_mtime_ns=source["mtime_ns"],
+        meta_bytes=now.st_size,
+        meta_mtime_ns=now.st_mtime_ns,
     )
 
 
 def find_fresh(job: Job) -> Outcome | None:
-    """The outcome of an earlier run, if its .npz was made from this very video, with these options, by this version."""
+    """The outcome of an earlier run, if its .npz is valid and was made from this very video, with these options.
+
+    A record that was made by another version of this package is stale; by another version of libav, if pictures were
+    decoded for it.
+    """
+    import av
+
     try:
-        info = npz.read_info(job.meta)
-        status = Path(job.source).stat()
-        source, extraction = info["source"], info["extraction"]
-        fresh = (
-            source["bytes"] == status.st_size
-            and source["mtime_ns"] == status.st_mtime_ns
-            and extraction["digest"] == job.options.digest()
-            and extraction["version"] == __version__
+        info, _ = npz.read(job.meta, max_bytes=max(npz.MAX_BYTES, job.limits.bytes))
+        extraction = info["extraction"]
+        same_decoder = (
+            info["verdict"]["pictures_decoded"] == 0 or extraction["libraries"]["ffmpeg"] == av.ffmpeg_version_info
         )
-        return _success(job, "kept", info, 0.0) if fresh else None
+        if extraction["digest"] != job.options.digest() or extraction["version"] != __version__ or not same_decoder:
+            return None
+        now = identify_source(job.source)
+        if (now["bytes"], now["sha256"]) != (info["source"]["bytes"], info["source"]["sha256"]):
+            return None
+        outcome = outcome_of(info, source=job.source, meta=job.meta, status="kept")
+        return replace(outcome, stamp=_stamp(job, {"source": now}))
     except (OSError, MetaFormatError, KeyError, TypeError, ValueError):
         return None
 
@@ -144,6 +146,7 @@ def extract_many(
     *,
     options: Options,
     engine: Engine,
+    limits: Limits | None = None,
     overwrite: bool = False,
     deflate: bool = False,
     report: Callable[[Outcome], None],
@@ -155,7 +158,8 @@ def extract_many(
         out: folder of the .npz files, made if it is not there.
         options: what to extract.
         engine: what runs the jobs.
-        overwrite: extract again what is fresh.
+        limits: what a video may demand at most, None for the defaults of `Limits`.
+        overwrite: extract again what is fresh, and take the folder over from a run with other options.
         deflate: compress the .npz files.
         report: called with every outcome.
 
@@ -163,44 +167,48 @@ def extract_many(
         How many were done, kept and failed.
 
     Raises:
-        OSError: the output folder cannot be made or written, or the disk is full.
+        UsageError: the folder holds records of other options.
+        OutputError: the output folder cannot be made or written, or the disk is full.
     """
-    out.mkdir(parents=True, exist_ok=True)
     counts: dict[Status, int] = {"done": 0, "kept": 0, "failed": 0}
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
-    swept: set[Path] = set()
+    run = {"options": {**options.describe(), "deflate": deflate}, "versions": _versions()}
+    with open_output(out, run=run, overwrite=overwrite) as folder:
 
-    with (out / MANIFEST).open("a", encoding="ascii") as manifest:
-
-        def settle(outcome: Outcome) -> None:
+        def settle(outcome: Outcome, place: PurePath | None) -> None:
             counts[outcome.status] += 1
-            if outcome.status != "kept":
-                manifest.write(outcome.json() + "\n")
-                manifest.flush()
+            folder.append(place, outcome)
             report(outcome)
-            if outcome.code == "disk_full":
-                raise OSError(errno.ENOSPC, outcome.message)
+            if outcome.code in STOPS.values():
+                raise OutputError(None, outcome.message)
 
         def jobs() -> Iterator[Job]:
             for item in inputs:
-                job = Job(source=str(item.path), meta=str(out / item.place), options=options, deflate=deflate)
-                taken = places.setdefault(hash(job.meta), hash(job.source))
-                if taken != hash(job.source):
-                    message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
-                    settle(_failure(job, "output", message, 0.0))
-                elif not overwrite and (kept := find_fresh(job)):
-                    settle(kept)
+                job = Job(
+                    source=str(item.path),
+                    meta=str(out / item.place),
+                    options=options,
+                    limits=limits or Limits(),
+                    deflate=deflate,
+                    overwrite=overwrite,
+                )
+                place, source = hash(item.place), hash(absolute_path(job.source))
+                if place in places:
+                    if places[place] != source:
+                        message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
+                        settle(_failure(job, "output", message, 0.0), None)
+                    continue
+                places[place] = source
+                folder.sweep(item.place)
+                if not overwrite and (kept := folder.find_kept(item)):
+                    counts["kept"] += 1
+                    report(kept)
                 else:
-                    folder = Path(job.meta).parent
-                    # once a run: the search takes as long as the folder is full
-                    if folder not in swept:
-                        swept.add(folder)
-                        _sweep(folder)
                     yield job
 
         for outcome in engine.run(extract_job, jobs(), failure=_failure):
-            settle(outcome)
+            settle(outcome, PurePath(outcome.meta).relative_to(out))
     return counts
 
 
@@ -210,14 +218,7 @@ def _failure(job: Job, code: str, message: str, seconds: float) -> Outcome:
     )
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed run left half-written; what cannot be looked at is told when its job is done."""
-    with suppress(OSError, ValueError):
-        for path in folder.glob(".codecmeta-*.tmp"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
+def _versions() -> dict[str, str]:
+    import av
 
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return {"codecmeta": __version__, "av": av.__version__, "ffmpeg": av.ffmpeg_version_info}

@@ -21,12 +21,8 @@ from codecmeta.container.completeness import judge_file
 from codecmeta.container.sample_table import SampleTable
 from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.h264.field_pairs import FieldPairs
+from codecmeta.record.limits import Limits
 from codecmeta.record.meta import MISSING
-
-MAX_PIXELS = 36_000_000
-"""Largest picture that is opened: 8192x4320 and a little."""
-
-MAX_PACKETS = 1 << 26
 
 # Only demuxers that read the one file they are given. Playlists and concat scripts would open others.
 DEMUXERS = (
@@ -84,6 +80,7 @@ class Video:
             with the pictures.
         height: display height, likewise.
         track: the MP4/MOV track of the stream, if there is one.
+        limits: what it may demand at most.
     """
 
     path: Path
@@ -93,6 +90,7 @@ class Video:
     width: int
     height: int
     track: mp4_boxes.Track | None = field(repr=False)
+    limits: Limits = field(repr=False)
 
     @property
     def codec(self) -> str:
@@ -131,11 +129,12 @@ class Video:
 
 
 @contextmanager
-def open_video(source: str | os.PathLike[str]) -> Iterator[Video]:
+def open_video(source: str | os.PathLike[str], limits: Limits | None = None) -> Iterator[Video]:
     """Open a video file and choose its video stream.
 
     Args:
         source: path of a regular file. Only the demuxers in `DEMUXERS` are tried, and no second file is opened.
+        limits: what it may demand at most, None for the defaults of `Limits`.
 
     Yields:
         The opened video; it is closed on exit.
@@ -148,6 +147,8 @@ def open_video(source: str | os.PathLike[str]) -> Iterator[Video]:
     container = _open(path)
     try:
         stream = _choose_stream(container)
+        limits = limits or Limits()
+        _check_size(stream, limits)
         video = Video(
             path=path,
             size=size,
@@ -156,6 +157,7 @@ def open_video(source: str | os.PathLike[str]) -> Iterator[Video]:
             width=stream.codec_context.width,
             height=stream.codec_context.height,
             track=_read_track(path, size, stream),
+            limits=limits,
         )
     except BaseException as error:
         container.close()
@@ -226,12 +228,15 @@ def _choose_stream(container: InputContainer) -> VideoStream:
     context = stream.codec_context
     if context is None or context.codec is None:
         raise SourceError("decoder_missing", "this build of libav has no decoder for the video stream")
-    width, height = context.width, context.height
+    return stream
+
+
+def _check_size(stream: VideoStream, limits: Limits) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
     if width < 1 or height < 1:
         raise SourceError("unreadable", f"the header gives no picture size ({width}x{height})")
-    if width * height > MAX_PIXELS:
-        raise SourceError("too_large", f"pictures of {width}x{height}, at most {MAX_PIXELS} pixels are opened")
-    return stream
+    if width * height > limits.pixels:
+        raise SourceError("limit_exceeded", f"pictures of {width}x{height}, allowed are {limits.pixels} pixels")
 
 
 # what a header looks like whose end is missing
@@ -259,12 +264,18 @@ def read_packets(video: Video) -> PacketTable:
     return table
 
 
+def _check_count(count: int, limits: Limits) -> None:
+    if count > limits.frames:
+        raise SourceError("limit_exceeded", f"{count} packets or more, allowed are {limits.frames}")
+
+
 def _from_index(video: Video) -> PacketTable | None:
     samples = None if video.track is None else video.track.samples
     if samples is None:
         return None
     # samples without bytes stand for dropped frames, and are not packets
     samples = samples.select(samples.size > 0)
+    _check_count(samples.size.size, video.limits)
     shifts = _check_index(video, samples)
     if shifts is None or np.unique(samples.pts[samples.shown]).size != np.count_nonzero(samples.shown):
         return None
@@ -379,6 +390,5 @@ def _from_demuxing(video: Video) -> PacketTable:
         asked = pairs if pairs is not None and pairs.asks_for(key=packet.is_keyframe) else None
         second.append(asked is not None and asked.continues(bytes(packet)))
         corrupt += packet.is_corrupt
-        if len(rows) > MAX_PACKETS:
-            raise SourceError("too_large", f"more than {MAX_PACKETS} packets")
+        _check_count(len(rows), video.limits)
     return _as_table(np.array(rows, np.int64).reshape(-1, 5), np.array(second, np.bool_), corrupt=corrupt)

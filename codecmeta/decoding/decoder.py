@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from codecmeta.container import pyav
 from codecmeta.container.mpeg4_headers import video_object_layer, video_object_plane
 from codecmeta.container.packet_reader import PacketFeed, join
-from codecmeta.container.video import MAX_PIXELS, PacketTable, Video
+from codecmeta.container.video import PacketTable, Video
 from codecmeta.decoding import side_data
 from codecmeta.errors import SourceError
 
@@ -152,7 +152,7 @@ class Decoder:
         self.corrupt = 0
         exports = ["mvs"] * vectors + ["venc_params"] * quantisers
         # cut pictures exactly where the stream says, not at the next aligned column
-        self._options = {"max_pixels": str(MAX_PIXELS), "flags": "+unaligned"}
+        self._options = {"max_pixels": str(video.limits.pixels), "flags": "+unaligned"}
         # dav1d reads the option once, when it is opened
         self._skips = video.codec != "av1"
         if exports:
@@ -251,6 +251,9 @@ class Decoder:
         context = self._video.stream.codec_context
         try:
             frames = context.decode(packet)
+        except MemoryError:
+            # libav's error is one, too; it does not mean that the packet is damaged
+            raise
         except av.FFmpegError:
             self.errors += 1
             return

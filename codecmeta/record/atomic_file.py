@@ -11,6 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+TEMPORARY_FILES = ".codecmeta-*.tmp"
+"""Names of files that are being written, as a glob."""
+
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -27,7 +30,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(target.stat().st_mode):
             raise OSError(errno.EEXIST, "it is there, and not a regular file", os.fspath(path))
-    temporary = target.with_name(f".codecmeta-{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(TEMPORARY_FILES.replace("*", secrets.token_hex(8)))
     try:
         with temporary.open("xb") as file:
             yield file

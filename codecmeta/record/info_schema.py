@@ -8,6 +8,8 @@ from typing import Any
 
 MAX_WHOLE = 2**63
 """Whole numbers are smaller than this, so that they fit the arrays beside them."""
+_MAX_TIME = 2**96
+"""File systems hold times of years that 63 bits of nanoseconds do not reach."""
 
 _TEXT, _WHOLE, _LIST, _OBJECT = (str,), (int,), (list,), (dict,)
 _NUMBER = (int, float)
@@ -106,7 +108,7 @@ def _check_kind(name: str, value: Any, allowed: tuple[type, ...]) -> None:
         given = _NAMES.get(type(value), "a truth value")
         names = [_NAMES[kind] for kind in allowed if kind is not int or float not in allowed]
         raise TypeError(f"{name} is {given}, it must be {' or '.join(names)}")
-    if isinstance(value, int) and abs(value) >= MAX_WHOLE:
-        raise ValueError(f"{name} has more than 63 bits")
+    if isinstance(value, int) and abs(value) >= (_MAX_TIME if name == "source.mtime_ns" else MAX_WHOLE):
+        raise ValueError(f"{name} is too large a number")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, it must be finite")

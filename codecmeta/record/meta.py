@@ -80,6 +80,11 @@ class VideoMeta:
         )
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays in memory."""
+        return sum(array.nbytes for name in npz.FIELDS if (array := getattr(self, name)) is not None)
+
+    @property
     def width(self) -> int:
         """Picture width in luma samples, coded orientation."""
         return int(self.info["stream"]["width"])

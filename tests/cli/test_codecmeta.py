@@ -78,7 +78,7 @@ def test_list_on_standard_input(videos: Path, tmp_path: Path) -> None:
     arguments = ("extract", "-", "--out", tmp_path / "meta", "--jobs", "0", "--residual", "none", "--pixels", "none")
     ran = codecmeta(*arguments, cwd=videos, stdin="still.mp4\nsub/noise.avi\n")
     assert ran.returncode == 0, ran.stderr
-    assert (tmp_path / "meta" / "sub" / "noise.avi.npz").is_file()
+    assert (tmp_path / "meta" / "noise.avi.npz").is_file()
 
 
 def test_names_on_standard_input_need_not_be_utf8(videos: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_wrong_usage(videos: Path, tmp_path: Path, arguments: tuple[str, ...], m
 def test_inputs_and_outputs_that_cannot_be(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ran = codecmeta("extract", videos, "--out", tmp_path / "file", "--jobs", "0")
-    assert ran.returncode == 2
+    assert ran.returncode == 3
     assert ran.stderr == f"codecmeta: output folder {tmp_path / 'file'}: File exists\n"
     assert codecmeta("extract", tmp_path / "*.nothing", "--out", tmp_path / "meta").returncode == 2
     missing = codecmeta("extract", tmp_path / "missing.mp4", "--out", tmp_path / "meta", "--jobs", "0")

@@ -48,7 +48,7 @@ def test_standard_output_is_full(name: str, places: dict[str, str]) -> None:
         ran = subprocess.run(
             command(name, places), stdout=full, stderr=subprocess.PIPE, text=True, timeout=280, env=ENVIRONMENT
         )
-    assert ran.returncode == 1
+    assert ran.returncode == 3
     program = COMMANDS[name][0]
     assert ran.stderr.splitlines()[-1] == f"{program}: standard output cannot be written: No space left on device"
     assert "Traceback" not in ran.stderr
@@ -68,7 +68,7 @@ def test_nobody_reads_standard_output(name: str, places: dict[str, str]) -> None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes descriptors")
-@pytest.mark.parametrize(("json", "code"), [([], 0), (["--json"], 1)])
+@pytest.mark.parametrize(("json", "code"), [([], 0), (["--json"], 3)])
 def test_standard_output_is_closed(json: list[str], code: int, places: dict[str, str]) -> None:
     """It matters to a command that writes there, and to no other."""
     arguments = [part for part in command("extract", places) if part != "--json"] + json

@@ -16,7 +16,8 @@ import pytest
 import codecmeta
 from codecmeta.batch.engines import LocalEngine, SerialEngine
 from codecmeta.batch.inputs import Input
-from codecmeta.batch.jobs import Job, Outcome, extract_job, extract_many, find_fresh
+from codecmeta.batch.jobs import Job, extract_job, extract_many, find_fresh
+from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.ray_engine import RayEngine
 from codecmeta.record.options import Options
 from tests.codecmeta.make_video import write_audio
@@ -55,6 +56,7 @@ def test_good_and_bad_files(videos: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "meta").iterdir()) == [
         "cut_h264.mkv.npz",
         "manifest.jsonl",
+        "run.json",
         "still_h264.mp4.npz",
     ]
     codes = {Path(outcome.source).name: outcome.code for outcome in seen if outcome.status == "failed"}
@@ -67,8 +69,21 @@ def test_good_and_bad_files(videos: Path, tmp_path: Path) -> None:
     assert all("\n" not in outcome.message for outcome in seen)
     lines = (tmp_path / "meta" / "manifest.jsonl").read_text().splitlines()
     assert [json.loads(line)["status"] for line in lines].count("failed") == 4
-    keys = ["source", "meta", "status", "code", "message", "frames", "packets", "gops", "residual", "seconds"]
-    assert list(json.loads(lines[0])) == keys
+    keys = [
+        "source",
+        "meta",
+        "status",
+        "code",
+        "message",
+        "warnings",
+        "frames",
+        "packets",
+        "gops",
+        "residual",
+        "seconds",
+    ]
+    assert list(json.loads(seen[0].json())) == keys
+    assert all(set(keys) < set(json.loads(line)) for line in lines)
     done = next(outcome for outcome in seen if outcome.status == "done")
     record = codecmeta.load(done.meta)
     assert (done.frames, done.packets, done.gops) == (2, len(record.packet_size), len(record.gops))
@@ -85,10 +100,14 @@ def test_running_again_does_only_what_is_missing_or_stale(videos: Path, tmp_path
     (out / "still_h264.mp4.npz").unlink()
     (out / "cut_h264.mkv.npz").write_bytes(b"poison")
     assert run(videos, out)[0]["done"] == 2
+    # another time, the same content: opened, and kept
     os.utime(videos / "cut_h264.mkv", ns=(5, 5))
-    assert run(videos, out)[0] == {"done": 1, "kept": 1, "failed": 4}
-    assert run(videos, out, options=Options(frames="uniform:3", pixels=None))[0]["done"] == 2
-    assert run(videos, out, options=Options(frames="uniform:3", pixels=None), overwrite=True)[0]["done"] == 2
+    assert run(videos, out)[0] == {"done": 0, "kept": 2, "failed": 4}
+    content = bytearray((videos / "cut_h264.mkv").read_bytes())
+    content[-20] ^= 1
+    (videos / "cut_h264.mkv").write_bytes(content)
+    assert run(videos, out)[0]["kept"] == 1
+    assert run(videos, out, overwrite=True)[0]["kept"] == 0
 
 
 def test_another_version_is_stale(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +117,7 @@ def test_another_version_is_stale(videos: Path, tmp_path: Path, monkeypatch: pyt
     assert done.status == "done"
     kept = find_fresh(job)
     assert kept == replace(done, status="kept", seconds=0.0)
+    assert kept.stamp == done.stamp
     monkeypatch.setattr("codecmeta.batch.jobs.__version__", "999")
     assert find_fresh(job) is None
 
@@ -106,9 +126,9 @@ def test_a_map_that_a_codec_does_not_have_is_told(data: Path, tmp_path: Path) ->
     options = Options(frames="uniform:2", pixels=None, maps=("carried",))
     hevc = extract_job(Job(source=str(data / "pan_hevc.mp4"), meta=str(tmp_path / "a.npz"), options=options))
     assert (hevc.status, hevc.residual) == ("done", None)
-    assert "no carried map (hevc: there are no motion vectors that can be followed)" in hevc.message
+    assert "no carried map (hevc: there are no motion vectors that can be followed)" in hevc.warnings
     avc = extract_job(Job(source=str(data / "still_h264.mp4"), meta=str(tmp_path / "b.npz"), options=options))
-    assert (avc.residual, avc.message) == ("bitstream", "")
+    assert (avc.residual, avc.warnings) == ("bitstream", ())
 
 
 def test_two_inputs_of_one_place(videos: Path, tmp_path: Path) -> None:
@@ -161,7 +181,7 @@ def test_a_folder_is_searched_once_for_what_was_left(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[Path] = []
-    monkeypatch.setattr("codecmeta.batch.jobs._sweep", searched.append)
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: searched.append(path) or [])
     run(videos, tmp_path / "meta")
     assert searched == [tmp_path / "meta"]
 

@@ -1,0 +1,116 @@
+"""The outcome of one video of a batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Status = Literal["done", "kept", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """Lengths and modification times of a video and of its record when the record was written or checked."""
+
+    source_bytes: int
+    source_mtime_ns: int
+    meta_bytes: int
+    meta_mtime_ns: int
+
+    @classmethod
+    def of(cls, source: Path | str, meta: Path | str) -> Stamp:
+        """The stamp of two files as they are.
+
+        Raises:
+            OSError, ValueError: one of them cannot be looked at.
+        """
+        first, second = Path(source).stat(), Path(meta).stat()
+        return cls(
+            source_bytes=first.st_size,
+            source_mtime_ns=first.st_mtime_ns,
+            meta_bytes=second.st_size,
+            meta_mtime_ns=second.st_mtime_ns,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The result of one video; all but `stamp` are the keys of a JSON line.
+
+    Attributes:
+        source: the video, as given.
+        meta: its .npz.
+        status: `done`, `kept` (was there already), or `failed`.
+        code: stable word for the reason of a failure, "" otherwise.
+        message: the reason in words, "" otherwise.
+        warnings: what is in the record that should not be, or is not and was asked for.
+        frames: sampled frames.
+        packets: packets of the stream.
+        gops: its GoPs.
+        residual: source of the residual, or None.
+        seconds: wall time in the worker.
+        stamp: by which a later run knows the two files again; None without a record.
+    """
+
+    source: str
+    meta: str
+    status: Status
+    code: str = ""
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    frames: int = 0
+    packets: int = 0
+    gops: int = 0
+    residual: str | None = None
+    seconds: float = 0.0
+    stamp: Stamp | None = field(default=None, compare=False)
+
+    def facts(self) -> dict[str, Any]:
+        """The keys and values of a JSON line."""
+        facts = asdict(self)
+        del facts["stamp"]
+        return {**facts, "warnings": list(self.warnings)}
+
+    def json(self) -> str:
+        """One line of ASCII JSON; file names that are not UTF-8 come out as lone surrogates."""
+        return json.dumps(self.facts(), ensure_ascii=True)
+
+
+def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Status, seconds: float = 0.0) -> Outcome:
+    """The outcome of a video whose record is there.
+
+    Args:
+        info: of the record.
+        source: the video.
+        meta: the record's file.
+        status: `done` or `kept`.
+        seconds: wall time.
+    """
+    verdict, signals, extraction = info["verdict"], info["signals"], info["extraction"]
+    options = extraction["options"]
+    maps = [] if options["residual"] == "none" else options["maps"]
+    warnings = [str(text) for text in extraction["warnings"]]
+    warnings += [f"no {name} map ({signals[name]['absent']})" for name in maps if "absent" in signals[name]]
+    if verdict["state"] not in ("complete", "unknown"):
+        warnings.append(f"the file is {verdict['state']}: {_describe(verdict)}")
+    return Outcome(
+        source=source,
+        meta=meta,
+        status=status,
+        warnings=tuple(warnings),
+        frames=extraction["frames"],
+        packets=verdict["packets"],
+        gops=verdict["gops"],
+        residual=next((signals[name]["source"] for name in maps if "source" in signals[name]), None),
+        seconds=round(seconds, 3),
+    )
+
+
+def _describe(verdict: Mapping[str, Any]) -> str:
+    """The evidence of a verdict, and its counts of what is wrong."""
+    names = ("corrupt_packets", "decode_errors", "corrupt_pictures", "missing_frames")
+    counts = [f"{verdict[name]} {name.replace('_', ' ')}" for name in names if verdict.get(name)]
+    return "; ".join([*counts, str(verdict["evidence"])])

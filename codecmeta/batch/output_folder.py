@@ -1,0 +1,225 @@
+"""The output folder of a batch: the record of the run that it belongs to, its manifest, and what killed runs left."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+from typing import Any
+
+from codecmeta.batch.inputs import Input, absolute_path
+from codecmeta.batch.manifest import Manifest
+from codecmeta.batch.outcome import Outcome, Stamp
+from codecmeta.errors import OutputError, UsageError
+from codecmeta.record.atomic_file import TEMPORARY_FILES, replace_file
+
+RUN_RECORD = "run.json"
+STOPS = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.EFBIG: "file_too_large",
+    errno.EIO: "io_error",
+    errno.EROFS: "read_only",
+}
+"""Errors of writing that all further videos would meet, too, and their codes."""
+
+_STALE_SECONDS = 3600.0
+_LOCK_TRIES = 40
+_MAX_RECORD = 1 << 20
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def check_out(out: str) -> Path:
+    """The folder that `--out` names.
+
+    Raises:
+        UsageError: it is an address.
+    """
+    if _SCHEME.match(out):
+        raise UsageError(f"--out {out!r} is an address; allowed is a folder: write there, and copy it afterwards")
+    return Path(out)
+
+
+class OutputFolder:
+    """An output folder that is ready to be written.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+        self.path = path
+        self._run = run
+        self._digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
+        self._manifest = Manifest(path)
+        self._swept: set[Path] = set()
+
+    def find_kept(self, item: Input) -> Outcome | None:
+        """The outcome of an earlier run of this kind, if neither the video nor its record has been touched since."""
+        line = self._manifest.find(item.place.as_posix())
+        if line is None or line.get("run") != self._digest or line.get("status") not in ("done", "kept"):
+            return None
+        try:
+            stamp = Stamp.of(item.path, self.path / item.place)
+            if line["path"] != absolute_path(item.path) or any(line[k] != v for k, v in vars(stamp).items()):
+                return None
+            return Outcome(
+                source=str(item.path),
+                meta=str(self.path / item.place),
+                status="kept",
+                warnings=tuple(str(text) for text in line["warnings"]),
+                frames=int(line["frames"]),
+                packets=int(line["packets"]),
+                gops=int(line["gops"]),
+                residual=line["residual"],
+            )
+        except (OSError, KeyError, TypeError, ValueError):
+            return None
+
+    def append(self, place: PurePath | None, outcome: Outcome) -> None:
+        """Add an outcome to the manifest; without a place if it says nothing about the record there.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        facts = outcome.facts() | {"run": self._digest, "path": absolute_path(outcome.source)}
+        if outcome.stamp is not None:
+            facts |= vars(outcome.stamp)
+        with _as_output_error(self.path):
+            self._manifest.append(None if place is None else place.as_posix(), facts)
+            if not (self.path / RUN_RECORD).exists():
+                _write_run(self.path, self._run)
+
+    def sweep(self, place: PurePath) -> None:
+        """Remove what killed runs left half-written in the folder of a place, once a run."""
+        folder = (self.path / place).parent
+        if folder not in self._swept:
+            self._swept.add(folder)
+            # what cannot be looked at is reported when its job is done
+            with suppress(OSError, ValueError):
+                for path in folder.glob(TEMPORARY_FILES):
+                    if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_output(path: Path, *, run: Mapping[str, Any], overwrite: bool) -> Iterator[OutputFolder]:
+    """Make a folder, try whether it can be written, and see that it holds records of one set of options.
+
+    Args:
+        path: the folder.
+        run: `options` and `versions` of this run, as JSON values.
+        overwrite: take the folder over from a run with other options.
+
+    Raises:
+        UsageError: its records are of other options, or a run with others is going on.
+        OutputError: it cannot be made or written.
+    """
+    with _as_output_error(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b"\0")
+    with _open_folder(path) as lock:
+        _claim(path, lock, run, overwrite=overwrite)
+        folder = OutputFolder(path, run)
+        with _as_output_error(path):
+            folder._manifest.read()
+        yield folder
+
+
+@contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(error.errno, f"output folder {path}: {error.strerror or error}") from error
+
+
+def _claim(path: Path, lock: int | None, run: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Hold the folder together with runs of the same options, and with no other."""
+    for _ in range(_LOCK_TRIES):
+        _lock(lock, exclusive=False)
+        there = _read_run(path)
+        if there == run:
+            return
+        if not overwrite:
+            _check_options(path, there, run)
+        _unlock(lock)
+        if _lock(lock, exclusive=True):
+            with _as_output_error(path):
+                _write_run(path, run)
+            _lock(lock, exclusive=False)
+            return
+        time.sleep(0.05)
+    raise UsageError(f"another run with other options or versions is going on in {path}; use another --out, or wait")
+
+
+def _check_options(path: Path, there: Mapping[str, Any] | None, run: Mapping[str, Any]) -> None:
+    before = (there or {}).get("options")
+    if isinstance(before, dict):
+        now = run["options"]
+        other = [
+            f"{name} {before[name]!r}, now {now[name]!r}" for name in now if before.get(name, now[name]) != now[name]
+        ]
+        if other:
+            raise UsageError(
+                f"{path} holds records of other options ({'; '.join(other)}); use another --out, or --overwrite"
+            )
+
+
+def _read_run(path: Path) -> dict[str, Any] | None:
+    with suppress(OSError, ValueError, RecursionError):
+        with (path / RUN_RECORD).open("rb") as file:
+            found = json.loads(file.read(_MAX_RECORD))
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _write_run(path: Path, run: Mapping[str, Any]) -> None:
+    with replace_file(path / RUN_RECORD) as file:
+        file.write((json.dumps(run, indent=1, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def _open_folder(path: Path) -> Iterator[int | None]:
+    """A descriptor by which a folder can be locked, None where a system has none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield None
+        return
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: int | None, *, exclusive: bool) -> bool:
+    """Take or change a lock; False where another process has it. Where nothing can be locked, all have it."""
+    if folder is None:
+        return True
+    try:
+        import fcntl
+
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB if exclusive else fcntl.LOCK_SH)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
+
+
+def _unlock(folder: int | None) -> None:
+    if folder is None:
+        return
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(folder, fcntl.LOCK_UN)

@@ -1,0 +1,31 @@
+"""Limits on what one video may demand, against files that are made to exhaust a machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codecmeta.errors import UsageError
+from codecmeta.record import npz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of one extraction; a video beyond them is refused with the code `limit_exceeded`.
+
+    Attributes:
+        pixels: luma samples of a picture. The default is 8192x4320 and a little.
+        frames: packets of the video stream.
+        bytes: arrays of the record.
+
+    Raises:
+        UsageError: a limit is not positive.
+    """
+
+    pixels: int = 36_000_000
+    frames: int = 1 << 26
+    bytes: int = npz.MAX_BYTES
+
+    def __post_init__(self) -> None:
+        for name, value in (("pixels", self.pixels), ("frames", self.frames), ("bytes", self.bytes)):
+            if value < 1:
+                raise UsageError(f"limit of {name} is {value}; allowed are whole numbers from 1")
