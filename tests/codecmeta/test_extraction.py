@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import codecmeta
-from codecmeta import SamplingError, SourceError, UsageError, VideoMeta, extract
+from codecmeta import Limits, SamplingError, SourceError, UsageError, VideoMeta, extract
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.record import npz
 from tests.codecmeta.h264.test_motion_vectors import lay_out
@@ -398,7 +398,22 @@ def test_a_picture_cut_at_the_left(tmp_path: Path) -> None:
     assert np.array_equal(meta.frames[0], plain[3].reformat(format="rgb24", interpolation="BICUBIC").to_ndarray())
 
 
-def test_a_record_too_large_is_refused_before_it_is_made(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz, "MAX_BYTES", 1 << 20)
-    with pytest.raises(UsageError, match="choose fewer frames"):
-        extract(data / "event_h264.mp4", frames="all")
+def test_a_record_too_large_is_refused_before_it_is_made(data: Path) -> None:
+    with pytest.raises(SourceError, match="choose fewer frames") as caught:
+        extract(data / "event_h264.mp4", frames="all", limits=Limits(bytes=1 << 20))
+    assert caught.value.code == "limit_exceeded"
+
+
+def test_vectors_count_towards_the_size_of_a_record(data: Path) -> None:
+    """How many there are is seen when they are read."""
+    options = {"frames": "all", "residual": "none", "pixels": None}
+    size = extract(data / "event_h264.mp4", **options).nbytes
+    assert extract(data / "event_h264.mp4", **options, limits=Limits(bytes=size)).nbytes == size
+    with pytest.raises(SourceError, match=f"allowed are {size}"):
+        extract(data / "event_h264.mp4", **options, motion=True, limits=Limits(bytes=size))
+
+
+@pytest.mark.parametrize("name", ["pixels", "frames", "bytes"])
+def test_limits_are_positive(name: str) -> None:
+    with pytest.raises(UsageError, match=f"limit of {name} is 0"):
+        Limits(**{name: 0})

@@ -316,7 +316,7 @@ def test_resolution_bomb_is_refused_from_the_header(tmp_path: Path) -> None:
         tmp_path / "bomb.mp4", codec="mpeg4", frames=1, width=8000, height=8000, image=still, options={"g": "1"}
     )
     assert path.stat().st_size < 1_000_000
-    assert "8000x8000" in expect("too_large", path)
+    assert "8000x8000" in expect("limit_exceeded", path)
 
 
 @pytest.mark.parametrize(
