@@ -6,6 +6,7 @@ runs in parallel. A picture is tied to its packet by an opaque tag that libav ca
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -152,7 +153,9 @@ class Decoder:
         self.corrupt = 0
         exports = ["mvs"] * vectors + ["venc_params"] * quantisers
         # cut pictures exactly where the stream says, not at the next aligned column
-        self._options = {"max_pixels": str(video.limits.pixels), "flags": "+unaligned"}
+        # coded pictures have whole macroblocks, or coding tree units
+        most = video.limits.pixels + _LARGEST_UNIT * (video.width + video.height + _LARGEST_UNIT)
+        self._options = {"max_pixels": str(most), "flags": "+unaligned"}
         # dav1d reads the option once, when it is opened
         self._skips = video.codec != "av1"
         if exports:
@@ -251,10 +254,8 @@ class Decoder:
         context = self._video.stream.codec_context
         try:
             frames = context.decode(packet)
-        except MemoryError:
-            # libav's error is one, too; it does not mean that the packet is damaged
-            raise
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            _check_memory(error, _BYTES_PER_PIXEL * self._video.width * self._video.height)
             self.errors += 1
             return
         for frame in frames:
@@ -288,6 +289,25 @@ class Decoder:
 
 _MOST_UNCODED = 64
 """Bytes of the longest packet that may hold nothing but headers."""
+
+
+def _check_memory(error: av.FFmpegError, size: int) -> None:
+    """Tell want of memory from damage: decoders mostly say that the data are invalid in both cases.
+
+    Raises:
+        MemoryError: a picture of so many bytes could not be allocated.
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError as reason:
+        raise MemoryError("no room for a picture") from reason
+
+
+_LARGEST_UNIT = 64
+_BYTES_PER_PIXEL = 8
+"""Enough for three channels of 16 bits, and borders."""
 
 _HELD_BACK = 64
 """Packets after which one that gave no picture is taken for skipped."""

@@ -348,6 +348,17 @@ def test_times_of_any_year(data: Path, tmp_path: Path, year: int) -> None:
     assert codecmeta.load(tmp_path / "meta" / "still.mp4.npz").info["source"]["mtime_ns"] == path.stat().st_mtime_ns
 
 
+def test_a_picture_as_large_as_the_limit(tmp_path: Path) -> None:
+    """Decoders count whole macroblocks."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    write_video(videos / "a.mp4", codec="mpeg4", frames=2, width=70, height=50)
+    for pixels, code in ((3500, ""), (3499, "limit_exceeded")):
+        pictures = Options(frames="all", pixels=16)
+        _, seen = run(videos, tmp_path / str(pixels), options=pictures, limits=Limits(pixels=pixels))
+        assert [outcome.code for outcome in seen] == [code]
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
@@ -367,8 +378,8 @@ def test_memory_that_a_video_takes_is_limited(tmp_path: Path) -> None:
     """The decoder's memory, too; and the worker goes on with the next video."""
     videos = tmp_path / "videos"
     videos.mkdir()
-    still = np.zeros((6000, 6000, 3), np.uint8)
-    write_video(videos / "a.mp4", codec="mpeg4", frames=8, width=6000, height=6000, image=still, options={"g": "1"})
+    still = np.zeros((5600, 5600, 3), np.uint8)
+    write_video(videos / "a.mp4", codec="mpeg4", frames=8, width=5600, height=5600, image=still, options={"g": "1"})
     write_video(videos / "b.mp4", codec="mpeg4", frames=2, width=64, height=64, options={"g": "1"})
     pixels = Options(frames="all", residual="none", pixels=4000)
     engine = LocalEngine(workers=1, timeout=None, memory=800 << 20)
