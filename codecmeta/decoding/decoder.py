@@ -153,8 +153,8 @@ class Decoder:
         self.corrupt = 0
         exports = ["mvs"] * vectors + ["venc_params"] * quantisers
         # cut pictures exactly where the stream says, not at the next aligned column
-        # coded pictures have whole macroblocks, or coding tree units
-        most = video.limits.pixels + _LARGEST_UNIT * (video.width + video.height + _LARGEST_UNIT)
+        # decoders count pictures as they lie in memory
+        most = video.limits.pixels + _MOST_PADDING * (video.width + video.height + _MOST_PADDING)
         self._options = {"max_pixels": str(most), "flags": "+unaligned"}
         # dav1d reads the option once, when it is opened
         self._skips = video.codec != "av1"
@@ -305,7 +305,7 @@ def _check_memory(error: av.FFmpegError, size: int) -> None:
         raise MemoryError("no room for a picture") from reason
 
 
-_LARGEST_UNIT = 64
+_MOST_PADDING = 256
 _BYTES_PER_PIXEL = 8
 """Enough for three channels of 16 bits, and borders."""
 

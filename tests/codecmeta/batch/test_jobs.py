@@ -349,7 +349,7 @@ def test_times_of_any_year(data: Path, tmp_path: Path, year: int) -> None:
 
 
 def test_a_picture_as_large_as_the_limit(tmp_path: Path) -> None:
-    """Decoders count whole macroblocks."""
+    """Decoders count the borders that pictures have in memory."""
     videos = tmp_path / "videos"
     videos.mkdir()
     write_video(videos / "a.mp4", codec="mpeg4", frames=2, width=70, height=50)
