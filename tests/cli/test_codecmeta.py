@@ -26,7 +26,7 @@ def codecmeta(*arguments: str | Path, cwd: Path | None = None, stdin: str = "") 
         input=stdin,
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}", "COLUMNS": "160"},
         timeout=280,
     )
 
@@ -91,7 +91,7 @@ def test_names_on_standard_input_need_not_be_utf8(videos: Path, tmp_path: Path) 
         cwd=videos,
         input=name + b"\nstill.mp4\n",
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}", "PYTHONIOENCODING": "utf-8:strict"},
         timeout=280,
     )
     assert ran.returncode == 0, ran.stderr
@@ -115,6 +115,74 @@ def test_wrong_usage(videos: Path, tmp_path: Path, arguments: tuple[str, ...], m
     assert ran.returncode == 2
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_limits_and_options_of_another_run(videos: Path, tmp_path: Path) -> None:
+    common = ("extract", videos, "--out", tmp_path / "meta", "--jobs", "0", "--pixels", "none")
+    ran = codecmeta(*common, "--max-pixels", "100")
+    assert ran.returncode == 1
+    assert ran.stderr.count("allowed are 100 pixels [limit_exceeded]") == 2
+    assert codecmeta(*common, "--max-frames", "10").stderr.count("[limit_exceeded]") == 2
+    assert codecmeta(*common, "--max-bytes", "10").stderr.count("[limit_exceeded]") == 2
+    ran = codecmeta(*common, "--qp")
+    assert ran.returncode == 2
+    assert "holds records of other options (qp False, now True); use another --out, or --overwrite" in ran.stderr
+    assert codecmeta(*common, "--memory", "3").returncode == 2
+    (tmp_path / "run.json").write_text("not a run record")
+    assert codecmeta(*common[:3], tmp_path, *common[4:]).returncode == 0
+
+
+@pytest.mark.parametrize("out", ["s3://bucket/meta", "file:///tmp/meta", "hf://datasets/x"])
+def test_an_address_is_no_output_folder(videos: Path, tmp_path: Path, out: str) -> None:
+    ran = codecmeta("extract", videos, "--out", out, cwd=tmp_path)
+    assert ran.returncode == 2
+    assert f"--out '{out}' is an address; allowed is a folder" in ran.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"], "nothing is made"
+
+
+def test_warnings_are_where_users_look(videos: Path, tmp_path: Path) -> None:
+    """In the line of a video, in its JSON object, and in the manifest; also when the record is kept."""
+    options = ("--jobs", "0", "--pixels", "none", "--maps", "carried", "--frames", "uniform:2")
+    out = tmp_path / "meta"
+    still = ROOT / "data" / "pan_hevc.mp4"
+    ran = codecmeta("extract", still, "--out", out, *options)
+    assert ran.returncode == 0
+    assert "no carried map (hevc" in ran.stderr.splitlines()[0]
+    assert "1 done (1 with warnings)" in ran.stderr
+    again = codecmeta("extract", still, "--out", out, *options, "--json")
+    (line,) = [json.loads(text) for text in again.stdout.splitlines()]
+    assert line["status"] == "kept"
+    (warning,) = line["warnings"]
+    assert warning.startswith("no carried map (hevc")
+    (recorded,) = [json.loads(text) for text in (out / "manifest.jsonl").read_text().splitlines()]
+    assert recorded["warnings"] == [warning]
+
+
+def test_a_disk_that_is_full(videos: Path, tmp_path: Path) -> None:
+    """A real one of 100 kB: the run stops at the first video that does not fit, and leaves nothing half-written."""
+    for number in range(4):
+        (videos / f"more{number}.mp4").write_bytes((videos / "still.mp4").read_bytes())
+    out = tmp_path / "meta"
+    out.mkdir()
+    command = "from codecmeta_cli.codecmeta import main; main()"
+    script = (
+        f"mount -t tmpfs -o size=100k tmpfs '{out}' && echo mounted && "
+        f"{sys.executable} -c '{command}' extract '{videos}' --out '{out}' --jobs 0 --frames uniform:4 --json; "
+        f"echo code $?; ls -A '{out}'"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"}
+    ran = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, env=environment, timeout=280
+    )
+    lines = ran.stdout.splitlines()
+    if not lines or lines[0] != "mounted":
+        pytest.skip(f"no file system can be mounted here: {ran.stderr}")
+    place = lines.index("code 3")
+    outcomes = [json.loads(text) for text in lines[1:place]]
+    assert [outcome["code"] for outcome in outcomes if outcome["status"] == "failed"] == ["disk_full"]
+    assert outcomes[-1]["code"] == "disk_full"
+    assert "No space left on device" in ran.stderr
+    assert not [name for name in lines[place:] if name.endswith(".tmp")]
 
 
 def test_inputs_and_outputs_that_cannot_be(videos: Path, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def command(name: str, places: dict[str, str]) -> list[str]:
     return [sys.executable, "-c", f"from codecmeta_cli.{program} import main; main()", *arguments]
 
 
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"}
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")

@@ -43,7 +43,7 @@ def test_nothing_half_written_stays(data: Path, tmp_path: Path, program: str, nu
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"},
     ) as running:
         assert running.stderr is not None
         for line in running.stderr:
