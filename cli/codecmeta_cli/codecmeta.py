@@ -151,6 +151,57 @@ def extract(
 
 
 @app.command()
+def verify(
+    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every video from its beginning to its end, too.")
+    ] = False,
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            show_default="as the manifest says",
+            help="Folder of the videos, where they have moved: that of a/clip.mp4.npz is VIDEOS/a/clip.mp4.",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=0, help="Records at a time; 0 works in this process. Default: all cores.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds per record, 0 for no limit.")] = 900.0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object per record on standard output.")] = False,
+) -> None:
+    """Check all records of a folder against their videos.
+
+    It opens every record, compares the digest in it with the video, and its packets with those of the video; --deep
+    decodes the videos. Exit code: 0 all sound, 1 some are not, 2 wrong usage.
+    """
+    from codecmeta.batch.engines import choose_engine
+    from codecmeta.batch.verification import find_checks, lost_check, verify_record
+    from codecmeta.errors import UsageError
+    from codecmeta.record.limits import Limits
+    from codecmeta_cli.progress import Reporter
+    from codecmeta_cli.signals import end_like_interrupted
+
+    end_like_interrupted()
+    failed = 0
+    try:
+        checks = list(find_checks(meta, videos=videos, deep=deep, limits=Limits()))
+        with Reporter(json=json, doing="verifying") as reporter:
+            engine = choose_engine("local", jobs=jobs, timeout=timeout or None, remark=reporter.say)
+            for finding in engine.run(verify_record, reporter.count(checks), failure=lost_check):
+                failed += finding.status == "failed"
+                reporter.report_finding(finding)
+            reporter.finish({"sound": len(checks) - failed, "failed": failed}, meta)
+    except UsageError as error:
+        _fail(2, str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _fail(2, f"{meta}: {error.strerror or error}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def show(
     meta: Annotated[Path, typer.Argument(metavar="META", help="A .npz that extract wrote.")],
     json: Annotated[bool, typer.Option("--json", help="The facts as one JSON object.")] = False,

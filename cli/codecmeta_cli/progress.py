@@ -1,4 +1,4 @@
-"""What `codecmeta extract` prints while it works."""
+"""What `codecmeta extract` and `verify` print while they work."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from codecmeta.batch.inputs import Input
-from codecmeta.batch.outcome import Outcome, Status
+from codecmeta.batch.outcome import Outcome
+from codecmeta.batch.verification import Finding
+
+T = TypeVar("T")
 
 
 def printable(text: str) -> str:
@@ -23,11 +26,11 @@ def printable(text: str) -> str:
 class Reporter:
     """A progress bar on a terminal, plain lines elsewhere; with `json`, objects on standard output and nothing else."""
 
-    def __init__(self, *, json: bool) -> None:
+    def __init__(self, *, json: bool, doing: str = "extracting") -> None:
         self._json = json
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress = Progress(
-            TextColumn("extracting"),
+            TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -54,7 +57,7 @@ class Reporter:
         if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
             self._console.print("interrupted; run the same command again to do what is left")
 
-    def count(self, inputs: Iterable[Input]) -> Iterator[Input]:
+    def count(self, inputs: Iterable[T]) -> Iterator[T]:
         """Pass the inputs on and keep the bar's total in step."""
         for item in inputs:
             self._seen += 1
@@ -80,7 +83,19 @@ class Reporter:
         elif outcome.status == "done" and notes:
             self._console.print(f"[yellow]done[/] {source}{notes}")
 
-    def finish(self, counts: Mapping[Status, int], out: Path) -> None:
+    def report_finding(self, finding: Finding) -> None:
+        """Show what the check of a record found."""
+        self._progress.advance(self._task)
+        if self._json:
+            sys.stdout.write(finding.json() + "\n")
+            sys.stdout.flush()
+        meta = escape(printable(finding.meta))
+        if finding.status == "failed":
+            self._console.print(f"[red]failed[/] {meta}: {escape(printable(finding.message))} \\[{finding.code}]")
+        elif not self._json and not self._console.is_terminal:
+            self._console.print(f"sound {meta}")
+
+    def finish(self, counts: Mapping[Any, int], out: Path) -> None:
         """Say what became of all inputs."""
         text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
         text += f" ({self._warned} with warnings)" if self._warned else ""

@@ -185,6 +185,23 @@ def test_a_disk_that_is_full(videos: Path, tmp_path: Path) -> None:
     assert not [name for name in lines[place:] if name.endswith(".tmp")]
 
 
+def test_verify(videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "meta"
+    codecmeta("extract", videos, "--out", out, "--jobs", "0", "--residual", "none", "--pixels", "none")
+    ran = codecmeta("verify", out, "--deep", "--jobs", "1")
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert "2 sound; metadata in" in ran.stderr
+    (videos / "still.mp4").write_bytes(b"something else")
+    ran = codecmeta("verify", out, "--jobs", "0", "--json")
+    assert ran.returncode == 1
+    lines = {line["meta"]: line for line in map(json.loads, ran.stdout.splitlines())}
+    assert lines[str(out / "still.mp4.npz")]["code"] == "stale"
+    assert lines[str(out / "sub" / "noise.avi.npz")]["status"] == "sound"
+    assert ran.stderr.count("still.mp4.npz") == 1, "one line names the record and the reason"
+    assert "1 sound, 1 failed" in ran.stderr
+    assert codecmeta("verify", videos).returncode == 2
+
+
 def test_inputs_and_outputs_that_cannot_be(videos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ran = codecmeta("extract", videos, "--out", tmp_path / "file", "--jobs", "0")

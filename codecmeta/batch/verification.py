@@ -1,0 +1,185 @@
+"""Verification of records against the videos that they were made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from codecmeta.batch.inputs import SUFFIX
+from codecmeta.batch.manifest import read_manifest
+from codecmeta.errors import MetaFormatError, SourceError, UsageError
+from codecmeta.record.limits import Limits
+from codecmeta.record.meta import VideoMeta, load
+from codecmeta.record.source_identity import identify_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One record to verify.
+
+    Attributes:
+        meta: its .npz.
+        source: the video, None where it is not known.
+        deep: decode the whole video.
+        limits: what the video may demand at most.
+        failure: why an earlier run left no record, "" where it did.
+    """
+
+    meta: str
+    source: str | None
+    deep: bool
+    limits: Limits
+    failure: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The result of one check; the keys of a JSON line.
+
+    Attributes:
+        source: the video, "" where it is not known.
+        meta: the record.
+        status: `sound` or `failed`.
+        code: stable word for the reason of a failure, "" otherwise.
+        message: the reason in words, "" otherwise.
+        seconds: wall time in the worker.
+    """
+
+    source: str
+    meta: str
+    status: Literal["sound", "failed"]
+    code: str = ""
+    message: str = ""
+    seconds: float = 0.0
+
+    def json(self) -> str:
+        """One line of ASCII JSON; file names that are not UTF-8 come out as lone surrogates."""
+        return json.dumps(asdict(self), ensure_ascii=True)
+
+
+class _FailedError(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def find_checks(meta: Path, *, videos: Path | None, deep: bool, limits: Limits) -> Iterator[Check]:
+    """The records below a folder, and those that its manifest promises.
+
+    Args:
+        meta: an output folder of `codecmeta extract`.
+        videos: the folder of the videos, at the places of their records; None where the manifest says where they are.
+        deep: decode the videos.
+        limits: what a video may demand at most.
+
+    Raises:
+        UsageError: there is neither a record nor a manifest.
+        OSError: the manifest cannot be read.
+    """
+    lines = {line["place"]: line for line in read_manifest(meta)}
+    found = sorted(
+        Path(folder, name).relative_to(meta).as_posix()
+        for folder, _, names in os.walk(meta)
+        for name in names
+        if name.endswith(SUFFIX)
+    )
+    if not found and not lines:
+        raise UsageError(f"{meta} holds no record; allowed is a folder that `codecmeta extract` wrote")
+    for place in [*found, *(place for place in lines if place not in set(found))]:
+        line = lines.get(place, {})
+        path = line.get("path")
+        source = str(videos / place.removesuffix(SUFFIX)) if videos is not None else path
+        failure = str(line.get("message", "")) if line.get("status") == "failed" and not (meta / place).exists() else ""
+        yield Check(
+            meta=str(meta / place),
+            source=source if isinstance(source, str) else None,
+            deep=deep,
+            limits=limits,
+            failure=failure,
+        )
+
+
+def verify_record(check: Check) -> Finding:
+    """Check one record: that it is valid, was made of this video, and says of it what is so.
+
+    The record is read whole, its video is compared with the digest in it, and its packets with those of the video.
+    Deep, the video is decoded from its beginning to its end.
+    """
+    begin = time.perf_counter()
+    code = message = ""
+    try:
+        _verify(check)
+    except _FailedError as error:
+        code, message = error.code, str(error)
+    except SourceError as error:
+        code, message = error.code, str(error)
+    except MemoryError:
+        code, message = "out_of_memory", "not enough memory"
+    except Exception as error:
+        # whatever a hostile file provokes stays with that file
+        code, message = "internal", f"{type(error).__name__}: {error}"
+    return Finding(
+        source=check.source or "",
+        meta=check.meta,
+        status="failed" if code else "sound",
+        code=code,
+        message=" ".join(message.split()),
+        seconds=round(time.perf_counter() - begin, 3),
+    )
+
+
+def lost_check(check: Check, code: str, message: str, seconds: float) -> Finding:
+    """The finding about a record whose check was lost."""
+    return Finding(
+        source=check.source or "", meta=check.meta, status="failed", code=code, message=message, seconds=seconds
+    )
+
+
+def _verify(check: Check) -> None:
+    if check.failure:
+        raise _FailedError("no_record", f"it was not extracted: {check.failure}")
+    try:
+        record = load(check.meta, max_bytes=check.limits.bytes)
+    except FileNotFoundError as error:
+        raise _FailedError("no_record", "the manifest names it, and it is gone; extract the video again") from error
+    except (OSError, MetaFormatError) as error:
+        raise _FailedError("bad_record", str(error)) from error
+    if check.source is None:
+        raise _FailedError("no_source", "no line of the manifest names its video; say where the videos are: --videos")
+    try:
+        now = identify_source(check.source)
+    except OSError as error:
+        raise _FailedError("no_source", f"its video cannot be read ({error.strerror or error})") from error
+    recorded = record.info["source"]
+    if any(now[name] != recorded.get(name) for name in ("bytes", "sha256")):
+        lengths = f"{recorded.get('bytes')} bytes then, {now['bytes']} now"
+        raise _FailedError("stale", f"the video is another than the one it was made of ({lengths}); extract it again")
+    _verify_source(check, check.source, record)
+
+
+def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
+    from codecmeta.container.video import open_video, read_packets
+    from codecmeta.decoding.linear_decode import decode_video
+
+    verdict = record.info["verdict"]
+    if verdict.get("state") not in ("complete", "unknown"):
+        raise _FailedError("damaged", f"the record says that the file is {verdict.get('state')}")
+    with open_video(source, check.limits) as video:
+        packets = read_packets(video)
+        for name in ("size", "pts", "dts", "key"):
+            then, now = getattr(record, f"packet_{name}"), getattr(packets, name)
+            if not np.array_equal(then, now):
+                raise _FailedError("differs", f"packet_{name} is not that of the video; extract it again")
+        if check.deep:
+            found = decode_video(video, packets)
+            if not found.sound:
+                counts = {"errors": found.errors, "corrupt pictures": found.corrupt, "missing pictures": found.missing}
+                text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+                raise _FailedError("damaged", f"decoding all {found.packets} packets gives {text}")
