@@ -29,7 +29,8 @@ import av
 import numpy as np
 
 import codecmeta
-from codecmeta.container.video import open_video, read_packets
+from codecmeta.container.packets import read_packets
+from codecmeta.container.video import open_video
 from codecmeta.decoding.rgb import to_rgb
 from codecmeta.record.gop import split_gops
 

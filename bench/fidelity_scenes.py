@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline, from_decoder, from_pts, has_usable_pts
-from codecmeta.container.video import PacketTable, Video
+from codecmeta.container.video import Video
 from codecmeta.decoding.decoder import Decoder, plan_runs, presentation_order
 from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import SourceError

@@ -28,8 +28,9 @@ from fidelity_scenes import TYPES, choose_pictures, order_frames, read_scenes
 from numpy.typing import NDArray
 
 from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.packets import PacketTable, read_packets
 from codecmeta.container.timeline import Timeline
-from codecmeta.container.video import PacketTable, Video, open_video, read_packets
+from codecmeta.container.video import Video, open_video
 from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.h264.reader import ResidualReader
 

@@ -15,8 +15,9 @@ import numpy as np
 from codecmeta import __version__, h264, hevc
 from codecmeta.container.completeness import judge_file
 from codecmeta.container.packet_reader import read_payloads
+from codecmeta.container.packets import PacketTable, read_packets
 from codecmeta.container.timeline import Timeline
-from codecmeta.container.video import PacketTable, Video, open_video, read_packets
+from codecmeta.container.video import Video, open_video
 from codecmeta.decoding.presentation import order_frames
 from codecmeta.decoding.rgb import scaled_size
 from codecmeta.errors import BitstreamError, SourceError

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline
-from codecmeta.container.video import PacketTable, Video
+from codecmeta.container.video import Video
 from codecmeta.decoding import side_data
 from codecmeta.decoding.decoder import Picture
 from codecmeta.decoding.rgb import crop, to_rgb, upright

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.container.video import PacketTable
+from codecmeta.container.packets import PacketTable
 from codecmeta.frame_table import Absent, Column, FrameTable, Held
 from codecmeta.record import npz
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import av
 
+from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline
-from codecmeta.container.video import PacketTable, Video
+from codecmeta.container.video import Video
 
 
 def _frame_rate(video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int]) -> float | None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from codecmeta.container.completeness import State
+from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline
-from codecmeta.container.video import PacketTable
 from codecmeta.frame_table import DecodeCounts
 from codecmeta.record.gop import split_gops
 

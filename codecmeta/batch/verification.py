@@ -165,7 +165,8 @@ def _verify(check: Check) -> None:
 
 
 def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
-    from codecmeta.container.video import open_video, read_packets
+    from codecmeta.container.packets import read_packets
+    from codecmeta.container.video import open_video
     from codecmeta.decoding.linear_decode import decode_video
 
     verdict = record.info["verdict"]

@@ -9,7 +9,8 @@ from typing import Any
 import av
 import numpy as np
 
-from codecmeta.container.video import PacketTable, Video, demux
+from codecmeta.container.packets import PacketTable
+from codecmeta.container.video import Video, demux
 from codecmeta.errors import SourceError
 from codecmeta.record.meta import MISSING
 
@@ -95,8 +96,20 @@ def join(parts: Iterable[av.Packet[Any]]) -> bytes:
     return b"".join(bytes(part) for part in parts)
 
 
+def copy_packet(packet: av.Packet[Any], payload: bytes) -> av.Packet[Any]:
+    """A packet of other bytes, with the time stamps of one and without its side data."""
+    copy = av.Packet(payload)
+    copy.pts, copy.dts, copy.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
+    if packet.time_base:
+        copy.time_base = packet.time_base
+    return copy
+
+
 def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     """The bytes of some packets, in rising order, reading as little else as the container allows.
+
+    Where parameter sets change in the course of the stream, each comes after those in force, so that packets can be
+    read one by one.
 
     Args:
         video: the opened video.
@@ -118,7 +131,7 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
                     payload += file.read(second)
                 if len(payload) != packets.size[number]:
                     raise SourceError("changed_while_reading", f"packet {number} ends after the file")
-                yield number, payload
+                yield number, packets.history.lead(number, payload)
         return
     feed = PacketFeed(video, packets)
     keys = np.flatnonzero(packets.key)
@@ -128,6 +141,6 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
         feed.go_to(key if key > at else at + 1)
         for found, parts in feed:
             if found == number:
-                yield number, join(parts)
+                yield number, packets.history.lead(number, join(parts))
                 break
         at = number

@@ -14,6 +14,8 @@ from av.stream import Stream
 _ATTACHED_PICTURE = 0x400
 _DISCARD_ALL = 48
 _MAJOR = int(av.__version__.split(".")[0])
+SHOWS_SIDE_DATA = hasattr(av.Packet, "has_sidedata")
+"""Whether side data of packets can be read (from version 16 on)."""
 
 
 def open_input(name: str, options: dict[str, str]) -> InputContainer:
@@ -37,3 +39,9 @@ def discard_others(stream: Stream) -> None:
         for other in cast(Any, stream.container.streams):
             if other.index != stream.index:
                 other.discard = discard(_DISCARD_ALL)
+
+
+def new_extradata(packet: av.Packet[Any]) -> bytes | None:
+    """The decoder configuration that the demuxer announces with a packet; None where PyAV shows none."""
+    one: Any = packet
+    return bytes(one.get_sidedata("new_extradata")) if one.has_sidedata("new_extradata") else None

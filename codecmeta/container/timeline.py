@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.container.video import PacketTable
+from codecmeta.container.packets import PacketTable
 from codecmeta.errors import SourceError
 from codecmeta.record.meta import MISSING
 

@@ -1,4 +1,4 @@
-"""Open a video; its packets from the container's index, or by demuxing. Never decodes."""
+"""Videos: opening one, and choosing its video stream. Never decodes."""
 
 from __future__ import annotations
 
@@ -8,63 +8,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from codecmeta.container import mp4_boxes, pyav
 from codecmeta.container.completeness import judge_file
-from codecmeta.container.sample_table import SampleTable
-from codecmeta.errors import BitstreamError, SourceError
-from codecmeta.h264.field_pairs import FieldPairs
+from codecmeta.errors import SourceError
 from codecmeta.record.limits import Limits
-from codecmeta.record.meta import MISSING
 
 # Only demuxers that read the one file they are given. Playlists and concat scripts would open others.
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,ivf,h264,hevc,vvc,obu,av1,h263,h261,"
     "wav,mp3,flac,aac"  # to say "no video stream" of them
 )
-_VP8_SHOW_FRAME = 0x10
-
-
-@dataclass(frozen=True, kw_only=True)
-class PacketTable:
-    """The packets of a video stream in decode order, P of them.
-
-    The two fields of an H.264 frame count as one packet, also where they come in one each: a packet is a frame.
-
-    Attributes:
-        pts: int64 (P,), MISSING where there is none; of two fields that of the first, as all below.
-        dts: int64 (P,), likewise.
-        size: uint32 (P,), bytes.
-        key: bool (P,), starts a GoP.
-        shown: bool (P,), False for packets that an edit list discards or that carry no displayed picture.
-        second: uint32 (P,), how many of these bytes come in a packet of their own, the second field; mostly 0.
-        corrupt: number of packets that the demuxer marked as corrupt.
-        position: int64 (P,), where each packet's bytes begin in the file; None where the container's index does not
-            tell.
-        second_position: int64 (P,), likewise of the second field, where there is one.
-    """
-
-    pts: NDArray[np.int64]
-    dts: NDArray[np.int64]
-    size: NDArray[np.uint32]
-    key: NDArray[np.bool_]
-    shown: NDArray[np.bool_]
-    second: NDArray[np.uint32]
-    corrupt: int
-    position: NDArray[np.int64] | None
-    second_position: NDArray[np.int64] | None
-
-    @property
-    def origin(self) -> Literal["index", "demux"]:
-        """Whether the table was read from the container's index or by demuxing the file."""
-        return "demux" if self.position is None else "index"
 
 
 @dataclass(kw_only=True)
@@ -250,104 +209,6 @@ def _read_track(path: Path, size: int, stream: VideoStream) -> mp4_boxes.Track |
         return mp4_boxes.read_track(file, size, stream.id)
 
 
-def read_packets(video: Video) -> PacketTable:
-    """The packet table of the stream: from the MP4/MOV index where it is complete, else by demuxing once.
-
-    Raises:
-        SourceError: there are no packets, no key packet, or more than can be a video.
-    """
-    table = _from_index(video) or _from_demuxing(video)
-    if table.size.size == 0:
-        raise SourceError("no_frames", "the video stream has no packets")
-    if not table.key.any():
-        raise SourceError("no_key_frame", f"none of the {table.size.size} packets is a key frame")
-    return table
-
-
-def _check_count(count: int, limits: Limits) -> None:
-    if count > limits.frames:
-        raise SourceError("limit_exceeded", f"{count} packets or more, allowed are {limits.frames}")
-
-
-def _from_index(video: Video) -> PacketTable | None:
-    samples = None if video.track is None else video.track.samples
-    if samples is None:
-        return None
-    # samples without bytes stand for dropped frames, and are not packets
-    samples = samples.select(samples.size > 0)
-    _check_count(samples.size.size, video.limits)
-    shifts = _check_index(video, samples)
-    if shifts is None or np.unique(samples.pts[samples.shown]).size != np.count_nonzero(samples.shown):
-        return None
-    pts, dts = samples.pts + shifts[0], samples.dts + shifts[1]
-    columns = np.stack([pts, dts, samples.size, samples.key, samples.shown, samples.position], axis=1)
-    return _as_table(columns, _find_second_fields(video, columns), corrupt=0)
-
-
-def _find_second_fields(video: Video, columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which packets of an index are the second field of the frame before; reads the headers of interlaced streams."""
-    second = np.zeros(len(columns), np.bool_)
-    pairs = _open_pairs(video)
-    if pairs is None:
-        return second
-    with video.path.open("rb") as file:
-        for number, (_, _, size, key, _, position) in enumerate(columns.tolist()):
-            if pairs.asks_for(key=bool(key)):
-                second[number] = pairs.continues(pairs.read_headers(file, position, size))
-    return second
-
-
-def _open_pairs(video: Video) -> FieldPairs | None:
-    if video.codec != "h264":
-        return None
-    try:
-        pairs = FieldPairs(bytes(video.stream.codec_context.extradata or b""))
-    except BitstreamError:
-        return None
-    return pairs if pairs.asks_for(key=True) else None
-
-
-def _as_table(columns: NDArray[np.int64], second: NDArray[np.bool_], *, corrupt: int) -> PacketTable:
-    """Join second fields to the packets before them.
-
-    Args:
-        columns: int64 (n, 5 or 6), one row per packet: pts, dts, size, key, shown, and position where it is known.
-        second: bool (n,), never set twice in a row.
-        corrupt: number of corrupt packets.
-    """
-    frames = columns[~second]
-    place = np.cumsum(~second)[second] - 1
-    own = np.zeros((len(frames), columns.shape[1]), np.int64)
-    own[place] = columns[second]
-    located = columns.shape[1] == 6
-    return PacketTable(
-        pts=frames[:, 0].copy(),
-        dts=frames[:, 1].copy(),
-        size=(frames[:, 2] + own[:, 2]).astype(np.uint32),
-        key=frames[:, 3].astype(np.bool_),
-        shown=frames[:, 4].astype(np.bool_),
-        second=own[:, 2].astype(np.uint32),
-        corrupt=corrupt,
-        position=frames[:, 5].copy() if located else None,
-        second_position=own[:, 5].copy() if located else None,
-    )
-
-
-def _check_index(video: Video, samples: SampleTable, *, probe: int = 4) -> tuple[int, int] | None:
-    """What the demuxer adds to the pts and dts of all samples; None where the first packets contradict the table."""
-    shifts: tuple[int, int] | None = None
-    for number, packet in enumerate(demux(video)):
-        if number == min(probe, samples.size.size) or packet.pts is None or packet.dts is None:
-            break
-        found = packet.pts - int(samples.pts[number]), packet.dts - int(samples.dts[number])
-        shifts = found if shifts is None else shifts
-        facts = packet.size, not packet.is_discard, packet.pos
-        if found != shifts or facts != (samples.size[number], samples.shown[number], samples.position[number]):
-            return None
-    video.rewind()
-    return shifts
-
-
 def demux(video: Video) -> Iterator[av.Packet[Any]]:
     """The packets of the stream from where the demuxer is, in decode order.
 
@@ -365,30 +226,3 @@ def demux(video: Video) -> Iterator[av.Packet[Any]]:
         # a sample that is too large for memory is damage, too
         reason = getattr(error, "strerror", None) or error
         raise SourceError("damaged", f"its packets cannot be read to the end ({reason})") from error
-
-
-def _from_demuxing(video: Video) -> PacketTable:
-    rows: list[tuple[int, int, int, bool, bool]] = []
-    second: list[bool] = []
-    corrupt = 0
-    hides = video.codec == "vp8"
-    pairs = _open_pairs(video)
-    video.rewind()
-    for packet in demux(video):
-        shown = not packet.is_discard
-        if hides:
-            shown = shown and bool(memoryview(packet)[0] & _VP8_SHOW_FRAME)
-        rows.append(
-            (
-                MISSING if packet.pts is None else packet.pts,
-                MISSING if packet.dts is None else packet.dts,
-                packet.size,
-                packet.is_keyframe,
-                shown,
-            )
-        )
-        asked = pairs if pairs is not None and pairs.asks_for(key=packet.is_keyframe) else None
-        second.append(asked is not None and asked.continues(bytes(packet)))
-        corrupt += packet.is_corrupt
-        _check_count(len(rows), video.limits)
-    return _as_table(np.array(rows, np.int64).reshape(-1, 5), np.array(second, np.bool_), corrupt=corrupt)

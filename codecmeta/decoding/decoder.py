@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from codecmeta.container import pyav
 from codecmeta.container.mpeg4_headers import video_object_layer, video_object_plane
-from codecmeta.container.packet_reader import PacketFeed, join
-from codecmeta.container.video import PacketTable, Video
+from codecmeta.container.packet_reader import PacketFeed, copy_packet, join
+from codecmeta.container.packets import PacketTable
+from codecmeta.container.video import Video
 from codecmeta.decoding import side_data
 from codecmeta.errors import SourceError
 
@@ -172,6 +173,7 @@ class Decoder:
         self._uncoded: list[int] = []
         self._prepared: VideoStream | None = None
         self._feed = PacketFeed(video, packets)
+        self._history = packets.history
 
     def _prepare(self) -> None:
         stream = self._video.stream
@@ -231,14 +233,14 @@ class Decoder:
             if number == run.start and self._pushes:
                 key = join(packets)
             if self._payloads is not None:
-                self._payloads[number] = join(packets)
+                self._payloads[number] = self._history.lead(number, join(packets))
             if self._layer is not None and sum(packet.size for packet in packets) <= _MOST_UNCODED:
                 plane = video_object_plane(join(packets), self._layer)
                 if plane is not None and not plane.coded:
                     self._uncoded.append(number)
             if self._skips:
                 context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
-            for packet in packets:
+            for packet in self._lead(number, packets, first=number == run.start):
                 # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
                 packet.opaque = (number,)
                 yield from self._decode(packet)
@@ -249,6 +251,20 @@ class Decoder:
             yield from self._decode(av.Packet(key))
         for picture in self._decode(None):
             yield replace(picture, flushed=True)
+
+    def _lead(self, number: int, packets: tuple[av.Packet[Any], ...], *, first: bool) -> Iterator[av.Packet[Any]]:
+        """The packets, after the parameter sets that the decoder has not seen, as it has come another way."""
+        history = self._history
+        history.before(number)
+        if history.is_plain:
+            yield from packets
+            return
+        for packet in packets:
+            if first or history.changes_at(number) or history.is_repackaged(number):
+                # without the side data, which would change the packaging
+                yield copy_packet(packet, history.lead(number, bytes(packet)))
+            else:
+                yield packet
 
     def _decode(self, packet: av.Packet[Any] | None) -> Iterator[Picture]:
         context = self._video.stream.codec_context

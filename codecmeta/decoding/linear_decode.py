@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codecmeta.container.video import PacketTable, Video, open_video, read_packets
+from codecmeta.container.packets import PacketTable, read_packets
+from codecmeta.container.video import Video, open_video
 from codecmeta.decoding.decoder import Decoder, Run
 
 

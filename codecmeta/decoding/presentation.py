@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline, from_decoder, from_pts, has_usable_pts, mend_pts
-from codecmeta.container.video import PacketTable, Video
+from codecmeta.container.video import Video
 from codecmeta.decoding.decoder import presentation_order
 from codecmeta.record.meta import MISSING
 

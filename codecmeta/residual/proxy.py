@@ -48,6 +48,9 @@ class ProxySource:
         wide, tall = scaled_size(self.width, self.height, short_side=SHORT_SIDE)
         # 4:2:0 needs even sides, and x264 at least one macroblock
         self.coded = max(wide // 2 * 2, 16), max(tall // 2 * 2, 16)
+
+    def _open(self) -> None:
+        """Begin with a new encoder: rate control of a used one remembers the pictures before."""
         self.encoder = av.CodecContext.create("libx264", "w")
         self.encoder.width, self.encoder.height = self.coded
         self.encoder.pix_fmt = "yuv420p"
@@ -67,7 +70,7 @@ class ProxySource:
         """See `ResidualSource`. A first picture has no predecessor and is read as an intra picture."""
         if evidence.picture is None:
             raise UsageError("the proxy source needs the decoded picture")
-        packet = b""
+        self._open()
         if evidence.past:
             self._encode(evidence.past[0].picture.frame, intra=True)
             packet = self._encode(evidence.picture.frame, intra=False)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from codecmeta.container.packet_reader import read_payloads
-from codecmeta.container.video import open_video, read_packets
+from codecmeta.container.packets import read_packets
+from codecmeta.container.video import open_video
 from codecmeta.h264.reader import ResidualReader
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"

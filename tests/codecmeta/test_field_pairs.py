@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from codecmeta import SourceError, extract
 from codecmeta.container.packet_reader import read_payloads
-from codecmeta.container.video import PacketTable, open_video, read_packets
+from codecmeta.container.packets import PacketTable, read_packets
+from codecmeta.container.video import open_video
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import ResidualReader
 from codecmeta.h264.field_pairs import FieldPairs

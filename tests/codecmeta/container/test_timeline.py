@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.container import timeline
-from codecmeta.container.video import PacketTable
+from codecmeta.container.packets import PacketTable
+from codecmeta.container.parameter_history import ParameterHistory
 from codecmeta.record.meta import MISSING
 
 
@@ -38,6 +39,7 @@ def table(pts: list[int]) -> PacketTable:
         corrupt=0,
         position=None,
         second_position=None,
+        history=ParameterHistory("h264", b""),
     )
 
 

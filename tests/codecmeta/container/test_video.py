@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 
+from codecmeta.container import packets
 from codecmeta.container import video as container
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.sample_table import SampleTable
@@ -32,9 +33,9 @@ def demuxed(path: Path) -> tuple[list[tuple[int, int, int]], list[bool]]:
     return stamps, [p.is_keyframe for p in packets]
 
 
-def check(path: Path) -> container.PacketTable:
+def check(path: Path) -> packets.PacketTable:
     with container.open_video(path) as video:
-        table = container.read_packets(video)
+        table = packets.read_packets(video)
     stamps, key = demuxed(path)
     assert list(zip(table.pts.tolist(), table.dts.tolist(), table.size.tolist(), strict=True)) == stamps
     if table.origin == "demux":
@@ -54,7 +55,7 @@ def test_table_is_what_demuxing_gives(data: Path, name: str) -> None:
 def test_index_positions_hold_the_packets(data: Path) -> None:
     path = data / "event_h264.mp4"
     with container.open_video(path) as video:
-        table = container.read_packets(video)
+        table = packets.read_packets(video)
     assert table.position is not None
     content = path.read_bytes()
     with av.open(str(path)) as source:
@@ -71,7 +72,7 @@ def test_real_clips(clips: Path) -> None:
 
 def test_edit_list_hides_packets(clips: Path) -> None:
     with container.open_video(clips / "edge" / "editlist_discard_first_keyframe_h264.mp4") as video:
-        table = container.read_packets(video)
+        table = packets.read_packets(video)
     assert table.size.size == 30
     assert np.count_nonzero(table.shown) == 25
     assert table.pts.min() < 0
@@ -84,12 +85,12 @@ def test_rotation_comes_from_the_header(clips: Path) -> None:
             assert video.track.rotation == -90
 
 
-def read_both_ways(path: Path) -> tuple[container.PacketTable, container.PacketTable]:
+def read_both_ways(path: Path) -> tuple[packets.PacketTable, container.PacketTable]:
     """The table with the help of the container's index, and without it."""
     with container.open_video(path) as video:
-        listed = container.read_packets(video)
+        listed = packets.read_packets(video)
         video.track = None
-        demuxed = container.read_packets(video)
+        demuxed = packets.read_packets(video)
     assert demuxed.origin == "demux"
     return listed, demuxed
 
@@ -125,7 +126,7 @@ def test_index_that_lies_is_not_believed(data: Path, lie: Callable[[SampleTable]
         assert video.track.samples is not None
         lies = replace(video.track.samples, **lie(video.track.samples))
         video.track = replace(video.track, samples=lies)
-        table = container.read_packets(video)
+        table = packets.read_packets(video)
     assert table.origin == origin
     for name in ("pts", "dts", "size", "shown"):
         assert np.array_equal(getattr(table, name), getattr(truth, name)), name
@@ -235,7 +236,7 @@ def test_permission_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 def expect(code: str, path: Path) -> str:
     with pytest.raises(SourceError) as caught, container.open_video(path) as video:
-        container.read_packets(video)
+        packets.read_packets(video)
     assert caught.value.code == code, caught.value
     return str(caught.value)
 
@@ -305,7 +306,7 @@ def test_only_the_given_file_is_opened(tmp_path: Path, data: Path) -> None:
 
     sys.addaudithook(watch)
     with container.open_video(path) as video:
-        container.read_packets(video)
+        packets.read_packets(video)
     active = False
     assert set(seen) <= {str(path)}
 
@@ -338,14 +339,14 @@ def test_hostile_names(tmp_path: Path, data: Path, name: str, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     for path in (tmp_path / name, Path(name)):
         with container.open_video(path) as video:
-            assert container.read_packets(video).size.size == 50
+            assert packets.read_packets(video).size.size == 50
 
 
 def test_name_that_is_not_utf8(tmp_path: Path, data: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.mp4"))
     path.write_bytes((data / "still_h264.mp4").read_bytes())
     with container.open_video(path) as video:
-        assert container.read_packets(video).size.size == 50
+        assert packets.read_packets(video).size.size == 50
 
 
 def test_stream_without_a_key_packet(tmp_path: Path, data: Path) -> None:
@@ -368,6 +369,6 @@ def test_truncation_sweep_never_escapes_the_error_tree(tmp_path: Path, data: Pat
             path.write_bytes(content[:cut])
             try:
                 with container.open_video(path) as video:
-                    container.read_packets(video)
+                    packets.read_packets(video)
             except SourceError:
                 pass

@@ -13,7 +13,8 @@ import pytest
 from codecmeta import extract
 from codecmeta.container import timeline
 from codecmeta.container.packet_reader import read_payloads
-from codecmeta.container.video import PacketTable, open_video, read_packets
+from codecmeta.container.packets import PacketTable, read_packets
+from codecmeta.container.video import open_video
 from codecmeta.decoding import decoder as decode
 from codecmeta.decoding import rgb, side_data
 from codecmeta.errors import SourceError
@@ -261,7 +262,8 @@ def test_vectors_do_not_depend_on_the_loop_filter(data: Path) -> None:
 SHORT_OF_MEMORY = """\
 import resource, sys
 from pathlib import Path
-from codecmeta.container.video import open_video, read_packets
+from codecmeta.container.packets import read_packets
+from codecmeta.container.video import open_video
 from codecmeta.decoding.decoder import Decoder, Run
 with open_video(sys.argv[1]) as video:
     packets = read_packets(video)

@@ -1,0 +1,74 @@
+"""New decoder configurations that a container announces in the middle of a stream.
+
+They are sequence headers of an FLV file, and sample descriptions of a fragmented MP4 file. libavformat hands them on
+with the next packet; where PyAV does not show that, the file is read for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, TypeAlias
+
+import av
+
+from codecmeta.container import pyav
+from codecmeta.container.video import Video
+from codecmeta.errors import SourceError
+
+Announced: TypeAlias = "Callable[[av.Packet[Any]], bytes | None]"
+"""Tells of each packet, in the order of the file, the record that is new with it, None if that before goes on."""
+
+_VIDEO_TAG, _AVC, _HEVC_OLD = 9, 7, 12
+_TAG_HEADER, _EXTENDED, _SEQUENCE_START = 11, 0x80, 0
+_MOST_TAGS = 1 << 26
+
+
+def list_configurations(video: Video) -> Announced:
+    """What tells the configuration of each demuxed packet.
+
+    Raises:
+        SourceError: the file has several sample descriptions, and this version of PyAV does not show which is in force.
+    """
+    if pyav.SHOWS_SIDE_DATA:
+        return pyav.new_extradata
+    if video.container.format.name == "flv":
+        return _follow_tags(video)
+    if video.track is not None and len(video.track.descriptions) > 1:
+        raise SourceError("unreadable", "a fragmented file of several sample descriptions: PyAV 16 or later is needed")
+    return lambda packet: None
+
+
+def _follow_tags(video: Video) -> Announced:
+    with video.path.open("rb") as file:
+        # the first is what the stream's extradata hold
+        headers = list(find_sequence_headers(file))[1:]
+
+    def announced(packet: av.Packet[Any]) -> bytes | None:
+        record = None
+        while headers and (packet.pos or 0) > headers[0][0]:
+            record = headers.pop(0)[1]
+        return record
+
+    return announced
+
+
+def find_sequence_headers(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Place and configuration record of the video sequence headers of an FLV file.
+
+    Source: Adobe Flash Video File Format Specification 10.1, E.4; Enhanced RTMP v2, ExVideoTagHeader.
+    """
+    file.seek(5)
+    position = int.from_bytes(file.read(4), "big") + 4
+    for _ in range(_MOST_TAGS):
+        file.seek(position)
+        head = file.read(_TAG_HEADER + 5)
+        if len(head) < _TAG_HEADER:
+            return
+        size = int.from_bytes(head[1:4], "big")
+        if head[0] == _VIDEO_TAG and size > 5:
+            body = head[_TAG_HEADER:]
+            starts = body[0] & 15 == _SEQUENCE_START and bool(body[0] & _EXTENDED)
+            if starts or (not body[0] & _EXTENDED and body[0] & 15 in (_AVC, _HEVC_OLD) and body[1] == 0):
+                file.seek(position + _TAG_HEADER + 5)
+                yield position, file.read(size - 5)
+        position += _TAG_HEADER + size + 4

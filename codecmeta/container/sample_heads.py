@@ -1,0 +1,101 @@
+"""Heads of samples that lie where an index says: a few bytes of each, read without the rest of the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.container.packet_heads import NAL_CODECS, Head, is_inner_slice, peek_head
+from codecmeta.container.parameter_history import ParameterHistory
+
+_WINDOW = 64
+"""Bytes that hold the head of most samples: a delimiter, a message and the begin of a slice."""
+
+
+class SampleHeads:
+    """Reads heads of samples, and keeps the history of parameter sets up with what is decoded.
+
+    Args:
+        path: the file.
+        history: takes the parameter sets that are found.
+        position: int64 (n,), where each sample begins.
+        size: int64 (n,), bytes.
+        packet: int64 (n,), number of the packet that each sample belongs to.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        history: ParameterHistory,
+        *,
+        position: NDArray[np.int64],
+        size: NDArray[np.int64],
+        packet: NDArray[np.int64],
+    ) -> None:
+        self._path = path
+        self._history = history
+        self._position, self._size, self._packet = position, size, packet
+        self._next = 0
+        self._heads: dict[int, Head] = {}
+        self._rows: NDArray[np.int64] = np.arange(packet.size)
+
+    def read(self, rows: Iterable[int]) -> dict[int, Head]:
+        """Heads of some samples by row; those that were read before are not read again."""
+        missing = [row for row in rows if row not in self._heads]
+        if missing:
+            self._read_missing(missing)
+        return self._heads
+
+    def restrict(self, rows: NDArray[np.int64]) -> None:
+        """Look for parameter sets in some samples only, such as the key samples where others must not hold any."""
+        self._rows = rows
+
+    def reach(self, packet: int) -> None:
+        """Take in the parameter sets of all samples of earlier packets."""
+        stop = int(np.searchsorted(self._packet[self._rows], packet))
+        rows = self._rows[self._next : stop].tolist()
+        if not rows:
+            return
+        self._next = stop
+        heads = self.read(rows) if len(self._rows) < self._packet.size else self._find_sets(rows)
+        for row in rows:
+            if row in heads and heads[row].sets:
+                self._history.note(int(self._packet[row]), heads[row].sets)
+
+    def _read_missing(self, rows: list[int]) -> None:
+        with self._path.open("rb") as file:
+            for row in rows:
+                self._heads[row] = self._peek(file.fileno(), row, b"")
+
+    def _find_sets(self, rows: list[int]) -> dict[int, Head]:
+        """Heads of the samples among some that do not begin with an inner slice."""
+        codec, length_size = self._history.codec, self._history.length_size
+        if codec not in NAL_CODECS:
+            return self.read(rows)
+        with self._path.open("rb") as file:
+            descriptor = file.fileno()
+            for row, position in zip(rows, self._position[rows].tolist(), strict=True):
+                if row in self._heads:
+                    continue
+                start = os.pread(descriptor, _WINDOW, position)
+                if not is_inner_slice(codec, start, length_size=length_size):
+                    head = self._peek(descriptor, row, start)
+                    if head.sets:
+                        self._heads[row] = head
+        return self._heads
+
+    def _peek(self, descriptor: int, row: int, start: bytes) -> Head:
+        """The head of a sample, of which the first bytes may be known."""
+        size, position = int(self._size[row]), int(self._position[row])
+        start = (start or os.pread(descriptor, _WINDOW, position))[:size]
+
+        def peek(begin: int, count: int) -> bytes:
+            if begin + count <= len(start):
+                return start[begin : begin + count]
+            return os.pread(descriptor, max(min(count, size - begin), 0), position + begin)
+
+        return peek_head(self._history.codec, peek, size, length_size=self._history.length_size)
