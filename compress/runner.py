@@ -12,8 +12,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -27,14 +29,15 @@ from compress.encoders.spectral import TOKEN_GRID
 from compress.errors import CompressError, ConfigError, OutputError
 from compress.settings import list_settings
 from compress.stage import BeforeLLM, Compression
-from compress.token_file import write_tokens, write_whole
+from compress.token_file import sweep_temporary, write_tokens, write_whole
 from compress.video import CompressedVideo, MapChoice, Stopwatch, compress_video
 
 REPORT_FORMAT = 1
 MAX_REPORT_BYTES = 16 << 20
 LONGEST_NAME = 255
 """Bytes of a file name that any common file system takes."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+_STOPS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+"""Errors of writing that all further videos would meet, too."""
 SUFFIXES = {"tokens": ".safetensors", "report": ".json", "picture": ".png"}
 
 Status = Literal["done", "kept", "failed"]
@@ -191,17 +194,25 @@ def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> 
         A report per video, in the order of their names.
 
     Raises:
-        ConfigError: there is no .npz.
+        ConfigError: there is no .npz, or the output folder is an address.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
     found = find_metas(meta)
-    _check_place(Path(out))
+    _check_place(out)
+    swept: set[Path] = set()
     for name, path in found:
-        yield run_video(name, path, output_paths(out, name), job)
+        outputs = output_paths(out, name)
+        if outputs["tokens"].parent not in swept:
+            swept.add(outputs["tokens"].parent)
+            sweep_temporary(outputs["tokens"].parent)
+        yield run_video(name, path, outputs, job)
 
 
-def _check_place(out: Path) -> None:
+def _check_place(place: str | os.PathLike[str]) -> None:
     """Make the output folder, and find out whether a file can be made in it."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(place)):
+        raise ConfigError(f"{place} is an address; allowed is a folder: write there, and copy it afterwards")
+    out = Path(place)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -218,11 +229,9 @@ def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> V
         if kept is not None:
             return dataclasses.replace(kept, video=name, status="kept", out=str(outputs["tokens"]))
         return _compress(name, path, outputs, job, digest)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise OutputError(f"{outputs['tokens'].parent} cannot be written: {error.strerror}") from error
-        message = str(error)
-    except (CodecMetaError, CompressError) as error:
+    except OutputError:
+        raise
+    except (OSError, CodecMetaError, CompressError) as error:
         message = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"out of memory on {job.device}: {error}"
@@ -238,14 +247,16 @@ def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, dige
     with watch.stage("load"):
         meta = load(path)
     video = compress_video(meta, job.method, encoder=job.encoder, map=job.map, device=job.device, stopwatch=watch)
-    outputs["tokens"].parent.mkdir(parents=True, exist_ok=True)
-    with watch.stage("save"):
+    with _writing(outputs["tokens"].parent), watch.stage("save"):
+        outputs["tokens"].parent.mkdir(parents=True, exist_ok=True)
         size = write_tokens(outputs["tokens"], video, grid=TOKEN_GRID, frame_seconds=meta.frame_seconds)
     if job.plot and meta.frames is not None:
         from compress.picture import draw_video
 
         with watch.stage("plot"):
-            write_whole(outputs["picture"], draw_video(meta.frames, video, title=name, grid=TOKEN_GRID))
+            picture = draw_video(meta.frames, video, title=name, grid=TOKEN_GRID)
+            with _writing(outputs["picture"].parent):
+                write_whole(outputs["picture"], picture)
     compression = video.compression
     report = VideoReport(
         video=name,
@@ -270,8 +281,20 @@ def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, dige
         "token_bytes": size,
         "report": dataclasses.asdict(report),
     }
-    write_whole(outputs["report"], (json.dumps(record, indent=1, allow_nan=False) + "\n").encode("ascii"))
+    with _writing(outputs["report"].parent):
+        write_whole(outputs["report"], (json.dumps(record, indent=1, allow_nan=False) + "\n").encode("ascii"))
     return report
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Tell errors that end the run from those of one file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _STOPS:
+            raise OutputError(f"{folder} cannot be written: {error.strerror}") from error
+        raise
 
 
 def merge_statistics(video: CompressedVideo) -> dict[str, float]:

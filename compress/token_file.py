@@ -20,6 +20,7 @@ import errno
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,19 @@ def _plan(arrays: dict[str, Tensor], prefix: str, count_in: int, *, stochastic: 
     return MergePlan(keep=keep, crow=crow, col=col, weight=weight, count_in=count_in, stochastic=stochastic)
 
 
+_TEMPORARY = ".compress-*.tmp"
+_STALE_SECONDS = 3600.0
+
+
+def sweep_temporary(folder: Path) -> None:
+    """Remove what killed runs left half-written in a folder an hour ago or earlier."""
+    # what cannot be looked at is reported when it is written
+    with suppress(OSError, ValueError):
+        for path in folder.glob(_TEMPORARY):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all: beside the target, flushed to disk, then renamed over it.
 
@@ -150,7 +164,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(path)
     if target.exists() and not target.is_file():
         raise OSError(errno.EEXIST, "it is there, and not a regular file", os.fspath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(_TEMPORARY.replace("*", secrets.token_hex(8)))
     try:
         with temporary.open("xb") as file:
             file.write(content)

@@ -53,7 +53,8 @@ app.command()(compress_accuracy.accuracy)
 def run(
     meta: Annotated[Path, typer.Option(help="Folder of .npz files from `codecmeta extract`, or one of them.")],
     out: Annotated[
-        Path | None, typer.Option(show_default="tokens", help="Output folder; it mirrors the input folder.")
+        str | None,
+        typer.Option(metavar="FOLDER", show_default="tokens", help="Output folder; it mirrors the input folder."),
     ] = None,
     method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
     retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
@@ -107,7 +108,7 @@ def run(
     Per video it writes NAME.safetensors (tokens, plan, positions) and NAME.json (report). Running the same
     command again does only what is missing or stale. With a model it prints answers and writes nothing.
 
-    Exit code: 0 all done, 1 some videos failed, 2 wrong usage.
+    Exit code: 0 all done, 1 some videos failed, 2 wrong usage, 3 the output cannot be written.
     """
     from codecmeta_cli.signals import end_like_interrupted
     from compress.errors import ConfigError, OutputError
@@ -158,19 +159,21 @@ def run(
     reports: list[VideoReport] = []
     try:
         with RunProgress(count, hidden=as_json) as progress:
-            for report in run_job(meta, Path("tokens") if out is None else out, job):
+            for report in run_job(meta, "tokens" if out is None else out, job):
                 reports.append(report)
                 progress.advance(report)
                 if as_json:
                     print(report.to_json(), flush=True)  # noqa: T201
     except OutputError as error:
+        _refuse(error, code=3)
+    except ConfigError as error:
         _refuse(error)
     if html is not None:
         page = render_page(reports, title=f"compress run: {method}, retention {job.retention:g}")
         try:
             write_whole(html, page.encode("utf-8"))
         except OSError as error:
-            _refuse(ConfigError(f"{html}: {error.strerror or error}"))
+            _refuse(ConfigError(f"{html}: {error.strerror or error}"), code=3)
     if not as_json:
         print_reports(open_console(), reports)
     raise typer.Exit(int(any(report.status == "failed" for report in reports)))
@@ -295,10 +298,10 @@ def flops(
     )
 
 
-def _refuse(error: Exception) -> NoReturn:
-    """Wrong usage: say why on standard error and leave with 2."""
+def _refuse(error: Exception, *, code: int = 2) -> NoReturn:
+    """Say why on standard error and leave, with 2 for wrong usage."""
     print(f"compress: {error}", file=sys.stderr)  # noqa: T201
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,17 +221,43 @@ def test_an_output_folder_that_cannot_be_is_blamed_itself(
     place.touch()
     for out in (place, place / "below"):
         result = compress("run", "--meta", meta, "--out", out, "--json")
-        assert (result.exit_code, result.stdout) == (2, "")
+        assert (result.exit_code, result.stdout) == (3, "")
         assert f"{out} cannot be the output folder" in result.stderr
         assert "cut.mkv" not in result.stderr
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(runner, "write_tokens", full)
-    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json")
+    result = compress("run", "--meta", meta, "--out", "s3://bucket/tokens", "--json")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "shots cannot be written: No space left on device" in result.stderr
+    assert "is an address; allowed is a folder" in result.stderr
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS])
+def test_a_disk_that_cannot_be_written_ends_the_run(
+    meta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(runner, "write_tokens", refuse)
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"shots cannot be written: {os.strerror(number)}" in result.stderr
+    monkeypatch.undo()
+    # the same of a record that cannot be read concerns that one
+    monkeypatch.setattr(runner, "load", refuse)
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json")
+    assert (result.exit_code, [line["status"] for line in lines(result)]) == (1, ["failed"])
+
+
+def test_stale_temporary_files_are_swept(meta: Path, tmp_path: Path) -> None:
+    """Also when there is nothing else to do."""
+    out = tmp_path / "tokens"
+    for _ in range(2):
+        (out / "shots").mkdir(parents=True, exist_ok=True)
+        for name, age in ((".compress-old.tmp", 10_000), (".compress-new.tmp", 10)):
+            (out / "shots" / name).touch()
+            os.utime(out / "shots" / name, (time.time() - age,) * 2)
+        assert compress("run", "--meta", meta, "--out", out, "--json").exit_code == 0
+        assert [path.name for path in (out / "shots").glob(".*")] == [".compress-new.tmp"]
 
 
 def test_a_folder_below_the_output_that_cannot_be_fails_its_video_alone(
