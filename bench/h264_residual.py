@@ -32,6 +32,7 @@ import numpy as np
 
 from codecmeta.h264 import ResidualReader
 
+OpenReader = Callable[[bytes], Any]
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(tempfile.gettempdir()) / "codecmeta-bench"
 REAL = (
@@ -55,7 +56,7 @@ START = """
 import sys, time
 start = time.perf_counter()
 import json
-from codecmeta.h264 import ResidualReader
+from codecmeta.CODEC import ResidualReader
 extradata, packet = (bytes.fromhex(line) for line in sys.stdin)
 imported = time.perf_counter()
 reader = ResidualReader(extradata)
@@ -74,7 +75,7 @@ print(json.dumps([time.process_time() - start, len(result)]))
 """
 
 
-def render(path: Path, *, frames: int, cabac: str, crf: str) -> None:
+def render(path: Path, *, frames: int, codec: str, options: dict[str, str]) -> None:
     """Encode a moving texture with noise and passing objects, 1280x720."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:720, :1280]
@@ -83,9 +84,9 @@ def render(path: Path, *, frames: int, cabac: str, crf: str) -> None:
     )
     texture = texture * (0.3 + np.abs(np.sin(x / 300))) + 10 * rng.standard_normal((720, 1280)) * (y > 300)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
+        stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuv420p"
-        stream.options = {"preset": "fast", "crf": crf, "x264-params": f"cabac={cabac}:keyint=50:open-gop=0"}
+        stream.options = options
         for number in range(frames):
             picture = np.roll(texture, (number // 3, 2 * number), (0, 1)) + 120
             for thing in range(5):
@@ -142,17 +143,17 @@ def timed(action: Callable[[], object]) -> float:
     return time.thread_time() - start
 
 
-def all_frames(path: Path, repeats: int) -> dict[str, Any]:
+def all_frames(path: Path, repeats: int, open_reader: OpenReader = ResidualReader) -> dict[str, Any]:
     """Measure every frame of a clip, and decode it."""
     extradata, packets = demux(path)
-    reader = ResidualReader(extradata)
+    reader = open_reader(extradata)
     data = [bytes(packet) for packet in packets]
     reader.measure(data[0], block=8)
     ours, theirs = [], []
     for _ in range(repeats):
         seconds, frames = decode_all(path)
         theirs.append(seconds)
-        ours.append(timed(lambda: sum(reader.measure(packet, block=8).ref_idc for packet in data)))
+        ours.append(timed(lambda: [reader.measure(packet, block=8) for packet in data]))
     return {
         "frames": frames,
         "kbit_per_frame": round(sum(map(len, data)) * 8 / frames / 1000, 1),
@@ -162,7 +163,7 @@ def all_frames(path: Path, repeats: int) -> dict[str, Any]:
     }
 
 
-def sampled(path: Path, count: int) -> tuple[float, int]:
+def sampled(path: Path, count: int, open_reader: OpenReader = ResidualReader) -> tuple[float, int]:
     """Open a clip, list packets and GoPs, measure `count` frames spread over it: CPU seconds, packets."""
     start = time.thread_time()
     with av.open(str(path)) as container:
@@ -172,7 +173,7 @@ def sampled(path: Path, count: int) -> tuple[float, int]:
         keys = [number for number, entry in enumerate(entries) if entry.is_keyframe]
         assert len(keys) > 1
         chosen = np.linspace(0, len(sizes) - 1, count).round().astype(int)
-        reader = ResidualReader(bytes(stream.codec_context.extradata or b""))
+        reader = open_reader(bytes(stream.codec_context.extradata or b""))
         with path.open("rb") as file:
             for number in chosen:
                 file.seek(entries[int(number)].pos)
@@ -180,13 +181,13 @@ def sampled(path: Path, count: int) -> tuple[float, int]:
     return time.thread_time() - start, len(sizes)
 
 
-def long_clip(path: Path, repeats: int, peer: str | None) -> dict[str, Any]:
+def long_clip(path: Path, repeats: int, peer: str | None, open_reader: OpenReader = ResidualReader) -> dict[str, Any]:
     """32 frames of the long clip against all of it, and against the peer on the same frames."""
-    sampled(path, 2)
+    sampled(path, 2, open_reader)
     ours = []
     whole = []
     for repeat in range(repeats):
-        ours.append(sampled(path, 32)[0])
+        ours.append(sampled(path, 32, open_reader)[0])
         if repeat < 3:
             whole.append(decode_all(path))
     report: dict[str, Any] = {
@@ -211,7 +212,7 @@ def long_clip(path: Path, repeats: int, peer: str | None) -> dict[str, Any]:
     return report
 
 
-def starting(path: Path) -> dict[str, Any]:
+def starting(path: Path, module: str = "h264") -> dict[str, Any]:
     """Compile in an empty cache, then start from it."""
     extradata, packets = demux(path)
     text = f"{extradata.hex()}\n{bytes(packets[0]).hex()}\n"
@@ -219,7 +220,7 @@ def starting(path: Path) -> dict[str, Any]:
         runs = []
         for _ in range(4):
             environment = os.environ | {"NUMBA_CACHE_DIR": cache}
-            command = [sys.executable, "-c", START]
+            command = [sys.executable, "-c", START.replace("CODEC", module)]
             result = subprocess.run(
                 command, cwd=ROOT, env=environment, input=text, capture_output=True, text=True, check=True
             )
@@ -242,35 +243,48 @@ def main() -> None:
     parser.add_argument("--peer", help="interpreter with codec-video-prep")
     options = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
-    report: dict[str, Any] = {"all_frames": {}}
+    report: dict[str, Any] = {}
 
     paths = {name: options.clips / name for name in REAL}
     for name, (cabac, crf) in RENDERED.items():
         paths[name] = CACHE / f"{name}.mp4"
         if not paths[name].exists():
-            render(paths[name], frames=150, cabac=cabac, crf=crf)
+            options = {"preset": "fast", "crf": crf, "x264-params": f"cabac={cabac}:keyint=50:open-gop=0"}
+            render(paths[name], frames=150, codec="libx264", options=options)
     long = CACHE / "five_minutes_720p.mp4"
     if not long.exists():
         loop(paths["rendered_720p_cabac_medium"], long, times=50)
 
+    report["all_frames"] = compare_all(paths, options.repeats, ResidualReader)
+    report["long_clip"] = long_clip(long, options.repeats, options.peer)
+    report["start"] = starting(paths["rendered_720p_cabac_low"])
+    write(report, "h264_residual.json")
+
+
+def compare_all(paths: dict[str, Path], repeats: int, open_reader: OpenReader) -> dict[str, Any]:
+    """`all_frames` of every clip that is here, printed as a table."""
+    rows = {}
     print(f"{'all frames of':46s} {'frames':>6s} {'kbit':>6s} {'FFmpeg':>9s} {'measure':>9s} {'ratio':>6s}")
     for name, path in paths.items():
         if not path.exists():
             print(f"{name:46s} not here: {path}")
             continue
-        row = report["all_frames"][name] = all_frames(path, options.repeats)
+        row = rows[name] = all_frames(path, repeats, open_reader)
         print(
             f"{name:46s} {row['frames']:6d} {row['kbit_per_frame']:6.0f} {row['ffmpeg_ms']:6.3f} ms"
             f" {row['measure_ms']:6.3f} ms {row['ratio']:6.2f}",
             flush=True,
         )
-    report["long_clip"] = long_clip(long, options.repeats, options.peer)
-    report["start"] = starting(paths["rendered_720p_cabac_low"])
+    return rows
+
+
+def write(report: dict[str, Any], name: str) -> None:
+    """Print what remains of a report, and keep it."""
     for part in ("long_clip", "start"):
         print(part)
         for key, value in report[part].items():
             print(f"  {key:24s} {value}")
-    target = ROOT / "bench" / "results" / "h264_residual.json"
+    target = ROOT / "bench" / "results" / name
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(report, indent=1) + "\n")
 

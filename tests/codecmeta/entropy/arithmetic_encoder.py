@@ -28,6 +28,13 @@ class ArithmeticEncoder:
     def start(self) -> None:
         """Initialise the engine at the writer's position; the contexts stay as they are."""
         self._low, self._range, self._outstanding, self._first = 0, 510, 0, True
+        self._start = len(self.writer.bits)
+
+    @property
+    def position(self) -> int:
+        """Bits that a decoder has read by now (9.3.1.2): nine at the start, and one for each shift of its range."""
+        shifts = len(self.writer.bits) - self._start + self._outstanding + (not self._first)
+        return self._start + 9 + shifts
 
     def bins(self, context: int, *values: int) -> None:
         """EncodeDecision (9.3.4.2) of bins that share a context."""
