@@ -180,7 +180,7 @@ class Buffers:
         state = self.state[0]
         bounds = [np.repeat(places[:-1], np.diff(places)) for places in (pps.columns, pps.rows)]
         ends = np.repeat(pps.columns[1:], np.diff(pps.columns))
-        self._layout = np.concatenate([pps.tile_scan(), bounds[0], ends, bounds[1]]).astype(np.int32)
+        self._layout = np.concatenate([pps.tile_scan, bounds[0], ends, bounds[1]]).astype(np.int32)
         state["layout"], state["layout_size"] = self._layout.ctypes.data, self._layout.size
         state["scaling"] = pps.scaling is not None
         if pps.scaling is not None:

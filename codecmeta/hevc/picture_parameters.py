@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,7 @@ class PictureParameters:
     chroma_offsets: tuple[tuple[int, int], ...]
     log2_min_chroma_offset: int
 
+    @cached_property
     def tile_scan(self) -> NDArray[np.int32]:
         """CtbAddrTsToRs (6-9): int32, raster addresses of the coding tree blocks in decoding order."""
         width = self.columns[-1]
@@ -68,6 +70,11 @@ class PictureParameters:
             for left, right in zip(self.columns, self.columns[1:], strict=False)
         ]
         return np.concatenate(tiles).astype(np.int32)
+
+    @cached_property
+    def places(self) -> list[int]:
+        """CtbAddrRsToTs (6-8): place in decoding order by raster address."""
+        return [int(place) for place in np.argsort(self.tile_scan)]
 
 
 def picture_number(rbsp: bytes) -> int:

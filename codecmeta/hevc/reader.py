@@ -33,7 +33,6 @@ class CodedPicture:
         buffers: where it is kept.
         covered: coding tree units that the segments read so far have coded.
         slice_types: types of the slices in order of first appearance.
-        places: by raster address, CtbAddrInTs.
     """
 
     header: SliceHeader
@@ -42,7 +41,6 @@ class CodedPicture:
     buffers: Buffers
     covered: int = 0
     slice_types: list[str] = field(default_factory=list)
-    places: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def sequence(self) -> SequenceParameters:
@@ -192,7 +190,7 @@ class ResidualReader:
             picture = self._begin(unit, header)
         elif header.first:
             raise BitstreamError(f"slice segment {index} begins another picture", slice_index=index)
-        first = int(picture.places[header.address])
+        first = header.parameters.places[header.address]
         if first != picture.covered:
             raise BitstreamError(
                 f"slice segment {index} starts at coding tree unit {first} in decoding order, {picture.covered} is "
@@ -227,10 +225,7 @@ class ResidualReader:
             self._buffers = Buffers(sequence)
             self._sequence = sequence
         self._buffers.marks[:] = 0
-        places = np.argsort(header.parameters.tile_scan())
-        return CodedPicture(
-            header=header, kind=unit.kind, temporal_id=unit.temporal_id, buffers=self._buffers, places=places
-        )
+        return CodedPicture(header=header, kind=unit.kind, temporal_id=unit.temporal_id, buffers=self._buffers)
 
     def _planes(self, picture: CodedPicture) -> Planes:
         sequence = picture.sequence
@@ -249,9 +244,7 @@ class ResidualReader:
         sequence = picture.sequence
         left, _, top, _ = sequence.crop
         height, width = sequence.display_size
-        rows = (top + 16 * np.arange(-(-height // 16))) // 16
-        columns = (left + 16 * np.arange(-(-width // 16))) // 16
-        cells = picture.buffers.cells[rows[:, None], columns]
+        cells = picture.buffers.cells[top >> 4 :, left >> 4 :][: -(-height >> 4), : -(-width >> 4)]
         return {
             "slice_types": tuple(picture.slice_types),
             "bit_depth": (sequence.bit_depth, sequence.bit_depth),

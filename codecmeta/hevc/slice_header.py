@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 
 from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
@@ -15,7 +16,7 @@ B, P, I = 0, 1, 2  # noqa: E741
 """slice_type (Table 7-7)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SliceHeader:
     """What the residual needs of a slice segment header; names as in 7.4.7.1.
 
@@ -77,7 +78,8 @@ def read_slice_header(
     if dependent:
         if previous is None:
             raise BitstreamError("a dependent slice segment comes without the slice that it depends on")
-        header = replace(previous, first=False, dependent=True, address=address)
+        header = copy(previous)
+        header.first, header.dependent, header.address = False, True, address
         if previous.parameters is not pps:
             raise BitstreamError("a dependent slice segment names another parameter set than its slice")
     else:
@@ -88,7 +90,8 @@ def read_slice_header(
         reader.skip(8 * reader.ue(256, "slice_segment_header_extension_length"))
     if not reader.flag():
         raise BitstreamError("slice segment header: it does not end in a 1 before the slice segment data")
-    return replace(header, data_position=(reader.position + 7) // 8)
+    header.data_position = (reader.position + 7) // 8
+    return header
 
 
 def _skip_entry_points(reader: BitReader, pps: PictureParameters) -> None:

@@ -149,7 +149,7 @@ class Tools:
         if self.tiled:
             writer.ue(len(self.columns) - 2, len(self.rows) - 2).u(0, 1)
             for bounds in (self.columns, self.rows):
-                writer.ue(*[b - a - 1 for a, b in zip(bounds[:-2], bounds[1:-1], strict=True)])
+                writer.ue(*[b - a - 1 for a, b in pairwise(bounds[:-1])])
             writer.u(0, 1)
         writer.u(0, 1).u(0, 1).u(0, 1).u(0, 1).ue(0).u(0, 1)
         ranged = self.skip > 2 or self.cross or bool(self.offset_list)

@@ -1,4 +1,4 @@
-"""Transform trees of random syntax, and the residual and QP that they stand for (Rec. ITU-T H.265, 7.3.8.8 ff., 8.6)."""
+"""Transform trees of random syntax, and the residual that they stand for (Rec. ITU-T H.265, 7.3.8.8 ff., 8.6)."""
 
 from __future__ import annotations
 
