@@ -114,7 +114,7 @@ def decode_by_seeks(path: Path, stamps: list[int]) -> None:
             container.seek(stamp, stream=stream)
             for frame in container.decode(stream):
                 if frame.pts >= stamp:
-                    to_rgb(frame, short_side=384, rotation=0)
+                    to_rgb(frame, short_side=384)
                     break
 
 

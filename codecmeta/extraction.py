@@ -14,9 +14,9 @@ import numpy as np
 
 from codecmeta import __version__, h264, hevc
 from codecmeta.container.completeness import judge_file
+from codecmeta.container.orientation import find_display_matrix
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.packets import PacketTable, read_packets
-from codecmeta.container.timeline import Timeline
 from codecmeta.container.video import Video, open_video
 from codecmeta.decoding.presentation import order_frames
 from codecmeta.decoding.rgb import scaled_size
@@ -27,6 +27,7 @@ from codecmeta.frame_table import FrameTable
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import MAPS, MapChoice, Options, ResidualChoice
+from codecmeta.record.orientation import UPRIGHT, Orientation, display_size, is_believable
 from codecmeta.record.sampling import choose_frames
 from codecmeta.record.source_identity import identify_source
 from codecmeta.signals import describe_signals, list_arrays
@@ -43,6 +44,7 @@ def extract(
     residual: ResidualChoice = "auto",
     maps: Sequence[MapChoice] = MAPS,
     pixels: int | None = 384,
+    square_pixels: bool = True,
     motion: bool = False,
     qp: bool = False,
     limits: Limits | None = None,
@@ -55,6 +57,8 @@ def extract(
         residual: where the residual comes from: `auto`, `bitstream`, `motion`, `proxy` or `none`.
         maps: energy maps to make, of `innovation` and `carried`.
         pixels: short side of the cached RGB frames; None caches none.
+        square_pixels: scale the cached frames of anamorphic videos to the aspect in which they are displayed; without,
+            a pixel is a sample.
         motion: keep the motion vectors of the sampled frames.
         qp: keep their quantisers.
         limits: what the video may demand at most, None for the defaults of `Limits`.
@@ -63,7 +67,15 @@ def extract(
         UsageError: an option is not allowed, or selects no frame.
         SourceError: the file cannot be read; `code` says why.
     """
-    options = Options(frames=frames, residual=residual, maps=maps, pixels=pixels, motion=motion, qp=qp)
+    options = Options(
+        frames=frames,
+        residual=residual,
+        maps=maps,
+        pixels=pixels,
+        square_pixels=square_pixels,
+        motion=motion,
+        qp=qp,
+    )
     return extract_video(source, options, limits or Limits())
 
 
@@ -88,18 +100,26 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         )
         block: Literal[4, 8] = 4 if min(video.width, video.height) < _SMALL_PICTURE else 8
         targets = timeline.packet[chosen].tolist()
-        _check_output(video, options, len(targets), block, limits)
-        request = Request(video=video, packets=packets, timeline=timeline, options=options, block=block)
+        orientation = Orientation.from_display_matrix(find_display_matrix(video, packets))
+        request = Request(
+            video=video,
+            packets=packets,
+            timeline=timeline,
+            options=options,
+            orientation=orientation or UPRIGHT,
+            block=block,
+        )
+        _check_output(request, len(targets), limits)
         table = read_frames(request, targets)
         if identify_source(path) != identity:
             raise SourceError("changed_while_reading", "the file changed while it was read")
         signals = describe_signals(table, packets)
         info = {
             "source": identity,
-            "stream": describe_stream(video, packets, timeline, (numerator, denominator), table.rotation or 0),
+            "stream": describe_stream(video, packets, timeline, (numerator, denominator), request.orientation),
             "verdict": describe_verdict(state, evidence, packets, timeline, table.decoding),
             "signals": signals,
-            "extraction": _extraction(options, block, timeline, table),
+            "extraction": _extraction(request, table, _list_warnings(request, table, orientation)),
         }
         meta = VideoMeta(
             info=info,
@@ -116,12 +136,16 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         return meta
 
 
-def _check_output(video: Video, options: Options, frames: int, block: int, limits: Limits) -> None:
+def _check_output(request: Request, frames: int, limits: Limits) -> None:
     """Refuse what would not fit the record, before anything is allocated."""
+    video, options, block = request.video, request.options, request.block
     blocks = -(-video.width // block) * -(-video.height // block)
     size = frames * blocks * 4 * (8 if options.chosen_maps else 0)
     if options.pixels is not None:
-        wide, tall = scaled_size(video.width, video.height, short_side=options.pixels)
+        shown = display_size(
+            video.width, video.height, orientation=request.orientation, sample_aspect=request.sample_aspect
+        )
+        wide, tall = scaled_size(*shown, short_side=options.pixels)
         size += frames * wide * tall * 3
     _check_bytes(size, frames, limits)
 
@@ -157,7 +181,9 @@ def _check_last_packet(video: Video, packets: PacketTable) -> None:
                     raise SourceError("truncated", f"the last picture is cut short: {error}") from error
 
 
-def _extraction(options: Options, block: int, timeline: Timeline, table: FrameTable) -> dict[str, Any]:
+def _list_warnings(request: Request, table: FrameTable, orientation: Orientation | None) -> list[str]:
+    """What a user should know of a record, in sentences."""
+    timeline, ratio = request.timeline, request.video.sample_aspect
     warnings = []
     if timeline.synthetic:
         warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
@@ -168,6 +194,17 @@ def _extraction(options: Options, block: int, timeline: Timeline, table: FrameTa
     if missing := table.decoding.missing:
         given = f"{missing} of {missing + len(table.packets)} frames"
         warnings.append(f"{given} are left out: the decoder gives no picture of them")
+    if orientation is None:
+        warnings.append("the display matrix turns by other than quarters: pictures are left as they are coded")
+    if turned := table.decoding.turned_otherwise:
+        warnings.append(f"the orientation changes: {turned} frames are displayed as the first picture says")
+    if ratio is not None and not is_believable(ratio):
+        warnings.append(f"samples of {ratio[0]}:{ratio[1]} are not believable: they are taken for square")
+    return warnings
+
+
+def _extraction(request: Request, table: FrameTable, warnings: list[str]) -> dict[str, Any]:
+    options = request.options
     return {
         "version": __version__,
         "libraries": {
@@ -180,7 +217,7 @@ def _extraction(options: Options, block: int, timeline: Timeline, table: FrameTa
         "digest": options.digest(),
         "frames": len(table.packets),
         "sampling": options.frames if isinstance(options.frames, str) else list(options.frames),
-        "block": block,
+        "block": request.block,
         "pixels": options.pixels,
         "warnings": warnings,
     }

@@ -11,11 +11,12 @@ from codecmeta.container.timeline import Timeline
 from codecmeta.container.video import Video
 from codecmeta.decoding import side_data
 from codecmeta.decoding.decoder import Picture
-from codecmeta.decoding.rgb import crop, to_rgb, upright
+from codecmeta.decoding.rgb import crop, to_rgb
 from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.frame_table import Column, FrameTable, Origin
 from codecmeta.prediction.standards import STANDARDS
 from codecmeta.record.options import Options
+from codecmeta.record.orientation import Orientation
 from codecmeta.residual.carried import CarriedState, carried_energy
 from codecmeta.residual.source import Evidence, Reading, ResidualSource
 
@@ -29,6 +30,7 @@ class Request:
         packets: its packets.
         timeline: its frames in presentation order.
         options: what is wanted.
+        orientation: in which its pictures are displayed.
         block: luma samples per block side of the energy maps.
     """
 
@@ -36,12 +38,18 @@ class Request:
     packets: PacketTable
     timeline: Timeline
     options: Options
+    orientation: Orientation
     block: Literal[4, 8]
 
     @property
     def carries(self) -> bool:
         """Whether what pictures carry is followed along their motion."""
         return "carried" in self.options.chosen_maps and self.video.codec in STANDARDS
+
+    @property
+    def sample_aspect(self) -> tuple[int, int] | None:
+        """Width and height of a sample where frames are to have square pixels, else None."""
+        return self.video.sample_aspect if self.options.square_pixels else None
 
     def rank(self, packet: int) -> int:
         """Place of a packet's picture in presentation order."""
@@ -95,10 +103,11 @@ def read_residual(
 def keep_picture(request: Request, table: FrameTable, picture: Picture, target: int | None) -> None:
     """Take what a picture shows by itself."""
     frame, video = picture.frame, request.video
-    if table.rotation is None:
-        table.rotation = upright(int(frame.rotation))
     if target is None or table.holds(target, "picture"):
         return
+    matrix = side_data.display_matrix(frame)
+    if matrix is not None and Orientation.from_display_matrix(matrix) not in (request.orientation, None):
+        table.decoding.turned_otherwise += 1
     table.hold(target, "picture", "decoder")
     table.types[target] = picture.type
     if table.is_unread(target, "motion"):
@@ -116,7 +125,12 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
             table.hold(target, "qp", "decoder", qp=exported)
     if request.options.pixels is not None:
         shown = crop(frame, width=video.width, height=video.height)
-        rgb = to_rgb(shown, short_side=request.options.pixels, rotation=table.rotation)
+        rgb = to_rgb(
+            shown,
+            short_side=request.options.pixels,
+            orientation=request.orientation,
+            sample_aspect=request.sample_aspect,
+        )
         table.hold(target, "frames", "decoder", frames=rgb)
 
 

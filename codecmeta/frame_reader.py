@@ -11,7 +11,6 @@ import numpy as np
 
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.decoding.decoder import Decoder, Picture, Run, plan_runs
-from codecmeta.decoding.rgb import upright
 from codecmeta.errors import SourceError
 from codecmeta.frame_columns import (
     Request,
@@ -47,9 +46,7 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
         SourceError: the decoder gives none of the pictures, too many are missing, or a residual cannot be read.
     """
     video, options = request.video, request.options
-    table = FrameTable(
-        targets, not_asked=list_not_asked(options), rotation=video.track.rotation if video.track else None
-    )
+    table = FrameTable(targets, not_asked=list_not_asked(options))
     if not request.carries:
         table.give_nothing("carried", f"{video.codec}: there are no motion vectors that can be followed")
     names = choose_sources(options.residual, video.codec)
@@ -84,8 +81,6 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
         place = request.rank(first)
         raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
     close_columns(request, table)
-    if table.rotation is None:
-        table.rotation = _find_rotation(request)
     return table
 
 
@@ -297,11 +292,3 @@ def _read_decoded(
     if target is None or is_reference(request.video, picture.payload, picture.type):
         store.add(decoded)
     return read
-
-
-def _find_rotation(request: Request) -> int:
-    """The rotation that the first key picture shows, where no header tells it and no other picture was decoded."""
-    key = int(np.flatnonzero(request.packets.key)[0])
-    run = Run(start=key, stop=key + 1, targets=(key,))
-    shown = next(Decoder(request.video, request.packets).decode(run), None)
-    return 0 if shown is None else upright(int(shown.frame.rotation))

@@ -55,6 +55,7 @@ class DecodeCounts:
         corrupt: pictures that it marked as corrupt.
         gaps: pictures between the rows whose residual could not be read, so that nothing of it is carried.
         missing: rows that were left out because the decoder gave no picture.
+        turned_otherwise: rows whose picture says that it is displayed in another orientation than the first one.
     """
 
     pictures: int = 0
@@ -62,6 +63,7 @@ class DecodeCounts:
     corrupt: int = 0
     gaps: int = 0
     missing: int = 0
+    turned_otherwise: int = 0
 
     def add(self, other: DecodeCounts) -> None:
         """Count what another decoding showed as well."""
@@ -79,16 +81,14 @@ class FrameTable:
         unsupported: packets that are sound but use a coding tool that the bitstream source does not read, and why.
         vectors: motion vectors of the packets whose `motion` cell holds some, int16 (n, 7).
         decoding: what decoding showed.
-        rotation: degrees counter-clockwise for display; None until a header or a picture tells.
     """
 
-    def __init__(self, packets: Sequence[int], *, not_asked: Mapping[Column, str], rotation: int | None = None) -> None:
+    def __init__(self, packets: Sequence[int], *, not_asked: Mapping[Column, str]) -> None:
         """Make a table whose cells are all absent.
 
         Args:
             packets: packet of each row.
             not_asked: the columns that are not asked for, each with the reason in words.
-            rotation: as the header tells.
         """
         self.packets = list(packets)
         self.types = dict.fromkeys(self.packets, "?")
@@ -96,7 +96,6 @@ class FrameTable:
         self.unsupported: dict[int, str] = {}
         self.vectors: dict[int, NDArray[np.int16]] = {}
         self.decoding = DecodeCounts()
-        self.rotation = rotation
         self._row = {packet: row for row, packet in enumerate(self.packets)}
         self._arrays: dict[str, NDArray[Any]] = {}
         self._cells: dict[Column, dict[int, Held | Absent]] = {}

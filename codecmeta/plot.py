@@ -51,7 +51,7 @@ def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | N
     count = min(count, len(meta.frame_pts)) if name or has_vectors or meta.frames is not None else 0
     chosen = np.unique(np.linspace(0, len(meta.frame_pts) - 1, count).round().astype(int))
     rows = -(-chosen.size // COLUMNS)
-    shown_h, shown_w = _shown_size(meta)
+    shown_w, shown_h = meta.display_size
     cell = 3.6
     below = 0.7 * bool(chosen.size and name) + 0.5 * has_vectors
     height = 2.9 + rows * (cell * shown_h / shown_w + 0.35) + below
@@ -214,7 +214,7 @@ def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) 
     Raises:
         UsageError: the map is not there.
     """
-    height, width = _shown_size(meta)
+    width, height = meta.display_size
     extent = (0, width, height, 0)
     if meta.frames is not None:
         axes.imshow(meta.frames[index], extent=extent, interpolation="bilinear")
@@ -224,8 +224,8 @@ def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) 
             extent=extent,
             interpolation="nearest",
         )
-    if meta.mv is not None and meta.mv_offset is not None:
-        _draw_arrows(axes, meta, meta.mv[meta.mv_offset[index] : meta.mv_offset[index + 1]])
+    if meta.mv is not None:
+        _draw_arrows(axes, meta.displayed_vectors(index))
     stamp = meta.frame_pts[index]
     seconds = f"{meta.frame_seconds[index]:.2f} s" if stamp != MISSING else "-"
     axes.set_title(
@@ -243,16 +243,12 @@ def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) 
         spine.set_color(PALE)
 
 
-def _shown_size(meta: VideoMeta) -> tuple[int, int]:
-    return (meta.width, meta.height) if meta.rotation % 180 else (meta.height, meta.width)
-
-
 def _strength(meta: VideoMeta, index: int, map: MapName) -> NDArray[np.float64]:
     """Energy of each block in display orientation, 0 to 1 by rank so that a few loud blocks do not hide the rest."""
     energy, extent = getattr(meta, f"energy_{map}"), getattr(meta, f"range_{map}")
     if energy is None:
         raise UsageError(f"there is no map {map!r} in this VideoMeta; extract it with --maps {map}")
-    height, width = _shown_size(meta)
+    width, height = meta.orientation.swap(meta.width, meta.height)
     grid = (-(-height // meta.block), -(-width // meta.block))
     density = patch_density(
         energy[index : index + 1],
@@ -260,7 +256,7 @@ def _strength(meta: VideoMeta, index: int, map: MapName) -> NDArray[np.float64]:
         width=meta.width,
         height=meta.height,
         block=meta.block,
-        rotation=meta.rotation,
+        orientation=meta.orientation,
         grid=grid,
         box=None,
     )[0]
@@ -281,17 +277,13 @@ def _overlay(strength: NDArray[np.float64], *, on_pixels: bool) -> NDArray[np.fl
     return np.asarray(picture, np.float64)
 
 
-def _draw_arrows(axes: Axes, meta: VideoMeta, vectors: NDArray[np.int16]) -> None:
-    moving = vectors[(np.abs(vectors[:, 4:6]).max(axis=1) >= 4)] if len(vectors) else vectors
+def _draw_arrows(axes: Axes, vectors: NDArray[np.float32]) -> None:
+    moving = vectors[(np.abs(vectors[:, 4:6]).max(axis=1) >= 1)] if len(vectors) else vectors
     if not len(moving):
         return
     moving = moving[:: -(-len(moving) // 600)].astype(np.float64)
     x, y = moving[:, 0] + moving[:, 2] / 2, moving[:, 1] + moving[:, 3] / 2
     # an arrow leads from where a block comes from to where it is
-    dx, dy = -moving[:, 4] / 4, -moving[:, 5] / 4
-    for _ in range(meta.rotation // 90 % 4):
-        x, y, dx, dy = y, -x, dy, -dx
-    height, width = _shown_size(meta)
-    x, y = np.where(x < 0, x + width, x), np.where(y < 0, y + height, y)
+    dx, dy = -moving[:, 4], -moving[:, 5]
     colors = np.where(moving[:, 6] < 0, LISTS[-1][0], LISTS[1][0])
     axes.quiver(x - dx, y - dy, dx, dy, color=colors, angles="xy", scale_units="xy", scale=1, width=0.004, headwidth=4)

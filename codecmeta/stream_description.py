@@ -9,6 +9,7 @@ import av
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline
 from codecmeta.container.video import Video
+from codecmeta.record.orientation import Orientation, display_aspect
 
 
 def _frame_rate(video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int]) -> float | None:
@@ -20,7 +21,7 @@ def _frame_rate(video: Video, packets: PacketTable, timeline: Timeline, time_bas
 
 
 def describe_stream(
-    video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int], rotation: int
+    video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int], orientation: Orientation
 ) -> dict[str, Any]:
     """Describe a stream for `info`.
 
@@ -29,11 +30,11 @@ def describe_stream(
         packets: its packet table.
         timeline: its frames in presentation order.
         time_base: of the time stamps, numerator and denominator.
-        rotation: degrees counter-clockwise for display.
+        orientation: in which its pictures are displayed.
     """
     stream, context = video.stream, video.stream.codec_context
     pixels = context.format
-    ratio = stream.sample_aspect_ratio
+    ratio, size = video.sample_aspect, (video.width, video.height)
     duration = stream.duration * time_base[0] / time_base[1] if stream.duration else None
     if duration is None and video.container.duration:
         duration = video.container.duration / av.time_base
@@ -50,8 +51,9 @@ def describe_stream(
         "fps": _frame_rate(video, packets, timeline, time_base),
         "time_base": list(time_base),
         "duration_s": duration,
-        "rotation": rotation,
-        "sar": [ratio.numerator, ratio.denominator] if ratio else None,
+        "orientation": orientation.matrix(width=video.width, height=video.height),
+        "sar": list(ratio) if ratio else None,
+        "display_aspect": list(display_aspect(*size, orientation=orientation, sample_aspect=ratio)),
         "packets": int(packets.size.size),
     }
 

@@ -198,7 +198,7 @@ def explain_skipping(choice: MapChoice) -> str:
 def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovation"]) -> NDArray[np.float32]:
     """Density S_t of the encoder's patches, float32 (T, 27, 27) in [0, 1]; all ones for a flat frame."""
     if map != "texture":
-        width, height = (meta.height, meta.width) if meta.rotation % 180 else (meta.width, meta.height)
+        width, height = meta.display_size
         return meta.density(GRID, (0.0, 0.0, width * COVERED, height * COVERED), map=map)
     from codecmeta.prediction.intra import texture_energy
     from codecmeta.record.density import patch_density
@@ -212,7 +212,6 @@ def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovat
         width=width,
         height=height,
         block=TEXTURE_BLOCK,
-        rotation=0,
         grid=GRID,
         box=(0.0, 0.0, width * COVERED, height * COVERED),
     )

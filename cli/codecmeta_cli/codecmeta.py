@@ -64,6 +64,10 @@ def extract(
     ] = "auto",
     maps: Annotated[str, typer.Option(help="Energy maps to make, a comma between.")] = "innovation,carried",
     pixels: Annotated[str, typer.Option(help="Short side of the cached frames, or none.")] = "384",
+    square_pixels: Annotated[
+        bool,
+        typer.Option(help="Scale the cached frames of anamorphic videos to the aspect in which they are displayed."),
+    ] = True,
     motion: Annotated[bool, typer.Option("--motion", help="Keep the motion vectors of the sampled frames.")] = False,
     qp: Annotated[bool, typer.Option("--qp", help="Keep the quantisers of the sampled frames.")] = False,
     jobs: Annotated[
@@ -117,6 +121,7 @@ def extract(
             residual=residual,
             maps=parse_maps(maps),
             pixels=None if pixels == "none" else _whole("--pixels", pixels),
+            square_pixels=square_pixels,
             motion=motion,
             qp=qp,
         )

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from codecmeta.record import npz
 from codecmeta.record.meta import VideoMeta
+from codecmeta.record.orientation import UPRIGHT
 from codecmeta_cli.progress import printable
 
 
@@ -50,10 +51,10 @@ def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
     fps = f"{stream['fps']:.3f} fps" if stream.get("fps") else "no frame rate"
     duration = f"{stream['duration_s']:.2f} s" if stream.get("duration_s") else "duration unknown"
     length = _bytes(meta.info["source"]["bytes"]) if "bytes" in meta.info["source"] else "length unknown"
-    turned = f", turned {stream['rotation']}°" if stream["rotation"] else ""
     rows = [
         ("video", f"{meta.info['source']['name']}, {length}"),
-        ("stream", f"{codec}, {meta.width}x{meta.height}{turned}, {depth} {stream.get('chroma', '')}"),
+        ("stream", f"{codec}, {meta.width}x{meta.height}, {depth} {stream.get('chroma', '')}"),
+        *_display(meta),
         ("time", f"{fps}, {duration}, time base {stream['time_base'][0]}/{stream['time_base'][1]}"),
         ("file", f"{verdict.get('state', 'unknown')}: {verdict.get('evidence', 'nothing is recorded')}"),
         ("packets", f"{sizes.size}, {_bytes(int(sizes.sum(dtype=np.int64)))}, from {_source(meta, 'packets')}"),
@@ -67,6 +68,17 @@ def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
     rows += [("warning", text) for text in extraction.get("warnings", ())]
     rows.append(("npz", f"{path}, {_bytes(path.stat().st_size)}, codecmeta {extraction.get('version', 'unknown')}"))
     return rows
+
+
+def _display(meta: VideoMeta) -> list[tuple[str, str]]:
+    """How the coded picture is displayed, where that is otherwise than it is coded."""
+    wide, tall = meta.display_size
+    if (wide, tall) == (meta.width, meta.height) and meta.orientation == UPRIGHT:
+        return []
+    how = [name for name in ("transposed", "mirrored", "flipped") if getattr(meta.orientation, name)]
+    if (ratio := meta.sample_aspect) not in (None, (1, 1)):
+        how.append(f"samples of {ratio[0]}:{ratio[1]}")
+    return [("display", f"{wide}x{tall} ({', '.join(how)})")]
 
 
 def _source(meta: VideoMeta, name: str) -> str:

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from codecmeta.container import mp4_boxes
+from codecmeta.container import ebml, mp4_boxes
 
 State = Literal["complete", "truncated", "unknown"]
 
@@ -77,36 +77,20 @@ def _judge_ebml(file: BinaryIO, size: int) -> tuple[State, str]:
     position = 0
     for _ in range(16):
         file.seek(position)
-        head = file.read(16)
-        parsed = _ebml_element(head)
-        if parsed is None:
+        element = ebml.parse_head(file.read(ebml.HEAD_BYTES), position)
+        if element is None:
             return "unknown", "the segment was not found"
-        identifier, length, header = parsed
-        if identifier == _SEGMENT:
-            if length is None:
+        if element.identifier == _SEGMENT:
+            if element.size is None:
                 return "unknown", "the segment has no length (a live recording)"
-            end = position + header + length
+            end = element.begin + element.size
             if end > size:
                 return "truncated", f"the segment ends at byte {end}, the file at {size}"
             return "complete", f"the segment ends at byte {end} of {size}"
-        if length is None:
+        if element.size is None:
             break
-        position += header + length
+        position = element.begin + element.size
     return "unknown", "the segment was not found"
-
-
-def _ebml_element(head: bytes) -> tuple[int, int | None, int] | None:
-    """Identifier, payload length (None: unknown) and header length of an EBML element (RFC 8794, 4 and 6)."""
-    if len(head) < 16 or head[0] == 0:
-        return None
-    width = 9 - head[0].bit_length()
-    if width > 4 or head[width] == 0:
-        return None
-    identifier = int.from_bytes(head[:width], "big")
-    octets = 9 - head[width].bit_length()
-    value = int.from_bytes(head[width : width + octets], "big") & ((1 << 7 * octets) - 1)
-    unknown = value == (1 << 7 * octets) - 1
-    return identifier, None if unknown else value, width + octets
 
 
 def _judge_riff(file: BinaryIO, size: int) -> tuple[State, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from codecmeta.container.box import Box, child, children, parse_head
+from codecmeta.container.display_matrix import Matrix, read_track_matrix
 from codecmeta.container.sample_description import SampleDescription, read_descriptions
 from codecmeta.container.sample_table import SampleTable, read_samples, read_time_scale
 
@@ -23,12 +23,12 @@ class Track:
         samples: its samples; None where the `moov` box does not list all of them (fragmented files), or lists them
             in a way that is left to the demuxer.
         descriptions: its sample descriptions, in the order of their index.
-        rotation: degrees counter-clockwise, a multiple of 90; other angles count as 0.
+        matrix: display matrix of the track in its movie.
     """
 
     samples: SampleTable | None
     descriptions: tuple[SampleDescription, ...]
-    rotation: int
+    matrix: Matrix
 
     @property
     def protection(self) -> str | None:
@@ -86,7 +86,8 @@ def _find_track(moov: bytes, track_id: int, *, file_size: int) -> Track | None:
                 file_size=file_size,
                 movie_scale=read_time_scale(moov, child(moov, movie, b"mvhd")),
             )
-        return Track(samples=samples, descriptions=descriptions, rotation=_rotation(moov, header))
+        matrix = read_track_matrix(moov, header, child(moov, movie, b"mvhd"))
+        return Track(samples=samples, descriptions=descriptions, matrix=matrix)
     return None
 
 
@@ -95,15 +96,3 @@ def _track_id(moov: bytes, header: Box) -> int | None:
         return None
     at = header.begin + (20 if moov[header.begin] == 1 else 12)
     return int(struct.unpack_from(">I", moov, at)[0])
-
-
-def _rotation(moov: bytes, header: Box) -> int:
-    at = header.begin + (52 if moov[header.begin] == 1 else 40)
-    if at + 36 > header.end:
-        return 0
-    a, b, _, c, d = struct.unpack_from(">5i", moov, at)
-    # the matrix turns clockwise on a screen whose y axis points down
-    angle = -round(math.degrees(math.atan2(b, a)))
-    if a * d - b * c <= 0 or angle % 90:
-        return 0
-    return angle

@@ -65,6 +65,12 @@ class Video:
         return pixels.chroma_height(self.height), pixels.chroma_width(self.width)
 
     @property
+    def sample_aspect(self) -> tuple[int, int] | None:
+        """Width and height of a sample as the container states them, else the stream; None if neither does."""
+        ratio = self.stream.sample_aspect_ratio
+        return (ratio.numerator, ratio.denominator) if ratio else None
+
+    @property
     def fps(self) -> float | None:
         """Average frame rate as the container tells it."""
         rate = self.stream.average_rate or self.stream.base_rate

@@ -10,11 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.errors import SourceError
-
-
-def upright(angle: int) -> int:
-    """An angle in degrees if it is a multiple of 90, else 0: pictures are turned by quarters only."""
-    return angle if angle % 90 == 0 else 0
+from codecmeta.record.orientation import UPRIGHT, Orientation, display_size
 
 
 def crop(frame: av.VideoFrame, *, width: int, height: int) -> av.VideoFrame:
@@ -34,8 +30,20 @@ def crop(frame: av.VideoFrame, *, width: int, height: int) -> av.VideoFrame:
     return cast(av.VideoFrame, sink.pull())
 
 
-def to_rgb(frame: av.VideoFrame, *, short_side: int, rotation: int) -> NDArray[np.uint8]:
-    """8-bit RGB in display orientation, the short side scaled down to `short_side`, never up.
+def to_rgb(
+    frame: av.VideoFrame,
+    *,
+    short_side: int,
+    orientation: Orientation = UPRIGHT,
+    sample_aspect: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """8-bit RGB as it is displayed, the short side scaled down to `short_side`, never up.
+
+    Args:
+        frame: the picture.
+        short_side: most pixels of the shorter side.
+        orientation: in which the picture is displayed.
+        sample_aspect: width and height of one of its samples, for square pixels; None keeps its samples.
 
     Returns:
         uint8 (h, w, 3).
@@ -43,9 +51,10 @@ def to_rgb(frame: av.VideoFrame, *, short_side: int, rotation: int) -> NDArray[n
     Raises:
         SourceError: as `convert`.
     """
-    width, height = scaled_size(frame.width, frame.height, short_side=short_side)
+    shown = display_size(frame.width, frame.height, orientation=orientation, sample_aspect=sample_aspect)
+    width, height = orientation.swap(*scaled_size(*shown, short_side=short_side))
     image = convert(frame, width=width, height=height, pixel_format="rgb24").to_ndarray()
-    return np.ascontiguousarray(np.rot90(image, rotation // 90 % 4))
+    return np.ascontiguousarray(orientation.turn(image))
 
 
 def convert(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str) -> av.VideoFrame:

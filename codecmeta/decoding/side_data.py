@@ -88,6 +88,12 @@ def _side_data(frame: av.VideoFrame) -> Any:
     return container(frame)
 
 
+def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """How a decoded picture is turned and mirrored for display, see display_matrix.py; None where nothing says so."""
+    data = _side_data(frame).get("DISPLAYMATRIX")
+    return None if data is None else struct.unpack("<9i", bytes(data))
+
+
 def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:
     """Motion vectors of a decoded picture, in decoder order (macroblock raster, list 0 before list 1).
 

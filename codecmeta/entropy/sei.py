@@ -7,6 +7,9 @@ from collections.abc import Iterator
 USER_DATA_UNREGISTERED = 5
 """payloadType of messages that begin with a UUID of 16 bytes."""
 
+DISPLAY_ORIENTATION = 47
+"""payloadType of messages that say how pictures are turned and mirrored for display."""
+
 
 def split_messages(rbsp: bytes) -> Iterator[tuple[int, bytes]]:
     """payloadType and payload of the messages of an SEI NAL unit; a message that is cut short ends it.

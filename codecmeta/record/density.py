@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.record.orientation import UPRIGHT, Orientation, display_size
+
 FLAT = 1e-12
 """A map whose E spans no more than this says nothing about where the information is."""
 
@@ -43,9 +45,10 @@ def patch_density(
     width: int,
     height: int,
     block: int,
-    rotation: int,
     grid: tuple[int, int],
     box: Box | None,
+    orientation: Orientation = UPRIGHT,
+    sample_aspect: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
     """Mean of the min-max normalised energy over every patch.
 
@@ -55,9 +58,11 @@ def patch_density(
         width: picture width in luma samples, coded orientation.
         height: picture height, likewise.
         block: block size in luma samples.
-        rotation: degrees counter-clockwise by which the picture is turned for display, a multiple of 90.
         grid: rows and columns of patches on the displayed picture.
-        box: left, top, right, bottom of the region that the grid covers, in displayed pixels; None is the picture.
+        box: left, top, right, bottom of the region that the grid covers, in square pixels of the displayed picture, see
+            `orientation.display_size`; None is the picture.
+        orientation: in which the picture is displayed.
+        sample_aspect: width and height of a sample; None for square ones.
 
     Returns:
         float32 (T, rows, cols) in [0, 1]; all ones for a frame whose map is flat, which merges nothing.
@@ -66,21 +71,16 @@ def patch_density(
         ValueError: the grid is empty or the box lies outside the picture.
     """
     rows, cols = grid
-    quarter = rotation // 90 % 4
-    shown_w, shown_h = (height, width) if quarter % 2 else (width, height)
+    shown_w, shown_h = display_size(width, height, orientation=orientation, sample_aspect=sample_aspect)
     left, top, right, bottom = (0.0, 0.0, float(shown_w), float(shown_h)) if box is None else box
     if rows < 1 or cols < 1:
         raise ValueError(f"grid is {grid}; it needs at least one row and one column")
     if not (0 <= left < right <= shown_w and 0 <= top < bottom <= shown_h):
         raise ValueError(f"box {box} must lie inside the displayed picture of {shown_w}x{shown_h} and not be empty")
-    if quarter == 1:
-        rows, cols = cols, rows
-        left, top, right, bottom = width - bottom, left, width - top, right
-    elif quarter == 2:
-        left, top, right, bottom = width - right, height - bottom, width - left, height - top
-    elif quarter == 3:
-        rows, cols = cols, rows
-        left, top, right, bottom = top, height - right, bottom, height - left
+    x, y = (sampled / shown for sampled, shown in zip(orientation.swap(width, height), (shown_w, shown_h), strict=True))
+    samples = left * x, top * y, right * x, bottom * y
+    left, top, right, bottom = orientation.coded_box(samples, width=width, height=height)
+    cols, rows = orientation.swap(cols, rows)
     down = overlap_shares(np.linspace(top, bottom, rows + 1), _block_edges(height, block))
     across = overlap_shares(np.linspace(left, right, cols + 1), _block_edges(width, block))
     means = down @ energy.astype(np.float64) @ across.T
@@ -88,4 +88,4 @@ def patch_density(
     span = extent[:, 1].astype(np.float64)[:, None, None] - low
     flat = span <= FLAT
     density = np.where(flat, 1.0, np.clip((means - low) / np.where(flat, 1.0, span), 0.0, 1.0))
-    return np.ascontiguousarray(np.rot90(density, quarter, axes=(1, 2)).astype(np.float32))
+    return np.ascontiguousarray(orientation.turn(density.astype(np.float32), rows=1))

@@ -29,8 +29,9 @@ _KINDS: dict[str, dict[str, tuple[type, ...]]] = {
         "fps": _NUMBER + _NONE,
         "time_base": _LIST,
         "duration_s": _NUMBER + _NONE,
-        "rotation": _WHOLE,
+        "orientation": _LIST,
         "sar": _LIST + _NONE,
+        "display_aspect": _LIST,
         "packets": _WHOLE,
     },
     "verdict": {
@@ -64,7 +65,7 @@ _REQUIRED = (
     ("source", "name"),
     ("stream", "width"),
     ("stream", "height"),
-    ("stream", "rotation"),
+    ("stream", "orientation"),
     ("stream", "time_base"),
     ("extraction", "block"),
 )
@@ -88,10 +89,14 @@ def check_facts(info: Mapping[str, Any]) -> None:
     for section, name in _REQUIRED:
         if name not in info[section]:
             raise KeyError(f"{section}.{name}")
-    if len(info["stream"]["time_base"]) != 2:
-        raise ValueError("stream.time_base must be two numbers")
-    for number in info["stream"]["time_base"]:
-        _check_kind("stream.time_base", number, _WHOLE)
+    for name in ("time_base", "sar", "display_aspect"):
+        pair = info["stream"].get(name)
+        if pair is None:
+            continue
+        if len(pair) != 2:
+            raise ValueError(f"stream.{name} must be two numbers")
+        for number in pair:
+            _check_kind(f"stream.{name}", number, _WHOLE)
     for text in info["extraction"].get("warnings", ()):
         _check_kind("extraction.warnings", text, _TEXT)
     _check_kind("signals", info["signals"], _OBJECT)

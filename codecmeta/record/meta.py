@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from codecmeta.errors import UsageError
 from codecmeta.record import gop, npz
 from codecmeta.record.density import Box, patch_density
+from codecmeta.record.orientation import Orientation, display_size
 
 MapName = Literal["innovation", "carried"]
 
@@ -48,7 +49,7 @@ class VideoMeta:
         mv: int16 (n, 7): x, y, w, h of the block in luma samples, dx, dy in quarter samples, direction
             (-1 list 0, +1 list 1).
         qp: int8 (T, ⌈H/16⌉, ⌈W/16⌉), quantiser of each macroblock.
-        frames: uint8 (T, h, w, 3), RGB in display orientation.
+        frames: uint8 (T, h, w, 3), RGB as displayed.
     """
 
     info: dict[str, Any]
@@ -100,9 +101,20 @@ class VideoMeta:
         return int(self.info["extraction"]["block"])
 
     @property
-    def rotation(self) -> int:
-        """Degrees counter-clockwise by which the decoded picture is turned for display, a multiple of 90."""
-        return int(self.info["stream"]["rotation"])
+    def orientation(self) -> Orientation:
+        """How the coded picture is turned and mirrored for display."""
+        return Orientation.from_matrix(self.info["stream"]["orientation"], width=self.width, height=self.height)
+
+    @property
+    def sample_aspect(self) -> tuple[int, int] | None:
+        """Width and height of a sample of the coded picture, None where they are unknown."""
+        ratio = self.info["stream"].get("sar")
+        return None if ratio is None else (int(ratio[0]), int(ratio[1]))
+
+    @property
+    def display_size(self) -> tuple[int, int]:
+        """Width and height of the displayed picture in square pixels, as tall as it is coded."""
+        return display_size(self.width, self.height, orientation=self.orientation, sample_aspect=self.sample_aspect)
 
     @property
     def frame_seconds(self) -> NDArray[np.float64]:
@@ -127,7 +139,7 @@ class VideoMeta:
 
         Args:
             grid: rows and columns of patches on the displayed picture.
-            box: left, top, right, bottom of the region the grid covers, in displayed pixels of the source video;
+            box: left, top, right, bottom of the region the grid covers, in pixels of a picture of `display_size`;
                 None is the whole picture.
             map: which energy map.
 
@@ -149,12 +161,40 @@ class VideoMeta:
                 width=self.width,
                 height=self.height,
                 block=self.block,
-                rotation=self.rotation,
+                orientation=self.orientation,
+                sample_aspect=self.sample_aspect,
                 grid=grid,
                 box=box,
             )
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+    def displayed_vectors(self, index: int) -> NDArray[np.float32]:
+        """Motion vectors of a sampled frame on the displayed picture.
+
+        Args:
+            index: which sampled frame.
+
+        Returns:
+            float32 (n, 7): x, y of the block's upper left corner, its w and h, dx and dy, all in pixels of a picture of
+            `display_size`, and the direction: the block at x, y is predicted from x + dx, y + dy.
+
+        Raises:
+            UsageError: motion vectors were not extracted.
+        """
+        if self.mv is None or self.mv_offset is None:
+            raise UsageError("there are no motion vectors in this VideoMeta; extract it with --motion")
+        vectors = self.mv[self.mv_offset[index] : self.mv_offset[index + 1]].astype(np.float64)
+        x, y, w, h, dx, dy, direction = vectors.T
+        orientation, (wide, tall) = self.orientation, self.display_size
+        x0, y0 = orientation.turn_points(x, y, width=self.width, height=self.height)
+        x1, y1 = orientation.turn_points(x + w, y + h, width=self.width, height=self.height)
+        dx, dy = orientation.turn_points(dx / 4, dy / 4, width=0, height=0)
+        across, down = orientation.swap(self.width, self.height)
+        corners = np.minimum(x0, x1), np.minimum(y0, y1), np.abs(x1 - x0), np.abs(y1 - y0), dx, dy
+        scales = (wide / across, tall / down) * 3
+        lengths = [values * scale for values, scale in zip(corners, scales, strict=True)]
+        return np.stack([*lengths, direction], axis=1).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str], *, deflate: bool = False) -> None:
         """Write the .npz: whole or not at all.

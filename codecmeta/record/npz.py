@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from codecmeta.errors import MetaFormatError
 from codecmeta.record.atomic_file import replace_file
 from codecmeta.record.info_schema import check_facts
+from codecmeta.record.orientation import Orientation, display_aspect
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 8 << 30
 MAX_INFO_CHARACTERS = 1 << 22
 MAX_MEMBERS = 256
@@ -102,14 +103,13 @@ def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
     """
     check_facts(info)
     width, height = info["stream"]["width"], info["stream"]["height"]
-    block, rotation = info["extraction"]["block"], info["stream"]["rotation"]
+    block = info["extraction"]["block"]
     numerator, denominator = info["stream"]["time_base"]
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"picture size {width}x{height} is outside 1..{MAX_SIDE}")
     if block not in (4, 8):
         raise ValueError(f"block is {block}, it must be 4 or 8")
-    if rotation % 90:
-        raise ValueError(f"rotation is {rotation}, it must be a multiple of 90")
+    Orientation.from_matrix(info["stream"]["orientation"], width=width, height=height)
     if numerator < 1 or denominator < 1:
         raise ValueError(f"time_base is {numerator}/{denominator}, both must be positive")
     return Sizes(
@@ -222,10 +222,12 @@ def _read_archive(
         if name not in members:
             raise MetaFormatError(path, name, "is missing")
     schema = int(_read_member(path, archive, members["schema"], "schema", "<i4", ())[()])
-    if schema != SCHEMA:
+    if not 1 <= schema <= SCHEMA:
         hint = "upgrade codecmeta to read it" if schema > SCHEMA else "extract the video again"
-        raise MetaFormatError(path, "schema", f"is {schema}, this version reads {SCHEMA}; {hint}")
+        raise MetaFormatError(path, "schema", f"is {schema}, this version reads 1 to {SCHEMA}; {hint}")
     info = _read_info(path, archive, members["info"])
+    if schema == 1:
+        info = _upgrade(path, info)
     headers = {name: _read_header(path, archive, members[name], name)[:2] for name in FIELDS if name in members}
     _check_headers(path, info, headers)
     arrays = {
@@ -248,6 +250,26 @@ def _read_info(path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> d
     if not isinstance(info, dict):
         raise MetaFormatError(path, "info", "must be a JSON object")
     return info
+
+
+def _upgrade(path: str, info: dict[str, Any]) -> dict[str, Any]:
+    """`info` of schema 1 as this one has it: the rotation is a matrix, the displayed aspect is stated."""
+    try:
+        stream = dict(info["stream"])
+        rotation, width, height = stream.pop("rotation"), stream["width"], stream["height"]
+        if type(rotation) is not int or rotation % 90:
+            raise ValueError(f"rotation is {rotation}, it must be a multiple of 90")
+        orientation = Orientation.from_rotation(rotation)
+        stream["orientation"] = orientation.matrix(width=width, height=height)
+        sample_aspect = stream.get("sar") and tuple(stream["sar"])
+        stream["display_aspect"] = list(
+            display_aspect(width, height, orientation=orientation, sample_aspect=sample_aspect)
+        )
+    except KeyError as error:
+        raise MetaFormatError(path, "info", f"lacks {error}") from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise MetaFormatError(path, "info", f"is wrong: {error}") from error
+    return {**info, "stream": stream}
 
 
 def _read_header(

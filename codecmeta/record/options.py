@@ -28,6 +28,7 @@ class Options:
         residual: where the residual comes from; `auto` takes the best source that the stream has.
         maps: which energy maps are made of it.
         pixels: short side of the cached frames, None to cache none.
+        square_pixels: scale the cached frames of anamorphic videos to the aspect in which they are displayed.
         motion: keep the motion vectors of the sampled frames.
         qp: keep the quantisers of the sampled frames.
 
@@ -39,6 +40,7 @@ class Options:
     residual: ResidualChoice = "auto"
     maps: Sequence[MapChoice] = MAPS
     pixels: int | None = 384
+    square_pixels: bool = True
     motion: bool = False
     qp: bool = False
 

@@ -54,7 +54,13 @@ def synthetic_meta(*, frames: int, side: int = SIDE, seed: int = 0) -> VideoMeta
     energy = change.reshape(frames, side // BLOCK, BLOCK, side // BLOCK, BLOCK).mean(axis=(2, 4))
     extent = np.stack((energy.min(axis=(1, 2)), energy.max(axis=(1, 2))), axis=1)
     order = np.arange(frames)
-    stream = {"width": side, "height": side, "rotation": 0, "time_base": [1, 1], "duration_s": float(frames)}
+    stream = {
+        "width": side,
+        "height": side,
+        "orientation": [[1, 0, 0], [0, 1, 0]],
+        "time_base": [1, 1],
+        "duration_s": float(frames),
+    }
     info: dict[str, Any] = {
         "source": {"name": "synthetic"},
         "stream": stream,

@@ -366,23 +366,6 @@ def test_key_pictures_have_a_predecessor_for_the_proxy(tmp_path: Path) -> None:
     assert (power[1:] < 0.2 * power[0]).all()
 
 
-def test_rotation_without_pixels(tmp_path: Path) -> None:
-    """A rotated Matroska file says so only through a decoded picture."""
-    source = write_video(tmp_path / "plain.mp4", frames=4)
-    path = tmp_path / "turned.mkv"
-    with av.open(str(source)) as reader, av.open(str(path), "w") as output:
-        copy = output.add_stream_from_template(reader.streams.video[0])
-        copy.set_display_rotation(90)
-        for packet in reader.demux(video=0):
-            if packet.size:
-                packet.stream = copy
-                output.mux(packet)
-    shown = extract(path, frames="0")
-    assert shown.rotation % 360 in (90, 270)
-    assert extract(path, frames="0", pixels=None, maps=("innovation",)).rotation == shown.rotation
-    assert shown.density((3, 2)).shape == (1, 3, 2)
-
-
 def test_a_picture_cut_at_the_left(tmp_path: Path) -> None:
     path = write_video(
         tmp_path / "cut.mp4", width=160, height=96, frames=8, options={"x264-params": "crop-rect=16,8,0,0"}

@@ -68,7 +68,7 @@ def make_meta(
                 "fps": 25.0,
                 "time_base": [1, 25],
                 "duration_s": frames / 12.5,
-                "rotation": 0,
+                "orientation": [[1, 0, 0], [0, 1, 0]],
                 "sar": [1, 1],
             },
             "verdict": {"state": "complete"},

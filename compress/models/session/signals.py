@@ -130,8 +130,7 @@ def group_frames(values: NDArray[Any], temporal: int) -> NDArray[Any]:
 
 def _measure(meta: VideoMeta, name: Any, grid: tuple[int, int], covered: float) -> NDArray[np.float32]:
     """Density of single frames on a patch grid that covers a share of the picture, from its upper left corner."""
-    turned = meta.rotation % 180
-    width, height = (meta.height, meta.width) if turned else (meta.width, meta.height)
+    width, height = meta.display_size
     if name != "texture":
         return meta.density(grid, (0.0, 0.0, width * covered, height * covered), map=name)
     if meta.frames is None:
@@ -151,7 +150,6 @@ def _measure(meta: VideoMeta, name: Any, grid: tuple[int, int], covered: float) 
         width=width,
         height=height,
         block=TEXTURE_BLOCK,
-        rotation=0,
         grid=grid,
         box=(0.0, 0.0, width * covered, height * covered),
     )

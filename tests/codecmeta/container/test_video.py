@@ -78,11 +78,11 @@ def test_edit_list_hides_packets(clips: Path) -> None:
     assert table.pts.min() < 0
 
 
-def test_rotation_comes_from_the_header(clips: Path) -> None:
+def test_the_display_matrix_comes_from_the_header(clips: Path) -> None:
     for name in ("tiny_rotated90_h264.mov", "rotated_bbb_h264.mp4"):
         with container.open_video(clips / "edge" / name) as video:
             assert video.track is not None
-            assert video.track.rotation == -90
+            assert video.track.matrix[:5] == (0, 1 << 16, 0, -1 << 16, 0)
 
 
 def read_both_ways(path: Path) -> tuple[packets.PacketTable, container.PacketTable]:

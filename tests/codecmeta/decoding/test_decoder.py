@@ -18,6 +18,7 @@ from codecmeta.container.video import open_video
 from codecmeta.decoding import decoder as decode
 from codecmeta.decoding import rgb, side_data
 from codecmeta.errors import SourceError
+from codecmeta.record.orientation import Orientation
 from tests.codecmeta.make_video import decode_all, write_video
 
 
@@ -40,7 +41,7 @@ def sought(path: Path, places: list[int], *, short_side: int = 10_000) -> dict[i
         for run in decode.plan_runs(packets, line.rank, targets):
             for shown in decoder.decode(run):
                 if shown.packet in place_of:
-                    found[place_of[shown.packet]] = rgb.to_rgb(shown.frame, short_side=short_side, rotation=0)
+                    found[place_of[shown.packet]] = rgb.to_rgb(shown.frame, short_side=short_side)
         assert decoder.errors == decoder.corrupt == 0
     return found
 
@@ -51,10 +52,10 @@ def compare(path: Path, *, step: int = 1) -> int:
     found = sought(path, places)
     assert sorted(found) == places
     for place in places:
-        plain = rgb.to_rgb(expected[place], short_side=10_000, rotation=0)
+        plain = rgb.to_rgb(expected[place], short_side=10_000)
         assert np.array_equal(found[place], plain), (path.name, place)
     if len(expected) > 1 and not np.array_equal(found[0], found[places[-1]]):
-        other = rgb.to_rgb(expected[places[-1]], short_side=10_000, rotation=0)
+        other = rgb.to_rgb(expected[places[-1]], short_side=10_000)
         assert not np.array_equal(found[0], other)
     return len(expected)
 
@@ -152,7 +153,7 @@ def test_transport_stream_that_starts_inside_a_gop(tmp_path: Path) -> None:
     frames = sought(part, list(range(line.packet.size)))
     tail = decode_all(whole)[-len(frames) :]
     for place, frame in frames.items():
-        assert np.array_equal(frame, rgb.to_rgb(tail[place], short_side=10_000, rotation=0))
+        assert np.array_equal(frame, rgb.to_rgb(tail[place], short_side=10_000))
 
 
 def test_geometry_that_changes_is_refused(tmp_path: Path) -> None:
@@ -204,14 +205,14 @@ def test_rgb_is_right_whatever_the_source(tmp_path: Path, pix_fmt: str, options:
     assert np.abs(rgb.astype(int) - image).max() <= 4
 
 
-def test_size_and_rotation() -> None:
+def test_size_and_orientation() -> None:
     assert rgb.scaled_size(1920, 1080, short_side=384) == (683, 384)
     assert rgb.scaled_size(1080, 1920, short_side=384) == (384, 683)
     assert rgb.scaled_size(320, 240, short_side=384) == (320, 240)
     image = np.zeros((32, 48, 3), np.uint8)
     image[:8, :8] = 255
     frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-    turned = rgb.to_rgb(frame, short_side=100, rotation=-90)
+    turned = rgb.to_rgb(frame, short_side=100, orientation=Orientation.from_rotation(-90))
     assert turned.shape == (48, 32, 3)
     assert turned[:8, -8:].min() == 255, "clockwise: the top left corner goes to the top right"
     assert turned[-8:, :8].max() == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from codecmeta.record.density import patch_density
 from codecmeta.record.energy import measure_energy
+from codecmeta.record.orientation import UPRIGHT, Orientation
 
 
 def pixel_energy(planes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
@@ -60,11 +63,13 @@ def test_mean_of_energy_is_the_number_of_varying_channels() -> None:
 
 
 def shown_density(
-    energy: np.ndarray, quarter: int, grid: tuple[int, int], box: tuple[int, int, int, int] | None
+    energy: np.ndarray, orientation: Orientation, grid: tuple[int, int], box: tuple[int, int, int, int] | None
 ) -> np.ndarray:
     """Turn the pixels, cut the box, normalise, and average every patch: no blocks, no affine short-cut."""
-    normal = (energy - energy.min()) / (energy.max() - energy.min())
-    shown = np.rot90(normal, quarter)
+    shown = (energy - energy.min()) / (energy.max() - energy.min())
+    shown = shown.T if orientation.transposed else shown
+    shown = shown[:, ::-1] if orientation.mirrored else shown
+    shown = shown[::-1] if orientation.flipped else shown
     if box is not None:
         shown = shown[box[1] : box[3], box[0] : box[2]]
     rows, cols = grid
@@ -72,10 +77,16 @@ def shown_density(
     return shown.reshape(rows, tall, cols, wide).mean(axis=(1, 3))
 
 
-@pytest.mark.parametrize("quarter", [0, 1, 2, 3])
+EIGHT = [
+    Orientation(transposed=transposed, mirrored=mirrored, flipped=flipped)
+    for transposed, mirrored, flipped in itertools.product((False, True), repeat=3)
+]
+
+
+@pytest.mark.parametrize("orientation", EIGHT)
 @pytest.mark.parametrize("box", [None, (16, 8, 48, 56)])
-def test_density_of_aligned_patches_is_exact(quarter: int, box: tuple[int, int, int, int] | None) -> None:
-    planes = random_planes(64, 96, (2, 2), seed=quarter)
+def test_density_of_aligned_patches_is_exact(orientation: Orientation, box: tuple[int, int, int, int] | None) -> None:
+    planes = random_planes(64, 96, (2, 2), seed=3)
     measured = measure_energy(planes, block=8)  # type: ignore[arg-type]
     grid = (4, 4) if box is None else (3, 2)
     density = patch_density(
@@ -84,14 +95,42 @@ def test_density_of_aligned_patches_is_exact(quarter: int, box: tuple[int, int, 
         width=96,
         height=64,
         block=8,
-        rotation=90 * quarter,
+        orientation=orientation,
         grid=grid,
         box=box,
     )
-    expected = shown_density(pixel_energy(planes), quarter, grid, box)  # type: ignore[arg-type]
+    expected = shown_density(pixel_energy(planes), orientation, grid, box)  # type: ignore[arg-type]
     np.testing.assert_allclose(density[0], expected, rtol=2e-5, atol=1e-7)
-    turned = shown_density(pixel_energy(planes), (quarter + 1) % 4, grid, box)  # type: ignore[arg-type]
-    assert np.abs(density[0] - turned).max() > 1e-3
+    for other in EIGHT:
+        if other != orientation and other.transposed == orientation.transposed:
+            turned = shown_density(pixel_energy(planes), other, grid, box)  # type: ignore[arg-type]
+            assert np.abs(density[0] - turned).max() > 1e-3
+
+
+def test_density_in_square_pixels() -> None:
+    """A box in pixels that are half as wide as the samples: the same region, the same density."""
+    planes = random_planes(64, 96, (2, 2), seed=4)
+    measured = measure_energy(planes, block=8)  # type: ignore[arg-type]
+    turned = Orientation.from_rotation(90)
+    for orientation, box, wide in (
+        (UPRIGHT, (16, 8, 48, 56), (32, 8, 96, 56)),
+        (turned, (16, 8, 48, 56), (8, 8, 24, 56)),
+    ):
+        plain, square = (
+            patch_density(
+                measured.energy[None],
+                measured.range[None],
+                width=96,
+                height=64,
+                block=8,
+                grid=(3, 2),
+                box=one,
+                orientation=orientation,
+                sample_aspect=sample_aspect,
+            )
+            for one, sample_aspect in ((box, None), (wide, (2, 1)))
+        )
+        np.testing.assert_allclose(square, plain, rtol=1e-6)
 
 
 def test_density_of_any_patch_is_area_weighted() -> None:
@@ -103,16 +142,14 @@ def test_density_of_any_patch_is_area_weighted() -> None:
     fine = np.repeat(np.repeat(normal, 27, 0), 27, 1)  # every patch edge of a 27x27 grid falls on a fine pixel
     expected = fine.reshape(27, 81, 27, 121).mean(axis=(1, 3))
     density = patch_density(
-        measured.energy[None], measured.range[None], width=121, height=81, block=8, rotation=0, grid=(27, 27), box=None
+        measured.energy[None], measured.range[None], width=121, height=81, block=8, grid=(27, 27), box=None
     )
     np.testing.assert_allclose(density[0], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_flat_map_merges_nothing() -> None:
     zero = np.zeros((1, 4, 4), np.float32)
-    density = patch_density(
-        zero, np.zeros((1, 2), np.float32), width=32, height=32, block=8, rotation=0, grid=(3, 3), box=None
-    )
+    density = patch_density(zero, np.zeros((1, 2), np.float32), width=32, height=32, block=8, grid=(3, 3), box=None)
     assert (density == 1).all()
 
 
@@ -125,7 +162,6 @@ def test_box_outside_the_picture(box: tuple[int, int, int, int]) -> None:
             width=32,
             height=32,
             block=8,
-            rotation=0,
             grid=(2, 2),
             box=box,
         )

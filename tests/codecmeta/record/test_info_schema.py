@@ -19,7 +19,7 @@ WRONG: list[tuple[str, Any]] = [
     ("stream__codec", 264),
     ("stream__width", True),
     ("stream__width", 50.0),
-    ("stream__rotation", 90.5),
+    ("stream__orientation", 90),
     ("stream__fps", "25"),
     ("stream__fps", float("inf")),
     ("stream__duration_s", float("nan")),

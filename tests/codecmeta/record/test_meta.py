@@ -26,7 +26,7 @@ from codecmeta.record import npz
 
 INFO: dict[str, Any] = {
     "source": {"name": "clip.mp4", "bytes": 1, "mtime_ns": 2, "sha256": "0"},
-    "stream": {"width": 50, "height": 34, "rotation": 0, "time_base": [1, 25], "codec": "h264"},
+    "stream": {"width": 50, "height": 34, "orientation": [[1, 0, 0], [0, 1, 0]], "time_base": [1, 25], "codec": "h264"},
     "verdict": {"state": "complete"},
     "signals": {},
     "extraction": {"block": 4, "version": "0", "digest": "0"},
@@ -92,7 +92,7 @@ def test_numpy_reads_it_and_equal_records_are_equal_files(tmp_path: Path) -> Non
     record().save(tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
-        assert int(arrays["schema"]) == 1
+        assert int(arrays["schema"]) == 2
         assert json.loads(str(arrays["info"])) == INFO
         assert np.array_equal(arrays["frames"], record().frames)
 
@@ -137,7 +137,13 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("time runs back", {"frame_pts": np.array([5, 5, 6])}, "frame_pts"),
     ("picture type", {"frame_type": np.array(list("IXP"))}, "frame_type"),
     ("ragged offsets", {"mv_offset": np.array([0, 2, 1, 99])}, "mv_offset"),
-    ("newer schema", {"schema": np.array(2, "<i4")}, "schema"),
+    ("newer schema", {"schema": np.array(3, "<i4")}, "schema"),
+    ("no schema", {"schema": np.array(0, "<i4")}, "schema"),
+    ("sheared", {"info": with_info(stream__orientation=[[1, 1, 0], [0, 1, 0]])}, "info"),
+    ("turned, but not moved back", {"info": with_info(stream__orientation=[[0, -1, 0], [1, 0, 0]])}, "info"),
+    ("orientation of a taller picture", {"info": with_info(stream__orientation=[[1, 0, 0], [0, -1, 50]])}, "info"),
+    ("aspect of three numbers", {"info": with_info(stream__display_aspect=[1, 2, 3])}, "info"),
+    ("samples without a width", {"info": with_info(stream__sar=["1", 1])}, "info"),
     ("info is a number", {"info": np.array(5)}, "info"),
     ("info is not JSON", {"info": np.array("{")}, "info"),
     ("info is a list", {"info": np.array("[]")}, "info"),
@@ -159,6 +165,54 @@ def test_bad_members_are_named(tmp_path: Path, name: str, change: dict[str, Any]
         load(bad)
     assert caught.value.field == field
     assert str(bad) in str(caught.value)
+
+
+def old_info(**stream: Any) -> np.ndarray:
+    """`info` as schema 1 had it."""
+    info = json.loads(json.dumps(INFO))
+    del info["stream"]["orientation"]
+    info["stream"] |= {"rotation": 0, "sar": None} | stream
+    return np.array(json.dumps(info))
+
+
+@pytest.mark.parametrize("rotation", [-90, 0, 90, 180, 270])
+def test_files_of_schema_1_are_read(tmp_path: Path, rotation: int) -> None:
+    record().save(tmp_path / "new.npz")
+    change = {"schema": np.array(1, "<i4"), "info": old_info(rotation=rotation, sar=[4, 3])}
+    meta = load(rewrite(tmp_path / "new.npz", tmp_path / "old.npz", change))
+    energy = np.arange(9 * 13).reshape(9, 13)
+    np.testing.assert_array_equal(meta.orientation.turn(energy), np.rot90(energy, rotation // 90))
+    assert "rotation" not in meta.info["stream"]
+    upright = rotation % 180 == 0
+    assert meta.info["stream"]["display_aspect"] == ([100, 51] if upright else [51, 100])
+    assert meta.display_size == ((67, 34) if upright else (26, 50))
+    assert np.array_equal(meta.frames, record().frames)
+    # what is written from it is of this schema
+    meta.save(tmp_path / "again.npz")
+    with np.load(tmp_path / "again.npz", allow_pickle=False) as arrays:
+        assert int(arrays["schema"]) == npz.SCHEMA
+    assert same(load(tmp_path / "again.npz"), meta)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"rotation": 45},
+        {"rotation": "0"},
+        {"rotation": None},
+        {"sar": 5},
+        {"sar": [1, 2, 3]},
+        {"width": "wide"},
+        {"width": 0, "height": 0},
+        {"height": None},
+    ],
+)
+def test_bad_files_of_schema_1_are_refused(tmp_path: Path, stream: dict[str, Any]) -> None:
+    record().save(tmp_path / "new.npz")
+    change = {"schema": np.array(1, "<i4"), "info": old_info(**stream)}
+    with pytest.raises(MetaFormatError) as caught:
+        load(rewrite(tmp_path / "new.npz", tmp_path / "old.npz", change))
+    assert caught.value.field == "info"
 
 
 @pytest.mark.parametrize("name", ["schema", "info", *npz.REQUIRED])

@@ -58,7 +58,7 @@ def video_meta(seed: int = 0, *, frames: int = FRAMES, size: tuple[int, int] = (
         "stream": {
             "width": width,
             "height": height,
-            "rotation": 0,
+            "orientation": [[1, 0, 0], [0, 1, 0]],
             "time_base": [1, 2],
             "duration_s": frames / 2,
         },

@@ -1,0 +1,138 @@
+"""Display matrices: how a container or an SEI message says that pictures are turned and mirrored.
+
+A matrix is nine integers a, b, u, c, d, v, x, y, w as in ISO/IEC 14496-12 (6.2.2), as libavformat and libavcodec attach
+it to streams and frames.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from typing import BinaryIO, TypeAlias
+
+from codecmeta.container.box import Box
+from codecmeta.container.ebml import HEAD_BYTES, Element, children, parse_head, read_float
+from codecmeta.entropy.bits import BitReader
+
+Matrix: TypeAlias = tuple[int, ...]
+
+IDENTITY: Matrix = (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+_FRACTION_BITS = (16, 16, 30)
+_MAX_TRACKS = 16 << 20
+_EBML, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B675
+_TRACK, _TRACK_TYPE, _VIDEO, _PROJECTION = 0xAE, 0x83, 0xE0, 0x7670
+_TYPE, _PRIVATE, _YAW, _PITCH, _ROLL = 0x7671, 0x7672, 0x7673, 0x7674, 0x7675
+_MOST_ELEMENTS = 1000
+
+
+def read_track_matrix(moov: bytes, track: Box, movie: Box | None) -> Matrix:
+    """The matrix of a track and its movie.
+
+    Args:
+        moov: what the boxes lie in.
+        track: the track's `tkhd` box.
+        movie: the `mvhd` box, if there is one.
+    """
+    own = _read_matrix(moov, track, (40, 52))
+    around = IDENTITY if movie is None else _read_matrix(moov, movie, (36, 48))
+    places = itertools.product(range(3), repeat=2)
+    return tuple(sum(own[3 * i + k] * around[3 * k + j] >> _FRACTION_BITS[k] for k in range(3)) for i, j in places)
+
+
+def _read_matrix(moov: bytes, box: Box, places: tuple[int, int]) -> Matrix:
+    """The matrix at a place that depends on the version of a box; the identity where the box is too short."""
+    if box.end <= box.begin:
+        return IDENTITY
+    at = box.begin + places[moov[box.begin] == 1]
+    return struct.unpack_from(">9i", moov, at) if at + 36 <= box.end else IDENTITY
+
+
+def read_projection(file: BinaryIO, size: int, number: int) -> Matrix:
+    """The matrix of a Matroska track whose projection is a rectangle that is turned or mirrored.
+
+    Args:
+        file: the opened file.
+        size: its length in bytes.
+        number: of the track among those with video.
+    """
+    tracks = _read_tracks(file, size)
+    videos = (one for one in children(tracks, 0, len(tracks)) if one.identifier == _TRACK)
+    videos = (one for one in videos if _payload(tracks, one, _TRACK_TYPE)[-1:] == b"\1")
+    for place, track in enumerate(videos):
+        if place == number:
+            return _turn_projection(_payload(tracks, track, _VIDEO, _PROJECTION))
+    return IDENTITY
+
+
+def _read_tracks(file: BinaryIO, size: int) -> bytes:
+    """Payload of the Tracks element, if it comes before the first cluster."""
+    position = 0
+    for _ in range(_MOST_ELEMENTS):
+        file.seek(position)
+        element = parse_head(file.read(HEAD_BYTES), position)
+        if element is None or element.identifier == _CLUSTER or element.begin > size:
+            break
+        if element.identifier == _SEGMENT:
+            position = element.begin
+            continue
+        if element.size is None:
+            break
+        if element.identifier == _TRACKS:
+            file.seek(element.begin)
+            return file.read(element.size) if element.size <= _MAX_TRACKS else b""
+        position = element.begin + element.size
+    return b""
+
+
+def _payload(data: bytes, parent: Element, *path: int) -> bytes:
+    """Payload of the last element with each identifier on a path down; empty where one is missing."""
+    begin, end = parent.begin, parent.begin + (parent.size or 0)
+    for identifier in path:
+        found = [one for one in children(data, begin, end) if one.identifier == identifier]
+        if not found:
+            return b""
+        begin, end = found[-1].begin, found[-1].begin + (found[-1].size or 0)
+    return data[begin:end]
+
+
+def _turn_projection(projection: bytes) -> Matrix:
+    """The matrix of a Projection element, as libavformat makes it of rectangular ones."""
+    values = {
+        one.identifier: projection[one.begin : one.begin + (one.size or 0)]
+        for one in children(projection, 0, len(projection))
+    }
+    yaw, pitch, roll = (read_float(values.get(name, b"")) for name in (_YAW, _PITCH, _ROLL))
+    if yaw is None or pitch is None or roll is None or int.from_bytes(values.get(_TYPE, b""), "big"):
+        return IDENTITY
+    if values.get(_PRIVATE) or pitch or abs(yaw) not in (0.0, 180.0) or not math.isfinite(roll):
+        return IDENTITY
+    mirrored = yaw != 0
+    return _rotate(-roll if mirrored else roll, mirrored=mirrored, flipped=False)
+
+
+def _rotate(degrees: float, *, mirrored: bool, flipped: bool) -> Matrix:
+    """The matrix of a counter-clockwise turn, followed by exchanges of left and right and of top and bottom."""
+    angle = math.radians(degrees)
+    cosine, sine = (int(value * (1 << 16)) for value in (math.cos(angle), math.sin(angle)))
+    x, y = -1 if mirrored else 1, -1 if flipped else 1
+    return x * cosine, y * -sine, 0, x * sine, y * cosine, 0, 0, 0, 1 << 30
+
+
+def read_display_orientation(payload: bytes) -> Matrix | None:
+    """The matrix of a display orientation SEI message (H.264, D.1.27; H.265, D.2.17).
+
+    None if it cancels an earlier one, or neither turns nor mirrors: then the container's counts.
+
+    Raises:
+        BitstreamError: the message is cut short.
+    """
+    reader = BitReader(payload, "a display orientation message")
+    if reader.flag():
+        return None
+    mirrored, flipped = reader.flag(), reader.flag()
+    # the message mirrors before it turns, a matrix after it: each mirror reverses the turn
+    degrees = reader.u(16) * 360 / (1 << 16)
+    if not (mirrored or flipped or degrees):
+        return None
+    return _rotate(-degrees if mirrored != flipped else degrees, mirrored=mirrored, flipped=flipped)
