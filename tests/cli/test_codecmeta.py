@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import codecmeta as package
+from tests.codecmeta.make_video import write_video
 from tests.codecmeta.record.test_meta import record, rewrite, with_info
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,18 @@ def videos(tmp_path: Path, data: Path) -> Path:
     (folder / "still.mp4").write_bytes((data / "still_h264.mp4").read_bytes())
     (folder / "sub" / "noise.avi").write_bytes((data / "noise_mpeg4.avi").read_bytes())
     return folder
+
+
+def test_square_pixels(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "wide.mp4", frames=4, options={"x264-params": "sar=2/1"})
+    for option, width in (("--square-pixels", 192), ("--no-square-pixels", 96)):
+        ran = codecmeta("extract", source, "--out", tmp_path, "--maps", "innovation", "--jobs", "0", option)
+        assert ran.returncode == 0, ran.stderr
+        (meta,) = tmp_path.rglob("*.npz")
+        shown = codecmeta("show", meta)
+        assert "192x64 (samples of 2:1)" in shown.stdout
+        assert f"4x64x{width}x3" in shown.stdout
+        meta.unlink()
 
 
 def test_extract_show_plot(videos: Path, tmp_path: Path) -> None:
