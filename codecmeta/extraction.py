@@ -117,7 +117,7 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         info = {
             "source": identity,
             "stream": describe_stream(video, packets, timeline, (numerator, denominator), request.orientation),
-            "verdict": describe_verdict(state, evidence, packets, timeline, table.decoding),
+            "verdict": describe_verdict(state, evidence, video, packets, timeline, table),
             "signals": signals,
             "extraction": _extraction(request, table, _list_warnings(request, table, orientation)),
         }

@@ -80,20 +80,24 @@ def read_residual(
     sources: Sequence[ResidualSource],
     evidence: Evidence,
     *,
+    packet: int,
     target: int | None,
 ) -> Reading | None:
-    """Take the residual from the first source that has it; of a target, keep it."""
+    """Take the residual of a packet from the first source that has it; of a target, keep it."""
     for source in sources:
         try:
             reading = source.read(evidence, block=request.block, energy=target is not None, cells=request.carries)
         except SourceError as error:
             if error.code not in ("bitstream", "no_signal"):
                 raise
+            if isinstance(error, BitstreamError) and error.unsupported is None:
+                table.decoding.unreadable.add(packet)
             if target is not None:
                 table.refuse(target, source.name, str(error))
                 if isinstance(error, BitstreamError) and error.unsupported is not None:
                     table.unsupported[target] = str(error)
             continue
+        table.decoding.checked.add(packet)
         if target is not None:
             keep_reading(table, target, source.name, reading)
         return reading

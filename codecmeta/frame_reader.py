@@ -112,7 +112,7 @@ def read_packets(request: Request, table: FrameTable, source: ResidualSource) ->
         target = number if number in wanted else None
         if target is None and not (request.carries and is_reference(request.video, payload, "?")):
             continue
-        reading = read_residual(request, table, [source], Evidence(payload=payload), target=target)
+        reading = read_residual(request, table, [source], Evidence(payload=payload), packet=number, target=target)
         if request.carries:
             if reading is None or reading.carried is None:
                 broken = run
@@ -171,6 +171,7 @@ def _decode_runs(
         pictures = decoder.decode(run)
         for picture in in_decode_order(pictures, request.timeline.rank) if store else pictures:
             counts.pictures += 1
+            counts.checked.add(picture.packet)
             keep_picture(request, table, picture, picture.packet if picture.packet in wanted else None)
             target = picture.packet if picture.packet in wanted & unread else None
             if needed and not _read_decoded(request, table, picture, store, needed, target=target):
@@ -211,11 +212,12 @@ def read_pairs(request: Request, table: FrameTable, sources: Sequence[ResidualSo
             number = picture.packet
             rank = request.rank(number)
             table.decoding.pictures += 1
+            table.decoding.checked.add(picture.packet)
             keep_picture(request, table, picture, number if number in wanted else None)
             if number in wanted:
                 past = [held[before[number]]] if before.get(number) in held else []
                 evidence = Evidence(payload=picture.payload, picture=picture, rank=rank, past=past)
-                read_residual(request, table, sources, evidence, target=number)
+                read_residual(request, table, sources, evidence, packet=number, target=number)
             if number in useful:
                 held = {number: Decoded(picture=picture, rank=rank)}
     table.decoding.add(DecodeCounts(errors=decoder.errors, corrupt=decoder.corrupt))
@@ -269,7 +271,7 @@ def _read_decoded(
     rank = request.rank(picture.packet)
     if store is None and target is not None:
         evidence = Evidence(payload=picture.payload, picture=picture, rank=rank)
-        return read_residual(request, table, sources, evidence, target=target) is not None
+        return read_residual(request, table, sources, evidence, packet=picture.packet, target=target) is not None
     for source in sources:
         source.observe(picture.payload)
     if store is None:
@@ -282,7 +284,7 @@ def _read_decoded(
     reading, read = None, True
     if target is not None or request.carries:
         evidence = Evidence(payload=picture.payload, picture=picture, rank=rank, past=past, future=future)
-        reading = read_residual(request, table, sources, evidence, target=target)
+        reading = read_residual(request, table, sources, evidence, packet=picture.packet, target=target)
         read = reading is not None
         if reading is not None and reading.cells is not None and reading.field is not None:
             states = [reference.state or reading.cells for reference in (*past, *future)]

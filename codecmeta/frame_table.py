@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -53,6 +53,8 @@ class DecodeCounts:
         pictures: pictures that were decoded.
         errors: packets that the decoder refused.
         corrupt: pictures that it marked as corrupt.
+        checked: packets whose picture was read or decoded.
+        unreadable: packets whose coded data contradicts itself.
         gaps: pictures between the rows whose residual could not be read, so that nothing of it is carried.
         missing: rows that were left out because the decoder gave no picture.
         turned_otherwise: rows whose picture says that it is displayed in another orientation than the first one.
@@ -61,6 +63,8 @@ class DecodeCounts:
     pictures: int = 0
     errors: int = 0
     corrupt: int = 0
+    checked: set[int] = field(default_factory=set)
+    unreadable: set[int] = field(default_factory=set)
     gaps: int = 0
     missing: int = 0
     turned_otherwise: int = 0
@@ -68,7 +72,8 @@ class DecodeCounts:
     def add(self, other: DecodeCounts) -> None:
         """Count what another decoding showed as well."""
         for name, count in vars(other).items():
-            setattr(self, name, getattr(self, name) + count)
+            own = getattr(self, name)
+            setattr(self, name, own | count if isinstance(own, set) else own + count)
 
 
 class FrameTable:
@@ -111,6 +116,11 @@ class FrameTable:
     def asks_for(self, column: Column) -> bool:
         """Whether a column is asked for."""
         return not all(isinstance(one, Absent) and one.kind is Absence.NOT_ASKED for one in self.cells(column))
+
+    @property
+    def reads_payload(self) -> bool:
+        """Whether anything is asked for that lies in the packets' bytes."""
+        return any(self.asks_for(column) for column in ("frames", "residual", "motion", "qp"))
 
     def holds(self, packet: int, column: Column) -> bool:
         """Whether a cell holds something."""

@@ -6,36 +6,60 @@ from typing import Any
 
 import numpy as np
 
+from codecmeta.container.announced import count_malformed, find_missing
 from codecmeta.container.completeness import State
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline
-from codecmeta.frame_table import DecodeCounts
+from codecmeta.container.video import Video
+from codecmeta.frame_table import FrameTable
 from codecmeta.record.gop import split_gops
 
 
 def describe_verdict(
-    state: State, evidence: str, packets: PacketTable, timeline: Timeline, decoding: DecodeCounts
+    state: State, evidence: str, video: Video, packets: PacketTable, timeline: Timeline, table: FrameTable
 ) -> dict[str, Any]:
     """State the verdict for `info`.
 
+    A file is `complete` if no packet is missing and nothing that was read is damaged, whatever was asked for.
+
     Args:
-        state: of the file, by the structure of its container.
+        state: of the file, by the length that its container announces.
         evidence: the observation behind it.
-        packets: the packet table.
+        video: the opened video.
+        packets: its packet table.
         timeline: the frames in presentation order.
-        decoding: what decoding showed.
+        table: what was read of them.
     """
-    damaged = packets.corrupt + decoding.errors + decoding.corrupt + decoding.missing > 0
+    decoding = table.decoding
+    corrupt = packets.corrupt
+    if table.reads_payload:
+        corrupt += count_malformed(video, packets)
+    counts = {
+        "corrupt packets": corrupt,
+        "packets whose data contradicts itself": len(decoding.unreadable),
+        "packets that the decoder refused": decoding.errors,
+        "corrupt pictures": decoding.corrupt,
+        "frames without a picture": decoding.missing + timeline.unplaced,
+    }
+    missing = find_missing(video, packets) if state != "unknown" else None
+    damage = ([] if missing is None else [missing]) + [f"{count} {name}" for name, count in counts.items() if count]
+    if damage:
+        state, evidence = "damaged", "; ".join(damage)
+    elif timeline.leading and state == "complete":
+        state = "truncated"
+        evidence = f"{timeline.leading} pictures at the start refer to pictures that are not in the file"
     return {
-        "state": "damaged" if damaged else state,
+        "state": state,
         "evidence": evidence,
+        "checked": len(decoding.checked),
         "packets": int(packets.size.size),
         "gops": len(split_gops(packets.size, packets.key)),
         "frames": int(timeline.packet.size),
         "leading": timeline.leading,
         "hidden": int(np.count_nonzero(~packets.shown)),
         "field_pairs": int(np.count_nonzero(packets.second)),
-        "corrupt_packets": packets.corrupt,
+        "corrupt_packets": corrupt,
+        "unreadable_packets": len(decoding.unreadable),
         "pictures_decoded": decoding.pictures,
         "decode_errors": decoding.errors,
         "corrupt_pictures": decoding.corrupt,

@@ -8,7 +8,7 @@ from typing import BinaryIO, Literal
 
 from codecmeta.container import ebml, mp4_boxes
 
-State = Literal["complete", "truncated", "unknown"]
+State = Literal["complete", "damaged", "truncated", "unknown"]
 
 _TS_SYNC = 0x47
 _KNOWN_BOXES = frozenset((b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"udta", b"meta", b"sidx", b"mfra"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.container.configurations import list_configurations
+from codecmeta.container.packet_form import open_check
 from codecmeta.container.packet_heads import (
     NAL_CODECS,
     begins_decoding,
@@ -43,7 +45,7 @@ class PacketTable:
         key: bool (P,), starts a GoP.
         shown: bool (P,), False for packets that an edit list discards or that carry no displayed picture.
         second: uint32 (P,), how many of these bytes come in a packet of their own, the second field; mostly 0.
-        corrupt: number of packets that the demuxer marked as corrupt.
+        corrupt: number of packets that the demuxer marked as corrupt, or whose units do not join.
         position: int64 (P,), where each packet's bytes begin in the file; None where the container's index does not
             tell.
         second_position: int64 (P,), likewise of the second field, where there is one.
@@ -232,6 +234,7 @@ def _from_demuxing(video: Video) -> PacketTable:
     pairs = _open_pairs(video)
     history = _open_history(video)
     length_size, checks = history.length_size, looks_into(codec)
+    check = open_check(codec, bytes(video.stream.codec_context.extradata or b""))
     records = list_configurations(video)
     video.rewind()
     for packet in demux(video):
@@ -260,9 +263,14 @@ def _from_demuxing(video: Video) -> PacketTable:
                 shown,
             )
         )
-        corrupt += packet.is_corrupt
+        malformed = check is not None and not check(partial(_part, view), packet.size)
+        corrupt += packet.is_corrupt or malformed
         _check_count(len(rows), video.limits)
     columns = np.array(rows, np.int64).reshape(-1, 5)
     if intra and not columns[:, 3].any():
         columns[intra[0], 3] = True
     return _as_table(columns, np.array(second, np.bool_), history, corrupt=corrupt)
+
+
+def _part(packet: memoryview, at: int, count: int) -> bytes:
+    return bytes(packet[at : at + count])

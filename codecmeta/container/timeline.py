@@ -30,6 +30,8 @@ class Timeline:
         synthetic: the stream has no usable time stamps; pts count frames at the nominal rate, and the order is the
             decoder's.
         mended: frames whose own time stamp is missing, repeated or out of order, and that lie between their neighbours.
+        unplaced: packets of shown pictures that are not among the frames, since the decoder, which was asked for the
+            order, gave no picture of them.
         leading: pictures before or led by the first key packet, which no decoder can show.
     """
 
@@ -39,6 +41,7 @@ class Timeline:
     synthetic: bool
     leading: int
     mended: int = 0
+    unplaced: int = 0
 
 
 def has_usable_pts(packets: PacketTable, *, reorders: bool = False) -> bool:
@@ -120,8 +123,8 @@ def mend_pts(packets: PacketTable, order: NDArray[np.int64]) -> Timeline | None:
         return None
     table = packets.pts.copy()
     table[order] = pts
-    # a packet of which no picture came has no other stamp than its own
-    shown = packets.shown & ((table > -_MAX_STAMP) | np.isin(np.arange(table.size), order))
+    # a packet of which no picture came has no place among the others
+    shown = packets.shown & np.isin(np.arange(table.size), order)
     timeline = from_pts(replace(packets, pts=table, shown=shown))
     return replace(timeline, mended=order.size - kept.size)
 

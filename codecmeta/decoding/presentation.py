@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from codecmeta.container.packets import PacketTable
@@ -24,6 +26,11 @@ def order_frames(video: Video, packets: PacketTable) -> Timeline:
     reorders = bool(video.stream.codec_context.has_b_frames)
     if has_usable_pts(packets, reorders=reorders and _has_one_stamp(video)):
         return from_pts(packets)
+    timeline = _order_by_decoder(video, packets, reorders=reorders)
+    return replace(timeline, unplaced=_count_unplaced(packets, timeline))
+
+
+def _order_by_decoder(video: Video, packets: PacketTable, *, reorders: bool) -> Timeline:
     order = presentation_order(video, packets) if reorders else None
     if not (reorders and _has_one_stamp(video)):
         mended = mend_pts(packets, np.flatnonzero(packets.shown) if order is None else order)
@@ -35,6 +42,16 @@ def order_frames(video: Video, packets: PacketTable) -> Timeline:
         ticks = round(1 / ((video.fps or 25.0) * base)) if base else 1
     order = presentation_order(video, packets) if order is None else order
     return from_decoder(order, packets=packets.size.size, ticks=ticks)
+
+
+def _count_unplaced(packets: PacketTable, timeline: Timeline) -> int:
+    """Packets of shown pictures that are no frames, where the container says when they are decoded."""
+    first = int(np.flatnonzero(packets.key)[0])
+    expected = packets.shown & (packets.dts != MISSING)
+    expected[:first] = False
+    expected &= (packets.pts == MISSING) | (packets.pts >= packets.pts[first])
+    expected[timeline.packet] = False
+    return int(np.count_nonzero(expected))
 
 
 def _has_one_stamp(video: Video) -> bool:

@@ -37,6 +37,7 @@ _KINDS: dict[str, dict[str, tuple[type, ...]]] = {
     "verdict": {
         "state": _TEXT,
         "evidence": _TEXT,
+        "checked": _WHOLE,
         "packets": _WHOLE,
         "gops": _WHOLE,
         "frames": _WHOLE,
@@ -44,6 +45,7 @@ _KINDS: dict[str, dict[str, tuple[type, ...]]] = {
         "hidden": _WHOLE,
         "field_pairs": _WHOLE,
         "corrupt_packets": _WHOLE,
+        "unreadable_packets": _WHOLE,
         "pictures_decoded": _WHOLE,
         "decode_errors": _WHOLE,
         "corrupt_pictures": _WHOLE,

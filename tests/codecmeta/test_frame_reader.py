@@ -39,7 +39,7 @@ def test_a_corrupt_packet_is_read_from_the_next_source(data: Path, tmp_path: Pat
 
 
 def overwrite(source: Path, path: Path, packets: list[int] | None = None) -> Path:
-    """A copy whose packets, or some of them, are noise behind their first bytes."""
+    """A copy whose packets, or some of them, are noise behind the heads of their NAL units."""
     with av.open(str(source)) as opened:
         places = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size]
     content = bytearray(source.read_bytes())
@@ -47,7 +47,11 @@ def overwrite(source: Path, path: Path, packets: list[int] | None = None) -> Pat
     for number in range(len(places)) if packets is None else packets:
         position, size = places[number]
         assert position is not None
-        content[position + 4 : position + size] = rng.bytes(size - 4)
+        at = position
+        while at < position + size:
+            length = int.from_bytes(content[at : at + 4], "big")
+            content[at + 6 : at + 4 + length] = rng.bytes(length - 2)
+            at += 4 + length
     path.write_bytes(content)
     return path
 

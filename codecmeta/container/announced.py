@@ -1,0 +1,98 @@
+"""Packets that a container announces, against those that were read."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import numpy as np
+
+from codecmeta.container import avi_structure, matroska_structure
+from codecmeta.container.packet_form import open_check
+from codecmeta.container.packets import PacketTable
+from codecmeta.container.video import Video
+
+_LEAST_GAP = 1.0
+_SHARE_GAP = 0.02
+
+
+def find_missing(video: Video, packets: PacketTable) -> str | None:
+    """What tells that packets of a video stream are missing or that its container is damaged.
+
+    Args:
+        video: the opened video.
+        packets: its packet table.
+
+    Returns:
+        The observation, None where all that is announced was read.
+    """
+    name = video.container.format.name
+    if "matroska" in name:
+        return _compare_matroska(video, packets)
+    if name == "avi":
+        return _compare_avi(video, packets)
+    return None
+
+
+def _count(packets: PacketTable) -> int:
+    """Packets of the container, of which two can make an entry of the table."""
+    return int(packets.size.size + np.count_nonzero(packets.second))
+
+
+def _place(video: Video) -> int:
+    """Which one of the file's video streams it is."""
+    return [stream.index for stream in video.container.streams.video].index(video.stream.index)
+
+
+def _compare_matroska(video: Video, packets: PacketTable) -> str | None:
+    found = matroska_structure.read_structure(video.path)
+    if found.fault is not None:
+        return found.fault
+    place, read = _place(video), _count(packets)
+    if place >= len(found.video_tracks):
+        return "the header lists fewer video tracks than there are"
+    written = found.blocks[found.video_tracks[place]]
+    if written != read:
+        return f"the track has {written} frames, {read} were read"
+    if found.duration is not None and found.duration - found.end > max(_LEAST_GAP, _SHARE_GAP * found.duration):
+        return f"the header announces {found.duration:.2f} s, the last packet ends at {found.end:.2f} s"
+    return None
+
+
+def _compare_avi(video: Video, packets: PacketTable) -> str | None:
+    found = avi_structure.read_structure(video.path)
+    if found.fault is not None:
+        return found.fault
+    read = _count(packets)
+    stream = video.stream.index
+    if missing := found.missing(stream):
+        return missing
+    if found.chunks[stream] != read:
+        return f"the stream has {found.chunks[stream]} chunks with content, {read} were read"
+    return None
+
+
+def count_malformed(video: Video, packets: PacketTable) -> int:
+    """Packets that a decoder will refuse for their form, in a file whose index says where they are.
+
+    Args:
+        video: the opened video.
+        packets: its packet table; without positions nothing is counted.
+    """
+    context = video.stream.codec_context
+    check = open_check(video.codec, bytes(context.extradata or b""))
+    if packets.position is None or packets.second_position is None or check is None:
+        return 0
+    malformed = 0
+    parts = [(packets.position, packets.size - packets.second), (packets.second_position, packets.second)]
+    with video.path.open("rb") as file:
+        descriptor = file.fileno()
+        for positions, sizes in parts:
+            for position, size in zip(positions.tolist(), sizes.tolist(), strict=True):
+                if size:
+                    malformed += not check(partial(_read, descriptor, position), size)
+    return malformed
+
+
+def _read(descriptor: int, begin: int, at: int, count: int) -> bytes:
+    return os.pread(descriptor, count, begin + at)

@@ -1,0 +1,67 @@
+"""Form of packets: whether a packet's units join and one of them is a picture, without reading what they hold.
+
+A decoder refuses a packet whose units do not join. Their headers are a few bytes, so that all packets can be looked at
+where only some pictures are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+Read: TypeAlias = Callable[[int, int], bytes]
+"""Some bytes of a packet: from a place in it on, and how many."""
+Check: TypeAlias = Callable[[Read, int], bool]
+"""Whether the packet that can be read, of a number of bytes, is one that a decoder will not refuse for its form."""
+_MPEG4_FIRST = frozenset((0xB0, 0xB1, 0xB2, 0xB3, 0xB5, 0xB6, *range(0x30)))
+_LEAST_CHECKED = 4
+
+
+def open_check(codec: str, extradata: bytes) -> Check | None:
+    """The check of a stream's packets, None for codecs without one.
+
+    Args:
+        codec: libav's name.
+        extradata: the container's codec private data, which says how units are separated.
+
+    Returns:
+        A function of a packet's bytes and their number.
+    """
+    if codec in ("h264", "hevc"):
+        is_picture = _is_h264_picture if codec == "h264" else _is_hevc_picture
+        at = 4 if codec == "h264" else 21
+        if len(extradata) > at + 1 and extradata[0] == 1:
+            width = (extradata[at] & 3) + 1
+            return lambda read, size: _units_join(read, size, width, is_picture)
+        return lambda read, size: read(0, 4)[:3] in (b"\0\0\1", b"\0\0\0")
+    if codec == "mpeg4":
+        return lambda read, size: size < _LEAST_CHECKED or _begins_mpeg4(read(0, 4))
+    if codec == "vp9":
+        # frame_marker is 2 (VP9 bitstream specification, 6.2)
+        return lambda read, size: read(0, 1)[:1] >= b"\x80" and read(0, 1) < b"\xc0"
+    return None
+
+
+def _is_h264_picture(header: int) -> bool:
+    return 1 <= header & 31 <= 5
+
+
+def _is_hevc_picture(header: int) -> bool:
+    return header >> 1 & 63 < 32
+
+
+def _begins_mpeg4(head: bytes) -> bool:
+    return head[:3] == b"\0\0\0" or (head[:3] == b"\0\0\1" and head[3] in _MPEG4_FIRST)
+
+
+def _units_join(read: Read, size: int, width: int, is_picture: Callable[[int], bool]) -> bool:
+    """Whether NAL units with their lengths before them fill a packet, stray bytes after the last slice set aside."""
+    at, pictured = 0, False
+    while size - at > width:
+        head = read(at, width + 1)
+        length = int.from_bytes(head[:width], "big")
+        at += width + length
+        if length == 0 or at > size or len(head) <= width or head[width] & 0x80:
+            return pictured
+        pictured |= is_picture(head[width])
+    return pictured

@@ -1,0 +1,190 @@
+"""Packets that a container announces and that are not there, or that no decoder takes, are noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from codecmeta import extract
+from codecmeta.container import avi_structure, matroska_structure
+from codecmeta.container.announced import count_malformed, find_missing
+from codecmeta.container.packets import read_packets
+from codecmeta.container.video import open_video
+from tests.codecmeta.make_video import write_video
+
+Edit = Callable[[bytearray], None]
+
+
+def remux(source: Path, path: Path, options: dict[str, str] | None = None) -> Path:
+    with av.open(str(source)) as reader, av.open(str(path), "w", options=options or {}) as output:
+        copy = output.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    options = {"bf": "0", "g": "10", "crf": "20"}
+    return write_video(tmp_path_factory.mktemp("announced") / "clip.mp4", frames=50, options=options)
+
+
+@pytest.fixture(scope="module")
+def matroska(source: Path) -> Path:
+    """Several clusters without checksums, as most writers make them."""
+    return remux(source, source.with_suffix(".mkv"), {"write_crc32": "0", "cluster_time_limit": "300"})
+
+
+@pytest.fixture(scope="module")
+def avi(source: Path) -> Path:
+    return write_video(source.with_suffix(".avi"), codec="mpeg4", frames=50)
+
+
+def judge(path: Path) -> tuple[str, str]:
+    """State and evidence where nothing but packets is read."""
+    verdict = extract(path, residual="none", pixels=None).info["verdict"]
+    assert verdict["checked"] == 0
+    return verdict["state"], verdict["evidence"]
+
+
+def edit(path: Path, folder: Path, change: Edit) -> Path:
+    content = bytearray(path.read_bytes())
+    change(content)
+    edited = folder / path.name
+    edited.write_bytes(content)
+    return edited
+
+
+def clusters(content: bytes | bytearray) -> list[int]:
+    places, at = [], content.find(b"\x1f\x43\xb6\x75")
+    while at >= 0:
+        places.append(at)
+        at = content.find(b"\x1f\x43\xb6\x75", at + 4)
+    return places
+
+
+def test_whole_files_are_complete(source: Path, matroska: Path, avi: Path) -> None:
+    for path in (source, matroska, avi):
+        assert judge(path)[0] == "complete"
+    assert matroska_structure.read_structure(matroska).blocks == {1: 50}
+    assert len(clusters(matroska.read_bytes())) > 4
+    assert avi_structure.read_structure(avi).chunks == {0: 50}
+
+
+def zero_cluster(content: bytearray) -> None:
+    begin, end = clusters(content)[2:4]
+    content[begin:end] = bytes(end - begin)
+
+
+def zero_header(content: bytearray) -> None:
+    begin = clusters(content)[2]
+    content[begin : begin + 4] = bytes(4)
+
+
+def move_block_to_another_track(content: bytearray) -> None:
+    at = content.index(b"\xa3", clusters(content)[1])
+    place = content.index(b"\x81", at + 2)
+    content[place] = 0x85
+
+
+def insert(content: bytearray) -> None:
+    begin = clusters(content)[1] + 40
+    content[begin:begin] = b"noise that was not there"
+
+
+@pytest.mark.parametrize("change", [zero_cluster, zero_header, move_block_to_another_track, insert])
+def test_a_matroska_file_that_loses_a_cluster(matroska: Path, tmp_path: Path, change: Edit) -> None:
+    """libav goes on at the next cluster, without an error."""
+    damaged = edit(matroska, tmp_path, change)
+    assert judge(damaged)[0] == "damaged"
+
+
+def test_the_end_that_a_matroska_header_announces(matroska: Path, tmp_path: Path) -> None:
+    """Empty space instead of the last clusters: everything joins, and more than a second is missing."""
+
+    def cut(content: bytearray) -> None:
+        begin, end = clusters(content)[2], content.rindex(b"\x1c\x53\xbb\x6b")
+        void = end - begin - 9
+        content[begin:end] = b"\xec\x01" + void.to_bytes(7, "big") + bytes(void)
+
+    state, evidence = judge(edit(matroska, tmp_path, cut))
+    assert state == "damaged" and "announces 2.00 s" in evidence
+
+
+def test_a_checksum_tells_of_a_single_bit(source: Path, tmp_path: Path) -> None:
+    path = remux(source, tmp_path / "sum.mkv")
+    assert judge(path)[0] == "complete"
+
+    def flip(content: bytearray) -> None:
+        content[clusters(content)[0] + 400] ^= 1
+
+    (tmp_path / "flipped").mkdir()
+    state, evidence = judge(edit(path, tmp_path / "flipped", flip))
+    assert state == "damaged" and "checksum" in evidence
+
+
+def zero_chunks(content: bytearray) -> None:
+    begin = content.index(b"00dc", content.index(b"movi") + 2000)
+    content[begin : begin + 300] = bytes(300)
+
+
+def drop_index_entry(content: bytearray) -> None:
+    begin = content.index(b"idx1") + 8
+    content[begin + 160 : begin + 164] = b"01dc"
+
+
+def move_chunk_to_another_stream(content: bytearray) -> None:
+    begin = content.index(b"00dc", content.index(b"movi") + 2000)
+    content[begin : begin + 4] = b"07dc"
+
+
+@pytest.mark.parametrize("change", [zero_chunks, drop_index_entry, move_chunk_to_another_stream])
+def test_an_avi_that_loses_chunks(avi: Path, tmp_path: Path, change: Edit) -> None:
+    assert judge(edit(avi, tmp_path, change))[0] == "damaged"
+
+
+def test_chunks_without_content_are_frames_that_were_dropped(avi: Path, tmp_path: Path) -> None:
+    """Their number is in the header; nothing is missing."""
+
+    def empty(content: bytearray) -> None:
+        begin = content.index(b"00dc", content.index(b"movi") + 2000)
+        length = int.from_bytes(content[begin + 4 : begin + 8], "little")
+        index = content.index(b"idx1") + 8
+        offset = (begin - content.index(b"movi")).to_bytes(4, "little")
+        entry = content.index(b"00dc", index)
+        while content[entry + 8 : entry + 12] != offset:
+            entry += 16
+        content[entry + 12 : entry + 16] = bytes(4)
+        padded = length + (length & 1)
+        rest = b"JUNK" + (padded - 8).to_bytes(4, "little") + bytes(padded - 8)
+        content[begin + 4 : begin + 8 + padded] = bytes(4) + rest
+
+    path = edit(avi, tmp_path, empty)
+    with open_video(path) as video:
+        packets = read_packets(video)
+        assert packets.size.size == 49
+        assert find_missing(video, packets) is None
+
+
+def test_packets_whose_units_do_not_join(source: Path, tmp_path: Path) -> None:
+    """Of an MP4's unread packets too, where any payload is read; packets only, nothing is looked at."""
+    with av.open(str(source)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+
+    def break_length(content: bytearray) -> None:
+        at = places[7]
+        assert at is not None
+        content[at + 2] ^= 0x40
+
+    path = edit(source, tmp_path, break_length)
+    for name, count in ((source, 0), (path, 1)):
+        with open_video(name) as video:
+            assert count_malformed(video, read_packets(video)) == count
+    sparse = extract(path, frames=[40], pixels=None, maps=("innovation",)).info["verdict"]
+    assert (sparse["state"], sparse["corrupt_packets"], sparse["checked"]) == ("damaged", 1, 1)
+    assert judge(path)[0] == "complete"
