@@ -173,6 +173,7 @@ def extract_many(
     counts: dict[Status, int] = {"done": 0, "kept": 0, "failed": 0}
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
+    plain = Job(source="", meta="", options=options, limits=limits or Limits(), deflate=deflate, overwrite=overwrite)
     run = {"options": {**options.describe(), "deflate": deflate}, "versions": _versions()}
     with open_output(out, run=run, overwrite=overwrite) as folder:
 
@@ -185,23 +186,16 @@ def extract_many(
 
         def jobs() -> Iterator[Job]:
             for item in inputs:
-                job = Job(
-                    source=str(item.path),
-                    meta=str(out / item.place),
-                    options=options,
-                    limits=limits or Limits(),
-                    deflate=deflate,
-                    overwrite=overwrite,
-                )
-                place, source = hash(item.place), hash(absolute_path(job.source))
+                job = replace(plain, source=str(item.path), meta=str(out / item.place))
+                place, source = hash(job.meta), hash(absolute_path(job.source))
                 if place in places:
                     if places[place] != source:
                         message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
                         settle(_failure(job, "output", message, 0.0), None)
                     continue
                 places[place] = source
-                folder.sweep(item.place)
-                if not overwrite and (kept := folder.find_kept(item)):
+                folder.sweep(job.meta)
+                if not overwrite and (kept := folder.find_kept(job.source, job.meta, item.place)):
                     counts["kept"] += 1
                     report(kept)
                 else:

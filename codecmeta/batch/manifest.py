@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 MANIFEST = "manifest.jsonl"
 _PLACE = b'{"place": "'
@@ -24,6 +24,7 @@ class Manifest:
         self._ends_whole = True
         # hashes and offsets, not lines: a manifest may be millions of lines long
         self._offsets: dict[int, int] = {}
+        self._reader: BinaryIO | None = None
 
     def read(self) -> None:
         """Find the last line of every place."""
@@ -41,12 +42,18 @@ class Manifest:
         if offset is None:
             return None
         try:
-            with self._path.open("rb") as file:
-                file.seek(offset)
-                line = json.loads(file.readline(_MAX_LINE))
+            if self._reader is None:
+                self._reader = self._path.open("rb")
+            self._reader.seek(offset)
+            line = json.loads(self._reader.readline(_MAX_LINE).decode("ascii"))
         except (OSError, ValueError, RecursionError):
             return None
         return line if isinstance(line, dict) and line.get("place") == place else None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._reader is not None:
+            self._reader.close()
 
     def append(self, place: str | None, facts: dict[str, Any]) -> None:
         """Add a line, in one piece, so that runs on the same folder do not mix theirs.

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import Any
 
-from codecmeta.batch.inputs import Input, absolute_path
+from codecmeta.batch.inputs import absolute_path
 from codecmeta.batch.manifest import Manifest
 from codecmeta.batch.outcome import Outcome, Stamp
 from codecmeta.errors import OutputError, UsageError
@@ -59,20 +59,20 @@ class OutputFolder:
         self._run = run
         self._digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
         self._manifest = Manifest(path)
-        self._swept: set[Path] = set()
+        self._swept: set[str] = set()
 
-    def find_kept(self, item: Input) -> Outcome | None:
+    def find_kept(self, source: str, meta: str, place: PurePath) -> Outcome | None:
         """The outcome of an earlier run of this kind, if neither the video nor its record has been touched since."""
-        line = self._manifest.find(item.place.as_posix())
+        line = self._manifest.find(place.as_posix())
         if line is None or line.get("run") != self._digest or line.get("status") not in ("done", "kept"):
             return None
         try:
-            stamp = Stamp.of(item.path, self.path / item.place)
-            if line["path"] != absolute_path(item.path) or any(line[k] != v for k, v in vars(stamp).items()):
+            stamp = Stamp.of(source, meta)
+            if line["path"] != absolute_path(source) or any(line[k] != v for k, v in vars(stamp).items()):
                 return None
             return Outcome(
-                source=str(item.path),
-                meta=str(self.path / item.place),
+                source=source,
+                meta=meta,
                 status="kept",
                 warnings=tuple(str(text) for text in line["warnings"]),
                 frames=int(line["frames"]),
@@ -97,14 +97,14 @@ class OutputFolder:
             if not (self.path / RUN_RECORD).exists():
                 _write_run(self.path, self._run)
 
-    def sweep(self, place: PurePath) -> None:
-        """Remove what killed runs left half-written in the folder of a place, once a run."""
-        folder = (self.path / place).parent
+    def sweep(self, meta: str) -> None:
+        """Remove what killed runs left half-written in the folder of a record, once a run."""
+        folder = os.path.dirname(meta)  # noqa: PTH120 - of a million files
         if folder not in self._swept:
             self._swept.add(folder)
             # what cannot be looked at is reported when its job is done
             with suppress(OSError, ValueError):
-                for path in folder.glob(TEMPORARY_FILES):
+                for path in Path(folder).glob(TEMPORARY_FILES):
                     if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                         path.unlink(missing_ok=True)
 
@@ -131,7 +131,10 @@ def open_output(path: Path, *, run: Mapping[str, Any], overwrite: bool) -> Itera
         folder = OutputFolder(path, run)
         with _as_output_error(path):
             folder._manifest.read()
-        yield folder
+        try:
+            yield folder
+        finally:
+            folder._manifest.close()
 
 
 @contextmanager

@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from codecmeta import extract
+from codecmeta import extract, load
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW_DISK = """
@@ -20,6 +21,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 def fsync(descriptor):
+    # the record of the run is small
+    if os.fstat(descriptor).st_size < 2000:
+        return
     print("writing", file=sys.stderr, flush=True)
     time.sleep(60)
 os.fsync = fsync
@@ -54,4 +58,47 @@ def test_nothing_half_written_stays(data: Path, tmp_path: Path, program: str, nu
         left = running.stderr.read()
     assert running.returncode == 128 + number, left
     assert "Traceback" not in left
-    assert [path for path in out.rglob("*") if path.is_file() and path.name != "manifest.jsonl"] == []
+    assert {path.name for path in out.rglob("*") if path.is_file()} <= {"manifest.jsonl", "run.json"}
+
+
+def members(group: int) -> list[int]:
+    """Processes of a process group, but those that are over and wait to be noticed."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, rest = place.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, _, of_group = rest.split()[:3]
+        if int(of_group) == group and state != "Z":
+            found.append(int(place.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux, which lists the processes of a group")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_worker_stays(data: Path, tmp_path: Path, number: int) -> None:
+    """However the run ends, its workers end, and what they write is there whole or not at all."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for index in range(40):
+        (videos / f"{index}.mp4").write_bytes((data / "still_h264.mp4").read_bytes())
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from codecmeta_cli.codecmeta import main; main()"
+    command = [sys.executable, "-c", code, "extract", str(videos), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as run:
+        assert run.stderr is not None
+        assert run.stderr.readline().startswith("done ")
+        run.send_signal(number)
+        run.stderr.read()
+    deadline = time.monotonic() + 60
+    while members(run.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert members(run.pid) == []
+    done = list((tmp_path / "out").glob("*.npz"))
+    assert 1 <= len(done) < 40
+    for path in done:
+        load(path)
+    if number != signal.SIGKILL:
+        assert not list((tmp_path / "out").glob(".*.tmp"))
