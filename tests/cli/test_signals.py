@@ -15,14 +15,15 @@ from codecmeta import extract, load
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOW_DISK = """
-import os, signal, sys, time
+import os, signal, stat, sys, time
 # as in a terminal, whatever the tests themselves were started by
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 def fsync(descriptor):
-    # the record of the run is small
-    if os.fstat(descriptor).st_size < 2000:
+    status = os.fstat(descriptor)
+    # neither a folder nor the record of the run, which is small
+    if not stat.S_ISREG(status.st_mode) or status.st_size < 2000:
         return
     print("writing", file=sys.stderr, flush=True)
     time.sleep(60)
