@@ -57,13 +57,7 @@ def run(
         typer.Option(metavar="FOLDER", show_default="tokens", help="Output folder; it mirrors the input folder."),
     ] = None,
     method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
-    retention: Annotated[
-        float | None,
-        typer.Option(
-            show_default="the method's own",
-            help="Retained fraction of the tokens, in (0, 1]: metom 0.3, infomerge 0.1, see `compress methods NAME`.",
-        ),
-    ] = None,
+    retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,7 +112,7 @@ def run(
     """
     from codecmeta_cli.signals import end_like_interrupted
     from compress.errors import ConfigError, OutputError
-    from compress.methods import build, retained_fraction
+    from compress.methods import build
     from compress.report import render_page
     from compress.runner import Job, find_metas
     from compress.runner import run as run_job
@@ -151,7 +145,7 @@ def run(
         job = Job(
             method=chosen,
             name=method,
-            retention=retained_fraction(chosen),
+            retention=getattr(chosen, "retention", retention),
             map=density,
             device=device,
             plot=plot,

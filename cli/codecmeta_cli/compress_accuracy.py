@@ -23,12 +23,15 @@ SHOWN = 0.1
 
 def accuracy(
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas; default leaves the ablations out, all has them.")
+        str,
+        typer.Option(
+            help="Methods or groups, separated by commas: default (method,baseline), stage, published, ablation, all."
+        ),
     ] = "default",
     retention: Annotated[
         str, typer.Option(help="Retained fractions, separated by commas.")
     ] = "0.5,0.3,0.2,0.15,0.1,0.05",
-    clips: Annotated[int, typer.Option("--slice", min=1, help="Clips, the first so many of the split.")] = 128,
+    clips: Annotated[int, typer.Option("--slice", min=1, help="Clips, the first so many of the split.")] = 500,
     split: Annotated[Split, typer.Option(help="Scenes: choose settings on val, report test.")] = "test",
     out: Annotated[
         Path | None, typer.Option(show_default=False, help="Write a JSON line per method and retention.")

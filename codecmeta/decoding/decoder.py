@@ -21,7 +21,6 @@ from codecmeta.container import pyav
 from codecmeta.container.mpeg4_headers import video_object_layer, video_object_plane
 from codecmeta.container.packet_reader import PacketFeed, copy_packet, join
 from codecmeta.container.packets import PacketTable
-from codecmeta.container.sample_form import read_form
 from codecmeta.container.video import Video
 from codecmeta.decoding import side_data
 from codecmeta.errors import SourceError
@@ -199,7 +198,7 @@ class Decoder:
             every: skip nothing.
 
         Raises:
-            SourceError: a picture has another size, bit depth or chroma format than the header says.
+            SourceError: a picture has another size than the header says.
         """
         self._uncoded.clear()
         reference: Picture | None = None
@@ -278,18 +277,12 @@ class Decoder:
         for frame in frames:
             if frame.opaque is None:
                 continue
-            self._check_form(frame)
+            if not self._fits(frame):
+                sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
+                raise SourceError("varying_geometry", f"a picture of {sizes}")
             self.corrupt += frame.is_corrupt
             (number,) = cast(tuple[int], frame.opaque)
             yield Picture(packet=number, frame=frame, payload=self._payload(number))
-
-    def _check_form(self, frame: av.VideoFrame) -> None:
-        form = self._video.form
-        if not self._fits(frame):
-            sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
-            raise SourceError("varying_geometry", f"a picture of {sizes}")
-        if form is not None and (own := read_form(frame.format)) != form:
-            raise SourceError("varying_geometry", f"a picture of {own} samples in a stream of {form} ones")
 
     def _fits(self, frame: av.VideoFrame) -> bool:
         width, height = self._video.width, self._video.height
@@ -336,26 +329,10 @@ _HELD_BACK = 64
 """Packets after which one that gave no picture is taken for skipped."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShownOrder:
-    """What decoding a whole stream for its order showed.
-
-    Attributes:
-        packet: int64 (F,), packets in the order in which the decoder shows them.
-        errors: packets that the decoder refused.
-        corrupt: pictures that it marked as corrupt.
-    """
-
-    packet: NDArray[np.int64]
-    errors: int
-    corrupt: int
-
-
-def presentation_order(video: Video, packets: PacketTable) -> ShownOrder:
-    """Packets in the order in which the decoder shows them, by decoding the whole stream."""
+def presentation_order(video: Video, packets: PacketTable) -> NDArray[np.int64]:
+    """Packets in the order in which the decoder shows them, by decoding the whole stream. int64 (F,)."""
     decoder = Decoder(video, packets)
     first = int(np.flatnonzero(packets.key)[0])
     count = packets.size.size
     whole = Run(start=first, stop=count, targets=())
-    shown = np.array([picture.packet for picture in decoder.decode(whole, every=True)], np.int64)
-    return ShownOrder(packet=shown, errors=decoder.errors, corrupt=decoder.corrupt)
+    return np.array([picture.packet for picture in decoder.decode(whole, every=True)], np.int64)

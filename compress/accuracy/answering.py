@@ -1,31 +1,30 @@
 """All questions about a clip, answered over one shortened prompt.
 
 A question comes behind the video, so that before the language model no visual token depends on it: the video's part
-of the prompt is prefilled once, and the questions lie side by side behind it, each seeing that part and itself, at the
-positions that it would have alone. A method that merges inside the language model by the question's attention needs
-the whole prompt of every question; those go through as one batch, padded on the left (see `sharing`).
+of the prompt is read once, and the questions lie side by side behind it, each seeing that part and itself, at the
+positions that it would have alone (see `packing`). A method that merges inside the language model by the question's
+attention needs the whole prompt of every question; those go through as one batch, padded on the left (see `sharing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from codecmeta import VideoMeta
+from compress.accuracy.packing import Prefix, first_layer_inputs, group_by_length, join, pack
 from compress.accuracy.questions import Question
 from compress.accuracy.sharing import shared_video
 from compress.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
 from compress.flops import LanguageModel, VisionTower
 from compress.models.adapters.adapter import Adapter, adapt
 from compress.models.inputs.prompt import Tokenizer, take_clip
-from compress.models.session.kv_cache import CACHE, cache_of
 from compress.models.session.session import Session
 from compress.profiling.timing import StageTimer
 from compress.stage import InsideLLM
@@ -72,6 +71,21 @@ class Account:
     macs: float
     tower_macs: float
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Read:
+    """A video that a compressor has shortened.
+
+    Attributes:
+        account: what became of the tokens.
+        prefix: what questions come behind; None where the method looks at each question.
+        answers: float32 (questions, words), logits of such a method; empty otherwise.
+    """
+
+    account: Account
+    prefix: Prefix | None = None
+    answers: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
 
 
 class Examinee:
@@ -141,7 +155,8 @@ class Examinee:
         """
         hidden = [token == self.adapter.config.video_token_id for token in sheet.video]
         hidden[len(sheet.video) - 1 - hidden[::-1].index(True)] = False  # the newline, which is a placeholder too
-        return self._answer_prefix(sheet, memory, plain_model(self.adapter, memory, alter), hidden if blind else None)
+        prefix = self._read_prefix(sheet, memory, plain_model(self.adapter, memory, alter), hidden if blind else None)
+        return self._ask_one(sheet, prefix)
 
     @torch.inference_mode()
     def answer_compressed(
@@ -159,50 +174,66 @@ class Examinee:
         Returns:
             float32 (questions, words), and what became of the tokens.
         """
+        read = self.read(sheet, memory, meta, compressor, map=map)
+        if read.prefix is not None:
+            return self._ask_one(sheet, read.prefix), read.account
+        return read.answers, read.account
+
+    @torch.inference_mode()
+    def read(
+        self, sheet: Sheet, memory: TowerMemory, meta: VideoMeta, compressor: Any, *, map: MapChoice = "auto"
+    ) -> Read:
+        """Shorten the video and prefill it; arguments as of `answer_compressed`."""
         session = with_memory(compressor.attach(self.model, meta, map=map), memory)
         timer = StageTimer(self._weight.device)
         session.timer = timer.stage
+        found: dict[str, Any]
         if isinstance(compressor, InsideLLM):
-            logits = self._answer_prompts(sheet, memory, session)
+            found = {"answers": self._answer_prompts(sheet, memory, session)}
         else:
-            logits = self._answer_prefix(sheet, memory, session, None)
-        return logits, self._settle(session, timer.read(), frames=memory.frames)
+            found = {"prefix": self._read_prefix(sheet, memory, session, None)}
+        return Read(account=self._settle(session, timer.read(), frames=memory.frames), **found)
 
-    def _answer_prefix(
+    @torch.inference_mode()
+    def ask(self, sheet: Sheet, prefixes: Sequence[Prefix]) -> NDArray[np.float32]:
+        """Ask all questions behind several versions of one video; float32 (B, questions, words)."""
+        packed = pack(sheet.texts, device=self._weight.device)
+        words = self.model.get_input_embeddings()(packed.ids)
+        rows: dict[int, NDArray[np.float32]] = {}
+        for group in group_by_length(prefixes):
+            embeddings, positions, mask = join([prefixes[number] for number in group], packed, words)
+            hidden = self.adapter.language_model(
+                inputs_embeds=embeddings, position_ids=positions, attention_mask=mask, use_cache=False
+            ).last_hidden_state
+            answers = hidden[:, packed.last + embeddings.shape[1] - len(words)]
+            rows |= zip(group, self.model.lm_head(answers).float().cpu().numpy(), strict=True)
+        return np.stack([rows[number] for number in range(len(prefixes))])
+
+    def _ask_one(self, sheet: Sheet, prefix: Prefix) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self.ask(sheet, [prefix])[0]
+        return logits
+
+    def _read_prefix(
         self,
         sheet: Sheet,
         memory: TowerMemory,
         attached: AbstractContextManager[Session | None],
         hidden: Sequence[bool] | None,
-    ) -> NDArray[np.float32]:
-        """Prefill the video's part with hooks in place; ask behind it without, since nothing is left to shorten."""
+    ) -> Prefix:
+        """The video's part of the prompt with hooks in place; behind it nothing is left to shorten."""
         device = self._weight.device
         video = torch.tensor([sheet.video], device=device)
-        options: dict[str, Any] = {}
-        if hidden is not None:
-            seen = ~torch.tensor(hidden, device=device)
-            options["attention_mask"] = _causal(len(seen), device) & (seen | _diagonal(len(seen), device))
-        with attached as session:
-            output = self.model(
-                input_ids=video, pixel_values_videos=memory.pixels, use_cache=True, logits_to_keep=1, **options
-            )
+        with attached as session, first_layer_inputs(self.adapter.layers) as found:
+            self.model(input_ids=video, pixel_values_videos=memory.pixels, use_cache=False, logits_to_keep=1)
             compression = session.results[0].before_llm if session is not None else None
-        cache = cache_of(output)
-        past = cache.get_seq_length()
+        positions = found["positions"][0]
         contiguous = compression is not None and compression.positions == "contiguous"
-        start = past if contiguous else len(sheet.video)
-        packed = pack(sheet.texts, past=past, start=start, device=device)
-        if hidden is not None:
-            packed.mask[..., :past] &= seen
-        output = self.model(
-            input_ids=packed.ids,
-            **{CACHE: cache},
-            position_ids=packed.positions,
-            attention_mask=packed.mask,
-            logits_to_keep=packed.last,
+        return Prefix(
+            embeddings=found["embeddings"][0],
+            positions=positions,
+            start=len(positions) if contiguous else len(sheet.video),
+            seen=None if hidden is None else ~torch.tensor(hidden, device=device),
         )
-        logits: NDArray[np.float32] = output.logits[0].float().cpu().numpy()
-        return logits
 
     def _answer_prompts(self, sheet: Sheet, memory: TowerMemory, session: Session) -> NDArray[np.float32]:
         longest = max(map(len, sheet.texts))
@@ -265,49 +296,8 @@ class Examinee:
         return self._ids[word]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Packed:
-    """Questions side by side behind a cache.
-
-    Attributes:
-        ids: int64 (1, S).
-        positions: int64 (1, S), beginning anew with each question.
-        mask: bool (1, 1, S, past + S): a question sees the cache and itself.
-        last: int64 (questions,), places whose logits are the answers.
-    """
-
-    ids: Tensor
-    positions: Tensor
-    mask: Tensor
-    last: Tensor
-
-
-def pack(texts: Sequence[Sequence[int]], *, past: int, start: int, device: torch.device) -> Packed:
-    """Lay questions behind a cache of ``past`` entries, each from position ``start`` on."""
-    lengths = torch.tensor([len(text) for text in texts], device=device)
-    owner = torch.repeat_interleave(torch.arange(len(texts), device=device), lengths)
-    stops = lengths.cumsum(0)
-    place = torch.arange(len(owner), device=device) - (stops - lengths)[owner]
-    own = (owner[:, None] == owner) & (place[:, None] >= place)
-    mask = torch.cat((torch.ones(len(owner), past, dtype=torch.bool, device=device), own), dim=1)
-    return Packed(
-        ids=torch.tensor([[token for text in texts for token in text]], device=device),
-        positions=(start + place)[None],
-        mask=mask[None, None],
-        last=stops - 1,
-    )
-
-
 def mark(sheet: Sheet, logits: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which questions are answered rightly, bool (questions,): among their options, and among all words."""
     choices = [options[int(np.argmax(row[list(options)]))] for options, row in zip(sheet.options, logits, strict=True)]
     answers = np.array(sheet.answers)
     return np.array(choices) == answers, logits.argmax(axis=1) == answers
-
-
-def _causal(length: int, device: torch.device) -> Tensor:
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril()[None, None]
-
-
-def _diagonal(length: int, device: torch.device) -> Tensor:
-    return torch.eye(length, dtype=torch.bool, device=device)

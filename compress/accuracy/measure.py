@@ -1,6 +1,6 @@
 """Which share of the questions a model answers rightly over shortened tokens: every method at every retention.
 
-    compress accuracy [--methods default] [--retention 0.5,0.3,0.2,0.15,0.1,0.05] [--slice 128]
+    compress accuracy [--methods default] [--retention 0.5,0.3,0.2,0.15,0.1,0.05] [--slice 500]
 
 Clips are examined by worker processes of one thread each. Answers are kept per clip, in a file named after everything
 that they depend on, so that an interrupted run goes on where it stopped.
@@ -21,14 +21,16 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import codecmeta
 import compress
 from compress.accuracy import answering, clips, extremes, methods, tower
-from compress.accuracy.answering import Account, Examinee, mark
+from compress.accuracy.answering import Account, Examinee, Read, Sheet, mark
 from compress.accuracy.clips import Clip, digest_world, open_clip
 from compress.accuracy.methods import IDENTITY, Measured
 from compress.accuracy.scene import Split
+from compress.accuracy.tower import TowerMemory
 from compress.demo import load
 
 RETENTIONS: Final = (0.5, 0.3, 0.2, 0.15, 0.1, 0.05)
@@ -139,25 +141,39 @@ def examine(examinee: Examinee, clip: Clip, job: Job) -> Examined:
     sheet = examinee.write_sheet(clip.meta, clip.questions)
     memory = examinee.look(clip.meta)
     plain = examinee.answer_plain(sheet, memory)
-    right, exact = mark(sheet, plain)
-    cells = {FULL: Cell(right=right.astype(float).tolist(), exact=exact.astype(float).tolist(), account=None)}
-    for method, retention in job.cells:
-        marks, accounts = [], []
-        for draw in range(method.draws):
-            try:
-                compressor = method.build(retention, seed=clip.seed, draw=draw, occupied=clip.labels.occupied)
-                logits, account = examinee.answer_compressed(sheet, memory, clip.meta, compressor, map=method.map)
-            except Exception as error:
-                raise MeasurementError(f"{cell_name(method, retention)} on {clip.name}: {error}") from error
-            if method is IDENTITY and not np.array_equal(logits, plain):
+    cells = {FULL: _grade(sheet, [plain], None)}
+    groups = [(1.0, [IDENTITY]), *((retention, list(job.methods)) for retention in job.retentions)]
+    for retention, group in groups:
+        reads = [_read_all(examinee, sheet, memory, clip, method, retention) for method in group]
+        prefixes = [one.prefix for many in reads for one in many if one.prefix is not None]
+        answers = iter(examinee.ask(sheet, prefixes) if prefixes else ())
+        for method, many in zip(group, reads, strict=True):
+            logits = [one.answers if one.prefix is None else next(answers) for one in many]
+            if method is IDENTITY and not np.array_equal(logits[0], plain):
                 raise MeasurementError(f"{clip.name}: answers over all tokens differ from those of the plain model")
-            marks.append(mark(sheet, logits))
-            accounts.append(account)
-        right, exact = np.mean(marks, axis=0)
-        cells[cell_name(method, retention)] = Cell(
-            right=right.tolist(), exact=exact.tolist(), account=_mean_account(accounts)
-        )
-    return Examined(seed=clip.seed, families=list(sheet.families), cells=cells)
+            cells[cell_name(method, retention)] = _grade(sheet, logits, [one.account for one in many])
+    named = [cell_name(*cell) for cell in job.cells]
+    return Examined(seed=clip.seed, families=list(sheet.families), cells={name: cells[name] for name in (FULL, *named)})
+
+
+def _read_all(
+    examinee: Examinee, sheet: Sheet, memory: TowerMemory, clip: Clip, method: Measured, retention: float
+) -> list[Read]:
+    """What a method leaves of a clip, once per draw."""
+    found = []
+    for draw in range(method.draws):
+        try:
+            compressor = method.build(retention, seed=clip.seed, draw=draw, occupied=clip.labels.occupied)
+            found.append(examinee.read(sheet, memory, clip.meta, compressor, map=method.map))
+        except Exception as error:
+            raise MeasurementError(f"{cell_name(method, retention)} on {clip.name}: {error}") from error
+    return found
+
+
+def _grade(sheet: Sheet, logits: Sequence[NDArray[np.float32]], accounts: Sequence[Account] | None) -> Cell:
+    right, exact = np.mean([mark(sheet, one) for one in logits], axis=0)
+    account = None if accounts is None else _mean_account(accounts)
+    return Cell(right=right.tolist(), exact=exact.tolist(), account=account)
 
 
 def measure(job: Job, count: int, *, workers: int = 1, progress: Callable[[int], None] | None = None) -> list[Examined]:

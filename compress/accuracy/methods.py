@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from compress.errors import ConfigError
 from compress.methods import METHODS, build
 from compress.video import MapChoice
 
-Group = Literal["method", "ablation", "baseline", "published"]
+Group = Literal["method", "stage", "ablation", "baseline", "published"]
 Kept = Literal["patches", "tokens_out", "tokens_inner"]
 
 PLACED: Final = {"positions": "original"}
@@ -103,13 +103,13 @@ _MEASURED: Final = (
         settings={**METOM, **CHOSEN},
     ),
     Measured(
-        name="rpm", base="rpm", group="method", summary="its first stage alone; retention of patches", kept="patches"
+        name="rpm", base="rpm", group="stage", summary="its first stage alone; retention of patches", kept="patches"
     ),
-    Measured(name="btm", base="btm", group="method", summary="its second stage alone", settings=PLACED),
+    Measured(name="btm", base="btm", group="stage", summary="its second stage alone", settings=PLACED),
     Measured(
         name="matm",
         base="matm",
-        group="method",
+        group="stage",
         summary="its third stage alone; retention of tokens behind the merge",
         settings=LAYERS,
         kept="tokens_inner",
@@ -135,13 +135,6 @@ _MEASURED: Final = (
             settings={**INFOMERGE, parameter: "0"},
         )
         for name, parameter in (("tfd", "rho"), ("uniqueness", "alpha"), ("richness", "beta"))
-    ),
-    Measured(
-        name="metom-literal",
-        base="metom",
-        group="ablation",
-        summary="MeToM's budget as an upper bound",
-        settings={**METOM, "refill": "no"},
     ),
     *(
         Measured(
@@ -181,7 +174,7 @@ IDENTITY: Final = Measured(
 
 
 def choose(text: str) -> tuple[Measured, ...]:
-    """Methods by name, separated by commas; `default` are all but the ablations, `all` adds those.
+    """Methods by name or group, separated by commas; `default` are the methods and the baselines, `all` everything.
 
     Raises:
         ConfigError: there is no such method.
@@ -194,10 +187,12 @@ def choose(text: str) -> tuple[Measured, ...]:
 
 
 def _expand(name: str) -> Iterable[Measured]:
-    if name == "default":
-        return [method for method in _MEASURED if method.group != "ablation"]
     if name == "all":
         return _MEASURED
+    groups = {"default": ("method", "baseline")} | {group: (group,) for group in get_args(Group)}
+    if name in groups:
+        return [method for method in _MEASURED if method.group in groups[name]]
     if name not in MEASURED:
-        raise ConfigError(f"there is no measured method {name!r}; there are default, all, {', '.join(MEASURED)}")
+        known = ", ".join(("all", *groups, *MEASURED))
+        raise ConfigError(f"unknown measured method {name!r}; choose from {known}")
     return [MEASURED[name]]

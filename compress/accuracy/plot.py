@@ -17,7 +17,13 @@ STRONG: Final[Mapping[str, str]] = {"metom": "#c0392b", "metom-chosen": "#7d1f7a
 """Colours of the methods that the picture is about."""
 STAGES: Final[Mapping[str, str]] = {"rpm": "#e08e79", "btm": "#d98a3a", "matm": "#a8557f"}
 """Of MeToM's stages, related to its own."""
-OTHER: Final = {"method": "#444444", "ablation": "#7fa6d6", "baseline": "#8a8a8a", "published": "#4f8f6f"}
+OTHER: Final = {
+    "method": "#444444",
+    "stage": "#444444",
+    "ablation": "#7fa6d6",
+    "baseline": "#8a8a8a",
+    "published": "#4f8f6f",
+}
 DASHED: Final = {"oracle": (0, (5, 2)), "random": (0, (1, 1.5))}
 MARKERS: Final = {"stride": "s", "frames": "D", "pool-space": "^", "pool-time": "v", "smaller": "<", "oracle": "P"}
 LINE_HEIGHT: Final = 0.036

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from compress import BTM, MATM, RPM, InfoMerge, MeToM, Pipeline
-from compress.accuracy.answering import Examinee, Sheet, mark, pack
+from compress.accuracy.answering import Examinee, Sheet, mark
 from compress.accuracy.clips import Clip
 from compress.accuracy.extremes import Everything
+from compress.accuracy.packing import group_by_length, pack
 from compress.accuracy.questions import WORDS, Question
 from compress.accuracy.tower import TowerMemory
 from compress.baselines import AveragePooling
@@ -115,19 +116,40 @@ def test_the_model_is_left_as_it_was(examinee: Examinee, clip: Clip, sheet: Shee
     assert set(vars(examinee.model.model)) == before
 
 
-def test_questions_see_the_cache_and_themselves() -> None:
-    packed = pack([[5, 6], [7, 8, 9]], past=3, start=10, device=torch.device("cpu"))
-    assert packed.ids.tolist() == [[5, 6, 7, 8, 9]]
-    assert packed.positions.tolist() == [[10, 11, 10, 11, 12]]
-    assert packed.last.tolist() == [1, 4]
+def test_questions_are_a_tree_of_words() -> None:
+    packed = pack([[5, 6], [5, 8, 9], [7, 8]], device=torch.device("cpu"))
+    assert packed.ids.tolist() == [5, 6, 8, 9, 7, 8]
+    assert packed.depth.tolist() == [0, 1, 1, 2, 0, 1]
+    assert packed.last.tolist() == [1, 3, 5]
     expected = [
-        [1, 1, 1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0, 1, 0, 0],
-        [1, 1, 1, 0, 0, 1, 1, 0],
-        [1, 1, 1, 0, 0, 1, 1, 1],
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 0, 1, 0, 0, 0],
+        [1, 0, 1, 1, 0, 0],
+        [0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 1, 1],
     ]
-    assert packed.mask[0, 0].int().tolist() == expected
+    assert packed.mask.int().tolist() == expected
+
+
+def test_prefixes_of_unequal_length_are_asked_together(
+    examinee: Examinee, clip: Clip, sheet: Sheet, memory: TowerMemory
+) -> None:
+    """Answers do not depend on what else is asked with them."""
+    several = [
+        InfoMerge(retention=0.1),
+        BTM(retention=0.3),
+        InfoMerge(retention=0.1, positions="contiguous"),
+        InfoMerge(retention=0.105),
+    ]
+    reads = [examinee.read(sheet, memory, clip.meta, one) for one in several]
+    assert sorted(map(len, group_by_length([read.prefix for read in reads if read.prefix]))) == [1, 3]
+    together = examinee.ask(sheet, [read.prefix for read in reads if read.prefix])
+    for one, logits in zip(several, together, strict=True):
+        apart, _ = examinee.answer_compressed(sheet, memory, clip.meta, one)
+        assert differ(logits, apart) < TOLERANCE
+    assert differ(together[0], together[1]) > 10 * TOLERANCE
+    assert differ(together[1], together[2]) > 10 * TOLERANCE
 
 
 def test_marks_are_given_among_options_and_among_all_words() -> None:

@@ -96,9 +96,10 @@ def test_methods_are_built_with_their_settings(clip: Clip) -> None:
 
 def test_methods_by_name() -> None:
     assert [method.name for method in choose("btm, oracle")] == ["btm", "oracle"]
-    assert {method.group for method in choose("default")} == {"method", "baseline", "published"}
+    assert {method.group for method in choose("default")} == {"method", "baseline"}
+    assert {method.name for method in choose("stage")} == {"rpm", "btm", "matm"}
     assert len(choose("all,random")) == len(MEASURED)
-    with pytest.raises(ConfigError, match="no measured method 'x'"):
+    with pytest.raises(ConfigError, match="unknown measured method 'x'"):
         choose("btm,x")
 
 
@@ -216,7 +217,7 @@ def test_a_failing_method_ends_the_command(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--methods", "x"), "no measured method"),
+        (("--methods", "x"), "unknown measured method"),
         (("--retention", "0.1,much"), "no retained fractions"),
         (("--retention", "1.5"), "retention is 1.5"),
         (("--weights", "/nowhere"), "does not hold the demo model"),
