@@ -15,8 +15,8 @@ from scipy import ndimage
 from codecmeta.decoding import side_data
 from codecmeta.decoding.rgb import crop
 from codecmeta.prediction.compensation import Reference, motion_residual
-from codecmeta.prediction.intra import texture_planes
 from codecmeta.prediction.reference_selection import FUTURE, PAST
+from codecmeta.record.texture import texture_planes
 from codecmeta.residual.proxy import ProxySource
 from codecmeta.residual.reference_store import Decoded
 from codecmeta.residual.source import Evidence

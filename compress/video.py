@@ -27,9 +27,6 @@ MapChoice = Literal["auto", "carried", "texture", "innovation", "none"]
 
 Stage = Literal["load", "density", "encode", "compress", "save", "plot"]
 
-TEXTURE_BLOCK = 4
-"""Pixels per side of the blocks on which texture is measured, the size of the blocks it is predicted on."""
-
 PACKET_SIZES: Mapping[GopKind, str] = {
     "mean": "mean packet of the frame's GoP",
     "total": "all packets of the frame's GoP",
@@ -197,24 +194,8 @@ def explain_skipping(choice: MapChoice) -> str:
 
 def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovation"]) -> NDArray[np.float32]:
     """Density S_t of the encoder's patches, float32 (T, 27, 27) in [0, 1]; all ones for a flat frame."""
-    if map != "texture":
-        width, height = meta.display_size
-        return meta.density(GRID, (0.0, 0.0, width * COVERED, height * COVERED), map=map)
-    from codecmeta.prediction.intra import texture_energy
-    from codecmeta.record.density import patch_density
-
-    assert meta.frames is not None  # compress_video has asked for them
-    texture = texture_energy(meta.frames, block=TEXTURE_BLOCK)
-    height, width = meta.frames.shape[1:3]
-    return patch_density(
-        texture.energy,
-        texture.range,
-        width=width,
-        height=height,
-        block=TEXTURE_BLOCK,
-        grid=GRID,
-        box=(0.0, 0.0, width * COVERED, height * COVERED),
-    )
+    width, height = meta.display_size
+    return meta.density(GRID, (0.0, 0.0, width * COVERED, height * COVERED), map=map)
 
 
 def merge_patches(features: Tensor, patches: Compression) -> Tensor:

@@ -146,6 +146,14 @@ def test_floors_fall() -> None:
     assert rising == []
 
 
+def test_compress_knows_codecmeta_by_its_exports_only() -> None:
+    known = set(modules("codecmeta"))
+    leaks = {
+        name: inner for name, path in modules("compress").items() if (inner := imports(path, known) - {"codecmeta"})
+    }
+    assert leaks == {}
+
+
 def test_codecmeta_knows_neither_compress_nor_torch() -> None:
     for path in modules("codecmeta").values():
         for node in statements(ast.parse(path.read_text(encoding="utf-8"))):

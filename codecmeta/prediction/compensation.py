@@ -22,11 +22,12 @@ from codecmeta.prediction.block_kernels import COLUMNS, compensate
 from codecmeta.prediction.block_prediction import H264, filter_of
 from codecmeta.prediction.dead_zone import dead_zones
 from codecmeta.prediction.h264_halfpel import BAND
-from codecmeta.prediction.intra import Residual, intra_residual
 from codecmeta.prediction.padded_reference import MARGIN, ReferenceSamples
 from codecmeta.prediction.reference_selection import FUTURE, PAST
 from codecmeta.prediction.standards import Standard
+from codecmeta.record.energy import Residual
 from codecmeta.simd.block_rows import BLOCK
+from codecmeta.simd.intra_4x4 import intra_residual
 from codecmeta.simd.numba_cache import kernel
 
 

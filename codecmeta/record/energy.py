@@ -22,6 +22,10 @@ EPSILON = 1e-6
 """Added to a channel's standard deviation before dividing by it."""
 
 
+Residual = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+"""Residual of Y, Cb, Cr, shaped like the samples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlockEnergy:
     """What is kept of one picture's residual; block size b, h = ⌈H/b⌉ and w = ⌈W/b⌉ blocks.
@@ -66,7 +70,7 @@ def standardisation(total: float, square_total: float, samples: int) -> tuple[fl
 
 
 def measure_energy(
-    planes: tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]],
+    planes: Residual,
     *,
     block: int,
     coded: NDArray[np.uint8] | None = None,

@@ -16,6 +16,8 @@ from codecmeta.record.density import Box, patch_density
 from codecmeta.record.orientation import Orientation, display_size
 
 MapName = Literal["innovation", "carried"]
+_TEXTURE_BLOCK = 4
+"""Pixels per side of the blocks on which texture is measured, the size of the blocks it is predicted on."""
 
 MISSING = -(2**63)
 """Time stamp of a packet that has none."""
@@ -133,7 +135,7 @@ class VideoMeta:
         return gop.frame_packet_size(self.packet_size, self.packet_key, self.frame_packet, kind=kind)
 
     def density(
-        self, grid: tuple[int, int], box: Box | None = None, *, map: MapName = "carried"
+        self, grid: tuple[int, int], box: Box | None = None, *, map: MapName | Literal["texture"] = "carried"
     ) -> NDArray[np.float32]:
         """MeToM's S_t on a patch grid: see `codecmeta.record.density.patch_density`.
 
@@ -141,14 +143,17 @@ class VideoMeta:
             grid: rows and columns of patches on the displayed picture.
             box: left, top, right, bottom of the region the grid covers, in pixels of a picture of `display_size`;
                 None is the whole picture.
-            map: which energy map.
+            map: which energy map; `texture` is computed from the cached frames.
 
         Returns:
             float32 (T, rows, cols) in [0, 1]; all ones where a frame's map is flat.
 
         Raises:
-            UsageError: the map was not extracted, the grid is empty, or the box is outside the picture.
+            UsageError: the map was not extracted, there are no cached frames for `texture`, the grid is empty, or the
+                box is outside the picture.
         """
+        if map == "texture":
+            return self._texture_density(grid, box)
         energy = self.energy_carried if map == "carried" else self.energy_innovation
         extent = self.range_carried if map == "carried" else self.range_innovation
         if energy is None or extent is None:
@@ -165,6 +170,27 @@ class VideoMeta:
                 sample_aspect=self.sample_aspect,
                 grid=grid,
                 box=box,
+            )
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def _texture_density(self, grid: tuple[int, int], box: Box | None) -> NDArray[np.float32]:
+        """`density` of the cached frames' texture; they are upright and smaller than the displayed picture."""
+        from codecmeta.record.texture import texture_energy
+
+        if self.frames is None:
+            raise UsageError(f"there are no cached frames of {self.info['source']['name']}; extract them with --pixels")
+        height, width = self.frames.shape[1:3]
+        shown_w, shown_h = self.display_size
+        if box is not None:
+            # multiplied first, so that the picture's own edges stay exact
+            left, right = (edge * width / shown_w for edge in (box[0], box[2]))
+            top, bottom = (edge * height / shown_h for edge in (box[1], box[3]))
+            box = left, top, right, bottom
+        texture = texture_energy(self.frames, block=_TEXTURE_BLOCK)
+        try:
+            return patch_density(
+                texture.energy, texture.range, width=width, height=height, block=_TEXTURE_BLOCK, grid=grid, box=box
             )
         except ValueError as error:
             raise UsageError(str(error)) from error

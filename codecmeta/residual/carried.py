@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
 from codecmeta.prediction.compensation import MotionField
-from codecmeta.prediction.intra import Residual
-from codecmeta.record.energy import standardisation
+from codecmeta.record.energy import Residual, standardisation
 from codecmeta.simd.numba_cache import kernel
 
 MOST = 17

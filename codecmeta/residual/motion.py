@@ -14,11 +14,10 @@ from codecmeta.errors import BitstreamError, SourceError, UsageError
 from codecmeta.h264 import nal
 from codecmeta.h264.parameter_sets import read_sequence_parameters
 from codecmeta.prediction.compensation import MotionField, MotionResidual, Reference, motion_residual
-from codecmeta.prediction.intra import Residual
 from codecmeta.prediction.reference_selection import FUTURE, PAST
 from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type
 from codecmeta.prediction.standards import STANDARDS
-from codecmeta.record.energy import measure_energy
+from codecmeta.record.energy import Residual, measure_energy
 from codecmeta.residual.carried import innovation
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 

@@ -1,13 +1,15 @@
-"""Intra prediction of a whole 4x4 block at a time, in the manner of `strips`."""
+"""Intra prediction of 4x4 blocks by the best of four modes, a whole block at a time where it has all neighbours."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from codecmeta.simd.numba_cache import kernel
 from codecmeta.simd.vector_ir import Lanes, clamp, shuffle, spread
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
@@ -79,3 +81,97 @@ def subtract_best_of_four(typingctx, plane, at, row, out, o, out_row, top):  # t
 
     place = types.int64
     return types.void(plane, place, place, out, place, place, place), codegen
+
+
+OWN_MEAN = -1
+"""Makes `intra_residual` predict a block without neighbours by its own mean."""
+
+
+@kernel()
+def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: ignore[no-untyped-def]
+    """Fill ``out`` with the residual of every 4x4 block of a plane, but for blocks that are covered.
+
+    Rows of ``plane`` are contiguous but may be apart, those of ``out`` are not. ``covered`` marks 8x8 luma blocks that
+    have an inter prediction; an empty array covers nothing. ``shift_y``, ``shift_x`` are the plane's subsampling.
+    ``grey`` predicts the block that has no neighbours; below 0 its mean does.
+    """
+    height, width = plane.shape
+    above = np.empty(4, np.int32)
+    left = np.empty(4, np.int32)
+    block = np.empty((4, 4), np.int32)
+    some = covered.size > 0
+    stride = plane.strides[0] // plane.itemsize
+    for y in range(0, height, 4):
+        rows = min(4, height - y)
+        for x in range(0, width, 4):
+            if some and covered[(y << shift_y) >> 3, (x << shift_x) >> 3]:
+                continue
+            cols = min(4, width - x)
+            if y and x and rows == 4 and cols == 4:
+                subtract_best_of_four(plane, y * stride + x, stride, out, y * width + x, width, top)
+            else:
+                _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out)
+
+
+@kernel()
+def _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out):  # type: ignore[no-untyped-def]
+    total = np.int32(0)
+    known = np.int32(0)
+    if y > 0:
+        for col in range(cols):
+            above[col] = plane[y - 1, x + col]
+            total += above[col]
+        known += np.int32(cols)
+    if x > 0:
+        for row in range(rows):
+            left[row] = plane[y + row, x - 1]
+            total += left[row]
+        known += np.int32(rows)
+    if known == 0 and grey >= 0:
+        total = np.int32(grey)
+        known = np.int32(1)
+    elif known == 0:
+        for row in range(rows):
+            for col in range(cols):
+                total += np.int32(plane[y + row, x + col])
+        known = np.int32(rows * cols)
+    dc = np.int32((total + (known >> 1)) // known)
+    corner = np.int32(plane[y - 1, x - 1]) if y > 0 and x > 0 else np.int32(0)
+    cost_dc = np.int64(0)
+    cost_v = np.int64(0)
+    cost_h = np.int64(0)
+    cost_g = np.int64(0)
+    for row in range(rows):
+        for col in range(cols):
+            value = np.int32(plane[y + row, x + col])
+            block[row, col] = value
+            d = np.int64(value - dc)
+            cost_dc += d * d
+            if y > 0:
+                d = np.int64(value - above[col])
+                cost_v += d * d
+            if x > 0:
+                d = np.int64(value - left[row])
+                cost_h += d * d
+                if y > 0:
+                    d = np.int64(value - min(max(above[col] + left[row] - corner, 0), top))
+                    cost_g += d * d
+    mode = 0
+    best = cost_dc
+    if y > 0 and cost_v < best:
+        mode, best = 1, cost_v
+    if x > 0 and cost_h < best:
+        mode, best = 2, cost_h
+    if y > 0 and x > 0 and cost_g < best:
+        mode = 3
+    for row in range(rows):
+        for col in range(cols):
+            if mode == 0:
+                p = dc
+            elif mode == 1:
+                p = above[col]
+            elif mode == 2:
+                p = left[row]
+            else:
+                p = min(max(above[col] + left[row] - corner, np.int32(0)), np.int32(top))
+            out[y + row, x + col] = block[row, col] - p

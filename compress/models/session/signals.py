@@ -13,7 +13,7 @@ from torch import Tensor
 from compress.errors import SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens
 from compress.stage import Signals
-from compress.video import TEXTURE_BLOCK, MapChoice, choose_map, explain_skipping
+from compress.video import MapChoice, choose_map, explain_skipping
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -130,26 +130,11 @@ def group_frames(values: NDArray[Any], temporal: int) -> NDArray[Any]:
 
 def _measure(meta: VideoMeta, name: Any, grid: tuple[int, int], covered: float) -> NDArray[np.float32]:
     """Density of single frames on a patch grid that covers a share of the picture, from its upper left corner."""
-    width, height = meta.display_size
-    if name != "texture":
-        return meta.density(grid, (0.0, 0.0, width * covered, height * covered), map=name)
-    if meta.frames is None:
+    if name == "texture" and meta.frames is None:
         source = meta.info["source"]["name"]
         raise SignalError(
             f"there are neither residuals nor cached frames of {source}; "
             f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
-    from codecmeta.prediction.intra import texture_energy
-    from codecmeta.record.density import patch_density
-
-    texture = texture_energy(meta.frames, block=TEXTURE_BLOCK)
-    height, width = meta.frames.shape[1:3]
-    return patch_density(
-        texture.energy,
-        texture.range,
-        width=width,
-        height=height,
-        block=TEXTURE_BLOCK,
-        grid=grid,
-        box=(0.0, 0.0, width * covered, height * covered),
-    )
+    width, height = meta.display_size
+    return meta.density(grid, (0.0, 0.0, width * covered, height * covered), map=name)

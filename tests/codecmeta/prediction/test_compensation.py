@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from codecmeta.container.mpeg4_headers import video_object_layer
 from codecmeta.decoding import side_data
 from codecmeta.decoding.side_data import Planes
 from codecmeta.errors import UsageError
 from codecmeta.prediction.compensation import MotionResidual, Reference, implicit_weight, motion_residual
 from codecmeta.prediction.dead_zone import chroma_quantiser, dead_zones, quantiser_step
-from codecmeta.prediction.intra import texture_planes
 from codecmeta.prediction.padded_reference import ReferenceSamples
-from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type, video_object_layer
+from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type
 from codecmeta.prediction.standards import Standard
+from codecmeta.record.texture import texture_planes
 from tests.oracle import interpolation as oracle
 from tests.oracle.streams import Stream, decode, encode, prediction_of
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from codecmeta.errors import UsageError
-from codecmeta.prediction.intra import OWN_MEAN, intra_residual, texture_energy, texture_planes
 from codecmeta.record.energy import measure_energy
+from codecmeta.record.texture import texture_energy, texture_planes
+from codecmeta.simd.intra_4x4 import OWN_MEAN, intra_residual
 
 
 def best_of_four(plane: Any, top: int = 255) -> Any:
