@@ -15,7 +15,7 @@ from tests.codecmeta.record.test_meta import INFO, record, rewrite, with_info
 WRONG: list[tuple[str, Any]] = [
     ("source__name", None),
     ("source__bytes", "many"),
-    ("source__mtime_ns", 2**80),
+    ("source__mtime_ns", 2**96),
     ("stream__codec", 264),
     ("stream__width", True),
     ("stream__width", 50.0),
