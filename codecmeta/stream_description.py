@@ -33,7 +33,7 @@ def describe_stream(
         orientation: in which its pictures are displayed.
     """
     stream, context = video.stream, video.stream.codec_context
-    pixels = context.format
+    form = video.form
     ratio, size = video.sample_aspect, (video.width, video.height)
     duration = stream.duration * time_base[0] / time_base[1] if stream.duration else None
     if duration is None and video.container.duration:
@@ -45,9 +45,9 @@ def describe_stream(
         "profile": context.profile,
         "width": video.width,
         "height": video.height,
-        "pixel_format": pixels.name if pixels else None,
-        "bit_depth": pixels.components[0].bits if pixels else None,
-        "chroma": _chroma(video),
+        "pixel_format": video.pixels.name if video.pixels else None,
+        "bit_depth": form.bits if form else None,
+        "chroma": form.chroma if form else "unknown",
         "fps": _frame_rate(video, packets, timeline, time_base),
         "time_base": list(time_base),
         "duration_s": duration,
@@ -56,13 +56,3 @@ def describe_stream(
         "display_aspect": list(display_aspect(*size, orientation=orientation, sample_aspect=ratio)),
         "packets": int(packets.size.size),
     }
-
-
-def _chroma(video: Video) -> str:
-    tall, wide = video.chroma_size
-    if not tall:
-        return "4:0:0"
-    half_wide, half_tall = wide < video.width, tall < video.height
-    if half_wide:
-        return "4:2:0" if half_tall else "4:2:2"
-    return "4:4:0" if half_tall else "4:4:4"

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from codecmeta.container import mp4_boxes, pyav
 from codecmeta.container.completeness import judge_file
+from codecmeta.container.sample_form import SampleForm, read_form
 from codecmeta.errors import SourceError
 from codecmeta.record.limits import Limits
 
@@ -38,6 +39,7 @@ class Video:
         width: display width in luma samples, coded orientation, as the header tells it; the decoder's own changes
             with the pictures.
         height: display height, likewise.
+        pixels: libav's pixel format of the stream as the header tells it, likewise; None where it does not.
         track: the MP4/MOV track of the stream, if there is one.
         limits: what it may demand at most.
     """
@@ -48,6 +50,7 @@ class Video:
     stream: VideoStream
     width: int
     height: int
+    pixels: av.VideoFormat | None = field(repr=False)
     track: mp4_boxes.Track | None = field(repr=False)
     limits: Limits = field(repr=False)
 
@@ -59,10 +62,15 @@ class Video:
     @property
     def chroma_size(self) -> tuple[int, int]:
         """Height and width of the chroma planes, (0, 0) for monochrome."""
-        pixels = self.stream.codec_context.format
+        pixels = self.pixels
         if pixels is None or len(pixels.components) < 3:
             return 0, 0
         return pixels.chroma_height(self.height), pixels.chroma_width(self.width)
+
+    @property
+    def form(self) -> SampleForm | None:
+        """Bit depth and chroma format, None where the header does not tell."""
+        return None if self.pixels is None else read_form(self.pixels)
 
     @property
     def sample_aspect(self) -> tuple[int, int] | None:
@@ -121,6 +129,7 @@ def open_video(source: str | os.PathLike[str], limits: Limits | None = None) -> 
             stream=stream,
             width=stream.codec_context.width,
             height=stream.codec_context.height,
+            pixels=stream.codec_context.format,
             track=_read_track(path, size, stream),
             limits=limits,
         )

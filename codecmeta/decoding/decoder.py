@@ -21,6 +21,7 @@ from codecmeta.container import pyav
 from codecmeta.container.mpeg4_headers import video_object_layer, video_object_plane
 from codecmeta.container.packet_reader import PacketFeed, copy_packet, join
 from codecmeta.container.packets import PacketTable
+from codecmeta.container.sample_form import read_form
 from codecmeta.container.video import Video
 from codecmeta.decoding import side_data
 from codecmeta.errors import SourceError
@@ -198,7 +199,7 @@ class Decoder:
             every: skip nothing.
 
         Raises:
-            SourceError: a picture has another size than the header says.
+            SourceError: a picture has another size, bit depth or chroma format than the header says.
         """
         self._uncoded.clear()
         reference: Picture | None = None
@@ -277,12 +278,18 @@ class Decoder:
         for frame in frames:
             if frame.opaque is None:
                 continue
-            if not self._fits(frame):
-                sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
-                raise SourceError("varying_geometry", f"a picture of {sizes}")
+            self._check_form(frame)
             self.corrupt += frame.is_corrupt
             (number,) = cast(tuple[int], frame.opaque)
             yield Picture(packet=number, frame=frame, payload=self._payload(number))
+
+    def _check_form(self, frame: av.VideoFrame) -> None:
+        form = self._video.form
+        if not self._fits(frame):
+            sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
+            raise SourceError("varying_geometry", f"a picture of {sizes}")
+        if form is not None and (own := read_form(frame.format)) != form:
+            raise SourceError("varying_geometry", f"a picture of {own} samples in a stream of {form} ones")
 
     def _fits(self, frame: av.VideoFrame) -> bool:
         width, height = self._video.width, self._video.height

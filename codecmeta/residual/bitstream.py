@@ -6,11 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from codecmeta.errors import BitstreamError, SourceError
+from codecmeta.container.sample_form import SampleForm
+from codecmeta.errors import BitstreamError
 from codecmeta.h264.motion import FrameMotion, MotionArrays, MotionReader
 from codecmeta.h264.picture import PictureCells, PictureMoments
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.residual.carried import CarriedState, carry, from_block_means
+from codecmeta.residual.geometry import Coded, check_geometry
 from codecmeta.residual.motion_field import motion_field, nearest_field
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
@@ -24,6 +26,7 @@ class BitstreamSource:
 
     Attributes:
         width, height: size of the pictures, luma samples.
+        form: of their samples, None where it is not known.
         extradata: the container's codec private data.
         vectors: tell the motion vectors of pictures that are read.
         carries: tell what they carry; then every picture that is referred to is read, with its cells.
@@ -31,6 +34,7 @@ class BitstreamSource:
 
     width: int
     height: int
+    form: SampleForm | None
     extradata: bytes
     vectors: bool = False
     carries: bool = False
@@ -65,6 +69,9 @@ class BitstreamSource:
                 frame = self._motion.follow(payload)
             self._followed = payload, frame
         return self._followed[1]
+
+    def _check(self, picture: Coded, blocks: tuple[int, ...], block: int) -> None:
+        check_geometry(picture, blocks, block, width=self.width, height=self.height, form=self.form)
 
     def _prepare(self, payload: bytes) -> FrameMotion | None:
         """The same, ready to be read."""
@@ -103,10 +110,10 @@ class BitstreamSource:
         frame = self._prepare(evidence.payload)
         if energy:
             measured = self.reader.measure(evidence.payload, block=block, cells=cells)
-            check_shape(measured.energy.energy.shape, block, width=self.width, height=self.height)
+            self._check(measured, measured.energy.energy.shape, block)
         else:
             measured = self.reader.measure_cells(evidence.payload)
-            check_shape(measured.cells.shape[2:], 4, width=self.width, height=self.height)
+            self._check(measured, measured.cells.shape[2:], 4)
         arrays = self._derive(frame)
         state = field = carried = None
         if cells and measured.cells is not None:
@@ -130,14 +137,3 @@ class BitstreamSource:
             qp=measured.qp,
             vectors=table,
         )
-
-
-def check_shape(shape: tuple[int, ...], block: int, *, width: int, height: int) -> None:
-    """Refuse a picture whose blocks are not those of the stream's size.
-
-    Raises:
-        SourceError: they are not.
-    """
-    if shape != (-(-height // block), -(-width // block)):
-        blocks = "x".join(str(count) for count in shape[::-1])
-        raise SourceError("varying_geometry", f"a picture of {blocks} blocks in a stream of {width}x{height}")

@@ -46,10 +46,15 @@ def open_source(name: SourceName, video: Video, *, vectors: bool = False, carrie
     """
     extradata = bytes(video.stream.codec_context.extradata or b"")
     if name == "bitstream" and video.codec == "hevc":
-        return HevcSource(width=video.width, height=video.height, extradata=extradata)
+        return HevcSource(width=video.width, height=video.height, form=video.form, extradata=extradata)
     if name == "bitstream":
         return BitstreamSource(
-            width=video.width, height=video.height, extradata=extradata, vectors=vectors, carries=carries
+            width=video.width,
+            height=video.height,
+            form=video.form,
+            extradata=extradata,
+            vectors=vectors,
+            carries=carries,
         )
     if name == "motion":
         return MotionSource(width=video.width, height=video.height, codec=video.codec, extradata=extradata)

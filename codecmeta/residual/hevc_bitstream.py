@@ -6,11 +6,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
+from codecmeta.container.sample_form import SampleForm
 from codecmeta.errors import BitstreamError
 from codecmeta.hevc.picture import PictureCells, PictureMoments
 from codecmeta.hevc.reader import ResidualReader
-from codecmeta.residual.bitstream import check_shape
 from codecmeta.residual.carried import from_block_means
+from codecmeta.residual.geometry import Coded, check_geometry
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 
@@ -20,11 +21,13 @@ class HevcSource:
 
     Attributes:
         width, height: size of the pictures, luma samples.
+        form: of their samples, None where it is not known.
         extradata: the container's codec private data.
     """
 
     width: int
     height: int
+    form: SampleForm | None
     extradata: bytes
     name: SourceName = field(default="bitstream", init=False)
     context: Context = field(default="nothing", init=False)
@@ -40,15 +43,18 @@ class HevcSource:
         with suppress(BitstreamError):
             self.reader.observe(payload)
 
+    def _check(self, picture: Coded, blocks: tuple[int, ...], block: int) -> None:
+        check_geometry(picture, blocks, block, width=self.width, height=self.height, form=self.form)
+
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
         measured: PictureMoments | PictureCells
         if energy:
             measured = self.reader.measure(evidence.payload, block=block, cells=cells)
-            check_shape(measured.energy.energy.shape, block, width=self.width, height=self.height)
+            self._check(measured, measured.energy.energy.shape, block)
         else:
             measured = self.reader.measure_cells(evidence.payload)
-            check_shape(measured.cells.shape[2:], 4, width=self.width, height=self.height)
+            self._check(measured, measured.cells.shape[2:], 4)
         return Reading(
             energy=measured.energy if isinstance(measured, PictureMoments) else None,
             cells=from_block_means(*measured.cells) if cells and measured.cells is not None else None,
