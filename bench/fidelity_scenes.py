@@ -47,7 +47,7 @@ def order_frames(video: Video, packets: PacketTable) -> Timeline:
     """Frames in presentation order, by time stamp or, without usable ones, by decoding."""
     if has_usable_pts(packets):
         return from_pts(packets)
-    return from_decoder(presentation_order(video, packets), packets=packets.size.size, ticks=1)
+    return from_decoder(presentation_order(video, packets).packet, packets=packets.size.size, ticks=1)
 
 
 def picture_type(payload: bytes, length_size: int) -> str:

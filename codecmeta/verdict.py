@@ -32,13 +32,15 @@ def describe_verdict(
     """
     decoding = table.decoding
     corrupt = packets.corrupt
+    # whoever decodes everything for the order meets all errors, those of the frames among them
+    errors, corrupt_pictures = max(decoding.errors, timeline.errors), max(decoding.corrupt, timeline.corrupt)
     if table.reads_payload:
         corrupt += count_malformed(video, packets)
     counts = {
         "corrupt packets": corrupt,
         "packets whose data contradicts itself": len(decoding.unreadable),
-        "packets that the decoder refused": decoding.errors,
-        "corrupt pictures": decoding.corrupt,
+        "packets that the decoder refused": errors,
+        "corrupt pictures": corrupt_pictures,
         "frames without a picture": decoding.missing + timeline.unplaced,
     }
     missing = find_missing(video, packets) if state != "unknown" else None
@@ -61,7 +63,7 @@ def describe_verdict(
         "corrupt_packets": corrupt,
         "unreadable_packets": len(decoding.unreadable),
         "pictures_decoded": decoding.pictures,
-        "decode_errors": decoding.errors,
-        "corrupt_pictures": decoding.corrupt,
+        "decode_errors": errors,
+        "corrupt_pictures": corrupt_pictures,
         "missing_frames": decoding.missing,
     }

@@ -32,6 +32,8 @@ class Timeline:
         mended: frames whose own time stamp is missing, repeated or out of order, and that lie between their neighbours.
         unplaced: packets of shown pictures that are not among the frames, since the decoder, which was asked for the
             order, gave no picture of them.
+        errors: packets that this decoder refused.
+        corrupt: pictures that it marked as corrupt.
         leading: pictures before or led by the first key packet, which no decoder can show.
     """
 
@@ -42,6 +44,8 @@ class Timeline:
     leading: int
     mended: int = 0
     unplaced: int = 0
+    errors: int = 0
+    corrupt: int = 0
 
 
 def has_usable_pts(packets: PacketTable, *, reorders: bool = False) -> bool:

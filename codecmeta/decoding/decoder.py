@@ -336,10 +336,26 @@ _HELD_BACK = 64
 """Packets after which one that gave no picture is taken for skipped."""
 
 
-def presentation_order(video: Video, packets: PacketTable) -> NDArray[np.int64]:
-    """Packets in the order in which the decoder shows them, by decoding the whole stream. int64 (F,)."""
+@dataclass(frozen=True, kw_only=True)
+class ShownOrder:
+    """What decoding a whole stream for its order showed.
+
+    Attributes:
+        packet: int64 (F,), packets in the order in which the decoder shows them.
+        errors: packets that the decoder refused.
+        corrupt: pictures that it marked as corrupt.
+    """
+
+    packet: NDArray[np.int64]
+    errors: int
+    corrupt: int
+
+
+def presentation_order(video: Video, packets: PacketTable) -> ShownOrder:
+    """Packets in the order in which the decoder shows them, by decoding the whole stream."""
     decoder = Decoder(video, packets)
     first = int(np.flatnonzero(packets.key)[0])
     count = packets.size.size
     whole = Run(start=first, stop=count, targets=())
-    return np.array([picture.packet for picture in decoder.decode(whole, every=True)], np.int64)
+    shown = np.array([picture.packet for picture in decoder.decode(whole, every=True)], np.int64)
+    return ShownOrder(packet=shown, errors=decoder.errors, corrupt=decoder.corrupt)

@@ -33,15 +33,16 @@ def order_frames(video: Video, packets: PacketTable) -> Timeline:
 def _order_by_decoder(video: Video, packets: PacketTable, *, reorders: bool) -> Timeline:
     order = presentation_order(video, packets) if reorders else None
     if not (reorders and _has_one_stamp(video)):
-        mended = mend_pts(packets, np.flatnonzero(packets.shown) if order is None else order)
+        mended = mend_pts(packets, np.flatnonzero(packets.shown) if order is None else order.packet)
         if mended is not None:
-            return mended
+            return mended if order is None else replace(mended, errors=order.errors, corrupt=order.corrupt)
     ticks = _measured_ticks(packets)
     if ticks is None:
         base = video.stream.time_base
         ticks = round(1 / ((video.fps or 25.0) * base)) if base else 1
     order = presentation_order(video, packets) if order is None else order
-    return from_decoder(order, packets=packets.size.size, ticks=ticks)
+    timeline = from_decoder(order.packet, packets=packets.size.size, ticks=ticks)
+    return replace(timeline, errors=order.errors, corrupt=order.corrupt)
 
 
 def _count_unplaced(packets: PacketTable, timeline: Timeline) -> int:

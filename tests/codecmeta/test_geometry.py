@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 import codecmeta
+from codecmeta.container.sample_form import read_form
 from codecmeta.h264 import ResidualReader
 from codecmeta.record.energy import measure_energy
 from tests.codecmeta.h264.streams import extradata, packets
@@ -99,3 +102,58 @@ def test_the_container_does_not_show_what_the_stream_crops(tmp_path: Path) -> No
     meta = codecmeta.extract(path, frames="uniform:3")
     assert (meta.width, meta.height) == size == (160, 88)
     assert meta.info["signals"]["innovation"]["source"] == "bitstream"
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("second", ["yuv420p10le", "yuv444p"])
+def test_other_samples_on_the_way_are_refused(tmp_path: Path, codec: str, second: str) -> None:
+    """As another size is: the residual of 10-bit pictures is four times as large, chroma covers other blocks."""
+    ending = {"libx264": "h264", "libx265": "hevc"}[codec]
+    quiet = {"x265-params": "log-level=none:pools=1"} if codec == "libx265" else {}
+    parts = [
+        write_video(tmp_path / f"{pixels}.{ending}", codec=codec, frames=8, pix_fmt=pixels, options=quiet)
+        for pixels in ("yuv420p", second)
+    ]
+    path = tmp_path / f"mixed.{ending}"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert {frame.format.name for frame in decode_all(path)} == {"yuv420p", second}
+    wanted: list[dict[str, Any]] = [{}, {"pixels": None, "maps": ("innovation",)}, {"residual": "none"}]
+    for options in wanted:
+        with pytest.raises(codecmeta.SourceError, match=r"samples in a stream of 8-bit 4:2:0 YCbCr ones") as caught:
+            codecmeta.extract(path, frames="all", **options)
+        assert caught.value.code == "varying_geometry"
+    whole = codecmeta.extract(parts[1], frames="all")
+    assert (whole.info["stream"]["bit_depth"], whole.info["stream"]["chroma"]) == (
+        (10, "4:2:0") if second == "yuv420p10le" else (8, "4:4:4")
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "form"),
+    [
+        ("yuv420p", "8-bit 4:2:0 YCbCr"),
+        ("yuvj420p", "8-bit 4:2:0 YCbCr"),
+        ("yuv422p10le", "10-bit 4:2:2 YCbCr"),
+        ("yuv411p", "8-bit 4:1:1 YCbCr"),
+        ("yuv440p", "8-bit 4:4:0 YCbCr"),
+        ("gray12le", "12-bit 4:0:0 YCbCr"),
+        ("gbrp", "8-bit 4:4:4 RGB"),
+        ("bgra", "8-bit 4:4:4 RGB"),
+    ],
+)
+def test_forms_of_pixel_formats(pixels: str, form: str) -> None:
+    assert str(read_form(av.VideoFormat(pixels, 16, 16))) == form
+
+
+def test_errors_on_the_way_to_the_order_of_frames_count(tmp_path: Path) -> None:
+    """A stream without time stamps is decoded as a whole; what is damaged beyond the sampled frames shows there."""
+    path = write_video(tmp_path / "clip.h264", frames=24, options={"bf": "2"})
+    good = codecmeta.extract(path, frames="0", maps=("innovation",))
+    assert good.info["verdict"]["decode_errors"] == good.info["verdict"]["corrupt_pictures"] == 0
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\0\0\1", int(good.packet_size[:12].sum()))
+    content[start + 8 : start + 40] = b"\xff" * 32
+    path.write_bytes(content)
+    verdict = codecmeta.extract(path, frames="0", maps=("innovation",)).info["verdict"]
+    assert verdict["decode_errors"] + verdict["corrupt_pictures"] > 0
+    assert verdict["state"] == "damaged"

@@ -101,7 +101,9 @@ def test_columns_that_are_coded_and_not_shown_make_no_difference_to_those_that_a
     moments = []
     for hidden in (0, 32):
         path = encode(tmp_path / f"{hidden}.mp4", f"{SETTINGS}:crop-rect=0,0,{hidden},0")
-        source = BitstreamSource(width=WIDTH - hidden, height=HEIGHT, form=None, extradata=extradata(path), carries=True)
+        source = BitstreamSource(
+            width=WIDTH - hidden, height=HEIGHT, form=None, extradata=extradata(path), carries=True
+        )
         for packet in packets(path)[:2]:
             reading = source.read(Evidence(payload=packet), block=4, energy=False, cells=True)
         assert reading.carried is not None and reading.type == "P"
