@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline
 from codecmeta.container.video import Video
@@ -128,14 +131,22 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
         if exported is not None:
             table.hold(target, "qp", "decoder", qp=exported)
     if request.options.pixels is not None:
-        shown = crop(frame, width=video.width, height=video.height)
-        rgb = to_rgb(
-            shown,
+        rgb = display_picture(
+            picture,
+            video,
             short_side=request.options.pixels,
             orientation=request.orientation,
             sample_aspect=request.sample_aspect,
         )
         table.hold(target, "frames", "decoder", frames=rgb)
+
+
+def display_picture(
+    picture: Picture, video: Video, *, short_side: int, orientation: Orientation, sample_aspect: tuple[int, int] | None
+) -> NDArray[np.uint8]:
+    """A row of `frames`: a picture as it is displayed, uint8 (h, w, 3)."""
+    shown = crop(picture.frame, width=video.width, height=video.height)
+    return to_rgb(shown, short_side=short_side, orientation=orientation, sample_aspect=sample_aspect)
 
 
 def keep_reading(table: FrameTable, target: int, origin: Origin, reading: Reading) -> None:

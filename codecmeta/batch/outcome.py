@@ -95,7 +95,7 @@ def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Statu
     warnings = [str(text) for text in extraction["warnings"]]
     warnings += [f"no {name} map ({signals[name]['absent']})" for name in maps if "absent" in signals[name]]
     if verdict["state"] not in ("complete", "unknown"):
-        warnings.append(f"the file is {verdict['state']}: {_describe(verdict)}")
+        warnings.append(f"the file is {verdict['state']}: {verdict['evidence']}")
     return Outcome(
         source=source,
         meta=meta,
@@ -107,10 +107,3 @@ def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Statu
         residual=next((signals[name]["source"] for name in maps if "source" in signals[name]), None),
         seconds=round(seconds, 3),
     )
-
-
-def _describe(verdict: Mapping[str, Any]) -> str:
-    """The evidence of a verdict, and its counts of what is wrong."""
-    names = ("corrupt_packets", "decode_errors", "corrupt_pictures", "missing_frames")
-    counts = [f"{verdict[name]} {name.replace('_', ' ')}" for name in names if verdict.get(name)]
-    return "; ".join([*counts, str(verdict["evidence"])])

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from codecmeta.errors import MetaFormatError, SourceError, UsageError
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta, load
 from codecmeta.record.source_identity import identify_source
+
+if TYPE_CHECKING:
+    from codecmeta.container.packets import PacketTable
+    from codecmeta.container.video import Video
+    from codecmeta.decoding.decoder import Picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,10 @@ class Finding:
     def json(self) -> str:
         """One line of ASCII JSON; file names that are not UTF-8 come out as lone surrogates."""
         return json.dumps(asdict(self), ensure_ascii=True)
+
+
+_MOST_DIFFERENCE = 3.0
+"""Mean of absolute differences of 8-bit samples up to which pictures of two versions of libav are the same."""
 
 
 class _FailedError(Exception):
@@ -167,11 +176,11 @@ def _verify(check: Check) -> None:
 def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
     from codecmeta.container.packets import read_packets
     from codecmeta.container.video import open_video
-    from codecmeta.decoding.linear_decode import decode_video
 
     verdict = record.info["verdict"]
-    if verdict.get("state") not in ("complete", "unknown"):
-        raise _FailedError("damaged", f"the record says that the file is {verdict.get('state')}")
+    state = str(verdict.get("state"))
+    if state not in ("complete", "unknown"):
+        raise _FailedError(state, f"the file is {state}: {verdict.get('evidence')}")
     with open_video(source, check.limits) as video:
         packets = read_packets(video)
         for name in ("size", "pts", "dts", "key"):
@@ -179,8 +188,42 @@ def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
             if not np.array_equal(then, now):
                 raise _FailedError("differs", f"packet_{name} is not that of the video; extract it again")
         if check.deep:
-            found = decode_video(video, packets)
-            if not found.sound:
-                counts = {"errors": found.errors, "corrupt pictures": found.corrupt, "missing pictures": found.missing}
-                text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-                raise _FailedError("damaged", f"decoding all {found.packets} packets gives {text}")
+            _verify_pictures(video, packets, record)
+
+
+def _verify_pictures(video: Video, packets: PacketTable, record: VideoMeta) -> None:
+    """Decode a video from its beginning to its end, and compare the pictures with those of the record."""
+    import av
+
+    from codecmeta.decoding.linear_decode import decode_video
+    from codecmeta.frame_columns import display_picture
+
+    rows = {} if record.frames is None else {int(packet): row for row, packet in enumerate(record.frame_packet)}
+    options = record.info["extraction"].get("options", {})
+    aspect = record.sample_aspect if options.get("square_pixels") else None
+    same_libav = record.info["extraction"].get("libraries", {}).get("ffmpeg") == av.ffmpeg_version_info
+    most = 0.0 if same_libav else _MOST_DIFFERENCE
+    other: list[int] = []
+
+    def look(picture: Picture) -> None:
+        row = rows.pop(picture.packet, None)
+        if row is not None and record.frames is not None:
+            kept = record.frames[row]
+            shown = display_picture(
+                picture,
+                video,
+                short_side=record.info["extraction"]["pixels"],
+                orientation=record.orientation,
+                sample_aspect=aspect,
+            )
+            if shown.shape != kept.shape or np.abs(shown.astype(np.int16) - kept).mean() > most:
+                other.append(row)
+
+    found = decode_video(video, packets, look=look)
+    if not found.sound:
+        counts = {"errors": found.errors, "corrupt pictures": found.corrupt, "missing pictures": found.missing}
+        text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        raise _FailedError("damaged", f"decoding all {found.packets} packets gives {text}")
+    if other or rows:
+        first = min([*other, *rows.values()])
+        raise _FailedError("differs", f"frames[{first}] is not what a full decode shows; extract the video again")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from codecmeta.container.packets import PacketTable, read_packets
 from codecmeta.container.video import Video, open_video
-from codecmeta.decoding.decoder import Decoder, Run
+from codecmeta.decoding.decoder import Decoder, Picture, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +50,8 @@ def decode_linearly(source: str | os.PathLike[str]) -> LinearDecode:
         return decode_video(video, read_packets(video))
 
 
-def decode_video(video: Video, packets: PacketTable) -> LinearDecode:
-    """`decode_linearly` of an opened video."""
+def decode_video(video: Video, packets: PacketTable, *, look: Callable[[Picture], None] | None = None) -> LinearDecode:
+    """`decode_linearly` of an opened video; every picture is passed to `look`."""
     decoder = Decoder(video, packets)
     count = packets.size.size
     first = int(np.flatnonzero(packets.key)[0])
@@ -59,6 +60,8 @@ def decode_video(video: Video, packets: PacketTable) -> LinearDecode:
     for picture in decoder.decode(Run(start=first, stop=count, targets=()), every=True):
         given[picture.packet] = True
         pictures += 1
+        if look is not None:
+            look(picture)
     expected = packets.shown.copy()
     # pictures led by the first key picture but shown before it refer to what is not in the file
     expected[:first] = False

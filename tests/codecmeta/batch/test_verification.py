@@ -105,6 +105,23 @@ def test_a_record_that_says_something_else(folder: Path) -> None:
     assert codes(folder) == ["damaged", "", ""]
 
 
+def test_pictures_are_those_of_a_full_decode(tmp_path: Path, data: Path) -> None:
+    """Also where they were read out of the middle, cut by the container, or turned."""
+    names = ("event_h264.mp4", "noise_mpeg4.avi", "cut_h264.mkv", "pan_hevc.mp4")
+    items = [Input(path=data / name, place=PurePath(name + ".npz")) for name in names]
+    pixels = Options(frames="uniform:3", residual="none", pixels=64)
+    extract_many(items, tmp_path / "meta", options=pixels, engine=SerialEngine(), report=lambda outcome: None)
+    assert {finding.code for finding in findings(tmp_path, deep=True).values()} == {""}
+    path = tmp_path / "meta" / "event_h264.mp4.npz"
+    record = load(path)
+    assert record.frames is not None
+    record.frames[1] = record.frames[0]
+    record.save(path)
+    assert findings(tmp_path)["event_h264.mp4.npz"].status == "sound"
+    found = findings(tmp_path, deep=True)["event_h264.mp4.npz"]
+    assert (found.code, "frames[1] is not what a full decode shows" in found.message) == ("differs", True)
+
+
 def test_only_a_full_decode_finds_damage_that_was_there_before(tmp_path: Path) -> None:
     """The record is of the damaged file, whose sampled frames are sound."""
     path = tmp_path / "videos" / "a.mp4"
