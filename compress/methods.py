@@ -68,7 +68,7 @@ METHODS: Final[Mapping[str, Method]] = {
             source=_METOM,
             summary="RPM before the encoder, BTM before and MATM inside the language model",
             switches=("tau_tem", "window", "rounds", "fold", "refill", "m_min", "positions", "layers", "merge_percent"),
-            budget="upper bound; exact with refill",
+            budget="exact; upper bound without refill",
             query_agnostic=False,
             combines="nothing: it has every stage",
         ),
@@ -91,7 +91,7 @@ METHODS: Final[Mapping[str, Method]] = {
             source=_METOM,
             summary="budget by packet size, pairs across frames, folding within frames",
             switches=("m_min", "tau_tem", "window", "rounds", "fold", "refill", "positions"),
-            budget="upper bound; exact with refill",
+            budget="exact; upper bound without refill",
         ),
         Method(
             name="matm",
@@ -304,3 +304,21 @@ def build(name: str, *, retention: float | None = None, settings: Mapping[str, s
     else:
         built = method(retention=retention)
     return configure(built, settings or {})
+
+
+def retained_fraction(method: Any) -> float:
+    """The share of the tokens that a method is asked to keep: its retention, or what its only stage keeps.
+
+    1 for RPM with a threshold, which decides by itself.
+    """
+    if hasattr(method, "retention"):
+        return float(method.retention)
+    if hasattr(method, "merge_percent"):
+        return 1 - float(method.merge_percent) / 100
+    if hasattr(method, "R"):
+        return float(method.R)
+    if getattr(method, "tau", None) is not None:
+        return 1.0
+    from compress.metom.rpm import DEFAULT_TARGET_KEEP
+
+    return float(getattr(method, "target_keep", None) or DEFAULT_TARGET_KEEP)

@@ -57,7 +57,13 @@ def run(
         typer.Option(metavar="FOLDER", show_default="tokens", help="Output folder; it mirrors the input folder."),
     ] = None,
     method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
-    retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
+    retention: Annotated[
+        float | None,
+        typer.Option(
+            show_default="the method's own",
+            help="Retained fraction of the tokens, in (0, 1]: metom 0.3, infomerge 0.1, see `compress methods NAME`.",
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -112,7 +118,7 @@ def run(
     """
     from codecmeta_cli.signals import end_like_interrupted
     from compress.errors import ConfigError, OutputError
-    from compress.methods import build
+    from compress.methods import build, retained_fraction
     from compress.report import render_page
     from compress.runner import Job, find_metas
     from compress.runner import run as run_job
@@ -145,7 +151,7 @@ def run(
         job = Job(
             method=chosen,
             name=method,
-            retention=getattr(chosen, "retention", retention),
+            retention=retained_fraction(chosen),
             map=density,
             device=device,
             plot=plot,

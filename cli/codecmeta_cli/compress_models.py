@@ -33,7 +33,7 @@ def answer(
     random_weights: str | None,
     prompt: str | None,
     method: str,
-    retention: float,
+    retention: float | None,
     settings: Mapping[str, str],
     map: MapChoice,
     device: str,
@@ -42,7 +42,7 @@ def answer(
 ) -> NoReturn:
     """Ask a model about every video under a folder and print its answers."""
     from compress.errors import ConfigError
-    from compress.methods import build
+    from compress.methods import build, retained_fraction
     from compress.picture import printable
     from compress.runner import find_metas
 
@@ -61,7 +61,7 @@ def answer(
             tokenizer=tokenizer,
             compressor=compressor,
             method=method,
-            retention=getattr(compressor, "retention", retention),
+            retention=retained_fraction(compressor),
             map=map,
             new_tokens=new_tokens,
         )
@@ -209,7 +209,10 @@ def evaluate(
         str, typer.Option(help="Which of lmms-eval's names to run under: llava_onevision, llava_video, qwen2_vl.")
     ] = "llava_onevision",
     method: Annotated[str, typer.Option(help="How tokens are merged; see `compress methods`.")] = "metom",
-    retention: Annotated[float, typer.Option(help="Retained fraction of the tokens, in (0, 1].")] = 0.3,
+    retention: Annotated[
+        float | None,
+        typer.Option(show_default="the method's own", help="Retained fraction of the tokens, in (0, 1]."),
+    ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Sampled frames per video.")] = 32,
     tasks: Annotated[
         str, typer.Option(help="Benchmarks, separated by commas.")
@@ -251,7 +254,9 @@ def evaluate(
         build(method, retention=retention, settings=settings)
     except ConfigError as error:
         refuse(str(error))
-    fields = {"pretrained": model, "method": method, "retention": retention, "frames": frames, "device": device}
+    fields = {"pretrained": model, "method": method}
+    fields |= {} if retention is None else {"retention": str(retention)}
+    fields |= {"frames": str(frames), "device": device}
     # lmms-eval splits its arguments at commas, so that lists are written with a plus.
     fields |= {field: value.replace(",", "+") for field, value in settings.items()}
     command = [sys.executable, "-m", "lmms_eval", "--model", name]

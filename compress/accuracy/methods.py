@@ -136,6 +136,13 @@ _MEASURED: Final = (
         )
         for name, parameter in (("tfd", "rho"), ("uniqueness", "alpha"), ("richness", "beta"))
     ),
+    Measured(
+        name="metom-literal",
+        base="metom",
+        group="ablation",
+        summary="MeToM's budget as an upper bound",
+        settings={**METOM, "refill": "no"},
+    ),
     *(
         Measured(
             name=f"{base}-dense",

@@ -46,7 +46,7 @@ class CompressedModel(lmms):  # type: ignore[misc]
         pretrained: str = "",
         *,
         method: str = "metom",
-        retention: float = 0.3,
+        retention: float | None = None,
         frames: int = 32,
         device: str = "cuda",
         batch_size: int | str = 1,
@@ -60,7 +60,8 @@ class CompressedModel(lmms):  # type: ignore[misc]
             checkpoint=pretrained or None, random_config=random_weights, device=str(device)
         )
         settings = {name: str(value).replace("+", ",") for name, value in fields.items()}
-        self._compressor = build(method, retention=float(retention), settings=settings)
+        share = None if retention is None else float(retention)
+        self._compressor = build(method, retention=share, settings=settings)
         self._frames = int(frames)
         self._device = torch.device(device)
         self.failures: list[str] = []

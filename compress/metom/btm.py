@@ -13,7 +13,7 @@ from torch import Tensor
 from compress.attach import Attachable
 from compress.budget import allocate, check_retention, count_tokens
 from compress.errors import ConfigError, ShapeError, SignalError
-from compress.ops.matching import Pairs, match_across_frames
+from compress.ops.matching import Pairs, match_across_frames, strongest_pairs
 from compress.ops.similarity import check_finite, unit
 from compress.ops.transfer import on_device, on_device_together
 from compress.plan import MergePlan
@@ -101,8 +101,8 @@ class BTM(Attachable):
     Frame t gets ``m_t = m_min + (M_v - T m_min) sqrt(c_t) / sum_k sqrt(c_k)`` tokens, rounded exactly, where c_t is the
     mean packet size of its GoP. Its m_t densest tokens are its coreset. Core tokens of different frames whose cosine
     exceeds ``tau_tem`` merge in pairs, most similar first, into the earlier one. Every other token joins the
-    most similar core token of its own frame. The budget M_v is an upper bound: each pair saves one token
-    unless ``refill`` is set.
+    most similar core token of its own frame. Slots that pairs freed go to further tokens, so that exactly M_v leave;
+    with ``refill=False``, the letter of the paper, each pair saves one token more and M_v is an upper bound.
 
     Attributes:
         retention: M_v as a fraction of all tokens, in (0, 1].
@@ -114,7 +114,8 @@ class BTM(Attachable):
         fold: a core token and what it takes in become their plain ``mean``, a mean in which a merged pair counts by its
             ``size``, or ``mu`` times the ``core`` and the rest from the mean of the others.
         mu: weight of the core token for ``fold="core"``, in [0, 1].
-        refill: give slots that pairs freed to the next densest tokens of the frames that lost one.
+        refill: give slots that pairs freed to the next densest tokens of the frames that lost one; where fewer tokens
+            than pairs are left, only the most similar pairs merge.
         gop: what stands for c_t in `plan_frames`.
         positions: position ids of the tokens that leave.
 
@@ -129,9 +130,9 @@ class BTM(Attachable):
     rounds: int = 1
     fold: Fold = "mean"
     mu: float = 0.6
-    refill: bool = False
+    refill: bool = True
     gop: GopKind = "mean"
-    positions: Positions = "contiguous"
+    positions: Positions = "original"
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
@@ -195,7 +196,7 @@ class BTM(Attachable):
             signals: ``density`` (T, N) is needed; without ``packet_size`` (T,) every frame counts the same.
 
         Returns:
-            The plan, at most M_v tokens, in (frame, raster) order.
+            The plan, M_v tokens (at most M_v with ``refill=False``), in (frame, raster) order.
 
         Raises:
             ShapeError: sizes do not match, or tokens or signals are not finite.
@@ -215,7 +216,7 @@ class BTM(Attachable):
         rank = np.empty((frames, per_frame), np.int64)
         np.put_along_axis(rank, np.argsort(-density, axis=1, kind="stable"), np.arange(per_frame)[None], axis=1)
         is_core = rank < budgets[:, None]
-        coreset = self._pair(tokens, np.flatnonzero(is_core))
+        coreset = self._pair(tokens, np.flatnonzero(is_core), spare=frames * per_frame - int(budgets.sum()))
         pairs = len(coreset.token) - len(coreset.keep)
         if self.refill and pairs:
             lost = np.setdiff1d(coreset.token, coreset.keep) // per_frame
@@ -242,10 +243,10 @@ class BTM(Attachable):
             },
         )
 
-    def _pair(self, tokens: Tensor, core: NDArray[np.int64]) -> Coreset:
-        """Merge core tokens of different frames in pairs."""
+    def _pair(self, tokens: Tensor, core: NDArray[np.int64], *, spare: int) -> Coreset:
+        """Merge core tokens of different frames in pairs, of which refilling takes as many as tokens are to spare."""
         coreset = Coreset.of(core)
-        if self.tau_tem == 1:
+        if self.tau_tem == 1 or (self.refill and not spare):
             return coreset
         flat = tokens.flatten(0, 1)
         for turn in range(self.rounds):
@@ -254,10 +255,14 @@ class BTM(Attachable):
             else:
                 features = flat.index_select(0, on_device(core, tokens.device))
             frame = coreset.keep // tokens.shape[1]
-            pairs = match_across_frames(unit(features), frame, threshold=self.tau_tem, window=self.window)
+            directions = unit(features)
+            pairs = match_across_frames(directions, frame, threshold=self.tau_tem, window=self.window)
+            if self.refill and len(pairs.first) > spare:
+                pairs = strongest_pairs(pairs, directions, spare)
             if not len(pairs.first):
                 break
             coreset = coreset.merged(pairs)
+            spare -= len(pairs.first)
         return coreset
 
     def _fold(self, tokens: Tensor, coreset: Coreset, is_core: NDArray[np.bool_]) -> MergePlan:

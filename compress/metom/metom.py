@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from compress.stage import Compression, GopKind, Positions, Signals, VideoSignal
 @dataclass(frozen=True, kw_only=True)
 class MeToM(Attachable):
     """Metadata-guided token merging: the three stages with all their fields.
+
+    Exactly the retention enters the language model, at its original positions; `literal` gives the letter of the paper.
 
     Attributes:
         retention: tokens that enter the language model, as a fraction of all (BTM's budget).
@@ -53,13 +56,22 @@ class MeToM(Attachable):
     rounds: int = 1
     fold: Fold = "mean"
     mu: float = 0.6
-    refill: bool = False
+    refill: bool = True
     gop: GopKind = "mean"
-    positions: Positions = "contiguous"
+    positions: Positions = "original"
     layers: tuple[int, ...] | None = None
     merge_percent: float = 50.0
     average: Average = "mean"
     query: Query = "last"
+
+    @classmethod
+    def literal(cls, **fields: Any) -> MeToM:
+        """MeToM to the letter of its paper: the budget an upper bound, the tokens that leave renumbered without gaps.
+
+        Args:
+            fields: see the class.
+        """
+        return cls(**{"refill": False, "positions": "contiguous", **fields})
 
     def __post_init__(self) -> None:
         # Each stage checks its own fields.

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.ops.transfer import concatenated, on_device
+from compress.ops.transfer import concatenated, on_device, on_host
 
 TILE = 2**21
 """Similarities that a processor computes at a time: 8 MB in float32, 16 MB as sorting keys."""
@@ -84,6 +84,20 @@ def match_across_frames(
         listed *= 2
     first, second = concatenated(firsts), concatenated(seconds)
     return Pairs(first=np.minimum(first, second), second=np.maximum(first, second))
+
+
+def strongest_pairs(pairs: Pairs, directions: Tensor, count: int) -> Pairs:
+    """The most similar of the pairs; equal similarities go by (lower index, higher index).
+
+    Args:
+        pairs: of rows of ``directions``.
+        directions: float32 (M, D), unit rows.
+        count: how many.
+    """
+    first, second = (on_device(index, directions.device) for index in (pairs.first, pairs.second))
+    (cosine,) = on_host((directions[first] * directions[second]).sum(dim=1))
+    best = np.lexsort((pairs.second, pairs.first, -np.rint(cosine * RESOLUTION)))[:count]
+    return Pairs(first=pairs.first[best], second=pairs.second[best])
 
 
 def _list_partners(

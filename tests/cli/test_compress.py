@@ -122,21 +122,28 @@ def test_missing_residuals_are_said_and_no_failure(records: dict[str, Path], tmp
 
 
 def test_set_changes_what_comes_out(meta: Path, tmp_path: Path) -> None:
-    plain, unpaired = (
+    plain, literal = (
         lines(compress("run", "--meta", meta, "--out", tmp_path / name, "--json", *more))[0]
-        for name, more in (("a", ()), ("b", ("--set", "tau_tem=1")))
+        for name, more in (("a", ()), ("b", ("--set", "refill=no")))
     )
-    assert plain["tokens_out"] < unpaired["tokens_out"] == round(0.3 * 1568)
+    assert literal["tokens_out"] < plain["tokens_out"] == round(0.3 * 1568)
 
 
-@pytest.mark.parametrize("method", ["metom", "infomerge"])
-def test_retention_is_a_bound_for_every_method(method: str, meta: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "share"), [("metom", 0.3), ("infomerge", 0.1), ("vidcom2", 0.25), ("pool", 0.1)])
+def test_every_method_brings_its_own_retention(method: str, share: float, meta: Path, tmp_path: Path) -> None:
+    (report,) = lines(compress("run", "--meta", meta, "--out", tmp_path, "--json", "--method", method))
+    assert report["retention"] == share
+    assert report["tokens_out"] == round(share * 1568)
+
+
+@pytest.mark.parametrize("method", ["metom", "infomerge", "evs", "fastvid", "flashvid"])
+def test_retention_is_met_by_every_method(method: str, meta: Path, tmp_path: Path) -> None:
     for retention in ("0.05", "0.5", "1"):
         result = compress(
             "run", "--meta", meta, "--out", tmp_path / retention, "--json", "--method", method, "--retention", retention
         )
         (report,) = lines(result)
-        assert 0 < report["tokens_out"] <= round(float(retention) * 1568)
+        assert report["tokens_out"] == round(float(retention) * 1568)
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def make_video() -> tuple[torch.Tensor, Signals]:
         (InfoMerge(retention=0.2, assignment="segment_global", include_self=True), 260, 3),
         (InfoMerge(retention=0.2, tfd="adjacent", dtm_features="original", tie="saliency"), 260, 3),
         (InfoMerge(retention=0.9), 260, 3),
-        (BTM(retention=0.3), 85, 3),
-        (BTM(retention=0.3, window=1, fold="size", refill=True), 100, 3),
+        (BTM(retention=0.3, refill=False), 85, 3),
+        (BTM(retention=0.3, window=1, fold="size"), 100, 3),
     ],
 )
 def test_methods_run_there_as_on_the_cpu(method: Any, launches: int, waits: int) -> None:

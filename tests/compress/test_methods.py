@@ -16,7 +16,7 @@ import torch
 from compress.compressor import Pipeline
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
-from compress.methods import HOOKS, METHODS, Method, build, find
+from compress.methods import HOOKS, METHODS, Method, build, find, retained_fraction
 from compress.metom import BTM, MATM, RPM, MeToM
 from compress.stage import BeforeEncoder, BeforeLLM, InsideLLM, PlansFrames, Signals
 
@@ -46,6 +46,13 @@ def test_build_from_text() -> None:
         find("x")
     with pytest.raises(ConfigError, match="no field"):
         build("btm", settings={"tua": "1"})
+
+
+def test_the_retained_fraction_of_a_method() -> None:
+    for name, share in (("metom", 0.3), ("infomerge", 0.1), ("rpm", 0.87), ("matm", 0.5), ("flashvid-inner", 0.3)):
+        assert retained_fraction(build(name)) == pytest.approx(share)
+        assert retained_fraction(build(name, retention=0.25)) == pytest.approx(0.25)
+    assert retained_fraction(RPM(tau=0.2)) == 1
 
 
 def test_registry_alone_imports_no_torch() -> None:

