@@ -32,6 +32,7 @@ class AveragePooling(FrameBudgets):
 
     over: Over = "space"
     name: ClassVar[str] = "pool"
+    looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

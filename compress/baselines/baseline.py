@@ -74,6 +74,7 @@ class Baseline(Attachable):
         positions: position ids of the tokens that leave.
         name: of the method.
         reads: the signals that it reads.
+        looks: whether the tokens themselves decide; they are then checked.
 
     Raises:
         ConfigError: a field is outside its range.
@@ -83,6 +84,7 @@ class Baseline(Attachable):
     positions: Positions = "original"
     name: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
+    looks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
@@ -117,7 +119,8 @@ class Baseline(Attachable):
         if self._keeps_all or (count == frames * per_frame and not self._follows_released_code):
             choice = Choice(plan=MergePlan.identity(count, device=tokens.device))
         else:
-            check_finite(tokens)
+            if self.looks or self._follows_released_code:
+                check_finite(tokens)
             choice = self._decide(tokens.detach(), signals, count)
         return Compression(
             method=self.name,

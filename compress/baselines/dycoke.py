@@ -17,7 +17,7 @@ from compress.baselines.baseline import Choice, Published, share_evenly, spread
 from compress.baselines.rows import Rows
 from compress.budget import floor_guarded
 from compress.errors import ConfigError
-from compress.ops.similarity import unit
+from compress.ops.similarity import change_between
 from compress.ops.transfer import on_device
 from compress.plan import MergePlan
 from compress.stage import Signals
@@ -45,6 +45,7 @@ class DyCoke(Published):
     retention: float = 0.475
     K: float | None = None
     name: ClassVar[str] = "dycoke"
+    looks: ClassVar[bool] = False  # all tokens that are compared are checked
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,19 +85,18 @@ class DyCoke(Published):
             budgets[:] = floor_guarded((1 - self.K) * per_frame)
             budgets[whole] = per_frame
         place = frame % window
-        compared = torch.from_numpy(frame - (place & -place)).to(tokens.device)
-        direction = unit(tokens)
-        change = (direction - direction[compared]).square().sum(dim=2)
+        others = np.flatnonzero(~whole)
+        change = change_between(tokens, others.tolist(), (frame - (place & -place))[others].tolist())
         order = change.sort(dim=1, descending=True, stable=True).indices
-        taken = np.arange(per_frame)[None] < budgets[:, None]
-        stays = torch.zeros_like(change, dtype=torch.bool)
-        stays.scatter_(1, order, on_device(taken, tokens.device))
-        for f in np.flatnonzero(whole & (budgets < per_frame)).tolist():
-            stays[f] = False
+        stays = torch.zeros((frames, per_frame), dtype=torch.bool, device=tokens.device)
+        if others.size:
+            taken = np.arange(per_frame)[None] < budgets[others, None]
+            there = torch.zeros_like(change, dtype=torch.bool)
+            stays[on_device(others, tokens.device)] = there.scatter_(1, order, on_device(taken, tokens.device))
+        for f in np.flatnonzero(whole).tolist():
             stays[f, on_device(spread(int(budgets[f]), per_frame), tokens.device)] = True
         keep = stays.flatten().nonzero().squeeze(1)
-        others = budgets[~whole]
-        pruned = 1 - float(others.mean()) / per_frame if others.size else 0.0
+        pruned = 1 - float(budgets[others].mean()) / per_frame if others.size else 0.0
         return Choice(
             plan=MergePlan.selection(keep, count_in=frames * per_frame),
             frame_budgets=budgets,

@@ -15,7 +15,7 @@ from torch.nn import functional
 from compress.baselines.baseline import Choice, Published, spread
 from compress.baselines.rows import Rows
 from compress.errors import ConfigError
-from compress.ops.similarity import unit
+from compress.ops.similarity import change_between
 from compress.ops.transfer import on_device
 from compress.plan import MergePlan
 from compress.stage import Signals
@@ -38,6 +38,7 @@ class EVS(Published):
     retention: float = 0.25
     q: float | None = None
     name: ClassVar[str] = "evs"
+    looks: ClassVar[bool] = False  # all tokens that are compared are checked
 
     def __post_init__(self) -> None:
         if self.q is not None:
@@ -51,9 +52,7 @@ class EVS(Published):
         frames, per_frame, _ = tokens.shape
         total = frames * per_frame
         first = count if frames == 1 else max(min(per_frame, count // 2), count - (total - per_frame))
-        direction = unit(tokens)
-        # Half the squared distance of directions: exactly 0 for equal tokens, where 1 - cos is rounding noise.
-        change = (direction[1:] - direction[:-1]).square().sum(dim=2).flatten()
+        change = change_between(tokens, range(1, frames), range(frames - 1)).flatten()
         rest = change.sort(descending=True, stable=True).indices[: count - first] + per_frame
         keep = torch.cat((on_device(spread(first, per_frame), tokens.device), rest.sort().values))
         return Choice(plan=MergePlan.selection(keep, count_in=total))

@@ -19,6 +19,7 @@ class FewerFrames(Baseline):
     """As few frames as hold the budget, at equal distances, and of each an equal share of its tokens."""
 
     name: ClassVar[str] = "frames"
+    looks: ClassVar[bool] = False
 
     def choose(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
         """See `Baseline.choose`."""

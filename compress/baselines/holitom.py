@@ -21,7 +21,7 @@ from compress.baselines.rows import Rows
 from compress.budget import allocate
 from compress.errors import ConfigError
 from compress.ops.density_peaks import log_peak_scores
-from compress.ops.similarity import unit
+from compress.ops.similarity import change_between
 from compress.ops.transfer import on_device, on_host
 from compress.plan import MergePlan
 from compress.stage import Segment, Signals
@@ -56,6 +56,7 @@ class HoliTom(Published):
     K: int = 7
     max_window_size: int = 1024
     name: ClassVar[str] = "holitom"
+    looks: ClassVar[bool] = False  # all tokens that are compared are checked
     reads: ClassVar[tuple[str, ...]] = ("saliency",)
 
     def __post_init__(self) -> None:
@@ -66,8 +67,8 @@ class HoliTom(Published):
     def choose(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
         """See `Baseline.choose`."""
         frames, per_frame, _ = tokens.shape
-        direction = unit(tokens)
-        similarity, saliency = on_host((direction[1:] * direction[:-1]).sum(dim=2), saliency_of(tokens, signals))
+        change = change_between(tokens, range(1, frames), range(frames - 1))
+        similarity, saliency = on_host(1 - change, saliency_of(tokens, signals))
         tau = self._threshold(similarity, frames * per_frame, count)
         windows, _ = select_windows(similarity, tau=tau, longest=self.max_window_size)
         static = [static_positions(similarity, window, tau) for window in windows]

@@ -24,6 +24,7 @@ class RandomTokens(Baseline):
 
     seed: tuple[int, ...] = (0,)
     name: ClassVar[str] = "random"
+    looks: ClassVar[bool] = False
 
     def choose(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
         """See `Baseline.choose`."""

@@ -24,6 +24,7 @@ class SmallerFrames(FrameBudgets):
     """
 
     name: ClassVar[str] = "smaller"
+    looks: ClassVar[bool] = False
 
     def choose(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
         """See `Baseline.choose`."""

@@ -22,6 +22,7 @@ class UniformStride(Baseline):
     """
 
     name: ClassVar[str] = "stride"
+    looks: ClassVar[bool] = False
 
     def choose(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
         """See `Baseline.choose`."""

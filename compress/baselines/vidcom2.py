@@ -5,6 +5,7 @@ The reference follows the released code for LLaVA-OneVision (xuyang-liu16/VidCom
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,7 +19,7 @@ from compress.baselines.baseline import Choice, FrameBudgets, Published
 from compress.baselines.rows import Rows
 from compress.budget import allocate
 from compress.errors import ConfigError
-from compress.ops.similarity import unit
+from compress.ops.similarity import NORM_FLOOR
 from compress.ops.transfer import on_device, on_host
 from compress.plan import MergePlan
 from compress.stage import Signals
@@ -87,17 +88,50 @@ class VidCom2(Published, FrameBudgets):
 def _similarities(tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Similarity of every token to the video's and to its frame's mean direction, float32 (T, N) each."""
     width = tokens.shape[2]
-    wide = tokens.float()
-    variance = wide.flatten(0, 1).var(dim=0, unbiased=False)
-    channels = variance.sort(stable=True).indices[: max(1, int(width * CHANNELS))].sort().values
-    direction = unit(wide.index_select(2, channels))
-    frame_mean = direction.mean(dim=1, keepdim=True)
-    return _kernel_sum(direction, frame_mean.mean(dim=0, keepdim=True)), _kernel_sum(direction, frame_mean)
+    channels = _variances(tokens).sort(stable=True).indices[: max(1, int(width * CHANNELS))].sort().values
+    chosen = torch.cat([part.index_select(2, channels).float() for part in _tiles(tokens)])
+    norm = torch.linalg.vector_norm(chosen, dim=2)
+    missing = norm < NORM_FLOOR
+    scale = 1 / norm.masked_fill(missing, torch.inf)
+    # Of unit rows u and a centre c, |u - c|^2 = |u|^2 - 2 u c + |c|^2; a row without direction is 0.
+    own = (~missing).to(torch.float32)
+    frame = (scale[:, None] @ chosen).squeeze(1) / tokens.shape[1]
+    video = frame.mean(dim=0)
+    similarities = []
+    for centre in (video.expand_as(frame), frame):
+        product = (chosen @ centre[..., None]).squeeze(2) * scale
+        distance = own - 2 * product + centre.square().sum(dim=1, keepdim=True)
+        similarities.append(_kernels(distance.clamp_min(0)))
+    return similarities[0], similarities[1]
+
+
+def _tiles(tokens: Tensor) -> Iterator[Tensor]:
+    """A frame at a time on a processor, whose cache it stays in, all at once on an accelerator."""
+    step = 1 if tokens.device.type == "cpu" else len(tokens)
+    for start in range(0, len(tokens), step):
+        yield tokens[start : start + step]
+
+
+def _variances(tokens: Tensor) -> Tensor:
+    """Variance of every channel, float64 (D,), about the mean of the first frame, so that little cancels."""
+    origin = tokens[0].float().mean(dim=0)
+    total = torch.zeros(tokens.shape[2], dtype=torch.float64, device=tokens.device)
+    squares = torch.zeros_like(total)
+    for part in _tiles(tokens):
+        off = part.flatten(0, 1).float() - origin
+        total += off.sum(dim=0).double()
+        squares += (off * off).sum(dim=0).double()
+    count = tokens.shape[0] * tokens.shape[1]
+    return squares / count - (total / count).square()
 
 
 def _kernel_sum(direction: Tensor, centre: Tensor) -> Tensor:
     """Sum over the scales of exp(-d^2 / (2 alpha)), (T, N)."""
-    distance = (direction - centre).square().sum(dim=2)
+    return _kernels((direction - centre).square().sum(dim=2))
+
+
+def _kernels(distance: Tensor) -> Tensor:
+    """The same of squared distances."""
     return torch.stack([torch.exp(distance / (-2 * alpha)) for alpha in SCALES]).sum(dim=0)
 
 

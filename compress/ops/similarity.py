@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,6 +24,42 @@ def unit(tokens: Tensor) -> Tensor:
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
     direction: Tensor = wide / norm.masked_fill(norm < NORM_FLOOR, torch.inf)
     return direction
+
+
+def change_between(tokens: Tensor, frame: Sequence[int], other: Sequence[int]) -> Tensor:
+    """``1 - cos`` of tokens at the same place of two frames; exactly 0 for equal tokens.
+
+    Sums of float32 products are divided in float64, where the root of a square is exact.
+
+    Args:
+        tokens: (T, N, D), any float dtype.
+        frame: the frames that are compared.
+        other: the frame that each is compared with.
+
+    Returns:
+        float64 (len(frame), N); 1 where a token has no direction.
+
+    Raises:
+        ShapeError: a token that is compared is not finite.
+    """
+    if tokens.device.type == "cpu":  # a pair of frames at a time stays in the cache
+        parts = [_products(tokens[a].float(), tokens[b].float()) for a, b in zip(frame, other, strict=True)]
+        if not parts:
+            return torch.zeros((0, tokens.shape[1]), dtype=torch.float64)
+        dot, here, there = (torch.stack(part).double() for part in zip(*parts, strict=True))
+    else:
+        first, second = (torch.tensor(index, device=tokens.device) for index in (frame, other))
+        pair = (tokens.index_select(0, index).float() for index in (first, second))
+        dot, here, there = (part.double() for part in _products(*pair))
+    if not bool(torch.isfinite(here + there).all()):
+        raise ShapeError("tokens hold NaN or infinity, or overflow float32; nothing was merged")
+    norm = (here * there).sqrt()
+    return 1 - dot / norm.masked_fill(norm < NORM_FLOOR**2, torch.inf)
+
+
+def _products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums over the last dimension of a b, a a and b b, all formed alike."""
+    return (a * b).sum(dim=-1), (a * a).sum(dim=-1), (b * b).sum(dim=-1)
 
 
 def check_finite(tokens: Tensor) -> None:
