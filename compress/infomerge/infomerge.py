@@ -52,8 +52,8 @@ class InfoMerge(Attachable):
     """InfoMerge (arXiv 2606.02161) before the language model; every retention in (0, 1], every number of frames.
 
     A field left at None takes the value of the row of `TABLE_7` nearest to the retention. With
-    ``alpha=beta=rho=0`` and ``budget="fastvid"`` this is FastVID's LLaVA-Video variant where d times a frame's budget is
-    a whole number (15 % of 169 tokens); see `compress.baselines.FastVID` for all others.
+    ``alpha=beta=rho=0`` and ``budget="fastvid"`` this is FastVID's LLaVA-Video variant where d times a frame's budget
+    is a whole number (15 % of 169 tokens); see `compress.baselines.FastVID` for all others.
 
     Attributes:
         retention: r, share of the tokens that leave, in (0, 1].
