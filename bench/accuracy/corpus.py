@@ -197,15 +197,15 @@ def render(folder: Path, *, clips: dict[Split, int], frames: int, workers: int) 
             pass
 
 
-def find_files(folder: Path, name: str, *, most: int | None = None) -> list[Path]:
+def find_files(folder: Path, name: str, *, most: int | None = None, ending: str = "npz") -> list[Path]:
     """The files of a split, or of "frames", in order; the first ones, if not all.
 
     Raises:
         FileNotFoundError: there is none in this folder.
     """
-    files = sorted(folder.glob(f"{name}-?????.npz"))[:most]
+    files = sorted(folder.glob(f"{name}-?????.{ending}"))[:most]
     if not files:
-        raise FileNotFoundError(f"{folder} holds no {name}-*.npz; render the corpus first")
+        raise FileNotFoundError(f"{folder} holds no {name}-*.{ending}; render the corpus first")
     return files
 
 

@@ -39,7 +39,7 @@ from bench.accuracy.train_tower import FrameBank, judge_tower, train_tower
 from bench.accuracy.words import point_words
 from compress.accuracy.clips import digest_world
 from compress.accuracy.questions import WORDS
-from compress.demo.model import build, load
+from compress.demo.model import THETA, build, load
 
 TOWER_FILES: Final = 60
 """Files of clips whose frames the tower sees."""
@@ -57,10 +57,17 @@ def open_model(folder: Path, stage: str | None, *, seed: int, device: str) -> An
     return model.to(device).train()
 
 
-def begin_anew(model: Any, frames: FrameBank, *, seed: int) -> Any:
-    """A model with this one's tower and projector, words that these frames tell, and a random decoder."""
+def begin_anew(model: Any, frames: FrameBank, *, seed: int, theta: float = THETA) -> Any:
+    """A model with this one's tower and projector, words that these frames tell, and a random decoder.
+
+    Args:
+        model: whose tower is kept.
+        frames: with their targets.
+        seed: of the decoder's weights.
+        theta: base of its rotary positions.
+    """
     torch.manual_seed(seed)
-    fresh = build(WORDS).to(model.device)
+    fresh = build(WORDS, theta=theta).to(model.device)
     fresh.model.vision_tower.load_state_dict(model.model.vision_tower.state_dict())
     fresh.model.multi_modal_projector.load_state_dict(model.model.multi_modal_projector.state_dict())
     point_words(fresh, frames)

@@ -22,11 +22,16 @@ GRID: Final = SIDE // PATCH // 2
 """Tokens per side of a frame, after pooling."""
 
 
-def build(words: Sequence[str]) -> Any:
+THETA: Final = 1000.0
+"""Base of the rotary positions, low enough that most of them turn within a clip's 800 tokens."""
+
+
+def build(words: Sequence[str], *, theta: float = THETA) -> Any:
     """The model with random weights, float32, in evaluation mode.
 
     Args:
         words: the vocabulary, see `WordTokenizer`.
+        theta: base of the rotary positions.
     """
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
@@ -52,7 +57,7 @@ def build(words: Sequence[str]) -> Any:
             "max_position_embeddings": 2048,
             "tie_word_embeddings": True,
             "initializer_range": 0.04,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1000.0},
+            "rope_parameters": {"rope_type": "default", "rope_theta": theta},
             "bos_token_id": words.index("<bos>"),
             "eos_token_id": words.index("<eos>"),
             "pad_token_id": words.index("<pad>"),
