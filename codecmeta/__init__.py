@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codecmeta.bit_cost_maps import bit_costs
     from codecmeta.errors import (
         BitstreamError,
         CodecMetaError,
@@ -40,6 +41,7 @@ _HOME = {
     "SourceError": "codecmeta.errors",
     "UsageError": "codecmeta.errors",
     "VideoMeta": "codecmeta.record.meta",
+    "bit_costs": "codecmeta.bit_cost_maps",
     "extract": "codecmeta.extraction",
     "load": "codecmeta.record.meta",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "SourceError",
     "UsageError",
     "VideoMeta",
+    "bit_costs",
     "extract",
     "load",
 ]

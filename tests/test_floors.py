@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
     ("codecmeta.batch",),
     (
+        "codecmeta.bit_cost_maps",
         "codecmeta.extraction",
         "codecmeta.frame_columns",
         "codecmeta.frame_reader",

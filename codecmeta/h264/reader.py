@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ from codecmeta.h264.slice_data import read_slice
 from codecmeta.h264.slice_header import I, SliceHeader, read_slice_header
 from codecmeta.h264.tables import tables
 from codecmeta.record.energy import measure_energy
+from codecmeta.record.picture_bits import PictureBits, picture_type
 
 
 @dataclass(kw_only=True)
@@ -163,6 +164,30 @@ class ResidualReader:
         """
         picture = self.decode(packet)
         return PictureCells(cells=self._cells(picture), **self._facts(picture))
+
+    def count_bits(self, packet: bytes | Sequence[bytes]) -> PictureBits:
+        """Read a picture for the bits of its macroblocks.
+
+        Args:
+            packet: as for `read`.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        picture = self.decode(packet)
+        sequence = replace(picture.sequence, crop=(0, 0, 0, 0))
+        order = macroblock_order(sequence, picture.structure)
+        return PictureBits(
+            type=picture_type(tuple(picture.slice_types)),
+            size=sequence.display_size,
+            log2_unit=4,
+            cells=self._macroblocks(picture)["bits"][order],
+        )
+
+    def _macroblocks(self, picture: CodedPicture) -> NDArray[np.void]:
+        """All macroblocks of a picture, those of a bottom field last."""
+        mbs = picture.parts[False, 0].macroblocks
+        return np.concatenate([mbs, picture.parts[True, 0].macroblocks]) if picture.structure == "field" else mbs
 
     def _cells(self, picture: CodedPicture) -> NDArray[np.float32]:
         if picture.is_plain:
@@ -351,9 +376,7 @@ class ResidualReader:
         order = self._orders.get(picture.structure)
         if order is None:
             order = self._orders[picture.structure] = macroblock_order(sequence, picture.structure)
-        mbs = picture.parts[False, 0].macroblocks
-        if picture.structure == "field":
-            mbs = np.concatenate([mbs, picture.parts[True, 0].macroblocks])
+        mbs = self._macroblocks(picture)
         mb_type, qp = np.empty(order.shape, np.uint8), np.empty(order.shape, np.int8)
         cbp, bits = np.empty(order.shape, np.uint16), np.empty(order.shape, np.uint16)
         fill_maps(mbs, order, mb_type, qp, cbp, bits)

@@ -20,6 +20,7 @@ from codecmeta.hevc.slice_data import read_segment
 from codecmeta.hevc.slice_header import SliceHeader, read_slice_header
 from codecmeta.hevc.tables import tables
 from codecmeta.record.energy import BlockEnergy, measure_energy
+from codecmeta.record.picture_bits import PictureBits, picture_type
 
 
 @dataclass(kw_only=True)
@@ -133,6 +134,20 @@ class ResidualReader:
         """
         picture = self.decode(packet)
         return PictureCells(cells=self._cells(picture), **self._facts(picture))
+
+    def count_bits(self, packet: bytes) -> PictureBits:
+        """Read a picture for the bits of its coding tree units.
+
+        Raises:
+            BitstreamError: as `read`.
+        """
+        picture = self.decode(packet)
+        return PictureBits(
+            type=picture_type(tuple(picture.slice_types)),
+            size=(picture.sequence.height, picture.sequence.width),
+            log2_unit=picture.sequence.log2_ctb,
+            cells=picture.buffers.cells["bits"].astype(np.int32),
+        )
 
     def _cells(self, picture: CodedPicture) -> NDArray[np.float32]:
         energy = self._measure(picture, 4)

@@ -11,6 +11,7 @@ from codecmeta.errors import BitstreamError
 from codecmeta.h264.motion import FrameMotion, MotionArrays, MotionReader
 from codecmeta.h264.picture import PictureCells, PictureMoments
 from codecmeta.h264.reader import ResidualReader
+from codecmeta.record.picture_bits import picture_type
 from codecmeta.residual.carried import CarriedState, carry, from_block_means
 from codecmeta.residual.geometry import Coded, check_geometry
 from codecmeta.residual.motion_field import motion_field, nearest_field
@@ -131,7 +132,7 @@ class BitstreamSource:
             cells=state,
             field=field,
             carried=carried,
-            type="B" if "B" in measured.slice_types else "P" if "P" in measured.slice_types else "I",
+            type=picture_type(measured.slice_types),
             mb_bits=measured.mb_bits,
             mb_type=measured.mb_type,
             qp=measured.qp,

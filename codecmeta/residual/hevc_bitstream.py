@@ -10,6 +10,7 @@ from codecmeta.container.sample_form import SampleForm
 from codecmeta.errors import BitstreamError
 from codecmeta.hevc.picture import PictureCells, PictureMoments
 from codecmeta.hevc.reader import ResidualReader
+from codecmeta.record.picture_bits import picture_type
 from codecmeta.residual.carried import from_block_means
 from codecmeta.residual.geometry import Coded, check_geometry
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
@@ -58,7 +59,7 @@ class HevcSource:
         return Reading(
             energy=measured.energy if isinstance(measured, PictureMoments) else None,
             cells=from_block_means(*measured.cells) if cells and measured.cells is not None else None,
-            type="B" if "B" in measured.slice_types else "P" if "P" in measured.slice_types else "I",
+            type=picture_type(measured.slice_types),
             mb_bits=measured.mb_bits,
             mb_type=measured.mb_type,
             qp=measured.qp,
