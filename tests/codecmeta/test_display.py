@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import struct
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -18,7 +19,7 @@ from codecmeta.container.orientation import find_display_matrix
 from codecmeta.container.packets import read_packets
 from codecmeta.container.video import open_video
 from codecmeta.decoding import side_data
-from codecmeta.plot import plot_meta
+from codecmeta.plot import draw_frame, plot_meta
 from codecmeta.record.orientation import Orientation
 from tests.codecmeta.container.mp4_writer import rewrite
 from tests.codecmeta.entropy.bit_writer import BitWriter
@@ -128,7 +129,6 @@ def test_all_matrices_of_a_track(tmp_path: Path, turn: tuple[int, int, int, int]
     place[40:56, 26:74] = 1
     middle = np.argwhere(display(place, TURNS[turn])[..., 0])[:, ::-1].mean(axis=0)
     assert np.abs(centre - middle).max() < 12
-    plot_meta(meta, tmp_path / "plot.png", map="innovation", count=2)
 
 
 def test_track_and_movie_are_combined(tmp_path: Path) -> None:
@@ -279,7 +279,29 @@ def test_anamorphic_frames_have_square_pixels(
     assert plain_meta.frames is not None
     assert plain_meta.frames.shape[1:3] == ((WIDTH, HEIGHT) if quarter else (HEIGHT, WIDTH))
     assert plain_meta.info["extraction"]["digest"] != small.info["extraction"]["digest"]
+
+
+def test_plots_of_turned_anamorphic_video(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = write_video(tmp_path / "clip.mp4", frames=4, options={"x264-params": "sar=2/1"})
+    meta = codecmeta.extract(set_matrices(path, track=TURNS[0, 1, 1, 0]), frames="all", motion=True)
     plot_meta(meta, tmp_path / "plot.png", map="innovation", count=2)
+    figure = matplotlib_figure()
+    axes = figure.add_subplot()
+    draw_frame(axes, meta, 1, map="innovation")
+    assert axes.get_xlim() == (0, meta.display_size[0])
+    assert axes.get_ylim() == (meta.display_size[1], 0)
+    (arrows,) = [one for one in axes.get_children() if type(one).__name__ == "Quiver"]
+    vectors = meta.displayed_vectors(1)
+    moving = vectors[np.abs(vectors[:, 4:6]).max(axis=1) >= 1]
+    ends = np.column_stack([arrows.X + arrows.U, arrows.Y + arrows.V])
+    np.testing.assert_allclose(ends, moving[:, :2] + moving[:, 2:4] / 2, atol=1e-4)
+
+
+def matplotlib_figure() -> Any:
+    from matplotlib.figure import Figure
+
+    return Figure()
 
 
 def test_samples_of_absurd_shape_are_square(tmp_path: Path) -> None:
