@@ -14,7 +14,7 @@ import numpy as np
 
 from codecmeta import __version__, h264, hevc
 from codecmeta.container.completeness import judge_file
-from codecmeta.container.orientation import find_display_matrix
+from codecmeta.container.orientation import find_display_matrix, is_cut_by_container
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.packets import PacketTable, read_packets
 from codecmeta.container.video import Video, open_video
@@ -198,6 +198,8 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
         warnings.append("the display matrix turns by other than quarters: pictures are left as they are coded")
     if turned := table.decoding.turned_otherwise:
         warnings.append(f"the orientation changes: {turned} frames are displayed as the first picture says")
+    if is_cut_by_container(request.video):
+        warnings.append("the container cuts the pictures by a clean aperture or PixelCrop: they are shown whole")
     if ratio is not None and not is_believable(ratio):
         warnings.append(f"samples of {ratio[0]}:{ratio[1]} are not believable: they are taken for square")
     return warnings

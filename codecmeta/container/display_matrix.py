@@ -23,6 +23,7 @@ _MAX_TRACKS = 16 << 20
 _EBML, _SEGMENT, _TRACKS, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1654AE6B, 0x1F43B675
 _TRACK, _TRACK_TYPE, _VIDEO, _PROJECTION = 0xAE, 0x83, 0xE0, 0x7670
 _TYPE, _PRIVATE, _YAW, _PITCH, _ROLL = 0x7671, 0x7672, 0x7673, 0x7674, 0x7675
+_PIXEL_CROPS = (0x54AA, 0x54BB, 0x54CC, 0x54DD)
 _MOST_ELEMENTS = 1000
 
 
@@ -48,8 +49,8 @@ def _read_matrix(moov: bytes, box: Box, places: tuple[int, int]) -> Matrix:
     return struct.unpack_from(">9i", moov, at) if at + 36 <= box.end else IDENTITY
 
 
-def read_projection(file: BinaryIO, size: int, number: int) -> Matrix:
-    """The matrix of a Matroska track whose projection is a rectangle that is turned or mirrored.
+def read_picture_element(file: BinaryIO, size: int, number: int) -> bytes:
+    """Payload of the Video element of a Matroska track; empty where there is none.
 
     Args:
         file: the opened file.
@@ -61,8 +62,19 @@ def read_projection(file: BinaryIO, size: int, number: int) -> Matrix:
     videos = (one for one in videos if _payload(tracks, one, _TRACK_TYPE)[-1:] == b"\1")
     for place, track in enumerate(videos):
         if place == number:
-            return _turn_projection(_payload(tracks, track, _VIDEO, _PROJECTION))
-    return IDENTITY
+            return _payload(tracks, track, _VIDEO)
+    return b""
+
+
+def read_projection(picture: bytes) -> Matrix:
+    """The matrix of a Video element whose projection is a rectangle that is turned or mirrored."""
+    return _turn_projection(_payload(picture, Element(_VIDEO, 0, len(picture)), _PROJECTION))
+
+
+def is_cut(picture: bytes) -> bool:
+    """Whether a Video element cuts rows or columns off the decoded picture."""
+    crops = (_payload(picture, Element(_VIDEO, 0, len(picture)), name) for name in _PIXEL_CROPS)
+    return any(any(crop) for crop in crops)
 
 
 def _read_tracks(file: BinaryIO, size: int) -> bytes:

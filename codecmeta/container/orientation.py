@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from codecmeta.container.display_matrix import IDENTITY, Matrix, read_display_orientation, read_projection
+from codecmeta.container.display_matrix import (
+    Matrix,
+    is_cut,
+    read_display_orientation,
+    read_picture_element,
+    read_projection,
+)
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.video import Video
@@ -34,11 +40,26 @@ def find_display_matrix(video: Video, packets: PacketTable) -> Matrix:
                 return matrix
     if video.track is not None:
         return video.track.matrix
-    if "matroska" in video.container.format.name:
-        place = [stream.index for stream in video.container.streams.video].index(video.stream.index)
-        with video.path.open("rb") as file:
-            return read_projection(file, video.size, place)
-    return IDENTITY
+    return read_projection(_read_picture_element(video))
+
+
+def is_cut_by_container(video: Video) -> bool:
+    """Whether the container asks players to cut rows or columns off the decoded pictures.
+
+    It is a clean aperture (MP4, MOV) or PixelCrop (Matroska), besides the size that `Video` has.
+    """
+    if video.track is not None:
+        return any(one.is_cut for one in video.track.descriptions)
+    return is_cut(_read_picture_element(video))
+
+
+def _read_picture_element(video: Video) -> bytes:
+    """Payload of the Video element of a Matroska file; empty for other containers."""
+    if "matroska" not in video.container.format.name:
+        return b""
+    place = [stream.index for stream in video.container.streams.video].index(video.stream.index)
+    with video.path.open("rb") as file:
+        return read_picture_element(file, video.size, place)
 
 
 def _orientation_messages(video: Video, payload: bytes) -> Iterator[bytes]:

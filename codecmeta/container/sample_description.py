@@ -25,11 +25,13 @@ class SampleDescription:
         format: its four-character code, or that of the format which is protected.
         record: payload of its configuration box such as `avcC`, b"" without one.
         protection: the encryption scheme, None where samples are in the clear.
+        is_cut: whether a clean aperture leaves less than the whole picture (ISO/IEC 14496-12, 12.1.4).
     """
 
     format: bytes
     record: bytes
     protection: str | None
+    is_cut: bool = False
 
     @property
     def forbids_sets(self) -> bool:
@@ -59,4 +61,14 @@ def _read_entry(moov: bytes, entry: Box) -> SampleDescription:
             name = moov[original.begin : original.begin + 4]
         if kind is not None and kind.end - kind.begin >= 8:
             protection = moov[kind.begin + 4 : kind.begin + 8].decode("latin-1")
-    return SampleDescription(format=name, record=record, protection=protection)
+    return SampleDescription(
+        format=name, record=record, protection=protection, is_cut=_has_aperture(moov, entry, boxes.get(b"clap"))
+    )
+
+
+def _has_aperture(moov: bytes, entry: Box, aperture: Box | None) -> bool:
+    if aperture is None or aperture.end - aperture.begin < 32:
+        return False
+    width, height = struct.unpack_from(">HH", moov, entry.begin + 24)
+    wide, per_wide, tall, per_tall = struct.unpack_from(">4I", moov, aperture.begin)
+    return bool(wide < width * per_wide or tall < height * per_tall)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 from pathlib import Path
@@ -21,7 +22,7 @@ from codecmeta.container.video import open_video
 from codecmeta.decoding import side_data
 from codecmeta.plot import draw_frame, plot_meta
 from codecmeta.record.orientation import Orientation
-from tests.codecmeta.container.mp4_writer import rewrite
+from tests.codecmeta.container.mp4_writer import box, rewrite
 from tests.codecmeta.entropy.bit_writer import BitWriter
 from tests.codecmeta.make_video import decode_all, write_video
 
@@ -279,6 +280,44 @@ def test_anamorphic_frames_have_square_pixels(
     assert plain_meta.frames is not None
     assert plain_meta.frames.shape[1:3] == ((WIDTH, HEIGHT) if quarter else (HEIGHT, WIDTH))
     assert plain_meta.info["extraction"]["digest"] != small.info["extraction"]["digest"]
+
+
+@pytest.mark.parametrize(("wide", "cut"), [(WIDTH, False), (WIDTH - 6, True)])
+def test_clean_apertures_are_said(tmp_path: Path, wide: int, cut: bool) -> None:
+    aperture = box(b"clap", struct.pack(">4IiIiI", 2 * wide, 2, HEIGHT, 1, 0, 1, 0, 1))
+
+    def add(payload: bytes) -> bytes:
+        (length,) = struct.unpack_from(">I", payload, 8)
+        return payload[:8] + struct.pack(">I", length + len(aperture)) + payload[12:] + aperture
+
+    path = write_corner(tmp_path / "clip.mp4")
+    path.write_bytes(rewrite(path.read_bytes(), {b"stsd": add}))
+    meta = codecmeta.extract(path, frames="0", maps=("innovation",))
+    assert ("clean aperture" in " ".join(meta.info["extraction"]["warnings"])) == cut
+    assert meta.frames is not None and meta.frames.shape[1:3] == (HEIGHT, WIDTH)
+
+
+def element(identifier: int, payload: bytes) -> bytes:
+    """An EBML element with a length of eight bytes."""
+    name = identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
+    return name + (len(payload) | 1 << 56).to_bytes(8, "big") + payload
+
+
+def test_pixel_crops_are_found() -> None:
+    kinds, pictures = (2, 1, 1), (element(0x54AA, b"\3"), element(0x54AA, b"\0"), element(0x54DD, b"\0\4"))
+    entries = [
+        element(0xAE, element(0x83, bytes([kind])) + element(0xE0, picture))
+        for kind, picture in zip(kinds, pictures, strict=True)
+    ]
+    segment = element(0xEC, bytes(9)) + element(0x1654AE6B, b"".join(entries))
+    content = element(0x1A45DFA3, b"") + element(0x18538067, segment)
+    found = [
+        display_matrix.read_picture_element(io.BytesIO(content), len(content), number=number) for number in range(3)
+    ]
+    assert found == [pictures[1], pictures[2], b""]
+    assert [display_matrix.is_cut(picture) for picture in found] == [False, True, False]
+    for end in range(len(content)):
+        display_matrix.read_picture_element(io.BytesIO(content[:end]), end, number=0)
 
 
 def test_plots_of_turned_anamorphic_video(tmp_path: Path) -> None:

@@ -61,6 +61,9 @@ def test_the_container_crops_within_the_last_macroblock(tmp_path: Path, shown: t
     for own, frame in zip(meta.frames, decoded, strict=True):
         np.testing.assert_array_equal(own, frame.to_ndarray(format="rgb24", interpolation="BICUBIC"))
     np.testing.assert_array_equal(meta.mv, whole.mv)
+    estimated = codecmeta.extract(path, frames="all", residual="motion", pixels=None)
+    assert estimated.energy_carried is not None and meta.energy_carried is not None
+    assert estimated.energy_carried.shape == meta.energy_carried.shape
     # blocks that lie inside are what they are without cropping
     for name in ("energy_carried", "residual_power", "qp"):
         one, other = getattr(meta, name), getattr(whole, name)
