@@ -44,13 +44,13 @@ def videos(tmp_path: Path, data: Path) -> Path:
 def test_square_pixels(tmp_path: Path) -> None:
     source = write_video(tmp_path / "wide.mp4", frames=4, options={"x264-params": "sar=2/1"})
     for option, width in (("--square-pixels", 192), ("--no-square-pixels", 96)):
-        ran = codecmeta("extract", source, "--out", tmp_path, "--maps", "innovation", "--jobs", "0", option)
+        out = tmp_path / str(width)
+        ran = codecmeta("extract", source, "--out", out, "--maps", "innovation", "--jobs", "0", option)
         assert ran.returncode == 0, ran.stderr
-        (meta,) = tmp_path.rglob("*.npz")
+        (meta,) = out.rglob("*.npz")
         shown = codecmeta("show", meta)
         assert "192x64 (samples of 2:1)" in shown.stdout
         assert f"4x64x{width}x3" in shown.stdout
-        meta.unlink()
 
 
 def test_extract_show_plot(videos: Path, tmp_path: Path) -> None:
