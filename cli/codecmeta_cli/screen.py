@@ -57,6 +57,10 @@ def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
         *_display(meta),
         ("time", f"{fps}, {duration}, time base {stream['time_base'][0]}/{stream['time_base'][1]}"),
         ("file", f"{verdict.get('state', 'unknown')}: {verdict.get('evidence', 'nothing is recorded')}"),
+        (
+            "checked",
+            f"{verdict.get('checked', 'an unknown number')} of {verdict.get('frames', 'an unknown number')} frames",
+        ),
         ("packets", f"{sizes.size}, {_bytes(int(sizes.sum(dtype=np.int64)))}, from {_source(meta, 'packets')}"),
         ("GoPs", f"{len(meta.gops)}, {_span(packets)} packets each"),
         ("c_t", f"{_span(meta.gop_packet_size().round().astype(int))} bytes per packet, mean over the frame's GoP"),

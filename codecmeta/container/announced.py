@@ -11,9 +11,15 @@ from codecmeta.container import avi_structure, matroska_structure
 from codecmeta.container.packet_form import open_check
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.video import Video
+from codecmeta.record.meta import MISSING
 
 _LEAST_GAP = 1.0
 _SHARE_GAP = 0.02
+"""Seconds, and share of its length, by which a file may end before the time that its header announces."""
+
+_LEAST_RATE = 8
+_SHARE_STEP = 0.1
+"""Packets from which a constant rate is recognised, and how much a step of it may differ from the others."""
 
 
 def find_missing(video: Video, packets: PacketTable) -> str | None:
@@ -31,7 +37,23 @@ def find_missing(video: Video, packets: PacketTable) -> str | None:
         return _compare_matroska(video, packets)
     if name == "avi":
         return _compare_avi(video, packets)
-    return None
+    return _compare_times(packets)
+
+
+def _compare_times(packets: PacketTable) -> str | None:
+    """Frames that are decoded at a constant rate are shown at that rate: a gap is a frame whose time is damaged.
+
+    Such a frame comes last, or an edit list that ends before hides it.
+    """
+    if packets.size.size < _LEAST_RATE or (packets.pts == MISSING).any() or (packets.dts == MISSING).any():
+        return None
+    decoded = np.diff(packets.dts.astype(np.float64))
+    shown = np.diff(np.sort(packets.pts).astype(np.float64))
+    step = float(np.median(decoded))
+    if step <= 0 or (np.abs(decoded - step) > _SHARE_STEP * step).any():
+        return None
+    gaps = int(np.count_nonzero(np.abs(shown - step) > 0.5 * step))
+    return f"{gaps} gaps in the times of presentation, none in those of decoding" if gaps else None
 
 
 def _count(packets: PacketTable) -> int:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 HEADER_BYTES = 512
 """Bytes of a header that are looked at, more than the longest one."""
+MOST_UNCODED = 64
+"""Bytes of the longest packet that may hold nothing but headers."""
+
 P_VOP, S_VOP = 1, 3
 
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from codecmeta.container.mpeg4_headers import (
+    MOST_UNCODED,
+    VideoObjectLayer,
+    video_object_layer,
+    video_object_plane,
+)
+
 Read: TypeAlias = Callable[[int, int], bytes]
 """Some bytes of a packet: from a place in it on, and how many."""
 Check: TypeAlias = Callable[[Read, int], bool]
 """Whether the packet that can be read, of a number of bytes, is one that a decoder will not refuse for its form."""
 _MPEG4_FIRST = frozenset((0xB0, 0xB1, 0xB2, 0xB3, 0xB5, 0xB6, *range(0x30)))
+_MPEG4_HEAD = 64
 _LEAST_CHECKED = 4
 
 
@@ -35,7 +43,8 @@ def open_check(codec: str, extradata: bytes) -> Check | None:
             return lambda read, size: _units_join(read, size, width, is_picture)
         return lambda read, size: read(0, 4)[:3] in (b"\0\0\1", b"\0\0\0")
     if codec == "mpeg4":
-        return lambda read, size: size < _LEAST_CHECKED or _begins_mpeg4(read(0, 4))
+        layer = video_object_layer(extradata)
+        return lambda read, size: size < _LEAST_CHECKED or _is_mpeg4_picture(read(0, _MPEG4_HEAD), size, layer)
     if codec == "vp9":
         # frame_marker is 2 (VP9 bitstream specification, 6.2)
         return lambda read, size: read(0, 1)[:1] >= b"\x80" and read(0, 1) < b"\xc0"
@@ -50,8 +59,15 @@ def _is_hevc_picture(header: int) -> bool:
     return header >> 1 & 63 < 32
 
 
-def _begins_mpeg4(head: bytes) -> bool:
-    return head[:3] == b"\0\0\0" or (head[:3] == b"\0\0\1" and head[3] in _MPEG4_FIRST)
+def _is_mpeg4_picture(head: bytes, size: int, layer: VideoObjectLayer | None) -> bool:
+    """Whether a packet begins with a start code, and no plane that says it is not coded has many bytes."""
+    if head[:3] == b"\0\0\0":
+        return True
+    if head[:3] != b"\0\0\1" or head[3] not in _MPEG4_FIRST:
+        return False
+    at = head.find(b"\0\0\1\xb6")
+    plane = video_object_plane(head, layer) if 0 <= at < size - MOST_UNCODED else None
+    return plane is None or plane.coded
 
 
 def _units_join(read: Read, size: int, width: int, is_picture: Callable[[int], bool]) -> bool:

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from codecmeta.container import pyav
-from codecmeta.container.mpeg4_headers import video_object_layer, video_object_plane
+from codecmeta.container.mpeg4_headers import MOST_UNCODED, video_object_layer, video_object_plane
 from codecmeta.container.packet_reader import PacketFeed, copy_packet, join
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.sample_form import read_form
@@ -235,7 +235,7 @@ class Decoder:
                 key = join(packets)
             if self._payloads is not None:
                 self._payloads[number] = self._history.lead(number, join(packets))
-            if self._layer is not None and sum(packet.size for packet in packets) <= _MOST_UNCODED:
+            if self._layer is not None and sum(packet.size for packet in packets) <= MOST_UNCODED:
                 plane = video_object_plane(join(packets), self._layer)
                 if plane is not None and not plane.coded:
                     self._uncoded.append(number)
@@ -308,10 +308,6 @@ class Decoder:
         for older in [n for n in self._payloads if n < number - _HELD_BACK]:
             del self._payloads[older]
         return payload
-
-
-_MOST_UNCODED = 64
-"""Bytes of the longest packet that may hold nothing but headers."""
 
 
 def _check_memory(error: av.FFmpegError, size: int) -> None:

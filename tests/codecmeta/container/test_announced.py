@@ -188,3 +188,28 @@ def test_packets_whose_units_do_not_join(source: Path, tmp_path: Path) -> None:
     sparse = extract(path, frames=[40], pixels=None, maps=("innovation",)).info["verdict"]
     assert (sparse["state"], sparse["corrupt_packets"], sparse["checked"]) == ("damaged", 1, 1)
     assert judge(path)[0] == "complete"
+
+
+def test_a_frame_whose_time_is_damaged(tmp_path: Path) -> None:
+    """One composition offset is far off: the edit list hides the frame, and a gap stays where it was."""
+    source = write_video(tmp_path / "b.mp4", frames=30, options={"bf": "2"})
+    assert judge(source)[0] == "complete"
+
+    def change(content: bytearray) -> None:
+        at = content.index(b"ctts") + 12 + 8 * 6
+        content[at + 5] ^= 0x10
+
+    (tmp_path / "changed").mkdir()
+    state, evidence = judge(edit(source, tmp_path / "changed", change))
+    assert state == "damaged" and "gaps in the times" in evidence
+
+
+def test_a_plane_of_many_bytes_that_is_not_coded(avi: Path, tmp_path: Path) -> None:
+    """A decoder passes over it without an error; one of a few bytes is a picture."""
+
+    def change(content: bytearray) -> None:
+        at = content.index(b"\0\0\1\xb6", content.index(b"movi") + 2000) + 4
+        content[at + 1 : at + 40] = bytes(39)
+
+    state, _ = judge(edit(avi, tmp_path, change))
+    assert state == "damaged"
