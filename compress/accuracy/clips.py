@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
 
 import av
 import numpy as np
@@ -18,11 +17,8 @@ from codecmeta import VideoMeta
 from compress.accuracy import drawing, labels, questions, scene, world
 from compress.accuracy.labels import Labels, label
 from compress.accuracy.questions import Question, ask
-from compress.accuracy.scene import SAMPLED, Split, make_scene
+from compress.accuracy.scene import SAMPLED, Split, make_scene, sample_frames
 from compress.accuracy.world import encode
-
-FRAMES: Final = f"uniform:{SAMPLED}"
-"""How frames are sampled; the questions of a clip are those that these frames can answer."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,7 +67,7 @@ def digest_extraction() -> str:
     return digest.hexdigest()[:12]
 
 
-def open_clip(folder: Path, split: Split, seed: int) -> Clip:
+def open_clip(folder: Path, split: Split, seed: int, *, frames: int = SAMPLED) -> Clip:
     """A clip, rendered and extracted unless that has been done already.
 
     Files lie in folders named after the sources of the generator and of codecmeta, so that a changed world is rendered
@@ -81,6 +77,7 @@ def open_clip(folder: Path, split: Split, seed: int) -> Clip:
         folder: root of the cache.
         split: which scenes.
         seed: which of them.
+        frames: how many are sampled, as ``uniform:frames``; what is asked is what these can answer.
 
     Raises:
         CodecMetaError: the clip cannot be extracted, or its .npz read.
@@ -89,7 +86,9 @@ def open_clip(folder: Path, split: Split, seed: int) -> Clip:
     made = make_scene(seed, split=split)
     home = folder / f"world-{digest_world()}"
     file = home / split / f"{seed:06d}.mp4"
-    record = home / f"meta-{digest_extraction()}" / split / f"{file.name}.npz"
+    sampling = f"uniform:{frames}"
+    kept = f"meta-{digest_extraction()}" if frames == SAMPLED else f"meta-{digest_extraction()}-{frames}"
+    record = home / kept / split / f"{file.name}.npz"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_name(f"{seed:06d}.part{os.getpid()}.mp4")
@@ -97,12 +96,12 @@ def open_clip(folder: Path, split: Split, seed: int) -> Clip:
         part.rename(file)
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
-        codecmeta.extract(file, frames=FRAMES).save(record)
+        codecmeta.extract(file, frames=sampling).save(record)
     meta = codecmeta.load(record)
-    frames = sampled_frames(meta)
-    if not np.array_equal(frames, made.sampled):
-        raise ValueError(f"{record}: {FRAMES} chose frames {frames.tolist()}, questions ask of {made.sampled.tolist()}")
-    return Clip(split=split, seed=seed, meta=meta, labels=label(made, frames), questions=tuple(ask(made, frames)))
+    chosen, wanted = sampled_frames(meta), sample_frames(made.frames, frames)
+    if not np.array_equal(chosen, wanted):
+        raise ValueError(f"{record}: {sampling} chose frames {chosen.tolist()}, questions ask of {wanted.tolist()}")
+    return Clip(split=split, seed=seed, meta=meta, labels=label(made, chosen), questions=tuple(ask(made, chosen)))
 
 
 def sampled_frames(meta: VideoMeta) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from compress.accuracy import answering, clips, extremes, methods, tower
 from compress.accuracy.answering import Account, Examinee, Read, Sheet, mark
 from compress.accuracy.clips import Clip, digest_world, open_clip
 from compress.accuracy.methods import IDENTITY, Measured
-from compress.accuracy.scene import Split
+from compress.accuracy.scene import SAMPLED, Split
 from compress.accuracy.tower import TowerMemory
 from compress.demo import load
 
@@ -53,6 +53,7 @@ class Job:
         retentions: at which retained fractions.
         weights: folder of the model; None for the one of the package.
         device: where to compute.
+        frames: sampled of each clip; the model was trained on 16.
     """
 
     cache: Path
@@ -61,6 +62,7 @@ class Job:
     retentions: tuple[float, ...] = RETENTIONS
     weights: Path | None = None
     device: str = "cpu"
+    frames: int = SAMPLED
 
     @property
     def cells(self) -> list[tuple[Measured, float]]:
@@ -75,7 +77,13 @@ class Job:
         for package in (codecmeta, compress):
             for path in sorted(Path(package.__path__[0]).rglob("*.py")):
                 digest.update(path.read_bytes())
-        described = [self.split, self.retentions, [repr(method) for method in self.methods], self.device.split(":")[0]]
+        described = [
+            self.split,
+            self.retentions,
+            [repr(method) for method in self.methods],
+            self.device.split(":")[0],
+            self.frames,
+        ]
         digest.update(json.dumps([*described, torch.__version__]).encode())
         return digest.hexdigest()[:16]
 
@@ -216,6 +224,7 @@ def describe(job: Job, results: Sequence[Examined]) -> dict[str, Any]:
 
     return {
         "split": job.split,
+        "frames": job.frames,
         "clips": len(results),
         "questions": sum(len(one.families) for one in results),
         "world": digest_world(),
@@ -252,7 +261,7 @@ def _examine_some(job: Job, seeds: Sequence[int]) -> Iterator[Examined]:
         return
     examinee = Examinee(*load(job.weights, device=job.device))
     for seed in seeds:
-        yield examine(examinee, open_clip(job.cache, job.split, seed), job)
+        yield examine(examinee, open_clip(job.cache, job.split, seed, frames=job.frames), job)
 
 
 def _read(store: Path) -> Iterator[Examined]:

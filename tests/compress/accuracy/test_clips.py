@@ -11,7 +11,7 @@ import pytest
 from codecmeta.record.sampling import choose_frames
 from compress.accuracy import clips
 from compress.accuracy.clips import Clip, default_cache, digest_extraction, digest_world, open_clip, sampled_frames
-from compress.accuracy.scene import make_scene, sample_frames
+from compress.accuracy.scene import SAMPLED, make_scene, sample_frames
 from compress.accuracy.world import decode
 
 
@@ -28,7 +28,7 @@ def test_frames_are_those_that_the_questions_are_about(clip: Clip, cache: Path) 
 
 @pytest.mark.parametrize("count", [16, 17, 99, 100, 180, 181])
 def test_the_benchmark_samples_as_codecmeta_does(count: int) -> None:
-    chosen = choose_frames(clips.FRAMES, np.arange(count) / 25, np.arange(count) == 0)
+    chosen = choose_frames(f"uniform:{SAMPLED}", np.arange(count) / 25, np.arange(count) == 0)
     assert np.array_equal(chosen, sample_frames(count))
 
 
