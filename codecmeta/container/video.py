@@ -86,8 +86,11 @@ class Video:
 
     def rewind(self) -> None:
         """Go back to the first packet."""
+        if self.container.format.name == "mpegts":
+            # libav may begin one packet late after any seek
+            self.reopen()
+            return
         try:
-            # a transport stream sought at its own start time may begin a few packets late
             self.container.seek(-(10**12), backward=True)
         except av.FFmpegError:
             # raw streams cannot be sought by time

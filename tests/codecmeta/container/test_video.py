@@ -372,3 +372,15 @@ def test_truncation_sweep_never_escapes_the_error_tree(tmp_path: Path, data: Pat
                     packets.read_packets(video)
             except SourceError:
                 pass
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "data").glob("*/*.ts")), ids=lambda path: path.name
+)
+def test_a_transport_stream_begins_again_with_its_first_packet(path: Path) -> None:
+    with av.open(str(path)) as opened:
+        plain = [bytes(packet) for packet in opened.demux(video=0) if packet.size]
+    with container.open_video(path) as video:
+        assert [bytes(packet) for packet in container.demux(video)] == plain
+        video.rewind()
+        assert [bytes(packet) for packet in container.demux(video)] == plain

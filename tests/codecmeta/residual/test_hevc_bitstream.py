@@ -15,7 +15,18 @@ from tests.codecmeta.hevc.streams import CLIPS, shown_packets
 
 
 @pytest.mark.parametrize(
-    "name", ["main_default.mp4", "opengop.mkv", "rasl_start.mkv", "slices_wpp.ts", "ctu16.hevc", "syn_ps_change.hevc"]
+    "name",
+    [
+        "main_default.mp4",
+        "opengop.mkv",
+        "rasl_start.mkv",
+        "slices_wpp.ts",
+        "syn_main10.ts",
+        "syn_mono.mkv",
+        "ctu16.hevc",
+        "syn_nal_noise.hevc",
+        "syn_ps_change.hevc",
+    ],
 )
 def test_every_frame_is_that_of_its_packet(name: str) -> None:
     meta = extract(CLIPS / name, frames="all", maps=("innovation",), pixels=None, qp=True)
