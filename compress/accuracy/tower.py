@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from compress.errors import ConfigError
-from compress.models.adapters.adapter import Adapter, VideoGrid, VisionRequest, VisionTap
+from compress.models.adapters.adapter import Adapter, VideoGrid, VisionRequest, VisionTap, VisionView
 from compress.models.session.session import Session
 from compress.plan import MergePlan
 
@@ -58,20 +58,17 @@ class TowerMemory:
 
     @torch.inference_mode()
     def _run(self, plan: MergePlan | None) -> TowerOutput:
-        request = VisionRequest(
-            frames=[self.frames],
-            plan_patches=None if plan is None else lambda grids: plan,
-            saliency=True,
-            head=None,
-        )
+        request = VisionRequest(merges=plan is not None, saliency=True, head=None)
         core: Any = self._adapter.core
         with ExitStack() as hooks:
             tap = self._adapter.install(hooks, request)
+            tap.begin(self._adapter.video_grids(self.pixels, {}), plan)
             # The method of the class: this runs while the model's own is replaced.
             output = type(core).get_video_features(core, self.pixels, return_dict=True)
-        (saliency,) = tap.saliency
+            (view,) = tap.end()
+        assert view.saliency is not None  # requested
         return TowerOutput(
-            features=output.pooler_output, saliency=saliency, patches=1.0 if plan is None else plan.retention
+            features=output.pooler_output, saliency=view.saliency, patches=1.0 if plan is None else plan.retention
         )
 
 
@@ -94,6 +91,10 @@ class RecordedAdapter:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
 
+    def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
+        """One video, however many rows show it."""
+        return [(self._memory.frames, *self.patch_grid)]
+
     def install(self, hooks: ExitStack, request: VisionRequest) -> VisionTap:
         """Put the memory in place of ``core.get_video_features``; leaving the stack takes it away.
 
@@ -103,14 +104,12 @@ class RecordedAdapter:
         if request.head is not None:
             raise ConfigError("the recorded tower has no pooling head; run the model itself with one")
         memory, core = self._memory, self.core
-        tap = _RecordedTap(frames=memory.frames, grid=self.patch_grid)
+        tap = _RecordedTap()
 
         def recall(pixel_values_videos: Tensor, **options: Any) -> BaseModelOutputWithPooling:
-            plan = None if request.plan_patches is None else request.plan_patches(tap.grids)
-            output = memory.recall(plan)
+            output = memory.recall(tap.plan)
             output = output if self._alter is None else self._alter(output)
-            tap.planned = plan is not None
-            tap.saliency = [output.saliency] if request.saliency else []
+            tap.saliency = output.saliency if request.saliency else None
             rows = pixel_values_videos.shape[0]
             return BaseModelOutputWithPooling(pooler_output=output.features.expand(rows, -1, -1))
 
@@ -122,19 +121,18 @@ class RecordedAdapter:
 class _RecordedTap:
     """See `compress.models.adapters.adapter.VisionTap`."""
 
-    def __init__(self, *, frames: int, grid: tuple[int, int]) -> None:
-        self._grid: VideoGrid = (frames, *grid)
-        self.frame_features: list[Tensor] = []
-        self.reset()
+    def __init__(self) -> None:
+        self.plan: MergePlan | None = None
+        self.saliency: Tensor | None = None
 
-    def split(self, frames: Sequence[int]) -> None:
-        """There is one video, and its frames are known."""
+    def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
+        """There is one video, whose plan it is."""
+        self.plan = plan
 
-    def reset(self) -> None:
-        """Forget: a new prompt begins."""
-        self.grids: list[VideoGrid] = [self._grid]
-        self.saliency: list[Tensor] = []
-        self.planned = False
+    def end(self) -> list[VisionView]:
+        """What was recorded of it."""
+        view, self.plan, self.saliency = VisionView(saliency=self.saliency), None, None
+        return [view]
 
 
 @contextmanager
@@ -142,7 +140,7 @@ def plain_model(
     adapter: Adapter, memory: TowerMemory, alter: Callable[[TowerOutput], TowerOutput] | None = None
 ) -> Iterator[None]:
     """The model without a compressor, its tower replaced by a memory."""
-    request = VisionRequest(frames=[memory.frames], plan_patches=None, saliency=False, head=None)
+    request = VisionRequest(merges=False, saliency=False, head=None)
     with ExitStack() as hooks:
         RecordedAdapter(adapter, memory, alter).install(hooks, request)
         yield

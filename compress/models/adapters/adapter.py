@@ -6,16 +6,17 @@ An adapter knows modules, prompts, token layouts and positions of one family of 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compress.errors import ConfigError, ShapeError
+from compress.errors import ConfigError
 from compress.ops.saliency import PoolingHead
 from compress.plan import MergePlan
 
@@ -40,17 +41,21 @@ class VideoTokens:
         row: of the batch.
         frames: T, after temporal patching.
         grid: rows and columns of the tokens of a frame, N = rows * cols.
+        patches: rows and columns of the encoder's patches of a frame.
         index: int64 (T * N,), place in the sequence of each token, frame-major, raster order.
         stop: where its last placeholder ends.
         newlines: int64 (T, rows), place of the token that ends each row of tokens; None where rows have none. It
             leaves with the last token of its row.
         start: place of its first token where the others follow without gaps; None where there are gaps.
+        begin: where its first placeholder lies.
     """
 
     row: int
     frames: int
     grid: tuple[int, int]
+    patches: tuple[int, int]
     index: Tensor
+    begin: int
     stop: int
     newlines: Tensor | None = None
     start: int | None = None
@@ -67,17 +72,27 @@ class VisionRequest:
     """What a session wants of the vision encoder.
 
     Attributes:
-        frames: encoder frames of each video that has metadata.
-        plan_patches: asked once per batch for the plan over all patches of the videos' grids, in raster order;
-            None merges nothing.
+        merges: patches are going to merge before it.
         saliency: measure how much each token matters.
         head: by SigLIP's attention pooling; None for attention received.
     """
 
-    frames: Sequence[int]
-    plan_patches: Callable[[Sequence[VideoGrid]], MergePlan] | None
+    merges: bool
     saliency: bool
     head: PoolingHead | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VisionView:
+    """What the encoder showed of one video.
+
+    Attributes:
+        saliency: (T, N), if it was measured.
+        frame_features: (T, D), likewise, from a pooling head.
+    """
+
+    saliency: Tensor | None = None
+    frame_features: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,26 +124,19 @@ class VisualInputs:
 
 
 class VisionTap(Protocol):
-    """What hooks on the vision encoder found out, for the videos encoded since the last prompt.
+    """Hooks on the vision encoder; what runs outside `begin` and `end` of the same thread, they leave alone."""
 
-    Attributes:
-        grids: of the videos.
-        saliency: per video, (T, N).
-        frame_features: per video, (T, D); empty without a pooling head.
-        planned: whether patches were merged.
-    """
+    def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
+        """The next pass of this thread through the encoder is over videos of these grids.
 
-    grids: list[VideoGrid]
-    saliency: list[Tensor]
-    frame_features: list[Tensor]
-    planned: bool
-
-    def split(self, frames: Sequence[int]) -> None:
-        """Learn how many frames each of the encoded videos has, where the encoder cannot tell."""
+        Args:
+            grids: of their patches.
+            plan: over the patches of all of them, in raster order; None merges nothing.
+        """
         ...
 
-    def reset(self) -> None:
-        """Forget: a new prompt begins."""
+    def end(self) -> list[VisionView]:
+        """What that pass showed of each video, also after it failed."""
         ...
 
 
@@ -163,13 +171,30 @@ class Adapter(Protocol):
         """Put hooks on the vision encoder; leaving the stack removes them."""
         ...
 
+    def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
+        """The grids of patches of the videos that ``core.get_video_features(pixels, **inputs)`` encodes."""
+        ...
+
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
         """Where the videos of a batch lie.
 
         Args:
             input_ids: int64 (B, S).
-            grids: of the videos that were encoded for this prompt, as far as known.
+            grids: of the videos that were encoded for it, as far as known; rows that repeat a prompt share them.
             inputs: further arguments of the call.
+        """
+        ...
+
+    def relative_positions(
+        self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any], mask: Tensor | None
+    ) -> Tensor:
+        """Position ids of a later turn, counted from 0: (B, S), or (3, B, S) with three axes.
+
+        Args:
+            input_ids: int64 (B, S).
+            grids: of its videos.
+            inputs: further arguments of the call.
+            mask: (B, S), 0 for padding; None without any.
         """
         ...
 
@@ -223,6 +248,13 @@ def part(model: nn.Module, path: str) -> Any:
     return found
 
 
+def count_places(input_ids: Tensor, mask: Tensor | None) -> Tensor:
+    """int64 (B, S): places of the tokens of each row, padding on the left not counted."""
+    if mask is None:
+        return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+    return (mask.long().cumsum(dim=1) - 1).clamp_min(0).to(input_ids.device)
+
+
 def placeholder_runs(input_ids: Tensor, token: int) -> list[tuple[int, int, int]]:
     """(row, start, stop) of every run of a token, row by row; costs one synchronisation."""
     held = np.pad((input_ids == token).cpu().numpy(), ((0, 0), (1, 1)))
@@ -232,15 +264,37 @@ def placeholder_runs(input_ids: Tensor, token: int) -> list[tuple[int, int, int]
     return list(zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True))
 
 
-def spread(count: int, entries: int, *, what: str) -> list[int]:
-    """Which of some entries each of ``count`` videos takes, where beams or samples repeat every video equally often.
+def spread_rows(rows: Sequence[int], entries: int) -> list[int] | None:
+    """Which of some entries each video takes, where whole prompts are repeated equally often, one after the other.
 
-    Raises:
-        ShapeError: they do not divide.
+    Beams and samples repeat the prompt of a row, and with it all of its videos: A B, A B, not A A, B B.
+
+    Args:
+        rows: row of each video, ascending.
+        entries: of the prompts before they were repeated.
+
+    Returns:
+        An entry per video, or None where the rows are no repetition of so many.
     """
-    if not entries or count % entries:
-        raise ShapeError(f"the prompts hold {count} videos, but there are {entries} {what}; give one per video")
-    return [video * entries // count for video in range(count)]
+    if len(rows) == entries:
+        return list(range(entries))
+    if not entries or len(rows) % entries:
+        return None
+    repeats = len(rows) // entries
+    counts: dict[int, int] = {}
+    for row in rows:
+        counts[row] = counts.get(row, 0) + 1
+    first: dict[int, tuple[int, int]] = {}
+    total = 0
+    for row, count in counts.items():
+        if row // repeats not in first:
+            first[row // repeats] = total, count
+            total += count
+        elif first[row // repeats][1] != count:
+            return None
+    if total != entries:
+        return None
+    return [first[row // repeats][0] + place for row, count in counts.items() for place in range(count)]
 
 
 def _version() -> str:

@@ -19,6 +19,7 @@ from compress.models.adapters.adapter import (
     VideoTokens,
     VisionRequest,
     VisualInputs,
+    count_places,
     part,
     placeholder_runs,
 )
@@ -76,6 +77,12 @@ class LlavaOnevision:
             hooks.callback(delattr, self.core, "apply_pooling")
         return tap
 
+    def relative_positions(
+        self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any], mask: Tensor | None
+    ) -> Tensor:
+        """One axis."""
+        return count_places(input_ids, mask)
+
     def pool_features(self, features: Tensor) -> Tensor:
         """(T, patches, D) -> (T, N, D), the model's own pooling without its change of memory layout.
 
@@ -112,6 +119,10 @@ class LlavaOnevision:
         """The same template, further on."""
         return f"<|im_end|><|im_start|>user \n{question}<|im_end|><|im_start|>assistant\n"
 
+    def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
+        """Pixels are (B, T, 3, height, width)."""
+        return [(pixels.shape[1], *self.patch_grid)] * pixels.shape[0]
+
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
         """One run of placeholders per video: T times N tokens and a newline."""
         rows, cols = self.token_grid
@@ -124,5 +135,16 @@ class LlavaOnevision:
                     f"{rows * cols} T + 1; put text between two videos"
                 )
             index = torch.arange(start, stop - 1, device=input_ids.device)
-            videos.append(VideoTokens(row=row, frames=frames, grid=(rows, cols), index=index, stop=stop, start=start))
+            videos.append(
+                VideoTokens(
+                    row=row,
+                    frames=frames,
+                    grid=(rows, cols),
+                    patches=self.patch_grid,
+                    index=index,
+                    begin=start,
+                    stop=stop,
+                    start=start,
+                )
+            )
         return videos

@@ -111,7 +111,9 @@ class LlavaVideo(LlavaOnevision):
                     row=row,
                     frames=frames,
                     grid=(rows, cols),
+                    patches=self.patch_grid,
                     index=place[..., :-1].flatten(),
+                    begin=start,
                     stop=stop,
                     newlines=place[..., -1].contiguous(),
                 )

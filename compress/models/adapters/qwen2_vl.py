@@ -20,10 +20,12 @@ from compress.models.adapters.adapter import (
     VisualInputs,
     part,
     placeholder_runs,
-    spread,
 )
 from compress.models.adapters.qwen_vision import QwenVisionTap
 from compress.models.inputs.preprocess import CLIP_MEAN, CLIP_STD, PixelSettings, patch_pixels
+
+IMAGE_TYPE = 1
+"""Kind of an image's token in ``mm_token_type_ids``."""
 
 MIN_TOKENS, MAX_TOKENS = 16, 768
 """Bounds on the tokens of a frame: below the first, pictures are enlarged; above the second, reduced."""
@@ -58,6 +60,32 @@ class Qwen2VL:
         tap.install(hooks)
         return tap
 
+    def relative_positions(
+        self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any], mask: Tensor | None
+    ) -> Tensor:
+        """Three axes, as the model counts a prompt.
+
+        Raises:
+            ConfigError: there are images whose grids are not given.
+        """
+        kinds, images = inputs["mm_token_type_ids"][:, -input_ids.shape[1] :], inputs.get("image_grid_thw")
+        count = len(placeholder_runs(kinds, IMAGE_TYPE))
+        if count != (0 if images is None else len(images)):
+            raise ConfigError(
+                f"a later turn has {count} images and a video, and {0 if images is None else len(images)} grids of "
+                "images; pass image_grid_thw of that turn's images"
+            )
+        positions: Tensor
+        positions, _ = self.core.get_rope_index(
+            input_ids,
+            mm_token_type_ids=kinds,
+            image_grid_thw=images if count else None,
+            video_grid_thw=torch.tensor(grids, device=input_ids.device),
+            second_per_grid_ts=inputs.get("second_per_grid_ts"),
+            attention_mask=mask,
+        )
+        return positions
+
     def pool(self, maps: Tensor) -> Tensor:
         """(T, rows, cols) -> (T, N): means of the patches of each token."""
         return F.avg_pool2d(maps[:, None], self.merge_size).flatten(1)
@@ -90,6 +118,10 @@ class Qwen2VL:
         """The same template, further on."""
         return f"<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
+    def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
+        """As they are given."""
+        return [(int(t), int(h), int(w)) for t, h, w in inputs["video_grid_thw"].tolist()]
+
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
         """The placeholders of each video, T * rows * cols of them, in one run or one run per frame."""
         runs = placeholder_runs(input_ids, self.config.video_token_id)
@@ -101,39 +133,57 @@ class Qwen2VL:
                 "compress.models.inputs.prompt.prepare (0 text, 1 image, 2 video)"
             )
         given = inputs.get("video_grid_thw")
-        if given is not None:
+        if not grids and given is not None:
             grids = [(int(t), int(h), int(w)) for t, h, w in given.tolist()]
-        per_video = [self._runs(grid) for grid in grids]
-        if not per_video:
-            raise ShapeError("there are video placeholders but no video was encoded; pass pixel_values_videos")
-        repeats = len(runs) / sum(per_video)
-        if repeats != int(repeats):
-            raise ShapeError(f"there are {len(runs)} runs of video placeholders for grids {list(grids)}")
-        videos, place = [], 0
-        for entry in spread(int(repeats) * len(grids), len(grids), what="grids"):
-            frames, rows, cols = grids[entry]
-            mine = runs[place : place + per_video[entry]]
-            place += per_video[entry]
-            index = torch.cat([torch.arange(a, b, device=input_ids.device) for _, a, b in mine])
-            tokens = (rows // self.merge_size, cols // self.merge_size)
-            if len(index) != frames * tokens[0] * tokens[1] or len({row for row, _, _ in mine}) != 1:
-                raise ShapeError(
-                    f"a video of grid {grids[entry]} takes {frames * tokens[0] * tokens[1]} placeholders in one "
-                    f"prompt; it has {len(index)}"
-                )
-            row, start, _ = mine[0]
-            stop = mine[-1][2]
-            videos.append(
-                VideoTokens(
-                    row=row,
-                    frames=frames,
-                    grid=tokens,
-                    index=index,
-                    stop=stop,
-                    start=start if len(mine) == 1 else None,
-                )
+        if not grids:
+            raise ShapeError(
+                "the prompt has video placeholders, but nothing says how many patches each video has; pass "
+                "pixel_values_videos, or features that core.get_video_features() gave inside this `with` block"
             )
-        return videos
+        return [self._place(grid, mine, input_ids) for grid, mine in self._share(runs, grids)]
+
+    def _share(
+        self, runs: Sequence[tuple[int, int, int]], grids: Sequence[VideoGrid]
+    ) -> list[tuple[VideoGrid, Sequence[tuple[int, int, int]]]]:
+        """The runs of each video, in order; rows that repeat a prompt take its grids again."""
+        whole = sum(map(self._runs, grids))
+        if len(runs) % whole:
+            raise ShapeError(f"the prompt has {len(runs)} runs of video placeholders; grids {list(grids)} take {whole}")
+        repeats = len(runs) // whole
+        first: dict[int, int] = {}
+        entry = number = 0
+        shared = []
+        while number < len(runs):
+            row = runs[number][0]
+            if number == 0 or runs[number - 1][0] != row:
+                ahead = first.setdefault(row // repeats, max(entry, *first.values()) if first else 0)
+                entry = ahead
+            grid = grids[entry % len(grids)]
+            shared.append((grid, runs[number : number + self._runs(grid)]))
+            number += self._runs(grid)
+            entry += 1
+        return shared
+
+    def _place(self, grid: VideoGrid, mine: Sequence[tuple[int, int, int]], input_ids: Tensor) -> VideoTokens:
+        """Where a video lies whose placeholders are these runs."""
+        frames, tokens = grid[0], (grid[1] // self.merge_size, grid[2] // self.merge_size)
+        index = torch.cat([torch.arange(start, stop, device=input_ids.device) for _, start, stop in mine])
+        if len(index) != frames * tokens[0] * tokens[1] or len({row for row, _, _ in mine}) != 1:
+            raise ShapeError(
+                f"a video of grid {grid} takes {frames * tokens[0] * tokens[1]} placeholders in one prompt; "
+                f"it has {len(index)}"
+            )
+        row, begin, _ = mine[0]
+        return VideoTokens(
+            row=row,
+            frames=frames,
+            grid=tokens,
+            patches=(grid[1], grid[2]),
+            index=index,
+            begin=begin,
+            stop=mine[-1][2],
+            start=begin if len(mine) == 1 else None,
+        )
 
     def _runs(self, grid: VideoGrid) -> int:
         """Runs of placeholders of a video."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,12 +15,38 @@ from transformers.utils.generic import is_flash_attention_requested
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
 from compress.errors import ConfigError
-from compress.models.adapters.adapter import VideoGrid, VisionRequest
+from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
 from compress.models.adapters.attention import Kernel, tapped
 from compress.models.plans import expand_plan, reorder_plan
 from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
 from compress.plan import MergePlan
+from compress.planning import full_precision
+
+
+@dataclass(kw_only=True, eq=False)
+class _Pass:
+    """One pass through the encoder.
+
+    Attributes:
+        grids: of the videos, in patches.
+        raster: the plan over their patches, in raster order; None merges nothing.
+        order: raster index of the patch at each place of the encoder's sequence.
+        plan: over the places of that sequence, on its device.
+        origin: the merged place of each patch, likewise.
+        replaced: positions and segments of the merged sequence.
+        windows: segments of its windows.
+        received: attention that the places of each segment received.
+    """
+
+    grids: Sequence[VideoGrid]
+    raster: MergePlan | None
+    order: Tensor | None = None
+    plan: MergePlan | None = None
+    origin: Tensor | None = None
+    replaced: dict[str, Any] = field(default_factory=dict)
+    windows: dict[str, Any] = field(default_factory=dict)
+    received: list[Tensor] = field(default_factory=list)
 
 
 class QwenVisionTap:
@@ -29,28 +57,33 @@ class QwenVisionTap:
     """
 
     def __init__(self, visual: Any, *, windowed: bool, request: VisionRequest) -> None:
-        self.grids: list[VideoGrid] = []
-        self.saliency: list[Tensor] = []
-        self.frame_features: list[Tensor] = []
-        self.planned = False
         self._visual = visual
         self._windowed = windowed
         self._request = request
         self._merge_size: int = visual.spatial_merge_size
         self._full_blocks = set(getattr(visual, "fullatt_block_indexes", ())) if windowed else set()
-        self._order: Tensor | None = None
-        self._plan: MergePlan | None = None
-        self._origin: Tensor | None = None
-        self._replaced: dict[str, Any] = {}
-        self._windows: dict[str, Any] = {}
-        self._received: list[Tensor] = []
+        self._thread = threading.local()
 
-    def reset(self) -> None:
-        """Forget: a new prompt begins."""
-        self.grids, self.saliency, self.frame_features, self.planned = [], [], [], False
+    @property
+    def _running(self) -> _Pass | None:
+        """The pass of this thread; None for images and for what no session asked for."""
+        return getattr(self._thread, "running", None)
 
-    def split(self, frames: Sequence[int]) -> None:
-        """Nothing to learn: the encoder is given every video's grid."""
+    def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
+        """See `VisionTap.begin`."""
+        self._thread.running = _Pass(grids=grids, raster=plan)
+
+    def end(self) -> list[VisionView]:
+        """See `VisionTap.end`."""
+        running, self._thread.running = self._running, None
+        assert running is not None  # begun
+        if not running.received or running.order is None:
+            return [VisionView()] * len(running.grids)
+        scores = torch.cat(running.received)
+        whole = scores if running.origin is None else scores.index_select(0, running.origin)
+        raster = torch.empty_like(whole)
+        raster[moved(running.order, whole.device)] = whole
+        return [VisionView(saliency=one) for one in _pool(raster, running.grids, self._merge_size)]
 
     def install(self, hooks: ExitStack) -> None:
         """Put the hooks on the encoder."""
@@ -58,8 +91,7 @@ class QwenVisionTap:
         if request.head is not None:
             raise ConfigError("this model's vision encoder is no SigLIP; leave pooling_head out")
         hooks.callback(visual.register_forward_pre_hook(self._before_visual, with_kwargs=True).remove)
-        hooks.callback(visual.register_forward_hook(self._after_visual).remove)
-        if request.plan_patches is not None:
+        if request.merges:
             for number, block in enumerate(visual.blocks):
                 handle = block.register_forward_pre_hook(self._before_block(number), with_kwargs=True)
                 hooks.callback(handle.remove)
@@ -70,29 +102,21 @@ class QwenVisionTap:
             hooks.enter_context(tapped(visual, {visual.blocks[last].attn: self._attend_scored}))
 
     def _before_visual(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        grid_thw = kwargs["grid_thw"] if "grid_thw" in kwargs else args[1]
-        device, grid_thw = grid_thw.device, grid_thw.cpu()
-        grids = [(int(t), int(h), int(w)) for t, h, w in grid_thw.tolist()]
-        self._plan, self._received, self._replaced, self._windows = None, [], {}, {}
-        self._order, self._origin = None, None
-        frames = list(self._request.frames)
-        # Images come the same way; they have one frame each, and are known from videos by the metadata.
-        repeats = len(grids) // len(frames) if frames else 0
-        described = [count for count in frames for _ in range(repeats)] == [grid[0] for grid in grids]
-        if frames and not described:
-            if any(grid[0] > 1 for grid in grids):
-                self.grids = grids
+        running = self._running
+        if running is None:
             return
-        self.grids, self._order = grids, self._sequence_order(grid_thw)
-        if self._request.plan_patches is not None:
-            self.planned = True
-            self._prepare(self._request.plan_patches(grids), grid_thw, device)
+        grid_thw = torch.tensor(running.grids, device="cpu")
+        running.order = self._sequence_order(grid_thw)
+        if running.raster is not None:
+            self._prepare(running, running.raster, grid_thw, args[0] if args else kwargs["hidden_states"])
 
     def _sequence_order(self, grid_thw: Tensor) -> Tensor:
         """Raster index of the patch at each place of the encoder's sequence."""
         size, orders, offset = self._merge_size, [], 0
         for frames, rows, cols in grid_thw.tolist():
-            raster = torch.arange(frames * rows * cols).view(frames, rows // size, size, cols // size, size)
+            raster = torch.arange(frames * rows * cols, device="cpu").view(
+                frames, rows // size, size, cols // size, size
+            )
             orders.append(raster.transpose(2, 3).flatten() + offset)
             offset += frames * rows * cols
         order = torch.cat(orders)
@@ -111,27 +135,27 @@ class QwenVisionTap:
         )
         return index, bounds
 
-    def _prepare(self, raster: MergePlan, grid_thw: Tensor, device: torch.device) -> None:
+    def _prepare(self, running: _Pass, raster: MergePlan, grid_thw: Tensor, pixels: Tensor) -> None:
         """Bring the plan into the order of the sequence, with positions and segments to go with it."""
-        assert self._order is not None  # set just before
-        size = self._merge_size
+        assert running.order is not None  # set just before
+        size, device = self._merge_size, pixels.device
         positions = get_vision_position_ids(grid_thw, size)
         if self._windowed:
             # The plan is over units of size x size patches; the sequence is a sequence of such units.
             window_index, bounds = self._window_index(grid_thw)
             plan = expand_plan(reorder_plan(raster, window_index), size * size)
             positions = positions.view(-1, size * size, 2)[window_index].flatten(0, 1)
-            window = torch.repeat_interleave(torch.arange(len(bounds) - 1), bounds.diff().long())
-            self._windows = self._segments(torch.bincount(window[plan.keep]), device)
+            window = torch.repeat_interleave(torch.arange(len(bounds) - 1, device="cpu"), bounds.diff().long())
+            running.windows = self._segments(torch.bincount(window[plan.keep]), device)
         else:
-            plan = reorder_plan(raster, self._order)
+            plan = reorder_plan(raster, running.order)
         per_frame = (grid_thw[:, 1] * grid_thw[:, 2]).repeat_interleave(grid_thw[:, 0])
-        frame = torch.repeat_interleave(torch.arange(len(per_frame)), per_frame)
-        self._replaced = self._segments(torch.bincount(frame[plan.keep], minlength=len(per_frame)), device)
+        frame = torch.repeat_interleave(torch.arange(len(per_frame), device="cpu"), per_frame)
+        running.replaced = self._segments(torch.bincount(frame[plan.keep], minlength=len(per_frame)), device)
         rotary = self._visual.rotary_pos_emb
         merged = moved(plan.apply(positions.double()).float(), device)
-        self._replaced["position_embeddings"] = rotary(torch.zeros(1, device=device), merged)
-        self._origin, self._plan = moved(plan.origin, device), plan.to(device)
+        running.replaced["position_embeddings"] = rotary(torch.zeros(1, dtype=torch.float32, device=device), merged)
+        running.origin, running.plan = moved(plan.origin, device), plan.to(device)
 
     def _segments(self, lengths: Tensor, device: torch.device) -> dict[str, Any]:
         lengths = lengths[lengths > 0]
@@ -143,45 +167,45 @@ class QwenVisionTap:
 
     def _before_block(self, number: int) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if self._plan is None:
+            running = self._running
+            if running is None or running.plan is None:
                 return None
             hidden, *rest = args
             if number == 0:
-                hidden = self._plan.apply(hidden)
-            kwargs = {**kwargs, **self._replaced}
+                if running.plan.keep.device != hidden.device:  # a model that is spread over devices
+                    running.plan, running.origin = running.plan.to(hidden.device), None
+                    running.origin = running.plan.origin
+                hidden = running.plan.apply(hidden)
+            kwargs = {**kwargs, **running.replaced}
             if self._windowed and number not in self._full_blocks:
-                kwargs |= self._windows
+                kwargs |= running.windows
             return (hidden, *rest), kwargs
 
         return hook
 
     def _before_merger(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return None if self._origin is None else (args[0].index_select(0, self._origin), *args[1:])
+        running = self._running
+        if running is None or running.origin is None:
+            return None
+        return (args[0].index_select(0, running.origin), *args[1:])
 
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        if query.device.type == "cpu" and not query.requires_grad:
-            # Here it is one segment a call: kernels that take all at once are not for processors.
-            attended, received = attend_and_score(query, key, value, scaling=options["scaling"])
-            self._received.append(received[0])
-            return attended, None
-        bounds = options.get("cu_seq_lens_q")
-        lengths = [query.shape[2]] if bounds is None else bounds.diff().tolist()
-        for q, k in zip(*(torch.split(one, lengths, dim=2) for one in (query, key)), strict=True):
-            self._received.append(attention_received(q, k)[0])
+        running = self._running
+        if running is None:
+            return kernel(module, query, key, value, *rest, **options)
+        with full_precision():
+            if query.device.type == "cpu" and not query.requires_grad:
+                # Here it is one segment a call: kernels that take all at once are not for processors.
+                attended, received = attend_and_score(query, key, value, scaling=options["scaling"])
+                running.received.append(received[0])
+                return attended, None
+            bounds = options.get("cu_seq_lens_q")
+            lengths = [query.shape[2]] if bounds is None else bounds.diff().tolist()
+            for q, k in zip(*(torch.split(one, lengths, dim=2) for one in (query, key)), strict=True):
+                running.received.append(attention_received(q, k)[0])
         return kernel(module, query, key, value, *rest, **options)
-
-    def _after_visual(self, module: nn.Module, args: Any, output: Any) -> None:
-        origin, order, received = self._origin, self._order, self._received
-        self._plan, self._origin, self._order, self._received = None, None, None, []
-        if not received or order is None:
-            return
-        scores = torch.cat(received)
-        whole = scores if origin is None else scores.index_select(0, origin)
-        raster = torch.empty_like(whole)
-        raster[moved(order, whole.device)] = whole
-        self.saliency = list(_pool(raster, self.grids, self._merge_size))
 
 
 def _pool(raster: Tensor, grids: Sequence[VideoGrid], size: int) -> list[Tensor]:

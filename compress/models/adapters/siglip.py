@@ -3,18 +3,49 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from compress.models.adapters.adapter import VideoGrid, VisionRequest
+from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
 from compress.models.adapters.attention import Kernel, tapped
 from compress.models.adapters.packed_attention import Packing, attend_packed
 from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
+from compress.plan import MergePlan
+from compress.planning import full_precision
+
+
+@dataclass(kw_only=True, eq=False)
+class _Pass:
+    """One pass through the tower.
+
+    Attributes:
+        grids: of the videos.
+        plan: over their patches; None merges nothing.
+        packing: the frames of the packed sequence, where patches merged.
+        received: attention that each place of the sequence received.
+        saliency: (frames, N), of all videos.
+        frame_features: (frames, D), likewise.
+    """
+
+    grids: Sequence[VideoGrid]
+    plan: MergePlan | None
+    packing: Packing | None = None
+    origin: Tensor | None = None
+    received: Tensor | None = None
+    saliency: Tensor | None = None
+    frame_features: Tensor | None = None
+
+    @property
+    def frames(self) -> list[int]:
+        """Frames of each video."""
+        return [grid[0] for grid in self.grids]
 
 
 class SiglipTap:
@@ -34,24 +65,33 @@ class SiglipTap:
         pool: Callable[[Tensor], Tensor],
         request: VisionRequest,
     ) -> None:
-        self.grids: list[VideoGrid] = []
-        self.saliency: list[Tensor] = []
-        self.frame_features: list[Tensor] = []
-        self.planned = False
         self._tower = tower
         self._projector = projector
         self._layer = layer
         self._grid = grid
         self._pool = pool
         self._request = request
-        self._packing: Packing | None = None
-        self._origin: Tensor | None = None
-        self._count = 0
-        self._received: Tensor | None = None
+        self._thread = threading.local()
 
-    def reset(self) -> None:
-        """Forget: a new prompt begins."""
-        self.grids, self.saliency, self.frame_features, self.planned = [], [], [], False
+    @property
+    def _running(self) -> _Pass | None:
+        """The pass of this thread; None for images and for what no session asked for."""
+        return getattr(self._thread, "running", None)
+
+    def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
+        """See `VisionTap.begin`."""
+        self._thread.running = _Pass(grids=grids, plan=plan)
+
+    def end(self) -> list[VisionView]:
+        """See `VisionTap.end`."""
+        running, self._thread.running = self._running, None
+        assert running is not None  # begun
+        nothing: list[Tensor | None] = [None] * len(running.grids)
+        saliency, features = (
+            nothing if found is None else list(torch.split(found, running.frames))
+            for found in (running.saliency, running.frame_features)
+        )
+        return [VisionView(saliency=one, frame_features=other) for one, other in zip(saliency, features, strict=True)]
 
     def install(self, hooks: ExitStack) -> None:
         """Put the hooks on the tower and the projector."""
@@ -60,7 +100,7 @@ class SiglipTap:
         hooks.callback(self._projector.register_forward_hook(self._after_projector).remove)
         scored = layers[self._layer].self_attn if request.saliency and request.head is None else None
         taps: dict[nn.Module, Any] = {}
-        if request.plan_patches is not None:
+        if request.merges:
             taps = {layer.self_attn: self._attend for layer in layers}
         if scored is not None:
             taps[scored] = self._attend_scored
@@ -68,70 +108,63 @@ class SiglipTap:
             hooks.enter_context(tapped(self._tower, taps))
 
     def _after_embeddings(self, module: nn.Module, args: Any, embeddings: Tensor) -> Tensor | None:
-        count, frames = embeddings.shape[0], list(self._request.frames)
-        self._packing, self._origin, self._received = None, None, None
-        repeats, rest = divmod(count, sum(frames)) if frames else (0, 0)
-        # Images go through the tower too; only exactly the videos that the metadata describes are merged.
-        described = repeats > 0 and rest == 0
-        self.split([length for length in frames for _ in range(repeats)] if described else [count])
-        self._count = count
-        if self._request.plan_patches is None or not described:
+        running = self._running
+        if running is None or running.plan is None:
             return None
-        self.planned = True
-        plan = self._request.plan_patches(self.grids)
+        plan, device = running.plan, embeddings.device
         # Lengths and origins are taken while the plan is on the host.
-        lengths = torch.bincount(plan.keep // math.prod(self._grid), minlength=count).tolist()
-        self._packing = Packing(lengths=lengths, device=embeddings.device)
-        self._origin = moved(plan.origin, embeddings.device)
-        return plan.to(embeddings.device).apply(embeddings.flatten(0, 1))[None]
-
-    def split(self, frames: Sequence[int]) -> None:
-        """Take the frames encoded last as videos of these lengths, if that is how many there are."""
-        self.grids = [(length, *self._grid) for length in frames]
-        for found in (self.saliency, self.frame_features):
-            if found and sum(map(len, found)) == sum(frames):
-                found[:] = torch.split(torch.cat(found), list(frames))
+        frame = plan.keep // math.prod(self._grid)
+        lengths = torch.bincount(frame, minlength=embeddings.shape[0]).tolist()
+        running.packing = Packing(lengths=lengths, device=device)
+        running.origin = moved(plan.origin, device)
+        return plan.to(device).apply(embeddings.flatten(0, 1))[None]
 
     def _attend(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        if self._packing is None:
+        running = self._running
+        if running is None or running.packing is None:
             return kernel(module, query, key, value, mask, **options)
-        return attend_packed(kernel, module, query, key, value, self._packing, **options), None
+        return attend_packed(kernel, module, query, key, value, running.packing, **options), None
 
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
-        packing = self._packing
-        if query.device.type == "cpu" and not query.requires_grad:
-            frames = [(query, key, value)]
-            if packing is not None:
-                split = (torch.split(one, list(packing.lengths), dim=2) for one in (query, key, value))
-                frames = list(zip(*split, strict=True))
-            found = [attend_and_score(*frame, scaling=options["scaling"]) for frame in frames]
-            self._received = torch.cat([received.flatten() for _, received in found])
-            return torch.cat([attended for attended, _ in found], dim=1), None
-        if packing is None:
-            self._received = attention_received(query, key).flatten()
-        else:
-            received = attention_received(packing.pad(query), packing.pad(key), real=packing.real)
-            self._received = received.flatten().index_select(0, packing.back)
+        running = self._running
+        if running is None:
+            return kernel(module, query, key, value, mask, **options)
+        packing = running.packing
+        with full_precision():
+            if query.device.type == "cpu" and not query.requires_grad:
+                frames = [(query, key, value)]
+                if packing is not None:
+                    split = (torch.split(one, list(packing.lengths), dim=2) for one in (query, key, value))
+                    frames = list(zip(*split, strict=True))
+                found = [attend_and_score(*frame, scaling=options["scaling"]) for frame in frames]
+                running.received = torch.cat([received.flatten() for _, received in found])
+                return torch.cat([attended for attended, _ in found], dim=1), None
+            if packing is None:
+                running.received = attention_received(query, key).flatten()
+            else:
+                received = attention_received(packing.pad(query), packing.pad(key), real=packing.real)
+                running.received = received.flatten().index_select(0, packing.back)
         return self._attend(kernel, module, query, key, value, mask, **options)
 
     def _after_projector(self, module: nn.Module, args: tuple[Tensor, ...], projected: Tensor) -> Tensor | None:
-        origin, self._origin, self._packing = self._origin, None, None
+        running = self._running
+        if running is None:
+            return None
+        origin, count = running.origin, sum(running.frames)
 
         def whole(packed: Tensor) -> Tensor:
             """What merged patches have -> what each patch of the grid has, (frames, patches, ...)."""
             flat = packed if origin is None else packed.index_select(0, origin)
-            return flat.view(self._count, math.prod(self._grid), *flat.shape[1:])
+            return flat.view(count, math.prod(self._grid), *flat.shape[1:])
 
-        received, self._received = self._received, None
         if self._request.saliency and self._request.head is not None:
-            received, features = self._request.head(whole(args[0].flatten(0, 1)))
-            self.frame_features = [features]
-            self.saliency = [self._pool(received.view(self._count, *self._grid))]
-        elif received is not None:
-            self.saliency = [self._pool(whole(received).view(self._count, *self._grid))]
-        self.split([grid[0] for grid in self.grids])
+            with full_precision():
+                received, running.frame_features = self._request.head(whole(args[0].flatten(0, 1)))
+            running.saliency = self._pool(received.view(count, *self._grid))
+        elif running.received is not None:
+            running.saliency = self._pool(whole(running.received).view(count, *self._grid))
         return None if origin is None else whole(projected[0])

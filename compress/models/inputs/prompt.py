@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.errors import ConfigError, ShapeError, SignalError
 from compress.models.adapters.adapter import Adapter, Clip, adapt
+from compress.models.adapters.wrappers import input_device, pixel_dtype, unwrap
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -89,11 +90,12 @@ def prepare(
         frames: which frames of a file.
 
     Returns:
-        Tensors on the model's device, pixels in its dtype.
+        Tensors on the device that the model takes inputs on, pixels in its dtype.
 
     Raises:
         ConfigError: the tokenizer makes a placeholder out of text.
     """
+    model = unwrap(model)
     adapter = adapt(model)
     clip = take_clip(video, frames=frames)
     visual = adapter.encode_pixels(clip)
@@ -108,9 +110,9 @@ def prepare(
     inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), **visual.tensors}
     if adapter.multi_axis:
         inputs["mm_token_type_ids"] = VIDEO_TYPE * (input_ids == adapter.config.video_token_id).int()
-    weight = next(model.parameters())
-    inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(weight.dtype)
-    return {name: tensor.to(weight.device) for name, tensor in inputs.items()}
+    device = input_device(model)
+    inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(pixel_dtype(model))
+    return {name: tensor.to(device) for name, tensor in inputs.items()}
 
 
 def encode_text(adapter: Adapter, tokenizer: Tokenizer, text: str) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from compress.errors import ConfigError
+from compress.models.adapters.wrappers import input_device
 from compress.models.inputs.prompt import Tokenizer, encode_text, prepare
 from compress.models.session.kv_cache import CACHE, cache_of
 
@@ -57,7 +58,7 @@ class Chat:
             inputs = prepare(model, self._video, question, tokenizer=self._tokenizer)
         else:
             turn = encode_text(session.adapter, self._tokenizer, session.adapter.write_turn(question))
-            device = next(model.parameters()).device
+            device = input_device(model)
             ids = torch.tensor([self._pending + turn], device=device)
             length = self.cache.get_seq_length() + ids.shape[1]
             inputs = {"input_ids": ids, "attention_mask": ids.new_ones(1, length), CACHE: self.cache}

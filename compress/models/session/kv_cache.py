@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, Final
 
 from transformers.masking_utils import create_causal_mask
@@ -14,3 +15,9 @@ CACHE: Final = "cache" if "cache" in inspect.signature(create_causal_mask).param
 def cache_of(output: Any) -> Any:
     """The cache in a model's output; None where there is none."""
     return getattr(output, CACHE, None)
+
+
+def given_cache(inputs: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a call, under its name of today or of before; None where there is none."""
+    found = inputs.get(CACHE)
+    return inputs.get("past_key_values") if found is None else found

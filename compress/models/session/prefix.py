@@ -1,107 +1,234 @@
-"""What a shortened prompt leaves behind for the steps that follow: lengths, masks, positions."""
+"""What a cache holds of a conversation: lengths, masks and positions of shortened prompts and what followed them."""
 
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from compress.errors import ConfigError
 
+_PREFIX: Final = "_compress_prefix"
+"""The attribute of a cache that describes its contents; copies of the cache have copies of it."""
+
 
 @dataclass(kw_only=True, eq=False)
 class Prefix:
-    """A prompt whose tokens lie in a cache, fewer of them than were given.
+    """The part of a conversation that lies in a cache, up to the end of its last prompt.
+
+    Text that followed the prompt needs no description: it lies in the cache column by column.
 
     Attributes:
-        ids: int64 (B, S), the prompt as it was given and what was fed since.
-        given: S of the prompt.
-        width: S1, columns of the shortened prompt in the first layers.
-        mask: bool (B, S1), False for padding; None without any.
-        positions: (..., B, S1), position ids of the shortened prompt.
-        visual: per row, places of visual tokens among the S1.
-        text_from: per row, where the text after the last visual token begins.
-        drafted: tokens at the end of the prompt that are guesses of an assistant, which attention is not asked of.
-        inner_width: columns in the layers after the merge; None before there was one.
+        session: in which the cache was filled.
+        ids: int64 (B, ...), the conversation as it was given, and text that followed.
+        length: columns of the conversation as it was given.
+        width: columns of it in the cache of the first layers; the rest was merged into others.
+        mask: bool (B, width), False for padding; None without any.
+        plain: columns before the first that was shortened, where none is padding.
+        tail: columns of text at its end.
+        following: (..., B), position id of text that follows in one prompt: after the last position, and after a video
+            after the larger of its rows and columns, as M-RoPE counts prompts.
+        beyond: (..., B), the same after the largest of all positions, as M-RoPE counts further steps.
+        given: (..., B), what the caller's position ids go on with, if there are any.
+        seen: per row, videos.
+        inner_width: columns in the layers after the merge inside the language model; None without one.
         inner_mask: bool (B, inner_width), likewise.
     """
 
+    session: weakref.ref[Any]
     ids: Tensor
-    given: int
+    length: int
     width: int
     mask: Tensor | None
-    positions: Tensor
-    visual: list[Tensor]
-    text_from: list[int]
-    drafted: int = 0
+    plain: int
+    tail: int
+    following: Tensor
+    beyond: Tensor
+    given: Tensor | None
+    seen: list[int]
     inner_width: int | None = None
     inner_mask: Tensor | None = None
-    _cache: weakref.ref[Any] | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        # M-RoPE continues after the largest of its three axes, and the row of text positions after itself.
-        last = self.positions.amax(dim=-1)
-        if last.dim() == 2 and last.shape[0] in (3, 4):
-            axes = last[-3:].amax(dim=0, keepdim=True).expand(3, -1)
-            last = torch.cat((last[:-3], axes))
-        self._offset = last + 1 - self.width
+    _counts_alike: bool | None = None
+    _last_counted_beyond: bool = False
 
     @property
     def removed(self) -> int:
-        """Columns by which the cache is shorter than the prompt."""
-        return self.given - self.width
+        """Columns by which the cache is shorter than the conversation."""
+        return self.length - self.width
 
     def bind(self, cache: Any) -> None:
-        """Remember the cache that holds this prompt."""
-        self._cache = None if cache is None else weakref.ref(cache)
+        """Describe a cache by this."""
+        setattr(cache, _PREFIX, self)
 
-    def holds(self, cache: Any) -> bool:
-        """Whether this cache holds this prompt."""
-        return self._cache is not None and self._cache() is cache
-
-    def next_positions(self, past: int, count: int) -> Tensor:
-        """Position ids (..., B, count) of what follows ``past`` cached tokens."""
-        step = torch.arange(past, past + count, device=self._offset.device)
-        return self._offset[..., None] + step
-
-    def next_mask(self, given: Tensor | None, past: int, count: int) -> Tensor | None:
-        """The 2-D mask over cache and new tokens in the first layers, from that over the prompt as it was given."""
-        return self._extend(self.mask, self.width, given, past, count)
-
-    def next_inner_mask(self, given: Tensor | None, past: int, count: int) -> Tensor | None:
-        """The same in the layers after the merge; ``past`` counts cached tokens of the first layers."""
-        assert self.inner_width is not None  # only asked for once there is one
-        return self._extend(self.inner_mask, self.inner_width, given, past, count)
-
-    def _extend(self, mask: Tensor | None, width: int, given: Tensor | None, past: int, count: int) -> Tensor | None:
-        if mask is None and given is None:
-            return None
-        tail = past - self.width + count
-        rows = len(self.ids)
-        head = torch.ones(rows, width, dtype=torch.bool, device=self.ids.device) if mask is None else mask
-        if given is None:
-            new = torch.ones(rows, tail, dtype=torch.bool, device=head.device)
-        else:
-            new = given[:, given.shape[1] - tail :].bool()
-        return torch.cat((head, new), dim=1)
-
-    def feed(self, ids: Tensor, past: int, *, video_token: int) -> None:
-        """Note tokens that follow ``past`` cached ones.
+    def for_rows(self, rows: int) -> Prefix:
+        """The same where every row of the cache was repeated for beams or samples.
 
         Raises:
-            ConfigError: they repeat what the cache holds, because they were cut from the full prompt at its length.
+            ConfigError: the rows are no multiple.
         """
-        seen = self.ids[:, : self.given + past - self.width]
+        repeats, rest = divmod(rows, len(self.ids))
+        if repeats == 1 and not rest:
+            return self
+        if rest or not repeats:
+            raise ConfigError(f"the cache was filled with {len(self.ids)} rows; {rows} rows cannot follow")
+
+        def repeat(values: Tensor | None, dim: int) -> Any:
+            return None if values is None else values.repeat_interleave(repeats, dim=dim)
+
+        return replace(
+            self,
+            ids=repeat(self.ids, 0),
+            mask=repeat(self.mask, 0),
+            following=repeat(self.following, -1),
+            beyond=repeat(self.beyond, -1),
+            given=repeat(self.given, -1),
+            seen=[count for count in self.seen for _ in range(repeats)],
+            inner_mask=repeat(self.inner_mask, 0),
+        )
+
+    def cut(self, past: int, inner_past: int | None) -> Prefix:
+        """The same where the cache was cut back to ``past`` columns.
+
+        Args:
+            past: columns in the first layers.
+            inner_past: in the layers after the merge inside the language model.
+
+        Raises:
+            ConfigError: it was cut inside what was shortened.
+        """
+        added = past - self.width
+        if added >= -self.tail and inner_past == (None if self.inner_width is None else self.inner_width + added):
+            return self if added >= 0 else self._without_last(-added)
+        if past <= self.plain and inner_past in (None, past):
+            first = torch.full_like(self.following, past)
+            return replace(
+                self,
+                ids=self.ids[:, :past],
+                length=past,
+                width=past,
+                mask=None,
+                plain=past,
+                tail=past,
+                following=first,
+                beyond=first,
+                given=None,
+                seen=[0] * len(self.ids),
+                inner_width=None if inner_past is None else past,
+                inner_mask=None,
+                _counts_alike=True,
+            )
+        raise ConfigError(
+            f"this cache was cut back to {past} columns, within a shortened prompt (text before its first video: "
+            f"{self.plain} columns, all of it: {self.width}); cut it at the end of a turn, or begin with the whole "
+            "prompt"
+        )
+
+    def _without_last(self, count: int) -> Prefix:
+        """The same without the last columns of text, for example drafts that came to nothing."""
+        inner = self.inner_mask
+        return replace(
+            self,
+            ids=self.ids[:, : self.length - count],
+            length=self.length - count,
+            width=self.width - count,
+            mask=None if self.mask is None else self.mask[:, :-count],
+            plain=min(self.plain, self.width - count),
+            tail=self.tail - count,
+            following=self.following - count,
+            beyond=self.beyond - count,
+            given=None if self.given is None else self.given - count,
+            inner_width=None if self.inner_width is None else self.inner_width - count,
+            inner_mask=None if inner is None else inner[:, :-count],
+        )
+
+    def next_positions(self, past: int, count: int, given: Tensor | None) -> Tensor:
+        """Position ids (..., B, count) of text that follows ``past`` cached tokens.
+
+        Transformers counts in two ways after a video whose frames outnumber its rows and columns. What `generate` says
+        is followed where it goes on from the prompt, and the count of the model itself elsewhere.
+
+        Args:
+            past: columns in the cache.
+            count: new tokens.
+            given: position ids by the caller; None where the model counts.
+        """
+        tail = past - self.width
+        if self._counts_alike is None:
+            self._counts_alike = torch.equal(self.following, self.beyond)
+        if not self._counts_alike:
+            self._last_counted_beyond = (
+                given is None
+                or self.given is None
+                or given[..., 0].shape != self.given.shape
+                or not torch.equal(given[..., 0], self.given + tail)
+            )
+        start = self.beyond if self._last_counted_beyond else self.following
+        return (start + tail)[..., None] + torch.arange(count, device=start.device)
+
+    def next_start(self, past: int) -> Tensor:
+        """Position ids (..., B) at which a prompt begins that follows ``past`` cached tokens, as in one prompt."""
+        return (self.beyond if self._last_counted_beyond else self.following) + (past - self.width)
+
+    def cached_mask(self, given: Tensor | None, past: int, count: int, *, inner: bool = False) -> Tensor | None:
+        """bool (B, columns), the mask over what is cached; None without padding.
+
+        Args:
+            given: the mask by the caller, of which the last ``count`` columns are new.
+            past: columns in the cache of the first layers.
+            count: new tokens, before they are shortened.
+            inner: over the cache of the layers after the merge inside the language model.
+        """
+        mask, width = (self.inner_mask, self.inner_width) if inner else (self.mask, self.width)
+        if width is None:
+            mask, width = self.mask, self.width
+        if mask is None and given is None:
+            return None
+        rows, tail = len(self.ids), past - self.width
+        head = torch.ones(rows, width, dtype=torch.bool, device=self.ids.device) if mask is None else mask
+        if not tail:
+            return head
+        if given is None:
+            return torch.cat((head, head.new_ones(rows, tail)), dim=1)
+        stop = given.shape[1] - count
+        return torch.cat((head, given[:, stop - tail : stop].bool().to(head.device)), dim=1)
+
+    def whole_mask(self, given: Tensor | None, past: int, count: int) -> Tensor | None:
+        """The 2-D mask over what is cached and ``count`` tokens of text after it; None without padding."""
+        cached = self.cached_mask(given, past, count)
+        if cached is None:
+            return None
+        new = cached.new_ones(len(cached), count) if given is None else given[:, -count:].bool().to(cached.device)
+        return torch.cat((cached, new), dim=1)
+
+    def fed(self, past: int) -> Tensor:
+        """int64 (B, ...), ids of what lies in the cache, as they were given."""
+        return self.ids[:, : self.length + past - self.width]
+
+    def feed(self, ids: Tensor, past: int, *, video_token: int, with_videos: bool) -> None:
+        """Note ids that follow ``past`` cached columns.
+
+        Raises:
+            ConfigError: they repeat what the cache holds, because they were cut from the whole conversation at the
+                cache's length, or they hold placeholders without a video.
+        """
+        seen = self.fed(past)
         repeated = seen[:, past:]
         if self.removed and (
-            bool((ids == video_token).any())
+            (not with_videos and ids.shape[1] > 1 and bool((ids == video_token).any()))
             or (ids.shape[1] > self.removed and torch.equal(ids[:, : self.removed], repeated))
         ):
             raise ConfigError(
                 "the whole conversation was passed over a shortened cache, so that its end would be fed twice; "
                 "pass only the new ids with an attention mask of cache length + new ids, or use session.chat()"
             )
-        self.ids = torch.cat((seen, ids), dim=1)
+        if not with_videos:
+            self.ids = torch.cat((seen, ids), dim=1)
+
+
+def prefix_of(cache: Any, session: object) -> Prefix | None:
+    """What describes a cache; None unless this session filled it."""
+    prefix: Prefix | None = getattr(cache, _PREFIX, None)
+    return None if prefix is None or prefix.session() is not session else prefix

@@ -1,8 +1,9 @@
-"""A shortened prompt and its parts: positions, DeepStack planes, and where its visual tokens lie."""
+"""A shortened prompt and its parts: positions, masks, DeepStack planes, and where its visual tokens lie."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,51 +18,88 @@ from compress.plan import MergePlan
 from compress.stage import Compression
 
 
-def shorten_prompt(
-    kwargs: Mapping[str, Any],
-    ids: Tensor,
-    videos: Sequence[VideoTokens],
-    compressions: Sequence[Compression | None],
-    *,
-    drafted: int,
-    visual: bool,
-) -> tuple[dict[str, Any], Prefix]:
-    """The arguments of the language model with the tokens of videos merged and the gaps closed.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prompt:
+    """A prompt, or a later turn with a video, as it reaches the language model.
 
-    Args:
-        kwargs: as they were given.
+    Attributes:
+        kwargs: arguments of the language model.
         ids: int64 (B, S).
         videos: where the videos lie.
         compressions: what was merged of each; None for nothing.
-        drafted: tokens at the end that are guesses of an assistant.
+        prefix: what lies in the cache before it; None for nothing.
+        past: columns of that in the first layers.
+        positions: (..., B, S), position ids; None for one after the other from 0.
+    """
+
+    kwargs: Mapping[str, Any]
+    ids: Tensor
+    videos: Sequence[VideoTokens]
+    compressions: Sequence[Compression | None]
+    prefix: Prefix | None
+    past: int
+    positions: Tensor | None
+
+    @property
+    def mask(self) -> Tensor | None:
+        """The mask over it, (B, S), 0 for padding.
+
+        Raises:
+            ConfigError: the mask has other dimensions.
+        """
+        given: Tensor | None = self.kwargs.get("attention_mask")
+        if given is None:
+            return None
+        if given.dim() != 2:
+            raise ConfigError(f"attention_mask has {given.dim()} dimensions; give two, (batch, length)")
+        return given[:, -self.ids.shape[1] :]
+
+    def changes(self, device: torch.device) -> list[tuple[VideoTokens, MergePlan]]:
+        """The videos of which tokens merge, and how."""
+        return [
+            (video, compression.plan.to(device))
+            for video, compression in zip(self.videos, self.compressions, strict=True)
+            if compression is not None and not compression.plan.keeps_all
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shortened:
+    """A shortened prompt.
+
+    Attributes:
+        kwargs: arguments of the language model.
+        selection: which columns stay.
+        kept: the same per row, without padding.
+        positions: (..., B, L), position ids.
+        visual: per row, places of visual tokens among the L columns.
+        text_from: per row, where the text after them begins.
+    """
+
+    kwargs: dict[str, Any]
+    selection: RowSelection
+    kept: list[Tensor]
+    positions: Tensor
+    visual: list[Tensor]
+    text_from: list[int]
+
+
+def shorten_prompt(prompt: Prompt, *, visual: bool) -> Shortened:
+    """The arguments of the language model with the tokens of videos merged and the gaps closed.
+
+    Args:
+        prompt: as it was given.
         visual: whether a merge inside the language model follows, which needs the places of visual tokens.
 
     Raises:
         ConfigError: the mask or the positions cannot be shortened.
     """
-    embeddings, mask = kwargs["inputs_embeds"], kwargs.get("attention_mask")
+    kwargs, mask, embeddings = prompt.kwargs, prompt.mask, prompt.kwargs["inputs_embeds"]
     rows, width = embeddings.shape[:2]
     device = embeddings.device
-    if mask is not None and mask.dim() != 2:
-        raise ConfigError(f"attention_mask has {mask.dim()} dimensions; give two, (batch, length)")
-    changes = [
-        (video, compression.plan.to(device))
-        for video, compression in zip(videos, compressions, strict=True)
-        if compression is not None and not compression.plan.keeps_all
-    ]
+    changes = prompt.changes(device)
     real = real_places(mask, rows=rows, width=width, device=device)
-    kept = real
-    if changes:
-        stays = _places_that_stay(changes, rows, width, device)
-        kept = []
-        for row, tokens in enumerate(real):
-            mine = [(video, plan) for video, plan in changes if video.row == row]
-            stay = stays[row].index_select(0, tokens)
-            if any(video.newlines is not None for video, _ in mine):
-                kept.append(tokens[stay])  # only the device knows how many newlines leave
-            else:
-                left = sum(plan.count_in - plan.count_out for _, plan in mine)
-                kept.append(tokens.index_select(0, places_of(stay, len(tokens) - left)))
+    kept = _kept_places(changes, real, width, device)
     selection = RowSelection.of(kept)
     untouched = not changes and selection.length == width
 
@@ -74,33 +112,50 @@ def shorten_prompt(
             values[video.row, video.index[plan.keep]] = plan.apply(video.of(values))
         return selection.take(values)
 
-    given = kwargs.get("position_ids")
-    if untouched and given is not None:
-        positions = given
+    if untouched and prompt.positions is not None:
+        positions = prompt.positions
     else:
-        positions = place_positions(given, selection, real, compressions, width, device)
+        positions = place_positions(prompt.positions, selection, real, prompt.compressions, width, device)
     short = {**kwargs, "inputs_embeds": shorten(embeddings), "position_ids": positions}
     if not untouched:
         short |= shorten_deepstack(kwargs, shorten, selection)
+    if prompt.prefix is not None:
+        short["attention_mask"] = _whole_mask(
+            prompt.prefix, prompt.past, kwargs.get("attention_mask"), selection, width
+        )
+    elif not untouched:
         if selection.real is not None:
             short["attention_mask"] = selection.real.to(torch.int64 if mask is None else mask.dtype)
         elif mask is not None:
-            short["attention_mask"] = selection.take(mask)
+            short["attention_mask"] = selection.take(mask.to(device))
         elif kwargs.get(CACHE) is None and not kwargs.get("use_cache"):
             # Gaps between positions would be read as several packed sequences.
             short["attention_mask"] = torch.ones(rows, selection.length, dtype=torch.int64, device=device)
-    places, text_from = visual_places(videos, compressions, selection, rows, width) if visual else ([], [])
-    prefix = Prefix(
-        ids=ids,
-        given=width,
-        width=selection.length,
-        mask=selection.real,
-        positions=positions,
-        visual=places,
-        text_from=text_from,
-        drafted=drafted,
+    places, text_from = (
+        visual_places(prompt.videos, prompt.compressions, selection, rows, width) if visual else ([], [])
     )
-    return short, prefix
+    return Shortened(
+        kwargs=short, selection=selection, kept=kept, positions=positions, visual=places, text_from=text_from
+    )
+
+
+def _kept_places(
+    changes: Sequence[tuple[VideoTokens, MergePlan]], real: list[Tensor], width: int, device: torch.device
+) -> list[Tensor]:
+    """Per row, the columns that stay."""
+    if not changes:
+        return real
+    stays = _places_that_stay(changes, len(real), width, device)
+    kept = []
+    for row, tokens in enumerate(real):
+        mine = [(video, plan) for video, plan in changes if video.row == row]
+        stay = stays[row].index_select(0, tokens)
+        if any(video.newlines is not None for video, _ in mine):
+            kept.append(tokens[stay])  # only the device knows how many newlines leave
+        else:
+            left = sum(plan.count_in - plan.count_out for _, plan in mine)
+            kept.append(tokens.index_select(0, places_of(stay, len(tokens) - left)))
+    return kept
 
 
 def _places_that_stay(
@@ -118,6 +173,17 @@ def _places_that_stay(
     return stays
 
 
+def _whole_mask(prefix: Prefix, past: int, given: Tensor | None, selection: RowSelection, width: int) -> Tensor | None:
+    """The 2-D mask over what is cached and a shortened prompt after it; None without padding."""
+    cached = prefix.cached_mask(given, past, width)
+    if cached is None and selection.real is None:
+        return None
+    rows, length = selection.index.shape
+    new = selection.real if selection.real is not None else selection.index.new_ones(rows, length).bool()
+    head = new.new_ones(rows, past) if cached is None else cached.to(new.device)
+    return torch.cat((head, new), dim=1)
+
+
 def place_positions(
     given: Tensor | None,
     selection: RowSelection,
@@ -130,6 +196,7 @@ def place_positions(
     rows = len(selection.index)
     if given is None:
         given = torch.arange(width, device=device).expand(rows, width)
+    given = given.to(device)
     kinds = {compression.positions for compression in compressions if compression is not None}
     if len(kinds) > 1:
         raise ConfigError("the method gives some videos of a batch original and others contiguous positions")
@@ -174,3 +241,54 @@ def visual_places(
     visual = [places_of(row, count) for row, count in zip(selection.take(is_visual), counts, strict=True)]
     # All that follows the last video is text, and stays.
     return visual, [max(0, selection.length - width + stop) for stop in last]
+
+
+def describe(prompt: Prompt, short: Shortened, session: Any, *, given: Tensor | None, images: bool) -> Prefix:
+    """What the cache holds once it has taken in a shortened prompt.
+
+    Args:
+        prompt: as it was given.
+        short: what is made of it.
+        session: a weak reference to the session.
+        given: position ids by the caller, if any.
+        images: it has images, whose positions M-RoPE counts otherwise.
+    """
+    before, past = prompt.prefix, prompt.past
+    rows, width = prompt.ids.shape
+    length = short.selection.length
+    whole = short.positions
+    if not any(one is not None and one.positions == "contiguous" for one in prompt.compressions):
+        whole = short.positions if prompt.positions is None else prompt.positions.to(short.positions.device)
+    last, most = whole[..., -1], whole.amax(dim=-1)
+    if whole.dim() == 3:
+        # M-RoPE goes on after the axes together, and the row of text positions after itself.
+        text, axes = last[:-3], last[-2:].amax(dim=0, keepdim=True).expand(3, -1)
+        last = torch.cat((text, axes))
+        most = torch.cat((most[:-3], most[-3:].amax(dim=0, keepdim=True).expand(3, -1)))
+    following, beyond = last + 1, most + 1
+    mask = short.selection.real
+    plain = 0 if images or mask is not None else min((video.begin for video in prompt.videos), default=width)
+    if before is None:
+        ids, seen = prompt.ids, [0] * rows
+    else:
+        ids = torch.cat((before.fed(past), prompt.ids), dim=1)
+        seen = list(before.seen)
+        mask = _whole_mask(before, past, prompt.kwargs.get("attention_mask"), short.selection, width)
+        plain = before.plain if before.plain < before.width or before.mask is not None else past + plain
+        beyond = torch.maximum(beyond, before.beyond)
+    for video in prompt.videos:
+        seen[video.row] += 1
+    stop = max((video.stop for video in prompt.videos), default=0)
+    return Prefix(
+        session=session,
+        ids=ids,
+        length=ids.shape[1],
+        width=past + length,
+        mask=mask,
+        plain=plain,
+        tail=min(width - stop, length),
+        following=following,
+        beyond=beyond,
+        given=None if given is None else given[..., -1] + 1,
+        seen=seen,
+    )

@@ -73,15 +73,14 @@ class MetaSignals:
         """Complexity of each encoder frame, float64 (T,)."""
         return group_frames(self.meta.gop_packet_size(kind=kind), self.adapter.temporal)
 
-    def of_tokens(self, video: VideoTokens, patches: VideoGrid) -> NDArray[np.float32]:
+    def of_tokens(self, video: VideoTokens) -> NDArray[np.float32]:
         """Density of a video's tokens, float32 (T, N): pooled from the patches' as the model pools features."""
-        pooled = self.adapter.pool(torch.from_numpy(self.density(patches)))
+        pooled = self.adapter.pool(torch.from_numpy(self.density((video.frames, *video.patches))))
         return pooled.reshape(video.frames, -1).numpy()
 
 
 def gather_signals(
     video: VideoTokens,
-    patches: VideoGrid,
     meta: MetaSignals | None,
     *,
     reads: Collection[str],
@@ -94,7 +93,6 @@ def gather_signals(
 
     Args:
         video: its tokens.
-        patches: its grid of patches.
         meta: its metadata, if any.
         reads: names of the signals that the method reads.
         gop: what stands for a frame's complexity.
@@ -104,11 +102,11 @@ def gather_signals(
     """
     known: dict[str, Any] = {}
     if meta is not None:
-        meta.check_frames(patches[0])
+        meta.check_frames(video.frames)
         if "packet_size" in reads:
             known["packet_size"] = meta.packet_size(gop)
         if "density" in reads:
-            known["density"] = meta.of_tokens(video, patches)
+            known["density"] = meta.of_tokens(video)
     return Signals(
         saliency=saliency,
         frame_features=frame_features,

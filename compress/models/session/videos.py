@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from compress.errors import ConfigError, ShapeError, SignalError
-from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens, VisionTap, spread
+from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens, VisionView
 from compress.models.plans import join_plans
+from compress.models.session.encoding import EncodedVideo
 from compress.models.session.signals import MetaSignals, gather_signals
 from compress.plan import MergePlan
+from compress.planning import planning
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, GopKind
 from compress.video import PACKET_SIZES
 
@@ -49,8 +51,9 @@ class VideoCompressor:
     """Asks a method about the videos of a prompt, before the encoder and before the language model.
 
     Attributes:
-        results: what became of each video of the last prompt.
+        entries: metadata that was given.
         merges_patches: whether the method merges before the encoder.
+        needs: what the method needs that only the encoder shows, "merged patches" or "saliency"; empty for nothing.
     """
 
     def __init__(
@@ -61,103 +64,117 @@ class VideoCompressor:
         map: MapChoice,
         *,
         reads: Collection[str],
+        reads_saliency: bool,
         pooling_head: bool,
     ) -> None:
-        self.results: list[VideoResult] = []
+        self.entries = len(metas)
         self.merges_patches = isinstance(compressor, BeforeEncoder)
+        self.needs = "merged patches" if self.merges_patches else "saliency" if reads_saliency else ""
         self._compressor = compressor
         self._adapter = adapter
         self._metas = [MetaSignals(one, adapter, map) for one in metas]
         self._reads = reads
         self._pooling_head = pooling_head
-        self._patches: list[Compression | None] = []
 
-    @property
-    def frames(self) -> list[int]:
-        """Encoder frames of each video that has metadata."""
-        return [meta.frames for meta in self._metas]
+    def plan_patches(
+        self, grids: Sequence[VideoGrid], entries: Sequence[int]
+    ) -> tuple[list[Compression | None], MergePlan]:
+        """What to merge of each video's patches, and one plan over those of all videos, in raster order.
 
-    def plan_patches(self, grids: Sequence[VideoGrid]) -> MergePlan:
-        """One plan over the patches of all videos, in raster order; patches of a unit merge as one."""
+        Patches of a unit merge as one.
+
+        Args:
+            grids: of the videos.
+            entries: whose metadata each takes.
+        """
         compressor: BeforeEncoder = self._compressor
         unit = self._adapter.patch_unit
-        self._patches, plans = [], []
-        for grid, entry in zip(grids, spread(len(grids), len(self._metas), what="metadata"), strict=True):
+        found: list[Compression | None] = []
+        plans = []
+        for grid, entry in zip(grids, entries, strict=True):
             meta, units = self._metas[entry], (grid[0], grid[1] // unit, grid[2] // unit)
             if meta.residual is None:
-                self._patches.append(None)
-                plans.append(MergePlan.identity(units[0] * units[1] * units[2]))
+                found.append(None)
+                plans.append(MergePlan.identity(units[0] * units[1] * units[2], device="cpu"))
                 continue
-            compression = compressor.before_encoder(meta.density(units))
-            self._patches.append(compression)
+            with planning():
+                compression = compressor.before_encoder(meta.density(units))
+            found.append(compression)
             plans.append(compression.plan)
-        return join_plans(plans)
+        return found, join_plans(plans)
 
     def compress(
-        self, embeddings: Tensor, videos: Sequence[VideoTokens], vision: VisionTap
-    ) -> list[Compression | None]:
-        """Ask the method about each video; one that a batch repeats is asked about once.
+        self,
+        embeddings: Tensor,
+        videos: Sequence[VideoTokens],
+        encoded: Sequence[EncodedVideo] | None,
+        entries: Sequence[int] | None,
+    ) -> tuple[list[Compression | None], list[VideoResult]]:
+        """Ask the method about each video; one that rows repeat is asked about once.
 
         Args:
             embeddings: (B, S, D), what the language model would see.
             videos: where the videos lie in it.
-            vision: what was seen of them.
+            encoded: what the encoder showed of each; None where that is not known.
+            entries: whose metadata each takes; None without metadata.
 
         Returns:
-            What was merged of each video; None for a method that does nothing before the language model.
+            What was merged of each video, None for a method that does nothing before the language model; and what
+            became of each.
 
         Raises:
             SignalError: the metadata is that of other videos.
             ShapeError: videos that share metadata differ.
         """
-        self.results = []
-        if not videos:
-            return []
-        if self.merges_patches and not vision.planned:
-            raise SignalError(
-                f"the metadata describes videos of {self.frames} frames, but the prompt has "
-                f"videos of {[video.frames for video in videos]}; give the model the frames of the metadata, for "
-                "example by compress.models.inputs.prompt.prepare"
-            )
-        count = len(videos)
-        which = spread(count, len(self._metas), what="metadata") if self._metas else list(range(count))
-        total = sum(grid[0] for grid in vision.grids)
-        if total and sum(video.frames for video in videos) % total == 0:
-            # Newer versions encode a video once before beams repeat it, older ones once per beam.
-            vision.split([video.frames for video in videos[:: sum(video.frames for video in videos) // total]])
-        seen = spread(count, len(vision.grids), what="encoded videos") if vision.grids else None
-        first: dict[int, int] = {}
         compressions: list[Compression | None] = []
-        for number, (video, entry) in enumerate(zip(videos, which, strict=True)):
-            if entry in first:
-                _check_same(embeddings, videos[first[entry]], video)
-                compressions.append(compressions[first[entry]])
-                self.results.append(self.results[first[entry]])
+        results: list[VideoResult] = []
+        known: dict[int, int] = {}
+        shared: dict[int, int] = {}
+        for number, video in enumerate(videos):
+            entry = None if entries is None else entries[number]
+            seen = None if encoded is None else encoded[number]
+            first = known.get(id(seen)) if seen is not None else None
+            if entry is not None and first is None and entry in shared:
+                _check_same(embeddings, videos[shared[entry]], video)
+                first = shared[entry]
+            if first is not None:
+                compressions.append(compressions[first])
+                results.append(results[first])
                 continue
-            first[entry] = number
-            meta = self._metas[entry] if self._metas else None
-            encoded = None if seen is None else seen[number]
-            compression, sources = self._compress_video(embeddings, video, meta, vision, encoded)
-            before = None
-            if self.merges_patches and self._patches:
-                before = self._patches[number * len(self._patches) // count]
-                residual, skipped = self._metas[entry].residual, self._metas[entry].skipped
-                sources["rpm"] = residual if before is not None and residual else f"skipped: {skipped}"
+            known[id(seen)] = number
+            if entry is not None:
+                shared[entry] = number
+            compression, result = self._compress_video(embeddings, video, entry, seen)
             compressions.append(compression)
-            self.results.append(
-                VideoResult(
-                    frames=video.frames,
-                    tokens_in=len(video.index),
-                    tokens_out=len(video.index) if compression is None else compression.achieved,
-                    before_encoder=before,
-                    before_llm=compression,
-                    sources=sources,
-                )
-            )
-        return compressions
+            results.append(result)
+        return compressions, results
 
     def _compress_video(
-        self, embeddings: Tensor, video: VideoTokens, meta: MetaSignals | None, vision: VisionTap, encoded: int | None
+        self, embeddings: Tensor, video: VideoTokens, entry: int | None, encoded: EncodedVideo | None
+    ) -> tuple[Compression | None, VideoResult]:
+        meta = None if entry is None else self._metas[entry]
+        if encoded is not None and encoded.entry not in (None, entry):
+            raise SignalError(
+                f"patches of a video merged by metadata {encoded.entry}, but in its conversation it is video {entry}; "
+                "give the metadata in the order of the videos, or one conversation at a time"
+            )
+        view = VisionView() if encoded is None else encoded.view
+        compression, sources = self._ask(embeddings, video, meta, view)
+        before = None if encoded is None else encoded.patches
+        if self.merges_patches and meta is not None:
+            residual = meta.residual
+            sources["rpm"] = residual if before is not None and residual else f"skipped: {meta.skipped}"
+        return compression, VideoResult(
+            frames=video.frames,
+            tokens_in=len(video.index),
+            tokens_out=len(video.index) if compression is None else compression.achieved,
+            before_encoder=before,
+            before_llm=compression,
+            sources=sources,
+        )
+
+    def _ask(
+        self, embeddings: Tensor, video: VideoTokens, meta: MetaSignals | None, view: VisionView
     ) -> tuple[Compression | None, dict[str, str]]:
         """What was merged of one video's tokens, and where the signals came from."""
         sources: dict[str, str] = {}
@@ -168,19 +185,18 @@ class VideoCompressor:
         if meta is not None:
             read = {"density": meta.density_source, "packet_size": PACKET_SIZES[gop]}
             sources = {name: source for name, source in read.items() if name in self._reads}
-        patches = (video.frames, *video.grid) if encoded is None else vision.grids[encoded]
         signals = gather_signals(
             video,
-            patches,
             meta,
             reads=self._reads,
             gop=gop,
-            saliency=vision.saliency[encoded] if vision.saliency and encoded is not None else None,
-            frame_features=vision.frame_features[encoded] if vision.frame_features and encoded is not None else None,
+            saliency=view.saliency,
+            frame_features=view.frame_features,
             saliency_source="pooling head" if self._pooling_head else self._adapter.saliency_source,
         )
         tokens = video.of(embeddings)
-        compression = compressor.before_llm(tokens.view(video.frames, -1, tokens.shape[1]), signals)
+        with planning():
+            compression = compressor.before_llm(tokens.view(video.frames, -1, tokens.shape[1]), signals)
         _check_returned(compressor, compression, len(tokens))
         sources = {**compression.sources, **sources}
         if compression.positions == "contiguous" and self._adapter.multi_axis:

@@ -1,0 +1,126 @@
+"""The vision encoder inside a session: patches merge before it, and what it shows goes with its features."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+from torch import Tensor
+
+from compress.errors import SignalError
+from compress.models.adapters.adapter import Adapter, VideoGrid, VisionTap
+from compress.models.session.assignment import assign_metas
+from compress.models.session.call import Calls
+from compress.models.session.encoding import EncodedVideo, tag
+from compress.models.session.prefix import prefix_of
+from compress.models.session.videos import VideoCompressor
+from compress.stage import Compression
+
+Method = Callable[..., Any]
+
+
+def replace_method(hooks: ExitStack, owner: Any, name: str, make: Callable[[Method], Method]) -> None:
+    """Let one object answer a call in another way; leaving the stack takes that back.
+
+    Args:
+        hooks: the stack.
+        owner: of the method.
+        name: of the method.
+        make: gives what is called instead, from what was called.
+    """
+    held = vars(owner).get(name)
+    original = getattr(owner, name)
+    setattr(owner, name, functools.wraps(original)(make(original)))
+    if held is None:
+        hooks.callback(delattr, owner, name)
+    else:
+        hooks.callback(setattr, owner, name, held)
+
+
+class SessionEncoder:
+    """Stands before ``core.get_video_features``, by which models and users encode videos."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        videos: VideoCompressor,
+        calls: Calls,
+        session: weakref.ref[Any],
+        stage: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        self._adapter = adapter
+        self._videos = videos
+        self._calls = calls
+        self._session = session
+        self._stage = stage
+
+    def install(self, hooks: ExitStack, tap: VisionTap) -> None:
+        """Put it in place."""
+
+        def make(original: Method) -> Method:
+            parameters = inspect.signature(original)
+
+            def encode(*args: Any, **kwargs: Any) -> Any:
+                given = parameters.bind(*args, **kwargs).arguments
+                pixels, *_ = given.values()
+                grids = self._adapter.video_grids(pixels, given)
+                patches, entries, plan = self._plan(grids)
+                tap.begin(grids, plan)
+                views = []
+                try:
+                    output = original(*args, **kwargs)
+                finally:
+                    views = tap.end()
+                videos = [
+                    EncodedVideo(session=self._session, grid=grid, view=view, patches=one, entry=entry)
+                    for grid, view, one, entry in zip(grids, views, patches, entries, strict=True)
+                ]
+                tag(output, videos)
+                calls = self._calls
+                if calls.current is not None:
+                    calls.current.videos = videos
+                elif calls.generation is not None:
+                    calls.generation.videos = videos
+                return output
+
+            return encode
+
+        replace_method(hooks, self._adapter.core, "get_video_features", make)
+
+    def _plan(self, grids: Sequence[VideoGrid]) -> tuple[Sequence[Compression | None], Sequence[int | None], Any]:
+        """What to merge of each video's patches, by whose metadata, and as one plan."""
+        nothing: list[None] = [None] * len(grids)
+        if not self._videos.merges_patches:
+            return nothing, nothing, None
+        with self._stage("rpm"):
+            entries = self._entries(grids)
+            patches, plan = self._videos.plan_patches(grids, entries)
+        return patches, entries, plan
+
+    def _entries(self, grids: Sequence[VideoGrid]) -> list[int]:
+        """Whose metadata each video takes, before or while its prompt is read."""
+        count, entries = len(grids), self._videos.entries
+        ids, inputs, seen = self._prompt()
+        if entries == 1 or (count == entries and not any(seen)):
+            return [0] * count if entries == 1 else list(range(count))
+        rows = None if ids is None else [video.row for video in self._adapter.locate(ids, grids, inputs)]
+        if rows is None or len(rows) != count:
+            raise SignalError(
+                f"the encoder is given {count} videos, the metadata describes {entries}, and patches merge before it "
+                "is known which is which; give one metadata per video, or encode the videos with their prompt"
+            )
+        return assign_metas(rows, entries, seen=seen or [0] * len(ids if ids is not None else ()))
+
+    def _prompt(self) -> tuple[Tensor | None, Mapping[str, Any], Sequence[int]]:
+        """The prompt that the videos are encoded for, as far as it is known, and videos before it per row."""
+        call, generation = self._calls.current, self._calls.generation
+        if call is not None:
+            prefix = prefix_of(call.cache, self._session())
+            return call.ids, call.inputs, [] if prefix is None else prefix.seen
+        if generation is not None:
+            return generation.ids, generation.inputs, generation.seen
+        return None, {}, []
