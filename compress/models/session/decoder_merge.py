@@ -115,13 +115,19 @@ class DecoderMerge:
 
     def _tap(self, number: int) -> Callable[..., tuple[Tensor, Tensor | None]]:
         def tap(kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, *rest: Any, **options: Any) -> Any:
-            running = self._running
-            if running is not None and running.prompt and any(map(len, running.visual)):
-                with full_precision():
-                    running.scores[number] = self._score(query, key, options["scaling"], running)
+            # Outside of compiled graphs, which would be compiled anew for every prompt that they saw.
+            observe(number, query, key, options["scaling"])
             return kernel(module, query, key, *rest, **options)
 
+        observe = torch.compiler.disable(self._observe)  # type: ignore[no-untyped-call]
         return tap
+
+    def _observe(self, number: int, query: Tensor, key: Tensor, scaling: float) -> None:
+        """Take the scores of a layer, where a prompt is read."""
+        running = self._running
+        if running is not None and running.prompt and any(map(len, running.visual)):
+            with full_precision():
+                running.scores[number] = self._score(query, key, scaling, running)
 
     def _score(self, query: Tensor, key: Tensor, scaling: float, running: InnerPass) -> list[Tensor]:
         """Attention that each row's visual tokens receive, mean over heads and over the queries that count."""

@@ -60,9 +60,8 @@ def videos_of(output: Any, session: object) -> list[EncodedVideo] | None:
         output: as ``mm_encoder_outputs["video"]`` holds it.
         session: whose videos count.
     """
-    features: Any = output.get("pooler_output") if isinstance(output, dict) else getattr(output, "pooler_output", None)
-    parts: list[Any] = [] if features is None else [features] if isinstance(features, Tensor) else list(features)
-    tags = [getattr(part, _VIDEOS, None) for part in parts]
+    parts = _parts(output.get("pooler_output") if isinstance(output, dict) else getattr(output, "pooler_output", None))
+    tags: list[Any] = [getattr(part, _VIDEOS, None) for part in parts]
     if parts and all(one is not None for one in tags):
         videos = [video for one in tags for video in one]
     else:
@@ -71,3 +70,10 @@ def videos_of(output: Any, session: object) -> list[EncodedVideo] | None:
     if not videos or any(video.session() is not session for video in videos):
         return None
     return videos
+
+
+def _parts(features: Any) -> list[Any]:
+    """Features as they may carry their videos: of all videos in one tensor, or of each in its own."""
+    if features is None:
+        return []
+    return [features] if isinstance(features, Tensor) else list(features)
