@@ -16,6 +16,7 @@ from transformers.vision_utils import get_vision_position_ids, get_vision_window
 
 from compress.errors import ConfigError
 from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
+from compress.models.adapters.attached import Attached
 from compress.models.adapters.attention import Kernel, tapped
 from compress.models.plans import expand_plan, reorder_plan
 from compress.ops.saliency import attend_and_score, attention_received
@@ -49,7 +50,7 @@ class _Pass:
     received: list[Tensor] = field(default_factory=list)
 
 
-class QwenVisionTap:
+class QwenVisionTap(Attached):
     """See `compress.models.adapters.adapter.VisionTap`.
 
     Patches merge behind the patch embedding, before the first block: the blocks see the merged sequence, the mean

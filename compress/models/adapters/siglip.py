@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
+from compress.models.adapters.attached import Attached
 from compress.models.adapters.attention import Kernel, tapped
 from compress.models.adapters.packed_attention import Packing, attend_packed
 from compress.ops.saliency import attend_and_score, attention_received
@@ -48,7 +49,7 @@ class _Pass:
         return [grid[0] for grid in self.grids]
 
 
-class SiglipTap:
+class SiglipTap(Attached):
     """See `compress.models.adapters.adapter.VisionTap`.
 
     Merged patches of all frames go through the encoder as one sequence in which each frame attends to itself, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ class WantedLogits:
             width: columns before.
 
         Raises:
-            ConfigError: one was merged away, or rows keep different columns.
+            ConfigError: one was merged away, rows keep different columns, or a number may be meant of either prompt.
         """
         if not isinstance(self.given, Tensor) or self.places is None:
             return
@@ -100,6 +100,12 @@ class WantedLogits:
             raise ConfigError(
                 "logits_to_keep names columns that stand at different places in rows of the shortened batch; "
                 "ask row by row, or give a number of columns at the end"
+            )
+        ambiguous = (self.given >= 0) & (self.given < longest) & (places[0].to(self.given.device) != self.given)
+        if bool(ambiguous.any()):
+            raise ConfigError(
+                f"logits_to_keep names columns {self.given[ambiguous].tolist()}, which the prompt of {width} columns "
+                f"and the shortened one of {longest} both have, at different places; count from the end: -1 is the last"
             )
         self.places.copy_(places[0])
 
@@ -185,9 +191,3 @@ class Calls(threading.local):
     current: Call | None = None
     generation: Generation | None = None
     reading: Reading | None = None
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        raise ConfigError("a model with a compressor attached cannot be copied; leave the `with` block first")
-
-    def __reduce__(self) -> NoReturn:
-        raise ConfigError("a model with a compressor attached cannot be pickled; leave the `with` block first")

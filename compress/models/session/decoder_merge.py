@@ -13,6 +13,7 @@ from transformers.masking_utils import create_causal_mask
 
 from compress.errors import ConfigError
 from compress.models.adapters.adapter import Adapter
+from compress.models.adapters.attached import Attached
 from compress.models.adapters.attention import Kernel, tapped
 from compress.models.session.call import Calls
 from compress.models.session.kv_cache import CACHE
@@ -69,7 +70,7 @@ class InnerPass:
         return torch.cat((head, (ones(count) if new is None else new).to(head.device)), dim=1)
 
 
-class DecoderMerge:
+class DecoderMerge(Attached):
     """The hooks of a method that merges inside the language model.
 
     Attributes:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from compress.errors import SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VisionTap
+from compress.models.adapters.attached import Attached
 from compress.models.session.assignment import assign_metas
 from compress.models.session.call import Calls
 from compress.models.session.encoding import EncodedVideo, tag
@@ -41,7 +42,7 @@ def replace_method(hooks: ExitStack, owner: Any, name: str, make: Callable[[Meth
         hooks.callback(setattr, owner, name, held)
 
 
-class SessionEncoder:
+class SessionEncoder(Attached):
     """Stands before ``core.get_video_features``, by which models and users encode videos."""
 
     def __init__(

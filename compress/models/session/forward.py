@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from compress.errors import ConfigError
 from compress.models.adapters.adapter import Adapter
+from compress.models.adapters.attached import Attached
 from compress.models.session.call import Call, Calls, Generation, Reading, WantedLogits
 from compress.models.session.decoder_merge import DecoderMerge, InnerPass
 from compress.models.session.encoder import Method, replace_method
@@ -40,7 +41,7 @@ class Account:
     inside: list[Compression] = field(default_factory=list)
 
 
-class Forward:
+class Forward(Attached):
     """The hooks on a model and its language model.
 
     Attributes:
