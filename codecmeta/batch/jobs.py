@@ -100,7 +100,9 @@ def _memory_limit() -> str:
     except ImportError:
         return ""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return "" if limit == resource.RLIM_INFINITY else f" within {limit / 2**30:.3g} GiB of address space per worker"
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return f" within {limit / 2**30:.3g} GiB of address space per worker; choose fewer frames, or raise --memory"
 
 
 def _stamp(job: Job, info: dict[str, Any]) -> Stamp:

@@ -55,7 +55,11 @@ def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signat
             return compile_or_load(signature)
         name = dispatcher.py_func.__qualname__
         with event.trigger_event(COMPILING, data=name), _lock_folder(Path(dispatcher._cache.cache_path)):
-            return compile_or_load(signature)
+            try:
+                return compile_or_load(signature)
+            except OSError:
+                # it is compiled, and cannot be kept: the disk of the cache is full, say
+                return compile_or_load(signature)
 
 
 def _is_compiled(dispatcher: Any, signature: Any) -> bool:

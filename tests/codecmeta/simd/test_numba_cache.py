@@ -79,3 +79,24 @@ def test_every_compiled_function_of_the_package_is_one() -> None:
     own = {home / "simd/numba_cache.py"}
     others = [path.name for path in sorted(home.rglob("*.py")) if path not in own and "njit" in path.read_text()]
     assert others == []
+
+
+def test_machine_code_that_cannot_be_kept_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the cache may be full: that is no matter of the video that is read."""
+
+    @numba_cache.kernel()
+    def add(a: float, b: float) -> float:
+        return a + b
+
+    tried = 0
+
+    def refuse(*_: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(add._cache, "save_overload", refuse)
+    monkeypatch.setattr(add._cache, "load_overload", lambda *_: None)
+    monkeypatch.setattr(numba_cache, "_is_compiled", lambda *_: False)
+    assert (add(1.0, 2.0), add(3.0, 4.0)) == (3.0, 7.0)
+    assert tried == 1
