@@ -20,7 +20,6 @@ from numba.core.compiler_lock import global_compiler_lock
 COMPILING = "codecmeta:compile"
 """Kind of numba event (numba.core.event) that spans the compilation of a kernel that is not on disk yet."""
 
-_LOCK_NAME = "codecmeta-compile.lock"
 _locked: set[Path] = set()
 _ROOT = Path(__file__).parents[2]
 _IMPORT = re.compile(r"\nfrom (codecmeta[.\w]*) import (\([^)]*\)|.*)")
@@ -53,8 +52,10 @@ def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signat
     with global_compiler_lock:
         if _is_compiled(dispatcher, signature):
             return compile_or_load(signature)
-        name = dispatcher.py_func.__qualname__
-        with event.trigger_event(COMPILING, data=name), _lock_folder(Path(dispatcher._cache.cache_path)):
+        name, module = dispatcher.py_func.__qualname__, Path(dispatcher.py_func.__code__.co_filename).stem
+        # a lock per file: imports know no circles, so that no two processes wait for each other
+        lock = Path(dispatcher._cache.cache_path, f"{module}.compile.lock")
+        with event.trigger_event(COMPILING, data=name), _hold(lock):
             try:
                 return compile_or_load(signature)
             except OSError:
@@ -72,27 +73,27 @@ def _is_compiled(dispatcher: Any, signature: Any) -> bool:
 
 
 @contextmanager
-def _lock_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder of machine code; where it cannot be locked, processes may compile the same twice."""
-    if folder in _locked:
+def _hold(lock: Path) -> Iterator[None]:
+    """Hold a lock file; where it cannot be made or locked, processes may compile the same twice."""
+    if lock in _locked:
         yield
         return
     try:
         import fcntl
 
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / _LOCK_NAME).open("ab")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("ab")
     except (ImportError, OSError):
         yield
         return
     with file:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
-        _locked.add(folder)
+        _locked.add(lock)
         try:
             yield
         finally:
-            _locked.discard(folder)
+            _locked.discard(lock)
 
 
 @cache
