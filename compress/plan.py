@@ -253,6 +253,8 @@ class MergePlan:
             raise ShapeError(f"tokens are {tokens.dtype}; a weighted mean needs floating point (see `take`)")
         if not self.col.numel() or not tokens.numel():
             return tokens.new_empty((self.count_out, *tokens.shape[1:]), dtype=dtype)
+        if self.col is self.keep:  # a selection: nothing is averaged
+            return tokens.index_select(0, self.keep).to(dtype or tokens.dtype)
         wide = torch.float64 if tokens.dtype == torch.float64 else torch.float32
         flat = tokens.reshape(self.count_in, -1)
         if self.col.numel() < self.count_in:  # widen only what is read
@@ -314,10 +316,11 @@ class MergePlan:
 
     def to(self, device: torch.device | str) -> MergePlan:
         """The same plan on another device."""
+        keep = moved(self.keep, device)
         return MergePlan(
-            keep=moved(self.keep, device),
+            keep=keep,
             crow=moved(self.crow, device),
-            col=moved(self.col, device),
+            col=keep if self.col is self.keep else moved(self.col, device),
             weight=moved(self.weight, device),
             count_in=self.count_in,
             stochastic=self.stochastic,
