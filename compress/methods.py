@@ -317,8 +317,4 @@ def retained_fraction(method: Any) -> float:
         return 1 - float(method.merge_percent) / 100
     if hasattr(method, "R"):
         return float(method.R)
-    if getattr(method, "tau", None) is not None:
-        return 1.0
-    from compress.metom.rpm import DEFAULT_TARGET_KEEP
-
-    return float(getattr(method, "target_keep", None) or DEFAULT_TARGET_KEEP)
+    return float(method.nominal_keep)

@@ -60,6 +60,11 @@ class RPM(Attachable):
         if self.max_region is not None and self.max_region < 1:
             raise ConfigError(f"max_region is {self.max_region}; it must be at least 1 patch, or None for any size")
 
+    @property
+    def nominal_keep(self) -> float:
+        """Share of the patches that is asked for, 1 where a threshold decides."""
+        return 1.0 if self.tau is not None else self.target_keep or DEFAULT_TARGET_KEEP
+
     @planned
     def before_encoder(self, density: Tensor | NDArray[np.float32]) -> Compression:
         """Merge the patches of a video.
