@@ -20,6 +20,7 @@ SourceCode = Literal[
     "format_refused",
     "no_video_stream",
     "decoder_missing",
+    "encrypted",
     "limit_exceeded",
     "no_key_frame",
     "no_frames",

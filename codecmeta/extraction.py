@@ -47,6 +47,7 @@ def extract(
     square_pixels: bool = True,
     motion: bool = False,
     qp: bool = False,
+    track: int | None = None,
     limits: Limits | None = None,
 ) -> VideoMeta:
     """Read the codec metadata of a video.
@@ -61,6 +62,8 @@ def extract(
             a pixel is a sample.
         motion: keep the motion vectors of the sampled frames.
         qp: keep their quantisers.
+        track: index of the video stream among all streams of the file, as `info.stream.index` has it; None takes the
+            one that libavformat calls best.
         limits: what the video may demand at most, None for the defaults of `Limits`.
 
     Raises:
@@ -75,6 +78,7 @@ def extract(
         square_pixels=square_pixels,
         motion=motion,
         qp=qp,
+        track=track,
     )
     return extract_video(source, options, limits or Limits())
 
@@ -82,12 +86,12 @@ def extract(
 def extract_video(source: str | os.PathLike[str], options: Options, limits: Limits) -> VideoMeta:
     """`extract` with checked options."""
     path = Path(source)
-    with open_video(path, limits) as video:
+    with open_video(path, limits, track=options.track) as video:
         state, evidence = judge_file(path, video.size)
         if state == "truncated":
             raise SourceError("truncated", f"the file is cut short: {evidence}")
         identity = identify_source(path)
-        packets = read_packets(video)
+        packets = read_packets(video, payloads=options.reads_payloads)
         if state == "unknown":
             _check_last_packet(video, packets)
         timeline = order_frames(video, packets)
@@ -185,6 +189,8 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
     """What a user should know of a record, in sentences."""
     timeline, ratio = request.timeline, request.video.sample_aspect
     warnings = []
+    if request.video.others and request.options.track is None:
+        warnings.append(f"the file has other video tracks, which are not read: {'; '.join(request.video.others)}")
     if timeline.synthetic:
         warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
     if timeline.mended:

@@ -129,7 +129,9 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
     if table.is_unread(target, "qp") and not picture.repeats:
         exported = side_data.quantisers(frame, video.width, video.height)
         if exported is not None:
-            table.hold(target, "qp", "decoder", qp=exported)
+            # libavcodec counts H.264's from 0 at any bit depth, the standard's QPY begins below (7.4.2.1.1)
+            offset = 6 * (frame.format.components[0].bits - 8) if video.codec == "h264" else 0
+            table.hold(target, "qp", "decoder", qp=exported - np.int8(offset))
     if request.options.pixels is not None:
         rgb = display_picture(
             picture,

@@ -70,6 +70,14 @@ def extract(
     ] = True,
     motion: Annotated[bool, typer.Option("--motion", help="Keep the motion vectors of the sampled frames.")] = False,
     qp: Annotated[bool, typer.Option("--qp", help="Keep the quantisers of the sampled frames.")] = False,
+    track: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            show_default="the best one",
+            help="Index of the video stream, counted among all streams of the file.",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(min=0, help="Videos at a time; 0 works in this process. Default: all cores.")
     ] = None,
@@ -124,6 +132,7 @@ def extract(
             square_pixels=square_pixels,
             motion=motion,
             qp=qp,
+            track=track,
         )
         if isinstance(sys.stdin, io.TextIOWrapper):
             # file names need not be UTF-8

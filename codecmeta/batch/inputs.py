@@ -17,49 +17,13 @@ from typing import TextIO
 
 import numpy as np
 
+from codecmeta.container.formats import FORMATS
 from codecmeta.errors import UsageError
 
 SUFFIX = ".npz"
 MAX_NAME_BYTES = 255
 
-EXTENSIONS = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".qt",
-        ".3gp",
-        ".3g2",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".mpg",
-        ".mpeg",
-        ".mpe",
-        ".vob",
-        ".m1v",
-        ".m2v",
-        ".flv",
-        ".f4v",
-        ".ogv",
-        ".ogg",
-        ".wmv",
-        ".asf",
-        ".ivf",
-        ".264",
-        ".h264",
-        ".avc",
-        ".265",
-        ".h265",
-        ".hevc",
-        ".h263",
-        ".obu",
-        ".av1",
-    }
-)
+EXTENSIONS = frozenset(extension for one in FORMATS for extension in one.extensions)
 """Files of a folder with these endings are taken for videos; files that are named are always taken."""
 
 

@@ -173,6 +173,11 @@ def _verify(check: Check) -> None:
     _verify_source(check, check.source, record)
 
 
+def _reads_payloads(record: VideoMeta) -> bool:
+    """Whether a record holds more than the packet table, so that all of its key flags were compared with payloads."""
+    return any(array is not None for array in (record.frames, record.residual_power, record.mv, record.qp))
+
+
 def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
     from codecmeta.container.packets import read_packets
     from codecmeta.container.video import open_video
@@ -181,8 +186,8 @@ def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
     state = str(verdict.get("state"))
     if state not in ("complete", "unknown"):
         raise _FailedError(state, f"the file is {state}: {verdict.get('evidence')}")
-    with open_video(source, check.limits) as video:
-        packets = read_packets(video)
+    with open_video(source, check.limits, track=record.info["stream"].get("index")) as video:
+        packets = read_packets(video, payloads=_reads_payloads(record))
         for name in ("size", "pts", "dts", "key"):
             then, now = getattr(record, f"packet_{name}"), getattr(packets, name)
             if not np.array_equal(then, now):

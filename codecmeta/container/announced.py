@@ -101,8 +101,7 @@ def count_malformed(video: Video, packets: PacketTable) -> int:
         video: the opened video.
         packets: its packet table; without positions nothing is counted.
     """
-    context = video.stream.codec_context
-    check = open_check(video.codec, bytes(context.extradata or b""))
+    check = open_check(video.codec, bytes(video.stream.codec_context.extradata or b""))
     if packets.position is None or packets.second_position is None or check is None:
         return 0
     malformed = 0
@@ -110,9 +109,10 @@ def count_malformed(video: Video, packets: PacketTable) -> int:
     with video.path.open("rb") as file:
         descriptor = file.fileno()
         for positions, sizes in parts:
-            for position, size in zip(positions.tolist(), sizes.tolist(), strict=True):
+            for number, (position, size) in enumerate(zip(positions.tolist(), sizes.tolist(), strict=True)):
                 if size:
-                    malformed += not check(partial(_read, descriptor, position), size)
+                    width = packets.history.packaging(number)
+                    malformed += not check(partial(_read, descriptor, position), size, width)
     return malformed
 
 

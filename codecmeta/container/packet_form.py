@@ -18,8 +18,11 @@ from codecmeta.container.mpeg4_headers import (
 
 Read: TypeAlias = Callable[[int, int], bytes]
 """Some bytes of a packet: from a place in it on, and how many."""
-Check: TypeAlias = Callable[[Read, int], bool]
-"""Whether the packet that can be read, of a number of bytes, is one that a decoder will not refuse for its form."""
+Check: TypeAlias = Callable[[Read, int, int], bool]
+"""Whether the packet that can be read, of a number of bytes, is one that a decoder will not refuse for its form.
+
+The last argument is the number of bytes of the length before each NAL unit, 0 for a byte stream.
+"""
 _MPEG4_FIRST = frozenset((0xB0, 0xB1, 0xB2, 0xB3, 0xB5, 0xB6, *range(0x30)))
 _MPEG4_HEAD = 64
 _LEAST_CHECKED = 4
@@ -30,24 +33,19 @@ def open_check(codec: str, extradata: bytes) -> Check | None:
 
     Args:
         codec: libav's name.
-        extradata: the container's codec private data, which says how units are separated.
-
-    Returns:
-        A function of a packet's bytes and their number.
+        extradata: the container's codec private data.
     """
     if codec in ("h264", "hevc"):
         is_picture = _is_h264_picture if codec == "h264" else _is_hevc_picture
-        at = 4 if codec == "h264" else 21
-        if len(extradata) > at + 1 and extradata[0] == 1:
-            width = (extradata[at] & 3) + 1
-            return lambda read, size: _units_join(read, size, width, is_picture)
-        return lambda read, size: read(0, 4)[:3] in (b"\0\0\1", b"\0\0\0")
+        return lambda read, size, width: (
+            _units_join(read, size, width, is_picture) if width else read(0, 4)[:3] in (b"\0\0\1", b"\0\0\0")
+        )
     if codec == "mpeg4":
         layer = video_object_layer(extradata)
-        return lambda read, size: size < _LEAST_CHECKED or _is_mpeg4_picture(read(0, _MPEG4_HEAD), size, layer)
+        return lambda read, size, width: size < _LEAST_CHECKED or _is_mpeg4_picture(read(0, _MPEG4_HEAD), size, layer)
     if codec == "vp9":
         # frame_marker is 2 (VP9 bitstream specification, 6.2)
-        return lambda read, size: read(0, 1)[:1] >= b"\x80" and read(0, 1) < b"\xc0"
+        return lambda read, size, width: read(0, 1)[:1] >= b"\x80" and read(0, 1) < b"\xc0"
     return None
 
 

@@ -247,6 +247,7 @@ def _from_demuxing(video: Video) -> PacketTable:
         packet_number += not second[-1]
         if (record := records(packet)) is not None:
             history.switch(packet_number, record)
+            length_size = history.packaging(packet_number)
         if checks and (key or not is_inner_slice(codec, view, length_size=length_size)):
             head = read_head(codec, view, length_size=length_size)
             if head.sets:
@@ -263,7 +264,7 @@ def _from_demuxing(video: Video) -> PacketTable:
                 shown,
             )
         )
-        malformed = check is not None and not check(partial(_part, view), packet.size)
+        malformed = check is not None and not check(partial(_part, view), packet.size, length_size)
         corrupt += packet.is_corrupt or malformed
         _check_count(len(rows), video.limits)
     columns = np.array(rows, np.int64).reshape(-1, 5)

@@ -137,7 +137,7 @@ class ParameterHistory:
             own = self._key_all(read_head(self.codec, payload, length_size=0).sets)
             return b"".join(unit for unit in units if _key(self.codec, unit) not in own) + payload
         packaged = b"".join(self._package(unit) for unit in units)
-        size = self._record_size(packet)
+        size = self.packaging(packet)
         if size == self.length_size:
             return packaged + payload
         try:
@@ -145,13 +145,16 @@ class ParameterHistory:
         except BitstreamError:
             return packaged + payload
 
-    def _record_size(self, packet: int) -> int:
+    def packaging(self, packet: int) -> int:
+        """Bytes of the length before each NAL unit in a packet as it comes, 0 for a byte stream."""
+        if not self._record_sizes:
+            return self.length_size
         place = bisect_right(self._record_sizes, (packet, 5))
         return self._record_sizes[place - 1][1] if place else self.length_size
 
     def is_repackaged(self, packet: int) -> bool:
         """Whether a packet comes in another packaging than it is handed out in."""
-        return self._record_size(packet) != self.length_size
+        return self.packaging(packet) != self.length_size
 
     def changes_at(self, packet: int) -> bool:
         """Whether the container announces a new configuration with a packet."""

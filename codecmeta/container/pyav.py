@@ -14,6 +14,7 @@ from av.stream import Stream
 _ATTACHED_PICTURE = 0x400
 _DISCARD_ALL = 48
 _MAJOR = int(av.__version__.split(".")[0])
+FFMPEG = str(av.ffmpeg_version_info)
 SHOWS_SIDE_DATA = hasattr(av.Packet, "has_sidedata")
 """Whether side data of packets can be read (from version 16 on)."""
 

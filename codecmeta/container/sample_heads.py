@@ -73,7 +73,7 @@ class SampleHeads:
 
     def _find_sets(self, rows: list[int]) -> dict[int, Head]:
         """Heads of the samples among some that do not begin with an inner slice."""
-        codec, length_size = self._history.codec, self._history.length_size
+        codec = self._history.codec
         if codec not in NAL_CODECS:
             return self.read(rows)
         with self._path.open("rb") as file:
@@ -82,6 +82,7 @@ class SampleHeads:
                 if row in self._heads:
                     continue
                 start = os.pread(descriptor, _WINDOW, position)
+                length_size = self._history.packaging(int(self._packet[row]))
                 if not is_inner_slice(codec, start, length_size=length_size):
                     head = self._peek(descriptor, row, start)
                     if head.sets:
@@ -98,4 +99,5 @@ class SampleHeads:
                 return start[begin : begin + count]
             return os.pread(descriptor, max(min(count, size - begin), 0), position + begin)
 
-        return peek_head(self._history.codec, peek, size, length_size=self._history.length_size)
+        length_size = self._history.packaging(int(self._packet[row]))
+        return peek_head(self._history.codec, peek, size, length_size=length_size)

@@ -16,15 +16,10 @@ from av.video.stream import VideoStream
 
 from codecmeta.container import mp4_boxes, pyav
 from codecmeta.container.completeness import judge_file
+from codecmeta.container.formats import DEMUXERS, explain_refusal
 from codecmeta.container.sample_form import SampleForm, read_form
-from codecmeta.errors import SourceError
+from codecmeta.errors import SourceError, UsageError
 from codecmeta.record.limits import Limits
-
-# Only demuxers that read the one file they are given. Playlists and concat scripts would open others.
-DEMUXERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,flv,ogg,asf,ivf,h264,hevc,vvc,obu,av1,h263,h261,"
-    "wav,mp3,flac,aac"  # to say "no video stream" of them
-)
 
 
 @dataclass(kw_only=True)
@@ -42,6 +37,7 @@ class Video:
         pixels: libav's pixel format of the stream as the header tells it, likewise; None where it does not.
         track: the MP4/MOV track of the stream, if there is one.
         limits: what it may demand at most.
+        others: the other video streams, in words.
     """
 
     path: Path
@@ -53,6 +49,7 @@ class Video:
     pixels: av.VideoFormat | None = field(repr=False)
     track: mp4_boxes.Track | None = field(repr=False)
     limits: Limits = field(repr=False)
+    others: tuple[str, ...] = ()
 
     @property
     def codec(self) -> str:
@@ -105,24 +102,28 @@ class Video:
 
 
 @contextmanager
-def open_video(source: str | os.PathLike[str], limits: Limits | None = None) -> Iterator[Video]:
+def open_video(
+    source: str | os.PathLike[str], limits: Limits | None = None, *, track: int | None = None
+) -> Iterator[Video]:
     """Open a video file and choose its video stream.
 
     Args:
         source: path of a regular file. Only the demuxers in `DEMUXERS` are tried, and no second file is opened.
         limits: what it may demand at most, None for the defaults of `Limits`.
+        track: index of the video stream among all streams of the file; None takes the one that libavformat calls best.
 
     Yields:
         The opened video; it is closed on exit.
 
     Raises:
         SourceError: the file cannot be read as a video; `code` says why.
+        UsageError: it has no such video stream.
     """
     path = Path(source)
     size = _check_file(path)
     container = _open(path)
     try:
-        stream = _choose_stream(container)
+        stream, others = _choose_stream(container, track)
         limits = limits or Limits()
         _check_size(stream, limits)
         video = Video(
@@ -135,7 +136,9 @@ def open_video(source: str | os.PathLike[str], limits: Limits | None = None) -> 
             pixels=stream.codec_context.format,
             track=_read_track(path, size, stream),
             limits=limits,
+            others=others,
         )
+        _check_protection(video)
     except BaseException as error:
         container.close()
         if isinstance(error, SourceError) and error.code in _OF_MISSING_PARTS:
@@ -181,7 +184,7 @@ def _refusal(path: Path, error: Exception) -> SourceError:
     try:
         # libav's demuxers have other reasons to say so
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(32)
     except PermissionError:
         return SourceError("permission_denied", "permission denied")
     state, evidence = judge_file(path, path.stat().st_size)
@@ -190,22 +193,34 @@ def _refusal(path: Path, error: Exception) -> SourceError:
     text = str(getattr(error, "strerror", None) or error)
     if head.startswith((b"ffconcat", b"#EXTM3U")) or "whitelist" in str(error).lower():
         return SourceError("format_refused", "a playlist or script that names other files is not opened")
+    if (reason := explain_refusal(head, ffmpeg=pyav.FFMPEG)) is not None:
+        return SourceError("format_refused", reason)
     return SourceError(
-        "unreadable", f"not a video that can be read ({text or type(error).__name__}; it begins with {head!r})"
+        "unreadable", f"not a video that can be read ({text or type(error).__name__}; it begins with {head[:16]!r})"
     )
 
 
-def _choose_stream(container: InputContainer) -> VideoStream:
+def _choose_stream(container: InputContainer, track: int | None) -> tuple[VideoStream, tuple[str, ...]]:
+    """The stream to read, and the other video streams in words."""
     candidates = [s for s in container.streams.video if not pyav.is_attached_picture(s)]
     if not candidates:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
         raise SourceError("no_video_stream", f"no video stream ({kinds} only; cover art does not count)")
     best = container.streams.best("video")
-    stream = next((s for s in candidates if best is not None and s.index == best.index), candidates[0])
-    context = stream.codec_context
-    if context is None or context.codec is None:
+    wanted = track if track is not None else candidates[0].index if best is None else best.index
+    stream = next((s for s in candidates if s.index == wanted), None if track is not None else candidates[0])
+    if stream is None:
+        known = "; ".join(_describe_stream(s) for s in candidates)
+        raise UsageError(f"track {track} is not a video track of the file; choose from: {known}")
+    if stream.codec_context is None or stream.codec_context.codec is None:
         raise SourceError("decoder_missing", "this build of libav has no decoder for the video stream")
-    return stream
+    return stream, tuple(_describe_stream(s) for s in candidates if s.index != stream.index)
+
+
+def _describe_stream(stream: VideoStream) -> str:
+    context = stream.codec_context
+    name = context.codec.canonical_name if context is not None and context.codec is not None else "unknown codec"
+    return f"{stream.index} ({name} {context.width}x{context.height})" if context is not None else f"{stream.index}"
 
 
 def _check_size(stream: VideoStream, limits: Limits) -> None:
@@ -218,6 +233,19 @@ def _check_size(stream: VideoStream, limits: Limits) -> None:
 
 # what a header looks like whose end is missing
 _OF_MISSING_PARTS = frozenset(("no_video_stream", "decoder_missing", "unreadable"))
+
+
+def _check_protection(video: Video) -> None:
+    """Refuse encrypted samples: their headers can be read, and nothing else.
+
+    Raises:
+        SourceError: the sample entry or the track says that samples are encrypted.
+    """
+    scheme = None if video.track is None else video.track.protection
+    if scheme is None and "enc_key_id" in video.stream.metadata:
+        scheme = "ContentEncryption of Matroska"
+    if scheme is not None:
+        raise SourceError("encrypted", f"the video is encrypted ({scheme}); decrypt it first")
 
 
 def _read_track(path: Path, size: int, stream: VideoStream) -> mp4_boxes.Track | None:

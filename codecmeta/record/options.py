@@ -31,6 +31,7 @@ class Options:
         square_pixels: scale the cached frames of anamorphic videos to the aspect in which they are displayed.
         motion: keep the motion vectors of the sampled frames.
         qp: keep the quantisers of the sampled frames.
+        track: index of the video stream among all streams of the file; None takes the one that libavformat calls best.
 
     Raises:
         UsageError: an option is not allowed.
@@ -43,6 +44,7 @@ class Options:
     square_pixels: bool = True
     motion: bool = False
     qp: bool = False
+    track: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", parse_frames(self.frames))
@@ -54,11 +56,18 @@ class Options:
             raise UsageError(f"residual={self.residual!r}; allowed are {', '.join(RESIDUALS)}")
         if self.pixels is not None and not 16 <= self.pixels <= MAX_SHORT_SIDE:
             raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or None for no frames")
+        if self.track is not None and self.track < 0:
+            raise UsageError(f"track={self.track}; allowed are indices of streams from 0, or None for the best one")
 
     @property
     def chosen_maps(self) -> tuple[MapChoice, ...]:
         """The maps that are asked for; none without a residual."""
         return () if self.residual == "none" else tuple(self.maps)
+
+    @property
+    def reads_payloads(self) -> bool:
+        """Whether anything but the packet table is asked for."""
+        return self.pixels is not None or self.motion or self.qp or bool(self.chosen_maps)
 
     def describe(self) -> dict[str, Any]:
         """The options as plain JSON values."""

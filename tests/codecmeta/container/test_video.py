@@ -247,7 +247,7 @@ def test_what_is_not_a_video(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)
     assert "not a video" in expect("unreadable", tmp_path / "text.mp4")
     (tmp_path / "page.mp4").write_text("<html><body>404</body></html>")
-    expect("unreadable", tmp_path / "page.mp4")
+    assert "HTML" in expect("format_refused", tmp_path / "page.mp4")
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     expect("unreadable", tmp_path / "noise.mp4")
     expect("not_a_file", tmp_path / "missing.mp4")
