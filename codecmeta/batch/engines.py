@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from codecmeta.batch.scheduling import Failure, JobLostError, Remark, run_jobs
+from codecmeta.batch.scheduling import COMPILE_REMARK, Failure, JobLostError, Remark, run_jobs
 from codecmeta.errors import UsageError
 
 J = TypeVar("J")
@@ -41,12 +41,30 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SerialEngine:
-    """One job after the other in this process, without limits on time and memory. For debugging."""
+    """One job after the other in this process, without limits on time and memory. For debugging.
+
+    Attributes:
+        remark: called with what a user should know meanwhile.
+    """
+
+    remark: Remark = field(default=_stay_silent, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """See `Engine`."""
+        from codecmeta.batch.clock import JobClock
+
+        remarked = False
+
+        def write(used: float | None) -> None:
+            nonlocal remarked
+            if used is None and not remarked:
+                remarked = True
+                self.remark(COMPILE_REMARK)
+
         for job in jobs:
-            yield task(job)
+            with JobClock(write).running():
+                result = task(job)
+            yield result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +124,7 @@ def choose_engine(
         which = "--engine ray" if name == "ray" else "--jobs 0"
         raise UsageError(f"{which} does not limit memory; leave --memory out")
     if workers == 0:
-        return SerialEngine()
+        return SerialEngine(remark=remark)
     if name == "ray":
         from codecmeta.batch.ray_engine import RayEngine
 

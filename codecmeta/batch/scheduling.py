@@ -17,7 +17,7 @@ Failure = Callable[[J, SourceCode, str, float], R]
 Remark = Callable[[str], None]
 
 POLL_SECONDS = 0.2
-COMPILE_REMARK = "compiling the kernels of a codec, once, for up to a minute; this counts towards no time limit"
+COMPILE_REMARK = "compiling the kernels of a codec, once, for up to a minute"
 
 
 class JobLostError(Exception):

@@ -162,6 +162,24 @@ def test_kernels_compile_once_outside_the_limit(tmp_path: Path, monkeypatch: pyt
     assert "once" in said[0]
 
 
+def test_compiling_in_this_process_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernel_of_this_process.py").write_text(
+        "from codecmeta.simd.numba_cache import kernel\n@kernel()\ndef half(x):\n    return x / 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    said: list[str] = []
+    engine = SerialEngine(remark=said.append)
+    assert list(engine.run(half, [2, 3.0, 4], failure=lambda *_: 0.0)) == [1.0, 1.5, 2.0]
+    assert len(said) == 1
+
+
+def half(number: float) -> float:
+    import kernel_of_this_process  # type: ignore[import-not-found]
+
+    result: float = kernel_of_this_process.half(number)
+    return result
+
+
 def test_memory_of_a_worker_is_limited() -> None:
     jobs = [Misdeed("fill", number) for number in range(2)]
     assert run(local(workers=1, memory=4 << 30), jobs) == ["out of memory 0", "out of memory 1"]
@@ -169,7 +187,7 @@ def test_memory_of_a_worker_is_limited() -> None:
 
 
 def test_the_engine_that_is_chosen() -> None:
-    assert isinstance(choose_engine("local", jobs=0), SerialEngine)
+    assert choose_engine("local", jobs=0) == SerialEngine()
     engine = choose_engine("local", jobs=3, timeout=5.0)
     assert isinstance(engine, LocalEngine)
     assert (engine.workers, engine.timeout) == (3, 5.0)
