@@ -87,7 +87,7 @@ class RPM(Attachable):
         flat = maps.max(axis=(1, 2)) - maps.min(axis=(1, 2)) <= FLAT
         maps = np.where(flat[:, None, None], 1, maps)
         if self.tau is None:
-            nominal = max(1, round_half_up((self.target_keep or DEFAULT_TARGET_KEEP) * maps.size))
+            nominal = max(1, round_half_up(self.nominal_keep * maps.size))
             tau = self._search(maps, nominal)
         else:
             tau = self.tau
