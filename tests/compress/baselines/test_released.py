@@ -21,6 +21,7 @@ from compress.baselines import (
     VisionZip,
     replay,
 )
+from compress.baselines.noise import Noise, released_peaks
 from compress.errors import ConfigError, ShapeError
 from compress.stage import Signals
 from tests.compress.baselines.scenes import signals_for, video
@@ -368,3 +369,27 @@ def test_replay_says_what_it_lacks_and_what_it_ignores() -> None:
     assert fixed["keep"].tolist() == EVS(retention=0.1).before_llm(tokens, Signals()).plan.keep.tolist()
     packets = replay("pool", {"X": tokens.numpy(), "c": np.arange(8) + 1.0}, frame_budget="packets")
     assert packets["ignored"] == ()
+
+
+def test_holitom_rounds_halves_to_even() -> None:
+    tokens, attention = holitom_scene(5)
+    keep, _ = released("holitom", X=tokens[:2], A=attention[:2], retention=0.375)
+    assert 5 * 0.375 / ((20 - 5) / 20) == 2.5
+    assert len(keep) == 2 + 2 * 3
+
+
+def test_the_densest_token_is_set_apart_by_the_largest_distance_of_its_frame() -> None:
+    points = torch.tensor([[[0.0], [1.0], [2.0], [10.0]]])
+    scores, distance = released_peaks(points, neighbours=3, noise=Noise(None))
+    density = torch.exp(-torch.tensor([5 / 3, 2 / 3, 5 / 3, (64 + 81) / 3]))
+    assert distance[0, 1].max() == 9  # its own row's, which the definition takes
+    torch.testing.assert_close(scores[0], density * torch.tensor([1.0, 10.0, 1.0, 8.0]))
+
+
+def test_vidcom2_rounds_frame_by_frame() -> None:
+    tokens = video(8, (3, 3), seed=14)
+    keep, _ = released("vidcom2", X=tokens, retention=0.3)
+    counts = np.bincount(np.array(keep) // 9, minlength=8).tolist()
+    # One frame is unlike the others: 9 x 0.3 (1 + 1 - 1/8) is 5.06, and 9 x 0.3 (1 - 1/8) is 2.36.
+    assert sorted(counts) == [2] * 7 + [5]
+    assert VidCom2(retention=0.3).before_llm(tokens, Signals()).achieved == 22
