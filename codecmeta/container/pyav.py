@@ -21,9 +21,10 @@ SHOWS_SIDE_DATA = hasattr(av.Packet, "has_sidedata")
 
 def open_input(name: str, options: dict[str, str]) -> InputContainer:
     """Open a file for reading; metadata that are no UTF-8 are no reason to refuse it."""
+    # as container options only: with options of streams, 15.1 falls over streams that appear while a file is opened
     if _MAJOR < 19:
-        return av.open(name, options=options, metadata_errors="replace")
-    return av.open(name, options=options)
+        return av.open(name, container_options=options, metadata_errors="replace")
+    return av.open(name, container_options=options)
 
 
 def is_attached_picture(stream: Stream) -> bool:
