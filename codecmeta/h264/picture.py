@@ -12,81 +12,43 @@ from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.records import MACROBLOCK, MOTION
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
 from codecmeta.h264.transform import block_place
-from codecmeta.record.energy import BlockEnergy
+from codecmeta.record.picture_reading import PictureMaps, ResidualCells, ResidualMoments, ResidualPlanes
 from codecmeta.simd.numba_compile import entry
 
 Structure = Literal["frame", "field", "mbaff"]
-Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFacts:
-    """What the headers and macroblocks of a picture say; shapes are (⌈H/16⌉, ⌈W/16⌉) of the display size (H, W).
+class PictureFacts(PictureMaps):
+    """What the headers and macroblocks of a picture say.
 
     A cell describes the macroblock that holds its upper left sample; in field pictures and field macroblock pairs,
     even rows describe the top field, odd rows the bottom field.
 
     Attributes:
-        slice_types: types of the picture's slices in order of first appearance, of "I", "P", "B".
-        bit_depth: bits per luma and chroma sample.
-        chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
         structure: "frame", "field" (two field pictures) or "mbaff" (frame of frame and field macroblock pairs).
         ref_idc: nal_ref_idc, 0 where no other picture refers to this one.
-        mb_type: uint8, see `codecmeta.record.macroblock_types`.
-        qp: int8, QPY of each macroblock: -6 * (bit depth - 8) to 51; the lowest value for I_PCM.
-        cbp: uint16, CodedBlockPatternLuma + 16 * CodedBlockPatternChroma; 47 for I_PCM.
-        mb_bits: uint16, bits of slice data that the macroblock took, 65535 for any more.
+        cbp: uint16, CodedBlockPatternLuma + 16 * CodedBlockPatternChroma; 47 for I_PCM, whose QP is the lowest value.
     """
 
-    slice_types: tuple[str, ...]
-    bit_depth: tuple[int, int]
-    chroma_format: int
     structure: Structure
     ref_idc: int
-    mb_type: NDArray[np.uint8]
-    qp: NDArray[np.int8]
     cbp: NDArray[np.uint16]
-    mb_bits: NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureResidual(PictureFacts):
-    """Residual samples of one picture.
-
-    Attributes:
-        y: int16 (H, W), inverse-transformed residual, before prediction is added (8.5). The samples of I_PCM
-            macroblocks, which have no prediction, minus mid-grey.
-        cb: int16 (⌈H/v⌉, ⌈W/u⌉) for chroma subsampling v, u; (0, 0) for monochrome.
-        cr: like `cb`.
-    """
-
-    y: NDArray[np.int16]
-    cb: NDArray[np.int16]
-    cr: NDArray[np.int16]
+class PictureResidual(PictureFacts, ResidualPlanes):
+    """One picture with its residual samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureMoments(PictureFacts):
-    """Block means of one picture's residual.
-
-    Attributes:
-        energy: what `codecmeta.record.energy.measure_energy` returns for the residual planes.
-        cells: its `power` and `mean` on 4x4 blocks, float32 (2, 3, ⌈H/4⌉, ⌈W/4⌉); None if not asked for.
-    """
-
-    energy: BlockEnergy
-    cells: NDArray[np.float32] | None = None
+class PictureMoments(PictureFacts, ResidualMoments):
+    """One picture with block means of its residual."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureCells(PictureFacts):
-    """Block means of one picture's residual on 4x4 blocks, without its energy.
-
-    Attributes:
-        cells: as those of `PictureMoments`.
-    """
-
-    cells: NDArray[np.float32]
+class PictureCells(PictureFacts, ResidualCells):
+    """One picture with the means of 4x4 blocks of its residual."""
 
 
 class Buffers:

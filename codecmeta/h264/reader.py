@@ -20,7 +20,6 @@ from codecmeta.h264.picture import (
     PictureCells,
     PictureMoments,
     PictureResidual,
-    Planes,
     Structure,
     fill_maps,
     fill_plane,
@@ -35,6 +34,7 @@ from codecmeta.h264.slice_header import I, SliceHeader, read_slice_header
 from codecmeta.h264.tables import tables
 from codecmeta.record.energy import measure_energy
 from codecmeta.record.picture_bits import PictureBits, picture_type
+from codecmeta.record.picture_reading import Planes
 
 
 @dataclass(kw_only=True)

@@ -13,77 +13,35 @@ from codecmeta.hevc.scaling_lists import scaling_factors
 from codecmeta.hevc.sequence_parameters import SequenceParameters
 from codecmeta.hevc.slice_header import SliceHeader
 from codecmeta.hevc.tables import TABLES, tables
-from codecmeta.record.energy import BlockEnergy
-
-Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+from codecmeta.record.picture_reading import PictureMaps, ResidualCells, ResidualMoments, ResidualPlanes
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFacts:
-    """What the headers and coding units of a picture say; shapes are (⌈H/16⌉, ⌈W/16⌉) of the display size (H, W).
-
-    A cell describes the 16x16 samples from its upper left sample on.
+class PictureFacts(PictureMaps):
+    """What the headers and coding units of a picture say; the bits of a unit of several cells are split evenly.
 
     Attributes:
-        slice_types: types of the picture's slices in order of first appearance, of "I", "P", "B".
-        bit_depth: bits per luma and chroma sample.
-        chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
         nal_type: nal_unit_type of its slices.
         temporal_id: TemporalId.
-        mb_type: uint8, see `codecmeta.record.macroblock_types`.
-        qp: int8, QpY of the coding unit that holds the cell's upper left sample.
-        mb_bits: uint16, bits of slice segment data that the cell took, 65535 for any more; those of a coding unit of
-            several cells are split evenly.
     """
 
-    slice_types: tuple[str, ...]
-    bit_depth: tuple[int, int]
-    chroma_format: int
     nal_type: int
     temporal_id: int
-    mb_type: NDArray[np.uint8]
-    qp: NDArray[np.int8]
-    mb_bits: NDArray[np.uint16]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureResidual(PictureFacts):
-    """Residual samples of one picture.
-
-    Attributes:
-        y: int16 (H, W), residual before prediction is added (8.6.2). The samples of PCM coding units, which have no
-            prediction, minus mid-grey.
-        cb: int16 (⌈H/v⌉, ⌈W/u⌉) for chroma subsampling v, u; (0, 0) for monochrome.
-        cr: like `cb`.
-    """
-
-    y: NDArray[np.int16]
-    cb: NDArray[np.int16]
-    cr: NDArray[np.int16]
+class PictureResidual(PictureFacts, ResidualPlanes):
+    """One picture with its residual samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureMoments(PictureFacts):
-    """Block means of one picture's residual.
-
-    Attributes:
-        energy: what `codecmeta.record.energy.measure_energy` returns for the residual planes.
-        cells: its `power` and `mean` on 4x4 blocks, float32 (2, 3, ⌈H/4⌉, ⌈W/4⌉); None if not asked for.
-    """
-
-    energy: BlockEnergy
-    cells: NDArray[np.float32] | None = None
+class PictureMoments(PictureFacts, ResidualMoments):
+    """One picture with block means of its residual."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureCells(PictureFacts):
-    """Block means of one picture's residual on 4x4 blocks, without its energy.
-
-    Attributes:
-        cells: as those of `PictureMoments`.
-    """
-
-    cells: NDArray[np.float32]
+class PictureCells(PictureFacts, ResidualCells):
+    """One picture with the means of 4x4 blocks of its residual."""
 
 
 class Buffers:

@@ -13,7 +13,7 @@ from codecmeta.entropy.bits import PADDING
 from codecmeta.entropy.parameter_sets import ParameterSets
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.hevc import faults, nal
-from codecmeta.hevc.picture import Buffers, PictureCells, PictureMoments, PictureResidual, Planes
+from codecmeta.hevc.picture import Buffers, PictureCells, PictureMoments, PictureResidual
 from codecmeta.hevc.picture_parameters import picture_number, read_picture_parameters
 from codecmeta.hevc.sequence_parameters import SequenceParameters, read_sequence_parameters, sequence_number
 from codecmeta.hevc.slice_data import read_segment
@@ -21,6 +21,7 @@ from codecmeta.hevc.slice_header import SliceHeader, read_slice_header
 from codecmeta.hevc.tables import tables
 from codecmeta.record.energy import BlockEnergy, measure_energy
 from codecmeta.record.picture_bits import PictureBits, picture_type
+from codecmeta.record.picture_reading import Planes
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,73 @@
+"""What a bitstream reader returns of a picture, whichever the codec: maps of its blocks, and its residual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.record.energy import BlockEnergy
+
+Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureMaps:
+    """What every picture says; shapes are (⌈H/16⌉, ⌈W/16⌉) of the display size (H, W).
+
+    Attributes:
+        slice_types: types of the picture's slices in order of first appearance, of "I", "P", "B".
+        bit_depth: bits per luma and chroma sample.
+        chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
+        mb_type: uint8, see `codecmeta.record.macroblock_types`.
+        qp: int8, QpY at each cell's upper left sample: -6 * (bit depth - 8) to 51.
+        mb_bits: uint16, bits of slice data that the cell took, 65535 for any more.
+    """
+
+    slice_types: tuple[str, ...]
+    bit_depth: tuple[int, int]
+    chroma_format: int
+    mb_type: NDArray[np.uint8]
+    qp: NDArray[np.int8]
+    mb_bits: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualPlanes:
+    """Residual samples of one picture.
+
+    Attributes:
+        y: int16 (H, W), inverse-transformed residual, before prediction is added. PCM samples, which have no
+            prediction, minus mid-grey.
+        cb: int16 (⌈H/v⌉, ⌈W/u⌉) for chroma subsampling v, u; (0, 0) for monochrome.
+        cr: like `cb`.
+    """
+
+    y: NDArray[np.int16]
+    cb: NDArray[np.int16]
+    cr: NDArray[np.int16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualMoments:
+    """Block means of one picture's residual.
+
+    Attributes:
+        energy: what `codecmeta.record.energy.measure_energy` returns for the residual planes.
+        cells: its `power` and `mean` on 4x4 blocks, float32 (2, 3, ⌈H/4⌉, ⌈W/4⌉); None if not asked for.
+    """
+
+    energy: BlockEnergy
+    cells: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualCells:
+    """Block means of one picture's residual on 4x4 blocks, without its energy.
+
+    Attributes:
+        cells: as those of `ResidualMoments`.
+    """
+
+    cells: NDArray[np.float32]
