@@ -19,7 +19,7 @@ from compress.models.session.call import Calls
 from compress.models.session.kv_cache import CACHE
 from compress.models.session.prefix import Prefix
 from compress.models.session.rows import RowSelection, places_of, real_places
-from compress.planning import full_precision, planning
+from compress.planning import planning
 from compress.stage import Compression, InsideLLM
 
 
@@ -116,22 +116,21 @@ class DecoderMerge(Attached):
 
     def _tap(self, number: int) -> Callable[..., tuple[Tensor, Tensor | None]]:
         def tap(kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, *rest: Any, **options: Any) -> Any:
-            # Outside of compiled graphs, which would be compiled anew for every prompt that they saw.
-            observe(number, query, key, options["scaling"])
+            running = self._running
+            if running is not None and running.prompt and any(map(len, running.visual)):
+                running.scores[number] = self._score(query, key, options["scaling"], running)
             return kernel(module, query, key, *rest, **options)
 
-        observe = torch.compiler.disable(self._observe)  # type: ignore[no-untyped-call]
         return tap
 
-    def _observe(self, number: int, query: Tensor, key: Tensor, scaling: float) -> None:
-        """Take the scores of a layer, where a prompt is read."""
-        running = self._running
-        if running is not None and running.prompt and any(map(len, running.visual)):
-            with full_precision():
-                running.scores[number] = self._score(query, key, scaling, running)
-
     def _score(self, query: Tensor, key: Tensor, scaling: float, running: InnerPass) -> list[Tensor]:
-        """Attention that each row's visual tokens receive, mean over heads and over the queries that count."""
+        """Attention that each row's visual tokens receive, mean over heads and over the queries that count.
+
+        Compiled layers trace this, so that it must not end their graph.
+        """
+        if torch.is_autocast_enabled(query.device.type):
+            with torch.autocast(query.device.type, enabled=False):
+                return self._score(query, key, scaling, running)
         scores = []
         for row, visual in enumerate(running.visual):
             stop = query.shape[2] - running.drafted
