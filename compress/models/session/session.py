@@ -150,15 +150,18 @@ class Session:
                 f"{type(self.model).__name__} already has a compressor; leave its `with` block first, or join the "
                 "stages: Pipeline(RPM(), InfoMerge(retention=0.1), MATM()).attach(model, meta)"
             )
-        with ExitStack() as hooks, check_hooks(self.model):
-            setattr(core, _ATTACHED, self)
-            hooks.callback(delattr, core, _ATTACHED)
-            self._forward.install(hooks)
-            request = VisionRequest(merges=self._videos.merges_patches, saliency=self._wants_saliency, head=self._head)
-            encoder = SessionEncoder(self.adapter, self._videos, self._calls, weakref.ref(self), self.stage)
-            encoder.install(hooks, self.adapter.install(hooks, request))
-            if self._inside is not None:
-                self._inside.install(hooks)
+        with ExitStack() as hooks:
+            with check_hooks(self.model):
+                setattr(core, _ATTACHED, self)
+                hooks.callback(delattr, core, _ATTACHED)
+                self._forward.install(hooks)
+                request = VisionRequest(
+                    merges=self._videos.merges_patches, saliency=self._wants_saliency, head=self._head
+                )
+                encoder = SessionEncoder(self.adapter, self._videos, self._calls, weakref.ref(self), self.stage)
+                encoder.install(hooks, self.adapter.install(hooks, request))
+                if self._inside is not None:
+                    self._inside.install(hooks)
             self._hooks = hooks.pop_all()
         return self
 
