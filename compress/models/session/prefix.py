@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from compress.errors import ConfigError
+from compress.errors import ConfigError, ShapeError
 
 _PREFIX: Final = "_compress_prefix"
 """The attribute of a cache that describes its contents; copies of the cache have copies of it."""
@@ -212,14 +212,18 @@ class Prefix:
 
         Raises:
             ConfigError: they repeat what the cache holds, because they were cut from the whole conversation at the
-                cache's length, or they hold placeholders without a video.
+                cache's length.
+            ShapeError: they hold placeholders without a video.
         """
         seen = self.fed(past)
         repeated = seen[:, past:]
-        if self.removed and (
-            (not with_videos and ids.shape[1] > 1 and bool((ids == video_token).any()))
-            or (ids.shape[1] > self.removed and torch.equal(ids[:, : self.removed], repeated))
-        ):
+        bare = not with_videos and ids.shape[1] > 1 and bool((ids == video_token).any())
+        if bare and not self.removed:
+            raise ShapeError(
+                "video placeholders follow a cache, but no video comes with them; pass pixel_values_videos with the "
+                "ids of that turn (transformers below 5.24 drops them where prefill_chunk_size splits a prompt)"
+            )
+        if self.removed and (bare or (ids.shape[1] > self.removed and torch.equal(ids[:, : self.removed], repeated))):
             raise ConfigError(
                 "the whole conversation was passed over a shortened cache, so that its end would be fed twice; "
                 "pass only the new ids with an attention mask of cache length + new ids, or use session.chat()"

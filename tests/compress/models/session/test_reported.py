@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 
 from bench.situations import ALL_STAGES, BOTH, BUDGETED, after, compare, compressed, logits, material, text_of
 from compress import InfoMerge
-from compress.errors import ConfigError
+from compress.errors import ConfigError, ShapeError
 from compress.models.inputs.prompt import pad_batch
 from compress.models.session.kv_cache import CACHE, cache_of
 from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
@@ -91,6 +91,20 @@ def test_a_cache_is_cut_back_to_the_text_before_the_video(backbone: str) -> None
                 layer.keys, layer.values = layer.keys[:, :, : first + 4], layer.values[:, :, : first + 4]
             with pytest.raises(ConfigError, match="cut back"):
                 generate(model, after(cache, text_of(model, "And?")), steps=1)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_placeholders_without_a_video_are_refused(backbone: str) -> None:
+    """In a prompt, and after cached text, where they would pass as words."""
+    model, meta, inputs = material(backbone)
+    text = text_of(model, "Look at this")
+    bare = {name: inputs[name] for name in text}
+    with BOTH.attach(model, meta):
+        with pytest.raises(ShapeError):
+            generate(model, bare, steps=1)
+        cache = cache_of(generate(model, text, steps=1))
+        with pytest.raises(ShapeError, match="no video comes with them"):
+            generate(model, after(cache, bare), steps=1)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
