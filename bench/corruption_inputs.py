@@ -65,11 +65,16 @@ def remux(source: Path, path: Path) -> bool:
             assert isinstance(stream, av.VideoStream)
             copy = output.add_stream_from_template(stream)
             name = stream.codec_context.codec.canonical_name
-            annexb = None
+            # what a container without global headers has in its packets
+            in_band = None
             if name in ("h264", "hevc") and path.suffix in (".ts", ".avi"):
-                annexb = BitStreamFilterContext(f"{name}_mp4toannexb", stream, copy)
+                in_band = BitStreamFilterContext(f"{name}_mp4toannexb", stream, copy)
+            elif path.suffix == ".ts":
+                in_band = BitStreamFilterContext("dump_extra", stream, copy)
             for packet in reader.demux(stream):
-                parts: list[Any] = [packet] if annexb is None else list(annexb.filter(packet if packet.size else None))
+                parts: list[Any] = (
+                    [packet] if in_band is None else list(in_band.filter(packet if packet.size else None))
+                )
                 for part in parts:
                     if part.size:
                         part.stream = copy

@@ -15,7 +15,8 @@ from codecmeta.record.meta import MISSING
 
 _LEAST_GAP = 1.0
 _SHARE_GAP = 0.02
-"""Seconds, and share of its length, by which a file may end before the time that its header announces."""
+_PAUSES = 4.0
+"""Seconds, share of its length, and longest pauses by which a file may end before its header says."""
 
 _LEAST_RATE = 8
 _SHARE_STEP = 0.1
@@ -76,7 +77,9 @@ def _compare_matroska(video: Video, packets: PacketTable) -> str | None:
     written = found.blocks[found.video_tracks[place]]
     if written != read:
         return f"the track has {written} frames, {read} were read"
-    if found.duration is not None and found.duration - found.end > max(_LEAST_GAP, _SHARE_GAP * found.duration):
+    # the last picture of a varying rate may stay as long as others did, and more
+    allowed = max(_LEAST_GAP, _SHARE_GAP * (found.duration or 0), _PAUSES * found.pause)
+    if found.duration is not None and found.duration - found.end > allowed:
         return f"the header announces {found.duration:.2f} s, the last packet ends at {found.end:.2f} s"
     return None
 

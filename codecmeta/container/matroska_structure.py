@@ -35,6 +35,7 @@ class MatroskaStructure:
         fault: the first place where elements do not join or a checksum is wrong, in words; None in a sound file.
         duration: of the segment as its header announces it, in seconds; None where it does not.
         end: time of the last block, with its duration where that is known, in seconds.
+        pause: longest time between blocks of a video track that follow each other, in seconds.
     """
 
     video_tracks: list[int] = field(default_factory=list)
@@ -42,6 +43,7 @@ class MatroskaStructure:
     fault: str | None = None
     duration: float | None = None
     end: float = 0.0
+    pause: float = 0.0
 
 
 class _BrokenError(Exception):
@@ -66,6 +68,7 @@ class _Walk:
         self.scale = 1_000_000
         self.default_durations: dict[int, int] = {}
         self.tracks: set[int] = set()
+        self.latest: dict[int, float] = {}
         self.elements = 0
 
     def next(self, at: int, end: int, inside: str) -> tuple[int, int | None, int, int]:
@@ -191,4 +194,9 @@ class _Walk:
             self.found.blocks[number] += head[width + 3] + 1 if head[width + 2] & 6 else 1
         offset = int.from_bytes(head[width : width + 2], "big", signed=True)
         length = self.default_durations[number] if duration is None else duration * self.scale
-        self.found.end = max(self.found.end, ((time + offset) * self.scale + length) / 1e9)
+        begins = (time + offset) * self.scale / 1e9
+        self.found.end = max(self.found.end, begins + length / 1e9)
+        if number in self.found.video_tracks:
+            latest = self.latest.get(number, begins)
+            self.found.pause = max(self.found.pause, begins - latest)
+            self.latest[number] = max(latest, begins)

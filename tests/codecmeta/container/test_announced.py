@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -213,3 +214,27 @@ def test_a_plane_of_many_bytes_that_is_not_coded(avi: Path, tmp_path: Path) -> N
 
     state, _ = judge(edit(avi, tmp_path, change))
     assert state == "damaged"
+
+
+def test_a_last_picture_that_stays(source: Path, matroska: Path, tmp_path: Path) -> None:
+    """In a file of varying rate the header's duration counts it, and no block does."""
+    varying = tmp_path / "varying.mkv"
+    with av.open(str(source)) as reader, av.open(str(varying), "w", options={"write_crc32": "0"}) as output:
+        stream = reader.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        second = int(1 / stream.time_base)
+        for number, packet in enumerate(packet for packet in reader.demux(stream) if packet.size):
+            packet.pts = packet.dts = number * second // 25 + (number > 30) * second
+            packet.stream = copy
+            output.mux(packet)
+
+    def stay(content: bytearray) -> None:
+        at = content.index(b"\x44\x89\x88") + 3
+        (duration,) = struct.unpack_from(">d", content, at)
+        struct.pack_into(">d", content, at, duration + 3000)
+
+    (tmp_path / "stays").mkdir()
+    for path, state in ((varying, "complete"), (matroska, "damaged")):
+        assert judge(path)[0] == "complete"
+        assert judge(edit(path, tmp_path / "stays", stay))[0] == state
