@@ -13,10 +13,7 @@ A model that is trained already learns on, from whole prefixes alone, with
 
     python -m bench.accuracy.train decoder  --folder work --from compress/demo/weights --decoder-batch 16
 
-and a decoder that never saw a clip with fewer than all its tokens begins anew on that model's tower with
-
-    python -m bench.accuracy.train decoder  --folder work --from compress/demo/weights --decoder-batch 8 \
-        --never-thinned --families colour,scene digit,place
+A decoder that never sees a clip with fewer than all its tokens is trained by `bench.accuracy.train_whole`.
 """
 
 from __future__ import annotations
@@ -36,15 +33,12 @@ from bench.accuracy.bank import open_bank
 from bench.accuracy.corpus import find_files, read, render
 from bench.accuracy.train_decoder import INTRODUCED, Phase, judge_decoder, train_decoder
 from bench.accuracy.train_tower import FrameBank, judge_tower, train_tower
-from bench.accuracy.words import point_words
 from compress.accuracy.clips import digest_world
 from compress.accuracy.questions import WORDS
-from compress.demo.model import THETA, build, load
+from compress.demo.model import build, load
 
 TOWER_FILES: Final = 60
 """Files of clips whose frames the tower sees."""
-WORD_FILES: Final = 2
-"""Those whose frames tell where words point when a decoder begins anew."""
 
 
 def open_model(folder: Path, stage: str | None, *, seed: int, device: str) -> Any:
@@ -55,23 +49,6 @@ def open_model(folder: Path, stage: str | None, *, seed: int, device: str) -> An
         model.load_state_dict(load_file(folder / f"seed{seed}" / f"{stage}.safetensors"), strict=False)
         model.tie_weights()
     return model.to(device).train()
-
-
-def begin_anew(model: Any, frames: FrameBank, *, seed: int, theta: float = THETA) -> Any:
-    """A model with this one's tower and projector, words that these frames tell, and a random decoder.
-
-    Args:
-        model: whose tower is kept.
-        frames: with their targets.
-        seed: of the decoder's weights.
-        theta: base of its rotary positions.
-    """
-    torch.manual_seed(seed)
-    fresh = build(WORDS, theta=theta).to(model.device)
-    fresh.model.vision_tower.load_state_dict(model.model.vision_tower.state_dict())
-    fresh.model.multi_modal_projector.load_state_dict(model.model.multi_modal_projector.state_dict())
-    point_words(fresh, frames)
-    return fresh.train()
 
 
 def save(model: Any, file: Path) -> None:
@@ -135,10 +112,6 @@ def run_decoder(options: argparse.Namespace) -> None:
     else:
         model = load(start, device=options.device)[0].train()
         before = json.loads((start / "training.json").read_text())
-        if options.never_thinned:
-            frames = FrameBank.from_corpus(read(find_files(options.folder, "train", most=WORD_FILES)), model.device)
-            model = begin_anew(model, frames, seed=options.seed)
-            before = {name: before[name] for name in ("seed", "weights_sha256", "tower")}
         (folder / "before.json").write_text(json.dumps(before))
     bank = open_bank(options.folder, "train", model, folder)
     judged = open_bank(options.folder, "val", model, folder)
@@ -150,14 +123,11 @@ def run_decoder(options: argparse.Namespace) -> None:
         Phase(tokens=256, batch=96, steps=round(2500 * scale), share=0.15),
         whole,
     ]
-    if options.never_thinned:
-        whole = replace(whole, share=1.0, questions=8)
-        phases = [replace(whole, stride=2, share=0.7), whole]
-    elif start is not None:
+    if start is not None:
         kept = round(bank.visual * (1 - options.drop))
         phases = [replace(whole, tokens=kept, favour=0.0, share=1.0, questions=16)]
     train_decoder(model, bank, judged, phases, seed=options.seed, learning_rate=options.decoder_rate,
-                  patience=options.patience, learnt=start is not None and not options.never_thinned,
+                  patience=options.patience, learnt=start is not None,
                   groups=[group.split(",") for group in options.families], report=options.report, log=log,
                   keep=lambda: save(model, folder / "decoder.partial"), limit=60 * options.minutes)  # fmt: skip
     log({"final": judge_decoder(model, judged)})
@@ -211,10 +181,6 @@ def main() -> None:
     parser.add_argument(
         "--drop", type=float, default=0.0, help="decoder with --from: share of tokens that each prefix lacks, by lot"
     )
-    parser.add_argument(
-        "--never-thinned", action="store_true",
-        help="decoder with --from: keep that model's tower, and show a new decoder whole clips of 8 and 16 frames",
-    )  # fmt: skip
     parser.add_argument(
         "--families", nargs="+", default=[",".join(group) for group in INTRODUCED], metavar="FAMILY,FAMILY",
         help="decoder: families that are taken up together, one group after the other",

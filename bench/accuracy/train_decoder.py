@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from bench.accuracy.bank import TokenBank
 from bench.accuracy.corpus import KINDS_ASKED, LONGEST
 from bench.accuracy.train_tower import rate
-from compress.accuracy.labels import GRID
 from compress.accuracy.questions import FAMILIES, WORDS
 
 BOS: Final = WORDS.index("<bos>")
@@ -51,7 +50,6 @@ class Phase:
         share: of the time, at most.
         questions: per clip.
         favour: how much likelier cells that hold an object are to be among the tokens; 0 chooses by lot.
-        stride: one frame in so many makes up a clip that is shorter, at the positions of a short clip.
     """
 
     tokens: int
@@ -60,7 +58,6 @@ class Phase:
     share: float
     questions: int = 12
     favour: float = 0.45
-    stride: int = 1
 
 
 def block_mask(prefix: int, questions: int, device: torch.device) -> Tensor:
@@ -215,7 +212,7 @@ def train_decoder(
     start = saved = time.monotonic()
     for number, phase in enumerate(phases):
         ends = time.monotonic() + phase.share * limit
-        mask = block_mask(min(phase.tokens, bank.visual // phase.stride) + 2, phase.questions, device)
+        mask = block_mask(min(phase.tokens, bank.visual) + 2, phase.questions, device)
         for _ in range(phase.steps):
             progress = max(step / total, (time.monotonic() - start) / limit)
             if progress >= 1 or time.monotonic() > ends:
@@ -264,7 +261,7 @@ def _lose(
     words = bank.words[rows].gather(1, chosen[..., None].expand(-1, -1, LONGEST))
     length = bank.length[rows].gather(1, chosen)
     family = family.gather(1, chosen).masked_fill(score <= 0, -1)
-    tokens = _shorten(bank.tokens[rows], phase.stride, rng)
+    tokens = bank.tokens[rows]
     visual = tokens.shape[1]
     places = torch.arange(visual, device=device).expand(phase.batch, -1)
     if phase.tokens < visual:
@@ -277,13 +274,6 @@ def _lose(
     losses = F.cross_entropy(logits[:, :, 0].flatten(0, 1), answer.flatten(), reduction="none")
     ends = F.cross_entropy(logits[:, :, 1].flatten(0, 1), torch.full_like(answer, EOS).flatten(), reduction="none")
     return losses + 0.02 * ends, family.flatten()
-
-
-def _shorten(tokens: Tensor, stride: int, rng: torch.Generator) -> Tensor:
-    """One whole frame in `stride` of each clip, from a random one on: (B, V, d) -> (B, V / stride, d)."""
-    frames = tokens.unflatten(1, (-1, GRID * GRID))
-    first = int(torch.randint(stride, (1,), generator=rng, device=tokens.device))
-    return frames[:, first::stride].flatten(1, 2)
 
 
 @torch.no_grad()

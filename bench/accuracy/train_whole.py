@@ -27,15 +27,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench.accuracy.corpus import find_files, read
-from bench.accuracy.train import begin_anew
 from bench.accuracy.train_tower import FrameBank
 from bench.accuracy.whole_clips import WholeClips, cache_tokens
 from bench.accuracy.whole_steps import INTRODUCED, DenseHeads, Progress, Pupil, judge
+from bench.accuracy.words import point_words
 from compress.accuracy.clips import digest_world
 from compress.accuracy.questions import WORDS
 from compress.accuracy.scene import SAMPLED
-from compress.demo.model import load
+from compress.demo.model import build, load
 
+WORD_FILES: Final = 2
+"""Files of clips whose frames tell where words point when a decoder begins anew."""
 WARM: Final = 30
 """Steps in which the learning rate rises."""
 REPORT: Final = 50
@@ -114,7 +116,7 @@ def begin(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     model = load(options.start)[0].train()
     before = json.loads((options.start / "training.json").read_text())
     if options.anew:
-        frames = FrameBank.from_corpus(read(find_files(options.corpus, "train", most=2)), model.device)
+        frames = FrameBank.from_corpus(read(find_files(options.corpus, "train", most=WORD_FILES)), model.device)
         model = begin_anew(model, frames, seed=options.seed, theta=options.theta)
         record = {"seed": options.seed, "world": digest_world(), "whole_clips_only": True, "steps": 0, "size": 0,
                   "cpu_hours": 0.0, "losses": {}, "log": [], "tower_of": before["weights_sha256"],
@@ -123,6 +125,23 @@ def begin(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     if not before.get("whole_clips_only"):
         raise SystemExit(f"{options.start} saw prefixes that lack tokens; begin with --anew on its tower")
     return model, before
+
+
+def begin_anew(model: Any, frames: FrameBank, *, seed: int, theta: float = 1e6) -> Any:
+    """A model with this one's tower and projector, words that these frames tell, and a random decoder.
+
+    Args:
+        model: whose tower is kept.
+        frames: with their targets.
+        seed: of the decoder's weights.
+        theta: base of its rotary positions.
+    """
+    torch.manual_seed(seed)
+    fresh = build(WORDS, theta=theta).to(model.device)
+    fresh.model.vision_tower.load_state_dict(model.model.vision_tower.state_dict())
+    fresh.model.multi_modal_projector.load_state_dict(model.model.multi_modal_projector.state_dict())
+    point_words(fresh, frames)
+    return fresh.train()
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from bench.accuracy import blind, train
 from bench.accuracy.bank import TokenBank, open_bank
 from bench.accuracy.corpus import Corpus, find_files, render_clip, render_frame
 from bench.accuracy.freeze import FROZEN
-from bench.accuracy.train import begin_anew, open_model, save
+from bench.accuracy.train import open_model, save
 from bench.accuracy.train_decoder import (
     Curriculum,
     Phase,
@@ -26,6 +26,7 @@ from bench.accuracy.train_decoder import (
     train_decoder,
 )
 from bench.accuracy.train_tower import FrameBank, encode_frames, judge_tower, rate, train_tower
+from bench.accuracy.train_whole import begin_anew
 from compress.accuracy.clips import digest_world
 from compress.accuracy.questions import CHANCE, FAMILIES, WORDS
 from compress.demo import WEIGHTS, build, load
@@ -191,43 +192,6 @@ def test_thin_prefixes_favour_objects_or_lack_tokens_by_lot(
     assert shown[0].shape == (64, 549)
     kept = (bank.busy[rows] > 0).gather(1, shown[0]).sum() / (bank.busy[rows] > 0).sum()
     assert kept == pytest.approx(0.7, abs=0.03) if favour == 0 else kept > 0.9
-
-
-def test_a_never_thinned_decoder_begins_anew_and_sees_whole_clips_only(
-    clips: Corpus, unseen: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All tokens of 16 or of every other frame; the tower is the old model's, nothing of the decoder is."""
-    for name, corpus, count in (("train-00000", clips, 4), ("val-00000", unseen, 1)):
-        np.savez(tmp_path / name, **{field.name: getattr(corpus, field.name)[:count] for field in fields(Corpus)})
-    bank = open_bank(tmp_path, "train", load()[0], tmp_path / "seed0")
-    frames = bank.tokens.unflatten(1, (16, 49))
-    wholes = [frames.flatten(1, 2), frames[:, ::2].flatten(1, 2), frames[:, 1::2].flatten(1, 2)]
-    seen: list[int] = []
-
-    def read(model, tokens, places, visual, words, length, mask):
-        if model.training and torch.is_grad_enabled():
-            assert tokens.shape[1] == visual == mask.shape[-1] - 2 - 13 * words.shape[1]
-            assert torch.equal(places, torch.arange(visual).expand(len(tokens), -1))
-            for clip in tokens:
-                assert any(whole.shape[1:] == clip.shape and (whole == clip).all((1, 2)).any() for whole in wholes)
-            seen.append(visual)
-        return read_answers(model, tokens, places, visual, words, length, mask)
-
-    monkeypatch.setattr("bench.accuracy.train_decoder.read_answers", read)
-    told = f"--folder {tmp_path} --device cpu --decoder-batch 2 --decoder-scale 0.0004 --report 1 --seed 0".split()
-    anew = ["decoder", "--from", str(WEIGHTS), "--never-thinned", "--families", "scene,digit", "place"]
-    for stage in (anew, ["export", "--out", str(tmp_path / "out")]):
-        monkeypatch.setattr("sys.argv", ["train", *stage, *told])
-        train.main()
-    assert seen == [392, 392, 784, 784]
-    old, new = load()[0], load(tmp_path / "out")[0]
-    for name, value in old.named_parameters():
-        same = torch.equal(new.get_parameter(name), value)
-        assert same == ("vision_tower" in name or "projector" in name), name
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
-    lines = [line for line in record["decoder"] if "step" in line and "accuracy" not in line]
-    assert all(line["active"] == 2 and {"scene", "digit"} < line.keys() and "place" not in line for line in lines)
-    assert record["before"].keys() == {"seed", "weights_sha256"}
 
 
 def test_words_begin_where_the_tokens_of_what_they_name_lie(trained: Any, clips: Corpus, unseen: Corpus) -> None:

@@ -165,7 +165,7 @@ def test_training_goes_on_from_its_export_and_from_no_other(
     with pytest.raises(SystemExit, match="prefixes that lack tokens"):
         train_whole.main()
     monkeypatch.setattr(train_whole.FrameBank, "from_corpus", lambda corpus, device: None)
-    monkeypatch.setattr("bench.accuracy.train.point_words", lambda model, frames: None)
+    monkeypatch.setattr("bench.accuracy.train_whole.point_words", lambda model, frames: None)
     monkeypatch.setattr("sys.argv", [*told, "--from", str(WEIGHTS), "--anew", "--minutes", "0.001"])
     train_whole.main()
     first = json.loads((tmp_path / "out" / "training.json").read_text())
