@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import codecmeta
 from compress import runner
+from compress.methods import METHODS
 from compress.token_file import read_tokens
 
 DATA = Path(__file__).resolve().parent.parent.parent / "data"
@@ -199,6 +200,17 @@ def test_methods_lists_all_and_the_constants_of_one() -> None:
     names = {entry["name"] for entry in lines(compress("methods", "--json"))}
     assert {"metom", "infomerge"} <= names
     assert compress("methods", "best").exit_code == 2
+
+
+def test_methods_say_how_exact_they_are_and_whose_they_are() -> None:
+    described = {line["name"]: line for line in lines(compress("methods", "--json"))}
+    assert set(described) == set(METHODS)
+    for line in described.values():
+        assert line["budget"] and line["licence"] and line["combines"] and line["source"]
+    assert described["flashvid"]["query_agnostic"]
+    assert not described["metom"]["query_agnostic"]
+    assert described["divprune"]["licence"].startswith("CC BY-NC")
+    assert "licence of the original code: MIT" in compress("methods", "fastvid").stdout.replace("\n", " ")
 
 
 def test_flops_prints_the_papers_rows_beside_ours() -> None:
