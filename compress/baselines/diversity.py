@@ -89,17 +89,24 @@ def pick_diverse(tokens: Tensor, calibration: Calibration, quota: NDArray[np.int
         most = int(quota[part].max())
         if not most:
             continue
-        direction = unit(tokens[part])
-        distance = 1.0 - direction @ direction.mT
+        distance = 1.0 - _cosines(tokens[part])
         distance.masked_fill_(distance < SAME, 0)  # equal tokens, whatever their products round to
         distance *= calibration.weight[part, None]
         picked = _farthest(distance, most, repeat=False)
         mine = on_device(np.arange(most)[None] < quota[part, None], tokens.device)
-        base = torch.arange(start, start + len(direction), device=tokens.device)[:, None] * per_frame
+        base = torch.arange(start, start + len(distance), device=tokens.device)[:, None] * per_frame
         chosen.append((base + picked)[mine])
     if not chosen:
         return torch.zeros(0, dtype=torch.int64, device=tokens.device)
     return torch.cat(chosen).sort().values
+
+
+def _cosines(tokens: Tensor) -> Tensor:
+    """Cosines within frames, float32 (F, N, N); on a processor a frame at a time, which stays in its cache."""
+    if tokens.device.type != "cpu":
+        direction = unit(tokens)
+        return direction @ direction.mT
+    return torch.stack([direction @ direction.T for direction in map(unit, tokens)])
 
 
 def _farthest(distance: Tensor, count: int, *, repeat: bool) -> Tensor:

@@ -184,28 +184,25 @@ class FlashVID(Published, FrameBudgets):
 def _cluster_trees(tokens: Tensor, trees: Trees, wanted: int, *, offset: int) -> tuple[Tensor, Tensor, Tensor]:
     """Clusters of the roots of each frame: anchor and member of every entry, flat in the video, and its weight."""
     per_frame = tokens.shape[1]
-    (roots,) = on_host(trees.is_root.to(torch.float32))
-    held = roots.sum(axis=1).astype(np.int64)
+    (is_root,) = on_host(trees.is_root.to(torch.float32))
+    held = is_root.sum(axis=1).astype(np.int64)
     least = held > 0
     clusters = allocate(held, wanted, lower=least if least.sum() <= wanted else 0, upper=held)
     values = trees.values(tokens)
-    neighbours = np.minimum(NEIGHBOURS, held)
     centre_of = torch.arange(trees.root.numel(), device=tokens.device)
-    for k in np.unique(neighbours[clusters > 0]).tolist():
-        frame = np.flatnonzero((neighbours == k) & (clusters > 0) & (clusters < held))
-        if not frame.size:
-            continue
-        there = on_device(frame, tokens.device)
-        score = log_peak_scores(values[there], trees.is_root[there], neighbours=k)
-        for i, f in enumerate(frame.tolist()):
-            members = trees.is_root[f].nonzero().squeeze(1)
-            order = score[i, members].sort(descending=True, stable=True).indices
-            centres = members[order[: int(clusters[f])].sort().values]
-            middle = values[f, members].mean(dim=0)
-            a, b = values[f, members] - middle, values[f, centres] - middle
-            nearest = (b.square().sum(dim=1) - 2 * a @ b.T).argmin(dim=1)
-            nearest[torch.searchsorted(members, centres)] = torch.arange(len(centres), device=tokens.device)
-            centre_of[f * per_frame + members] = f * per_frame + centres[nearest]
+    everyone = torch.ones((1, per_frame), dtype=torch.bool, device=tokens.device)
+    roots, ends = trees.roots, np.cumsum(held)
+    for f in np.flatnonzero((clusters > 0) & (clusters < held)).tolist():
+        mine = slice(int(ends[f] - held[f]), int(ends[f]))
+        members, features = roots[mine], values[mine]
+        count = len(members)
+        score = log_peak_scores(features[None], everyone[:, :count], neighbours=min(NEIGHBOURS, count))[0]
+        centres = score.sort(descending=True, stable=True).indices[: int(clusters[f])].sort().values
+        offsets = features - features.mean(dim=0)
+        middle = offsets[centres]
+        nearest = (middle.square().sum(dim=1) - 2 * offsets @ middle.T).argmin(dim=1)
+        nearest[centres] = torch.arange(len(centres), device=tokens.device)
+        centre_of[members] = members[centres[nearest]]
     empty = on_device(clusters == 0, tokens.device).repeat_interleave(per_frame)
     root = trees.root.flatten()
     member = ((root >= 0) & ~empty[root.clamp_min(0)]).nonzero().squeeze(1)
@@ -231,7 +228,7 @@ def _released_clusters(
     if not left:
         raise ConfigError("the released code fails: no token is left to cluster")
     ratio = wanted / left
-    root, divisor = trees.root.flatten(), trees.divisor.flatten()
+    root, divisor, roots = trees.root.flatten(), trees.divisor.flatten(), trees.roots
     parts = []
     for frame in range(length):
         members = trees.is_root[frame].nonzero().squeeze(1)
@@ -241,7 +238,7 @@ def _released_clusters(
         centre = members
         nearest = torch.arange(len(members), device=tokens.device)
         if ratio < 1:
-            features = values[frame, members]
+            features = values[torch.searchsorted(roots, frame * per_frame + members)]
             score, distance = released_peaks(features[None], neighbours=min(clusters, NEIGHBOURS), noise=noise)
             picked = score[0].topk(clusters).indices
             nearest = distance[0][:, picked].argmin(dim=1)

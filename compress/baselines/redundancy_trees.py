@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -26,14 +27,20 @@ class Trees:
     size: Tensor
     divisor: Tensor
 
+    @property
+    def roots(self) -> Tensor:
+        """int64 (R,), flat indices of all roots, ascending."""
+        return self.is_root.flatten().nonzero().squeeze(1)
+
     def values(self, tokens: Tensor) -> Tensor:
-        """The roots' values, float32 (F, N, D), 0 elsewhere."""
+        """The values of the roots, float32 (R, D)."""
+        roots = self.roots
         root = self.root.flatten()
         member = (root >= 0).nonzero().squeeze(1)
         flat = tokens.flatten(0, 1)
-        total = torch.zeros(flat.shape, dtype=torch.float32, device=flat.device)
-        total.index_add_(0, root[member], flat[member].float())
-        return (total / self.divisor.flatten().clamp_min(1)[:, None]).view(tokens.shape)
+        total = torch.zeros((len(roots), flat.shape[1]), dtype=torch.float32, device=flat.device)
+        total.index_add_(0, torch.searchsorted(roots, root[member]), flat[member].float())
+        return total.div_(self.divisor.flatten()[roots, None])
 
 
 def grow_trees(tokens: Tensor, free: Tensor, *, tau: float, least: int, released: bool = False) -> Trees:
@@ -57,9 +64,7 @@ def grow_trees(tokens: Tensor, free: Tensor, *, tau: float, least: int, released
     linked = torch.zeros_like(free)
     parent = torch.zeros_like(place)
     if frames > 1:
-        wide = tokens.float()
-        direction = wide / wide.norm(p=2, dim=2, keepdim=True) if released else unit(tokens)
-        cosine = torch.einsum("bnd,bmd->bnm", direction[1:], direction[:-1])
+        cosine = _cosines_to_the_frame_before(tokens, released=released)
         cosine.masked_fill_(~(free[1:, :, None] & free[:-1, None, :]), -1.0)
         strength, index = cosine.max(dim=2)
         strength = torch.nn.functional.pad(strength, (0, 0, 1, 0), value=-1.0)
@@ -78,6 +83,16 @@ def grow_trees(tokens: Tensor, free: Tensor, *, tau: float, least: int, released
         child = parent[linked]
         divisor.index_add_(0, child, torch.ones_like(child, dtype=torch.float32))
     return Trees(root=root, is_root=free & ~linked, size=size.view_as(one), divisor=divisor.view_as(one))
+
+
+def _cosines_to_the_frame_before(tokens: Tensor, *, released: bool) -> Tensor:
+    """Cosines of every token to all of the frame before, float32 (F - 1, N, N)."""
+    if tokens.device.type == "cpu" and not released:  # two frames at a time stay in the cache
+        pairs = itertools.pairwise(map(unit, tokens))
+        return torch.stack([here @ before.T for before, here in pairs])
+    wide = tokens.float()
+    direction = wide / wide.norm(p=2, dim=2, keepdim=True) if released else unit(tokens)
+    return torch.einsum("bnd,bmd->bnm", direction[1:], direction[:-1])
 
 
 def _links(strength: Tensor, tau: float, least: int, *, released: bool) -> Tensor:

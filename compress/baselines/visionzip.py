@@ -89,11 +89,15 @@ class VisionZip(Published, FrameBudgets):
         budgets, sources = self.budgets(tokens, signals)
         context = np.array([self._context_of(int(budget)) for budget in budgets])
         saliency = saliency_of(tokens, signals)
-        direction = unit(_keys_of(tokens, signals))
+        keys = _keys_of(tokens, signals)
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for budget, merged in sorted(set(zip(budgets.tolist(), context.tolist(), strict=True)) - {(0, 0)}):
             mine = on_device(np.flatnonzero((budgets == budget) & (context == merged)), tokens.device)
-            parts.append(_merge(saliency[mine], direction[mine], budget - merged, merged, frame=mine))
+            for some in mine.tensor_split(
+                len(mine) if tokens.device.type == "cpu" else 1
+            ):  # a frame stays in the cache
+                direction = unit(keys.index_select(0, some))
+                parts.append(_merge(saliency[some], direction, budget - merged, merged, frame=some))
         anchor, member = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
         dominant = torch.cat([part[2] for part in parts])
         keep = torch.cat((anchor[anchor == member], dominant)).sort().values
@@ -205,8 +209,9 @@ def _merge(
     rest = torch.arange(per_frame, device=saliency.device).expand(frames, -1)[is_rest].view(frames, left)
     step = max(1, left // context)
     target = torch.arange(0, left, step, device=saliency.device)[:context]
-    rest_direction = direction.gather(1, rest[..., None].expand(-1, -1, direction.shape[2]))
-    nearest = (rest_direction @ rest_direction[:, target].mT).argmax(dim=2)
+    place = rest[:, target]
+    towards = direction.gather(1, place[..., None].expand(-1, -1, direction.shape[2]))
+    nearest = (direction @ towards.mT).argmax(dim=2).gather(1, rest)
     nearest[:, target] = torch.arange(context, device=saliency.device)
     anchor = rest.gather(1, target[nearest])
     return (base + anchor).flatten(), (base + rest).flatten(), chosen
