@@ -93,9 +93,8 @@ class VisionZip(Published, FrameBudgets):
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for budget, merged in sorted(set(zip(budgets.tolist(), context.tolist(), strict=True)) - {(0, 0)}):
             mine = on_device(np.flatnonzero((budgets == budget) & (context == merged)), tokens.device)
-            for some in mine.tensor_split(
-                len(mine) if tokens.device.type == "cpu" else 1
-            ):  # a frame stays in the cache
+            # On a processor a frame at a time, which stays in its cache.
+            for some in mine.tensor_split(len(mine) if tokens.device.type == "cpu" else 1):
                 direction = unit(keys.index_select(0, some))
                 parts.append(_merge(saliency[some], direction, budget - merged, merged, frame=some))
         anchor, member = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
