@@ -120,7 +120,7 @@ def decode_by_seeks(path: Path, stamps: list[int]) -> None:
 
 def packets_and_gops(path: Path) -> None:
     with open_video(path) as video:
-        table = read_packets(video)
+        table = read_packets(video, payloads=False)
     split_gops(table.size, table.key)
 
 

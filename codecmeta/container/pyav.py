@@ -13,6 +13,11 @@ from av.stream import Stream
 
 _ATTACHED_PICTURE = 0x400
 _DISCARD_ALL = 48
+_READS_COLOURS = 17
+# colour spaces (Rec. ITU-T H.273, table 4) and ranges, as libswscale and PyAV number them
+_BT709, _BT601, _LIMITED, _FULL = 1, 5, 1, 2
+_OWN_MATRIX = frozenset((1, 4, 7, 9))
+_CONVERTIBLE = frozenset((0, 2, 5, 6)) | _OWN_MATRIX
 _MAJOR = int(av.__version__.split(".")[0])
 FFMPEG = str(av.ffmpeg_version_info)
 SHOWS_SIDE_DATA = hasattr(av.Packet, "has_sidedata")
@@ -47,3 +52,27 @@ def new_extradata(packet: av.Packet[Any]) -> bytes | None:
     """The decoder configuration that the demuxer announces with a packet; None where PyAV shows none."""
     one: Any = packet
     return bytes(one.get_sidedata("new_extradata")) if one.has_sidedata("new_extradata") else None
+
+
+def reformat(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str) -> av.VideoFrame:
+    """A picture in another size and pixel format.
+
+    Raises:
+        OSError: libswscale does not know its colour space.
+        av.FFmpegError: likewise.
+    """
+    options: dict[str, Any] = {}
+    if _MAJOR < _READS_COLOURS and pixel_format == "rgb24":
+        space = int(frame.colorspace)
+        if space not in _CONVERTIBLE:
+            raise OSError(f"colour space {space}")
+        # versions before take all for BT.601 of limited range, and look no further if source and target are alike
+        source = space if space in _OWN_MATRIX else _BT601
+        full = frame.format.name.startswith("yuvj") or int(frame.color_range) == _FULL
+        options = {
+            "src_colorspace": source,
+            "dst_colorspace": _BT709 if source == _BT601 else _BT601,
+            "src_color_range": _FULL if full else _LIMITED,
+            "dst_color_range": _FULL,
+        }
+    return frame.reformat(width=width, height=height, format=pixel_format, interpolation="BICUBIC", **options)

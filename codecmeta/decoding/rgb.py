@@ -9,6 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.container import pyav
 from codecmeta.errors import SourceError
 from codecmeta.record.orientation import UPRIGHT, Orientation, display_size
 
@@ -66,7 +67,7 @@ def convert(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str)
     if frame.colorspace in _MEANINGLESS:
         frame.colorspace = _UNSPECIFIED
     try:
-        return frame.reformat(width=width, height=height, format=pixel_format, interpolation="BICUBIC")
+        return pyav.reformat(frame, width=width, height=height, pixel_format=pixel_format)
     except (OSError, av.FFmpegError) as error:
         told = f"pixel format {frame.format.name}, colour space {int(frame.colorspace)}"
         raise SourceError("unreadable", f"its pictures cannot be converted to {pixel_format} ({told})") from error

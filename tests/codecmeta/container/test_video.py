@@ -268,7 +268,8 @@ def test_cover_art_is_not_a_video(tmp_path: Path) -> None:
         sound.layout = "mono"
         art = output.add_stream("mjpeg", rate=1)
         art.width, art.height, art.pix_fmt = 64, 64, "yuvj420p"
-        art.disposition = av.stream.Disposition.attached_pic
+        flag: Any = av.stream.Disposition.attached_pic
+        art.disposition = getattr(flag, "value", flag)
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
         samples.sample_rate = 8000
         image = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")

@@ -35,3 +35,20 @@ def test_pictures_that_libav_cannot_convert(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="cannot be converted to rgb24"):
         extract(path)
     assert extract(path, pixels=None).frames is None
+
+
+@pytest.mark.parametrize(("matrix", "kr", "kb"), [(1, 0.2126, 0.0722), (5, 0.299, 0.114), (9, 0.2627, 0.0593)])
+@pytest.mark.parametrize("full", [False, True])
+def test_colours_are_those_of_the_matrix_and_range(matrix: int, kr: float, kb: float, full: bool) -> None:
+    """Rec. ITU-T H.273, 8.3: whatever version of PyAV converts."""
+    frame = av.VideoFrame(64, 64, "yuvj420p" if full else "yuv420p")
+    y, cb, cr = 120, 110, 150
+    for plane, value in zip(frame.planes, (y, cb, cr), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    frame.colorspace, frame.color_range = matrix, 2 if full else 1
+    luma = y / 255 if full else (y - 16) / 219
+    blue, red = ((one - 128) / (255 if full else 224) for one in (cb, cr))
+    r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+    g = (luma - kr * r - kb * b) / (1 - kr - kb)
+    shown = rgb.to_rgb(frame, short_side=64)[32, 32]
+    assert np.abs(shown - 255 * np.array([r, g, b])).max() <= 2

@@ -143,6 +143,8 @@ def test_quantisers_agree_with_pyav(clips: Path) -> None:
         for _, frame in zip(range(4), container.decode(video=0), strict=False):
             data: Any = frame.side_data.get("VIDEO_ENC_PARAMS")
             table = side_data.quantisers(frame, frame.width, frame.height)
+            if not hasattr(data, "qp_map"):
+                pytest.skip("this version of PyAV reads no quantisers (before 16)")
             np.testing.assert_array_equal(table, data.qp_map())
 
 
@@ -233,10 +235,10 @@ def test_side_data_leave_no_picture_behind() -> None:
         assert any(table is not None for table, _ in read)
         del frames
         assert pictures() == before
-        # what is avoided
+        # what is avoided; PyAV 19 has no such cycle
         frames = decode(stream, stream.packets, export_side_data="mvs+venc_params")
         assert all(frame.side_data is not None for frame in frames)
         del frames
-        assert pictures() > before
+        assert pictures() > before or int(av.__version__.split(".")[0]) >= 19
     finally:
         gc.enable()
