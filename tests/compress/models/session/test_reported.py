@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from bench.situations import ALL_STAGES, BOTH, BUDGETED, after, compare, compressed, logits, material, text_of
+from bench.comparison import ALL_STAGES, BOTH, BUDGETED, after, compare, compressed, logits, material, text_of
 from compress import InfoMerge
 from compress.errors import ConfigError, ShapeError
 from compress.models.inputs.prompt import pad_batch
