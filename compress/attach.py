@@ -31,7 +31,8 @@ class Attachable:
 
         Args:
             model: a supported ``...ForConditionalGeneration`` (see docs/models.md).
-            meta: metadata of the videos of a batch, in their order; None for methods that need none.
+            meta: metadata of the videos of a batch or a conversation, row by row and in their order; None for methods
+                that need none.
             map: where the density of patches comes from.
             saliency: how much a token matters by itself; auto is the pooling head where given, else attention, and
                 nothing for methods that do not ask for it.

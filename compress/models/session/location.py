@@ -63,7 +63,13 @@ def locate_videos(
     videos = adapter.locate(ids, [one.grid for one in known or ()], call.inputs)
     if videos and not call.has_videos:
         raise ShapeError("the prompt has video placeholders, but no video comes with it; pass pixel_values_videos")
-    return Located(videos=videos, encoded=_encoded([video.row for video in videos], known))
+    encoded = _encoded([video.row for video in videos], known)
+    if videos and known is not None and encoded is None:
+        raise ShapeError(
+            f"the prompt has {len(videos)} videos, but the features that come with it are of {len(known)}; pass the "
+            "features of its videos, as core.get_video_features gave them"
+        )
+    return Located(videos=videos, encoded=encoded)
 
 
 def _encoded(rows: Sequence[int], known: Sequence[EncodedVideo] | None) -> list[EncodedVideo] | None:

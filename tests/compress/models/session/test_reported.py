@@ -10,7 +10,21 @@ import torch
 
 pytest.importorskip("transformers")
 
-from bench.comparison import ALL_STAGES, BOTH, BUDGETED, after, compare, compressed, logits, material, text_of
+from bench.comparison import (
+    ALL_STAGES,
+    BEFORE,
+    BOTH,
+    BUDGETED,
+    after,
+    compare,
+    compressed,
+    encode,
+    logits,
+    material,
+    text_of,
+    two_videos,
+    without_pixels,
+)
 from compress import InfoMerge
 from compress.errors import ConfigError, ShapeError
 from compress.models.inputs.prompt import pad_batch
@@ -119,6 +133,24 @@ def test_a_cache_is_filled_in_inference_mode(backbone: str) -> None:
             with torch.no_grad():
                 found.append(model(**after(cache_of(output), more)).logits)
     assert compare(*found).exact
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_features_of_one_of_two_videos(backbone: str) -> None:
+    """Known where each video has a tensor of its own; refused where one tensor was cut."""
+    model, _, both = two_videos(backbone)
+    one = inputs_of(model, video_meta(0))
+    with BEFORE.attach(model), torch.no_grad():
+        expected = logits(model, one)
+        encoded = encode(model, both)
+        encoded.pooler_output = encoded.pooler_output[:1]
+        if "deepstack_features" in encoded:
+            encoded.deepstack_features = [layer[:1] for layer in encoded.deepstack_features]
+        if backbone.startswith("qwen"):
+            assert compare(logits(model, without_pixels(one, encoded)), expected).exact
+        else:
+            with pytest.raises(ShapeError, match="1 videos, but the features that come with it are of 2"):
+                logits(model, without_pixels(one, encoded))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
