@@ -66,7 +66,7 @@ class Judge:
     def place(self, method: Measured) -> Measured:
         """The method with tokens at this judge's positions; one that drops no token before the decoder stays."""
         placed = method.base in PLACED or method.group in ("baseline", "published")
-        if self.positions == "original" or not placed or method.base in ("everything", "oracle"):
+        if self.positions == "original" or not placed or method.base == "everything":
             return method
         return replace(method, settings={**method.settings, "positions": self.positions})
 

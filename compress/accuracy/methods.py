@@ -86,7 +86,8 @@ class Measured:
             return build(self.base, retention=retention, settings={**settings, **neutral})
         if self.base == "everything":
             return extremes.Everything()
-        return extremes.Oracle(retention=retention, occupied=occupied)
+        placed: dict[str, Any] = {name: value for name, value in settings.items() if name == "positions"}
+        return extremes.Oracle(retention=retention, occupied=occupied, **placed)
 
     def with_settings(self, name: str, settings: Mapping[str, str], *, map: MapChoice | None = None) -> Measured:
         """The same method under another name with some settings changed."""

@@ -22,7 +22,8 @@ def test_a_judge_is_read_from_its_settings() -> None:
     assert Judge.read("thinned=").place(MEASURED["metom"]) is MEASURED["metom"]
     for method in choose("method,baseline"):
         placed = dense.place(method)
-        placed.build(0.1, seed=0, draw=0, occupied=np.zeros((16, 7, 7), bool))
+        built = placed.build(0.1, seed=0, draw=0, occupied=np.zeros((16, 7, 7), bool))
+        assert built.positions == "contiguous"
 
 
 def test_ranks_are_from_the_best() -> None:
