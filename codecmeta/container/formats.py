@@ -37,8 +37,6 @@ FORMATS = (
     Format("IVF", (".ivf",), ("ivf",)),
     Format("GIF", (".gif",), ("gif",)),
     Format("animated PNG", (".apng",), ("apng",)),
-    # from FFmpeg 9 on; in folders, files of this name are mostly still pictures
-    Format("animated WebP", (), ("webp_anim",)),
     Format("elementary streams", _RAW, ("mpegvideo", "m4v", "h264", "hevc", "vvc", "obu", "av1", "h263", "h261")),
     # to say "no video stream" of them
     Format("sound", (), ("wav", "mp3", "flac", "aac")),
@@ -67,17 +65,17 @@ _OTHERS = {
 }
 
 
-def explain_refusal(head: bytes, *, ffmpeg: str) -> str | None:
+def explain_refusal(head: bytes) -> str | None:
     """What a file is that no demuxer was allowed to read, by its first bytes; None if they tell nothing.
 
     Args:
         head: the first 32 bytes.
-        ffmpeg: version of FFmpeg.
     """
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         # bit 1 of the flags of an extended file (RFC 9649, 2.7)
         if head[12:16] == b"VP8X" and len(head) > 20 and head[20] & 2:
-            return f"an animated WebP, which FFmpeg {ffmpeg} cannot decode (FFmpeg 9 can: PyAV 19, Python 3.12)"
+            # FFmpeg 9 has a decoder, which gives all pictures the tag of the first
+            return "an animated WebP, whose frames no version of FFmpeg decodes and ties to their packets; convert it"
         return "a WebP picture, not a video"
     if head[4:8] == b"ftyp" and (name := _ISO_STILLS.get(head[8:12])):
         return f"a {name} picture, not a video"

@@ -19,7 +19,6 @@ _BT709, _BT601, _LIMITED, _FULL = 1, 5, 1, 2
 _OWN_MATRIX = frozenset((1, 4, 7, 9))
 _CONVERTIBLE = frozenset((0, 2, 5, 6)) | _OWN_MATRIX
 _MAJOR = int(av.__version__.split(".")[0])
-FFMPEG = str(av.ffmpeg_version_info)
 SHOWS_SIDE_DATA = hasattr(av.Packet, "has_sidedata")
 """Whether side data of packets can be read (from version 16 on)."""
 

@@ -193,7 +193,7 @@ def _refusal(path: Path, error: Exception) -> SourceError:
     text = str(getattr(error, "strerror", None) or error)
     if head.startswith((b"ffconcat", b"#EXTM3U")) or "whitelist" in str(error).lower():
         return SourceError("format_refused", "a playlist or script that names other files is not opened")
-    if (reason := explain_refusal(head, ffmpeg=pyav.FFMPEG)) is not None:
+    if (reason := explain_refusal(head)) is not None:
         return SourceError("format_refused", reason)
     return SourceError(
         "unreadable", f"not a video that can be read ({text or type(error).__name__}; it begins with {head[:16]!r})"

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from codecmeta import SourceError, UsageError, extract
-from codecmeta.container import pyav
 from codecmeta.container.formats import FORMATS, explain_refusal
 from codecmeta.container.video import open_video
 from tests.codecmeta.container.mp4_writer import box, rewrite
@@ -61,11 +60,7 @@ def refusal(path: Path) -> str:
 
 
 def test_animated_webp(tmp_path: Path) -> None:
-    path = write_webp(tmp_path / "a.webp", animated=True)
-    if int(pyav.FFMPEG.split(".")[0]) < 9:
-        assert "animated WebP" in refusal(path)
-    else:
-        assert len(extract(path, frames="all", residual="none").frame_pts) == 5
+    assert "animated WebP" in refusal(write_webp(tmp_path / "a.webp", animated=True))
 
 
 def test_still_pictures_are_no_videos(tmp_path: Path) -> None:
@@ -81,7 +76,7 @@ def test_still_pictures_are_no_videos(tmp_path: Path) -> None:
     [(b".RMF\0\0", "RealMedia"), (b"\0\0\0\x1cftypavif", "AVIF"), (b"PK\3\4", "zip"), (b"\0\0\0\x18ftypmp42", None)],
 )
 def test_other_files(head: bytes, words: str | None) -> None:
-    reason = explain_refusal(head.ljust(32, b"\0"), ffmpeg="8")
+    reason = explain_refusal(head.ljust(32, b"\0"))
     assert reason is None if words is None else words in (reason or "")
 
 
