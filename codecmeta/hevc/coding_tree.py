@@ -13,7 +13,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @compiled
-def read_sao(s, t):  # type: ignore[no-untyped-def]
+def read_sao(s, t):
     """sao (7.3.8.3), read past."""
     if s.left_available and decision(s, t, SAO_MERGE):
         return
@@ -43,7 +43,7 @@ def read_sao(s, t):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _read_split_flag(s, t, x, y, depth):  # type: ignore[no-untyped-def]
+def _read_split_flag(s, t, x, y, depth):
     """split_cu_flag (9.3.4.2.2)."""
     inside = (1 << s.log2_ctb) - 1
     index = SPLIT_CU
@@ -56,7 +56,7 @@ def _read_split_flag(s, t, x, y, depth):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_coding_tree(s, t, x, y):  # type: ignore[no-untyped-def]
+def read_coding_tree(s, t, x, y):
     """coding_quadtree (7.3.8.4), node by node in coding order."""
     s.tree[0, 0], s.tree[0, 1], s.tree[0, 2] = x, y, s.log2_ctb
     top = 1

@@ -48,7 +48,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @compiled
-def read_coding_unit(s, t, x, y, log2, depth):  # type: ignore[no-untyped-def]
+def read_coding_unit(s, t, x, y, log2, depth):
     """coding_unit (7.3.8.5).
 
     Args:
@@ -88,7 +88,7 @@ def read_coding_unit(s, t, x, y, log2, depth):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _read_skip_flag(s, t, x, y):  # type: ignore[no-untyped-def]
+def _read_skip_flag(s, t, x, y):
     """cu_skip_flag (9.3.4.2.2)."""
     inside = (1 << s.log2_ctb) - 1
     index = CU_SKIP
@@ -101,7 +101,7 @@ def _read_skip_flag(s, t, x, y):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _keep_depth(s, x, y, log2, depth, skip):  # type: ignore[no-untyped-def]
+def _keep_depth(s, x, y, log2, depth, skip):
     """Note CtDepth and cu_skip_flag for the units to the right and below."""
     line = bytes_at(s.line, s.line_size)
     row, column, flags = (y & ((1 << s.log2_ctb) - 1)) >> 3, x >> 3, (s.line_size >> 1) + (x >> 3)
@@ -113,7 +113,7 @@ def _keep_depth(s, x, y, log2, depth, skip):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_part_mode(s, t, log2):  # type: ignore[no-untyped-def]
+def _read_part_mode(s, t, log2):
     """part_mode (9.3.3.7)."""
     if decision(s, t, PART_MODE):
         return PART_2NX2N
@@ -135,7 +135,7 @@ def _read_part_mode(s, t, log2):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _kind(s, skip, pcm, merged):  # type: ignore[no-untyped-def]
+def _kind(s, skip, pcm, merged):
     if s.intra:
         return I_PCM if pcm else I_4X4 if s.part else I_8X8 if s.cu_log2 == 3 else I_16X16
     in_b = s.slice_type == B
@@ -154,13 +154,13 @@ def _kind(s, skip, pcm, merged):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _weight(kind):  # type: ignore[no-untyped-def]
+def _weight(kind):
     """Skipped, inter, intra: which of two units a cell is called after."""
     return 0 if kind in (P_SKIP, B_SKIP) else 2 if kind <= I_PCM else 1
 
 
 @inlined
-def take_bits(s):  # type: ignore[no-untyped-def]
+def take_bits(s):
     """Bits read since the last call."""
     here = position(s)
     bits = here - s.marked
@@ -169,7 +169,7 @@ def take_bits(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _keep_cells(s, x, y, log2, kind):  # type: ignore[no-untyped-def]
+def _keep_cells(s, x, y, log2, kind):
     """Give the unit's cells its kind, QP and bits."""
     cells = cells_at(s.cells, s.cell_count)
     bits = take_bits(s)

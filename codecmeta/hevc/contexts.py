@@ -9,7 +9,7 @@ from codecmeta.simd.numba_compile import compiled
 
 
 @compiled
-def start_contexts(s, t):  # type: ignore[no-untyped-def]
+def start_contexts(s, t):
     """Initialise the context variables and StatCoeff (9.3.2.2, 9.3.2.4)."""
     qp = min(max(s.slice_qp, 0), 51)
     for i in range(CONTEXTS):
@@ -22,7 +22,7 @@ def start_contexts(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def copy_contexts(source, target):  # type: ignore[no-untyped-def]
+def copy_contexts(source, target):
     """Store or take over the context variables and StatCoeff (9.3.2.5)."""
     for i in range(STORED):
         target[i] = source[i]

@@ -13,7 +13,7 @@ _DIAGONAL = 34
 
 
 @compiled
-def keep_mode(s, x, y, size, mode):  # type: ignore[no-untyped-def]
+def keep_mode(s, x, y, size, mode):
     """Note the luma mode of a block for those to its right and below; DC for all that is not intra."""
     inside = (1 << s.log2_ctb) - 1
     row, column = (y & inside) >> 2, (x & inside) >> 2
@@ -23,7 +23,7 @@ def keep_mode(s, x, y, size, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_intra_modes(s, t):  # type: ignore[no-untyped-def]
+def read_intra_modes(s, t):
     """The luma and chroma modes of the current coding unit, with their syntax."""
     parts = 4 if s.part else 1
     size = 1 << (s.cu_log2 - (1 if s.part else 0))
@@ -48,7 +48,7 @@ def read_intra_modes(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_luma_mode(s, x, y, predicted):  # type: ignore[no-untyped-def]
+def _read_luma_mode(s, x, y, predicted):
     """mpm_idx or rem_intra_luma_pred_mode, and the mode that it stands for (8.4.2)."""
     inside = (1 << s.log2_ctb) - 1
     a = np.int64(s.left_mode[(y & inside) >> 2]) if x & inside or s.left_available else _DC
@@ -73,7 +73,7 @@ def _read_luma_mode(s, x, y, predicted):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_chroma_mode(s, t, i):  # type: ignore[no-untyped-def]
+def _read_chroma_mode(s, t, i):
     """intra_chroma_pred_mode, and the mode that it stands for (8.4.3)."""
     luma = s.luma_mode[i]
     mode = luma

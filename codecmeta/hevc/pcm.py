@@ -12,7 +12,7 @@ from codecmeta.simd.numba_compile import compiled
 
 
 @compiled
-def read_pcm(s):  # type: ignore[no-untyped-def]
+def read_pcm(s):
     """pcm_alignment_zero_bit and pcm_sample; keeps the samples minus mid-grey, since nothing predicts them."""
     s.bit = (position(s) + 7) & ~7
     for plane in range(3 if s.chroma else 1):

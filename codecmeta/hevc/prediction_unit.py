@@ -24,7 +24,7 @@ _L0, _L1, _BI = 1, 2, 3
 
 
 @compiled
-def read_merge_index(s, t):  # type: ignore[no-untyped-def]
+def read_merge_index(s, t):
     """merge_idx (9.3.3.2)."""
     if s.merge_candidates > 1 and decision(s, t, MERGE_IDX):
         left = s.merge_candidates - 2
@@ -33,7 +33,7 @@ def read_merge_index(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_prediction_unit(s, t, width, height, depth):  # type: ignore[no-untyped-def]
+def read_prediction_unit(s, t, width, height, depth):
     """prediction_unit (7.3.8.6) of a coding unit that is not skipped; returns merge_flag."""
     if decision(s, t, MERGE_FLAG):
         read_merge_index(s, t)
@@ -54,7 +54,7 @@ def read_prediction_unit(s, t, width, height, depth):  # type: ignore[no-untyped
 
 
 @compiled
-def _read_reference_index(s, t, active):  # type: ignore[no-untyped-def]
+def _read_reference_index(s, t, active):
     """ref_idx_l0 or ref_idx_l1 (9.3.3.2)."""
     value = 0
     while value < active - 1:
@@ -65,7 +65,7 @@ def _read_reference_index(s, t, active):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_mvd(s, t):  # type: ignore[no-untyped-def]
+def _read_mvd(s, t):
     """mvd_coding (7.3.8.9)."""
     x, y = decision(s, t, MVD_GREATER0), decision(s, t, MVD_GREATER0)
     if x:
@@ -80,7 +80,7 @@ def _read_mvd(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_prediction_units(s, t, log2, depth):  # type: ignore[no-untyped-def]
+def read_prediction_units(s, t, log2, depth):
     """The prediction units of an inter coding unit by its PartMode; returns merge_flag of the first."""
     size = 1 << log2
     half, quarter = size >> 1, size >> 2

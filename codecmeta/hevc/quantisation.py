@@ -11,7 +11,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @compiled
-def exp_golomb(s, order):  # type: ignore[no-untyped-def]
+def exp_golomb(s, order):
     """EGk of bypass bins (9.3.3.5); a prefix of more than 16 ones gives 2^17 or more."""
     value = np.int64(0)
     while order < 18 and bypass(s):
@@ -24,13 +24,13 @@ def exp_golomb(s, order):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def start_qp(s):  # type: ignore[no-untyped-def]
+def start_qp(s):
     """QpY before the first quantisation group of a slice, a tile or, with wavefronts, a row."""
     s.qp = s.qp_before = s.slice_qp
 
 
 @compiled
-def start_group(s, x, y):  # type: ignore[no-untyped-def]
+def start_group(s, x, y):
     """Begin a quantisation group: predict QpY from the left, from above and from the unit before it."""
     inside = (1 << s.log2_ctb) - 1
     before = s.qp_before
@@ -42,7 +42,7 @@ def start_group(s, x, y):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def keep_qp(s, x, y, log2):  # type: ignore[no-untyped-def]
+def keep_qp(s, x, y, log2):
     """Note QpY of a coding unit for the groups to its right and below."""
     inside = (1 << s.log2_ctb) - 1
     row, column = (y & inside) >> 3, (x & inside) >> 3
@@ -53,7 +53,7 @@ def keep_qp(s, x, y, log2):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_qp_delta(s, t):  # type: ignore[no-untyped-def]
+def read_qp_delta(s, t):
     """cu_qp_delta_abs, cu_qp_delta_sign_flag (8-283)."""
     value = np.int64(0)
     while value < 5 and decision(s, t, CU_QP_DELTA + min(value, 1)):
@@ -72,7 +72,7 @@ def read_qp_delta(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_chroma_offset(s, t):  # type: ignore[no-untyped-def]
+def read_chroma_offset(s, t):
     """cu_chroma_qp_offset_flag, cu_chroma_qp_offset_idx (7.4.9.14)."""
     s.chroma_offset_coded = 1
     if decision(s, t, CHROMA_QP_FLAG):
@@ -85,7 +85,7 @@ def read_chroma_offset(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def chroma_qp(s, t, plane):  # type: ignore[no-untyped-def]
+def chroma_qp(s, t, plane):
     """Qp'Cb or Qp'Cr (8-287 to 8-290)."""
     index = s.qp + s.qp_offset[plane - 1] + s.chroma_offset[plane - 1]
     index = min(max(index, -s.qp_bd_offset), 57)

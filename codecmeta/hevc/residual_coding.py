@@ -24,7 +24,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @inlined
-def _last_prefix(s, t, first, chroma, log2, width, offset, ahead, byte):  # type: ignore[no-untyped-def]
+def _last_prefix(s, t, first, chroma, log2, width, offset, ahead, byte):
     """last_sig_coeff_x_prefix or last_sig_coeff_y_prefix (9.3.4.2.3)."""
     base = np.uint64(first) + np.uint64(t.last_offset[chroma, log2])
     shift = np.uint64(t.last_shift[chroma, log2])
@@ -41,7 +41,7 @@ def _last_prefix(s, t, first, chroma, log2, width, offset, ahead, byte):  # type
 
 
 @inlined
-def _last_suffix(s, prefix, width, offset, ahead, byte):  # type: ignore[no-untyped-def]
+def _last_suffix(s, prefix, width, offset, ahead, byte):
     """The position that a prefix and its suffix stand for (7-74, 7-75)."""
     if prefix > 3:
         count = (prefix >> 1) - 1
@@ -52,7 +52,7 @@ def _last_suffix(s, prefix, width, offset, ahead, byte):  # type: ignore[no-unty
 
 
 @inlined
-def _remaining(s, rice, width, offset, ahead, byte):  # type: ignore[no-untyped-def]
+def _remaining(s, rice, width, offset, ahead, byte):
     """coeff_abs_level_remaining (9.3.3.11)."""
     prefix = 0
     while prefix <= 32:
@@ -80,7 +80,7 @@ def _remaining(s, rice, width, offset, ahead, byte):  # type: ignore[no-untyped-
 
 
 @compiled
-def read_levels(s, t, chroma, log2, scan, hiding, flat, weights, scale, rounding, shift):  # type: ignore[no-untyped-def]
+def read_levels(s, t, chroma, log2, scan, hiding, flat, weights, scale, rounding, shift):
     """residual_coding from last_sig_coeff_x_prefix on.
 
     Args:

@@ -16,7 +16,7 @@ from codecmeta.simd.numba_compile import compiled, entry
 
 
 @entry
-def read_segment(state, tables, data, first, byte, dependent):  # type: ignore[no-untyped-def]
+def read_segment(state, tables, data, first, byte, dependent):
     """slice_segment_data (7.3.8.1): read all coding tree units of a slice segment.
 
     Args:
@@ -78,7 +78,7 @@ def read_segment(state, tables, data, first, byte, dependent):  # type: ignore[n
 
 
 @compiled
-def _enter(s, layout):  # type: ignore[no-untyped-def]
+def _enter(s, layout):
     """Claim a coding tree unit for the slice; find its neighbours (6.4.1).
 
     Returns:
@@ -96,7 +96,7 @@ def _enter(s, layout):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _start(s, t, begins_tile, begins_row, begins_segment, dependent):  # type: ignore[no-untyped-def]
+def _start(s, t, begins_tile, begins_row, begins_segment, dependent):
     """Context variables and QP at the start of a segment, a tile or, with wavefronts, a row (9.3.1)."""
     if begins_tile:
         start_qp(s)
@@ -116,7 +116,7 @@ def _start(s, t, begins_tile, begins_row, begins_segment, dependent):  # type: i
 
 
 @compiled
-def _read_unit(s, t):  # type: ignore[no-untyped-def]
+def _read_unit(s, t):
     """coding_tree_unit (7.3.8.2)."""
     if s.sao_luma or s.sao_chroma:
         read_sao(s, t)
@@ -125,7 +125,7 @@ def _read_unit(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _ends_subset(s, layout, following):  # type: ignore[no-untyped-def]
+def _ends_subset(s, layout, following):
     """Whether the next coding tree unit in tile scan begins another tile or, with wavefronts, another row."""
     if not (s.tiles or s.sync):
         return False

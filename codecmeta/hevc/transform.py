@@ -15,24 +15,24 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @inlined
-def coefficient_place(x, y, log2):  # type: ignore[no-untyped-def]
+def coefficient_place(x, y, log2):
     """Where the coefficient at (x, y) of a block is kept."""
     return (((y >> 1) << log2) + x) * 2 + (y & 1)
 
 
 @inlined
-def _saturate(value):  # type: ignore[no-untyped-def]
+def _saturate(value):
     return np.int16(min(max(value, -32768), 32767))
 
 
 @inlined
-def plane_width(s, plane):  # type: ignore[no-untyped-def]
+def plane_width(s, plane):
     """Samples per row of a colour plane."""
     return s.width >> s.shift_x if plane else s.width
 
 
 @compiled
-def mark(s, plane, x, y, log2):  # type: ignore[no-untyped-def]
+def mark(s, plane, x, y, log2):
     """Note that a block is coded; clear what lies around it in its 8x8 luma block if nothing there was coded yet."""
     marks = bytes_at(s.marks[plane], s.mark_count)
     across, down = (3 - s.shift_x, 3 - s.shift_y) if plane else (3, 3)
@@ -53,7 +53,7 @@ def mark(s, plane, x, y, log2):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def clear_coefficients(s, log2):  # type: ignore[no-untyped-def]
+def clear_coefficients(s, log2):
     """Set the coefficients to 0 again."""
     coefficients = samples_at(s.coefficients, 1024)
     for pair in range((s.rows + 1) >> 1):
@@ -62,7 +62,7 @@ def clear_coefficients(s, log2):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inverse_transform(s, plane, x, y, log2, matrix):  # type: ignore[no-untyped-def]
+def inverse_transform(s, plane, x, y, log2, matrix):
     """Transform a block (8.6.4.2), round, and store its samples.
 
     Args:
@@ -106,7 +106,7 @@ def inverse_transform(s, plane, x, y, log2, matrix):  # type: ignore[no-untyped-
 
 
 @compiled
-def expand(s, t, log2, matrix):  # type: ignore[no-untyped-def]
+def expand(s, t, log2, matrix):
     """The residual of a block as int32 in `s.block`, whichever way it is coded; clears the coefficients.
 
     Args:
@@ -145,7 +145,7 @@ def expand(s, t, log2, matrix):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _accumulate(s, log2):  # type: ignore[no-untyped-def]
+def _accumulate(s, log2):
     """Residual modification of RDPCM (8.6.5, 8.6.8): each sample adds up those before it."""
     size = 1 << log2
     step = 1 if s.rdpcm == 1 else size
@@ -157,7 +157,7 @@ def _accumulate(s, log2):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def store(s, plane, x, y, log2):  # type: ignore[no-untyped-def]
+def store(s, plane, x, y, log2):
     """Store `s.block` among the samples of a plane."""
     samples = samples_at(s.plane[plane], s.plane_size[plane])
     stride = plane_width(s, plane)

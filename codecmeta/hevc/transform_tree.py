@@ -9,13 +9,13 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @inlined
-def _push(s, top, x, y, log2, depth, part, cb, cr):  # type: ignore[no-untyped-def]
+def _push(s, top, x, y, log2, depth, part, cb, cr):
     node = s.transform_tree[top]
     node[0], node[1], node[2], node[3], node[4], node[5], node[6] = x, y, log2, depth, part, cb, cr
 
 
 @compiled
-def read_transform_tree(s, t):  # type: ignore[no-untyped-def]
+def read_transform_tree(s, t):
     """transform_tree (7.3.8.8) of the current coding unit, node by node in coding order."""
     quartered = s.intra != 0 and s.part != 0
     deepest = s.max_depth_intra + (1 if quartered else 0) if s.intra else s.max_depth_inter

@@ -26,7 +26,7 @@ _HORIZONTAL_MODE, _VERTICAL_MODE = 10, 26
 
 
 @compiled
-def read_transform_unit(s, t, x, y, log2, part, luma, cb, cr):  # type: ignore[no-untyped-def]
+def read_transform_unit(s, t, x, y, log2, part, luma, cb, cr):
     """transform_unit (7.3.8.10).
 
     Args:
@@ -71,7 +71,7 @@ def read_transform_unit(s, t, x, y, log2, part, luma, cb, cr):  # type: ignore[n
 
 
 @compiled
-def _read_res_scale(s, t, c):  # type: ignore[no-untyped-def]
+def _read_res_scale(s, t, c):
     """ResScaleVal from cross_comp_pred (7.3.8.12, 7-84)."""
     value = 0
     while value < 4 and decision(s, t, RES_SCALE_ABS + 4 * c + value):
@@ -83,7 +83,7 @@ def _read_res_scale(s, t, c):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _scan(s, plane, log2, mode):  # type: ignore[no-untyped-def]
+def _scan(s, plane, log2, mode):
     """scanIdx (7.4.9.11)."""
     if s.intra and (log2 == 2 or (log2 == 3 and (plane == 0 or s.chroma == 3))):
         if 6 <= mode <= 14:
@@ -94,7 +94,7 @@ def _scan(s, plane, log2, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_block(s, t, plane, x, y, log2, mode, res_scale):  # type: ignore[no-untyped-def]
+def _read_block(s, t, plane, x, y, log2, mode, res_scale):
     """residual_coding (7.3.8.11) of a block that is coded, and its residual samples.
 
     Args:
@@ -146,7 +146,7 @@ def _read_block(s, t, plane, x, y, log2, mode, res_scale):  # type: ignore[no-un
 
 
 @compiled
-def _predict_only(s, plane, x, y, log2, res_scale):  # type: ignore[no-untyped-def]
+def _predict_only(s, plane, x, y, log2, res_scale):
     """A chroma block without coefficients that is predicted from the luma residual."""
     s.block[: 1 << (2 * log2)] = 0
     _add_luma(s, log2, res_scale)
@@ -155,7 +155,7 @@ def _predict_only(s, plane, x, y, log2, res_scale):  # type: ignore[no-untyped-d
 
 
 @inlined
-def _add_luma(s, log2, res_scale):  # type: ignore[no-untyped-def]
+def _add_luma(s, log2, res_scale):
     """Cross-component prediction (8.6.6)."""
     for i in range(1 << (2 * log2)):
         s.block[i] += (res_scale * s.luma_block[i]) >> 3
