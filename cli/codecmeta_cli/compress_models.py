@@ -20,10 +20,7 @@ WIDE = 170
 """Columns of a table that is not printed on a terminal."""
 
 NEED_HF = "this needs transformers; run: pip install 'codecmeta[hf]'"
-NEED_LMMS_EVAL = (
-    "this needs lmms-eval, whose requirements do not go with those of codecmeta; run: pip install --no-deps lmms_eval, "
-    "then pip install what it misses (loguru, pytz, sacrebleu and others; see docs/models.md)"
-)
+NEED_LMMS_EVAL = "this needs lmms-eval; run, best in an environment of its own: pip install 'codecmeta[eval]'"
 
 
 def answer(
@@ -228,7 +225,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model with a method on video benchmarks: prints the command of lmms-eval and runs it.
 
-    Exit code: that of lmms-eval; 2 for wrong usage.
+    Exit code: that of lmms-eval, not 0 where a sample failed; 2 for wrong usage.
     """
     import importlib.util
     import shlex
@@ -262,7 +259,8 @@ def evaluate(
     command = [sys.executable, "-m", "lmms_eval", "--model", name]
     command += ["--model_args", ",".join(f"{field}={value}" for field, value in fields.items())]
     command += ["--tasks", ",".join(TASKS[task] for task in wanted), "--batch_size", "1"]
-    command += ["--output_path", str(out), "--log_samples"]
+    # At any other verbosity lmms-eval reports an exception and leaves with 0.
+    command += ["--output_path", str(out), "--log_samples", "--verbosity", "DEBUG"]
     command += [] if limit is None else ["--limit", str(limit)]
     print(shlex.join(command), flush=True)  # noqa: T201
     if dry_run:

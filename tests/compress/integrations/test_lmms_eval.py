@@ -1,7 +1,4 @@
-"""The plug-in of lmms-eval, against its documented classes and against the package itself where there is one.
-
-Their declared versions of PyAV exclude each other, so that only ``pip install --no-deps`` puts it beside ours.
-"""
+"""The plug-in of lmms-eval, against its documented classes and against the package itself where it is installed."""
 
 from __future__ import annotations
 
@@ -203,6 +200,7 @@ def test_the_command() -> None:
     asked = invoke("--model", "org/model", "--retention", 0.2, "--dry-run").stdout
     assert "method=metom,retention=0.2,frames=32," in asked
     assert "layers=3+4" in line and "--tasks videomme,egoschema_subset" in line and "--limit 8" in line
+    assert "--verbosity DEBUG" in line
     everything = invoke("--model", "x", "--dry-run").stdout
     assert ",".join(TASKS.values()) in everything
 
@@ -230,4 +228,4 @@ def test_without_lmms_eval() -> None:
     if importlib.util.find_spec("lmms_eval") is not None:
         pytest.skip("lmms-eval is installed")
     result = invoke("--model", "x")
-    assert result.exit_code == 2 and "pip install --no-deps lmms_eval" in result.stderr
+    assert result.exit_code == 2 and "pip install 'codecmeta[eval]'" in result.stderr
