@@ -204,6 +204,8 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
         warnings.append("the display matrix turns by other than quarters: pictures are left as they are coded")
     if turned := table.decoding.turned_otherwise:
         warnings.append(f"the orientation changes: {turned} frames are displayed as the first picture says")
+    if request.video.has_alpha and request.options.pixels is not None:
+        warnings.append("the pictures have an alpha channel, which is not read: frames show their colours as if opaque")
     if is_cut_by_container(request.video):
         warnings.append("the container cuts the pictures by a clean aperture or PixelCrop: they are shown whole")
     if ratio is not None and not is_believable(ratio):

@@ -44,7 +44,8 @@ def describe_verdict(
         "frames without a picture": decoding.missing + timeline.unplaced,
     }
     missing = find_missing(video, packets) if state != "unknown" else None
-    damage = ([] if missing is None else [missing]) + [f"{count} {name}" for name, count in counts.items() if count]
+    damage = [evidence] if state == "damaged" else []
+    damage += ([] if missing is None else [missing]) + [f"{count} {name}" for name, count in counts.items() if count]
     if damage:
         state, evidence = "damaged", "; ".join(damage)
     elif timeline.leading and state == "complete":

@@ -38,7 +38,14 @@ def find_missing(video: Video, packets: PacketTable) -> str | None:
         return _compare_matroska(video, packets)
     if name == "avi":
         return _compare_avi(video, packets)
+    if video.track is not None and video.track.fragmented and (lost := _count_overlapped(packets)):
+        return f"{lost} frames are hidden: their fragments begin before those that precede them end"
     return _compare_times(packets)
+
+
+def _count_overlapped(packets: PacketTable) -> int:
+    """Samples of fragments that libav hides for their times, which go back, and not for an edit list."""
+    return int(np.count_nonzero(packets.restarted & ~packets.shown))
 
 
 def _compare_times(packets: PacketTable) -> str | None:

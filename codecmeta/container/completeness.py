@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from codecmeta.container import ebml, mp4_boxes
+from codecmeta.container.box import Box
 
 State = Literal["complete", "damaged", "truncated", "unknown"]
 
@@ -70,7 +71,23 @@ def _judge_boxes(file: BinaryIO, size: int) -> tuple[State, str]:
         return "truncated", f"box {name!r} ends at byte {last.end}, the file at {size}"
     if not any(box.type == b"moov" for box in boxes):
         return "truncated", "there is no 'moov' box"
+    if any(_is_other_movie(file, boxes, box) for box in boxes if box.type == b"moov"):
+        return "damaged", "the file has more than one 'moov' box, of which the first is read"
     return "complete", f"{len(boxes)} boxes end at byte {last.end} of {size}"
+
+
+def _is_other_movie(file: BinaryIO, boxes: list[Box], box: Box) -> bool:
+    """Whether a `moov` box is neither the first nor, before fragments, the first one repeated: libav passes it over."""
+    first = next(one for one in boxes if one.type == b"moov")
+    length = first.end - first.begin
+    if box == first:
+        return False
+    if box.end - box.begin != length or length > mp4_boxes.MAX_MOOV or all(one.type != b"moof" for one in boxes):
+        return True
+    file.seek(first.begin)
+    content = file.read(length)
+    file.seek(box.begin)
+    return file.read(length) != content
 
 
 def _judge_ebml(file: BinaryIO, size: int) -> tuple[State, str]:
@@ -110,11 +127,7 @@ def _judge_riff(file: BinaryIO, size: int) -> tuple[State, str]:
 
 
 def _judge_flv(file: BinaryIO, size: int) -> tuple[State, str]:
-    """Find the last tag by the length behind it, or, if that fails, by following all (Video File Format 10.1, E.3)."""
-    file.seek(max(0, size - 4))
-    begin = size - 4 - int.from_bytes(file.read(4), "big")
-    if begin >= 9 and _flv_tag_end(file, begin) == size - 4:
-        return "complete", f"the last tag ends at byte {size}"
+    """Follow all tags (Video File Format 10.1, E.3). libav may drop what comes after bytes that are none."""
     file.seek(5)
     position = int.from_bytes(file.read(4), "big") + 4
     for _ in range(_MAX_PARTS):
@@ -126,7 +139,10 @@ def _judge_flv(file: BinaryIO, size: int) -> tuple[State, str]:
         if end > size:
             return "truncated", f"the last tag ends at byte {end}, the file at {size}"
         position = min(end + 4, size)
-    return "unknown", f"at byte {position} there is no tag"
+    file.seek(max(0, size - 4))
+    begin = size - 4 - int.from_bytes(file.read(4), "big")
+    goes_on = begin > position and _flv_tag_end(file, begin) == size - 4
+    return "damaged" if goes_on else "unknown", f"at byte {position} there is no tag"
 
 
 def _flv_tag_end(file: BinaryIO, begin: int) -> int | None:

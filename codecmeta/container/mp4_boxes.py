@@ -24,11 +24,13 @@ class Track:
             in a way that is left to the demuxer.
         descriptions: its sample descriptions, in the order of their index.
         matrix: display matrix of the track in its movie.
+        fragmented: `moof` boxes may list more samples.
     """
 
     samples: SampleTable | None
     descriptions: tuple[SampleDescription, ...]
     matrix: Matrix
+    fragmented: bool = False
 
     @property
     def protection(self) -> str | None:
@@ -87,7 +89,7 @@ def _find_track(moov: bytes, track_id: int, *, file_size: int) -> Track | None:
                 movie_scale=read_time_scale(moov, child(moov, movie, b"mvhd")),
             )
         matrix = read_track_matrix(moov, header, child(moov, movie, b"mvhd"))
-        return Track(samples=samples, descriptions=descriptions, matrix=matrix)
+        return Track(samples=samples, descriptions=descriptions, matrix=matrix, fragmented=fragmented)
     return None
 
 

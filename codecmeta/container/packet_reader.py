@@ -26,6 +26,7 @@ class PacketFeed:
         self._packets = packets
         self._packet: Iterator[av.Packet[Any]] | None = None
         self._next = 0
+        self._restarts = bool(packets.restarted.any())
 
     def __iter__(self) -> Iterator[tuple[int, tuple[av.Packet[Any], ...]]]:
         while self._packet is not None:
@@ -52,7 +53,11 @@ class PacketFeed:
         """Make packet `start` the next one, by seeking where that saves reading."""
         near = self._packet is not None and self._next <= start <= self._next + _READ_AHEAD
         if not near and (start == 0 or not self._seek(start)):
-            self._video.rewind()
+            if self._restarts:
+                # where several packets have the first one's time, libav seeks any of them
+                self._video.reopen()
+            else:
+                self._video.rewind()
             self._packet = demux(self._video)
             self._next = 0
         for _ in range(start - self._next):

@@ -68,6 +68,15 @@ class PacketTable:
         """Whether the table was read from the container's index or by demuxing the file."""
         return "demux" if self.position is None else "index"
 
+    @property
+    def restarted(self) -> NDArray[np.bool_]:
+        """bool (P,), packets that are decoded no later than one before them, by their time stamps."""
+        known = self.dts != MISSING
+        latest = np.maximum.accumulate(self.dts)
+        restarted = np.zeros(known.size, np.bool_)
+        restarted[1:] = known[1:] & (self.dts[1:] <= latest[:-1])
+        return restarted
+
 
 def read_packets(video: Video, *, payloads: bool = True) -> PacketTable:
     """The packet table of the stream: from the MP4/MOV index where it is complete, else by demuxing once.

@@ -81,6 +81,13 @@ class Video:
         rate = self.stream.average_rate or self.stream.base_rate
         return float(rate) if rate else None
 
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the pictures come with an opacity, in their pixel format or beside them (Matroska, AlphaMode)."""
+        # every GIF is given as if it had one
+        inside = self.codec != "gif" and self.pixels is not None and any(one.is_alpha for one in self.pixels.components)
+        return inside or self.stream.metadata.get("alpha_mode") == "1"
+
     def rewind(self) -> None:
         """Go back to the first packet."""
         if self.container.format.name == "mpegts":

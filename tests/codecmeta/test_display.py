@@ -297,6 +297,22 @@ def test_clean_apertures_are_said(tmp_path: Path, wide: int, cut: bool) -> None:
     assert meta.frames is not None and meta.frames.shape[1:3] == (HEIGHT, WIDTH)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "alpha"),
+    [
+        ("clip.webm", "libvpx-vp9", "yuva420p", True),
+        ("clip.webm", "libvpx-vp9", "yuv420p", False),
+        ("clip.mkv", "ffv1", "yuva420p", True),
+        ("clip.gif", "gif", "rgb8", False),
+    ],
+)
+def test_alpha_that_is_not_read_is_said(tmp_path: Path, name: str, codec: str, pix_fmt: str, alpha: bool) -> None:
+    options = {"auto-alt-ref": "0", "deadline": "realtime"} if codec == "libvpx-vp9" else {}
+    path = write_video(tmp_path / name, codec=codec, pix_fmt=pix_fmt, frames=3, options=options)
+    meta = codecmeta.extract(path, residual="none", pixels=64)
+    assert ("alpha" in " ".join(meta.info["extraction"]["warnings"])) == alpha
+
+
 def element(identifier: int, payload: bytes) -> bytes:
     """An EBML element with a length of eight bytes."""
     name = identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")

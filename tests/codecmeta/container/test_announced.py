@@ -238,3 +238,32 @@ def test_a_last_picture_that_stays(source: Path, matroska: Path, tmp_path: Path)
     for path, state in ((varying, "complete"), (matroska, "damaged")):
         assert judge(path)[0] == "complete"
         assert judge(edit(path, tmp_path / "stays", stay))[0] == state
+
+
+def move_fragments(content: bytes, starts: list[int]) -> bytes:
+    """Set the decode time at which each fragment begins, in the track's time scale."""
+    moved, at = bytearray(content), 0
+    for start in starts:
+        at = moved.index(b"tfdt", at) + 4
+        version = moved[at]
+        moved[at + 4 : at + (12 if version else 8)] = start.to_bytes(8 if version else 4, "big")
+    return bytes(moved)
+
+
+def test_fragments_that_begin_before_others_end(source: Path, tmp_path: Path) -> None:
+    """libav hides their frames; a pause between fragments hides none."""
+    fragments = remux(source, tmp_path / "clip.mp4", {"movflags": "frag_keyframe+empty_moov"})
+    content = fragments.read_bytes()
+    starts = [fragment * 10 * 512 for fragment in range(5)]
+    assert move_fragments(content, starts) == content
+    assert judge(fragments)[0] == "complete"
+    fragments.write_bytes(move_fragments(content, [*starts[:2], *(start + 50 * 512 for start in starts[2:])]))
+    assert judge(fragments)[0] == "complete"
+    fragments.write_bytes(move_fragments(content, [0] * 5))
+    meta = extract(fragments, residual="none", pixels=None)
+    hidden = meta.info["verdict"]["hidden"]
+    assert hidden > 0
+    assert judge(fragments) == (
+        "damaged",
+        f"{hidden} frames are hidden: their fragments begin before those that precede them end",
+    )

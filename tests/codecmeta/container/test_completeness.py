@@ -67,6 +67,42 @@ def test_flv_with_something_behind_it(tmp_path: Path) -> None:
     assert state(cut(path, path.stat().st_size - 18)) == "complete"
 
 
+def remux(source: Path, path: Path, movflags: str) -> bytes:
+    with av.open(str(source)) as reader, av.open(str(path), "w", options={"movflags": movflags}) as output:
+        copy = output.add_stream_from_template(reader.streams.video[0])
+        for packet in reader.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                output.mux(packet)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mp4", "libx264"), ("flv", "flv")])
+def test_files_that_were_joined_byte_by_byte(tmp_path: Path, ending: str, codec: str) -> None:
+    """libav reads the first one, and says nothing of the second."""
+    first = write_video(tmp_path / f"first.{ending}", codec=codec)
+    last = write_video(tmp_path / f"last.{ending}", codec=codec, frames=9)
+    joined = tmp_path / f"joined.{ending}"
+    joined.write_bytes(first.read_bytes() + last.read_bytes())
+    verdict = extract(joined, residual="none", pixels=None).info["verdict"]
+    assert (verdict["state"], verdict["frames"]) == ("damaged", 20)
+    assert verdict["evidence"].startswith(judge_file(joined, joined.stat().st_size)[1])
+
+
+def test_headers_that_come_again_before_fragments(tmp_path: Path) -> None:
+    """Segments of a stream that are stored one after the other, each with the same header."""
+    source = write_video(tmp_path / "whole.mp4")
+    content = remux(source, tmp_path / "clip.mp4", "frag_keyframe+empty_moov+default_base_moof")
+    second = content.index(b"moof", content.index(b"moof") + 4) - 4
+    header = content[: content.index(b"moof") - 4]
+    again = tmp_path / "again.mp4"
+    again.write_bytes(content[:second] + header + content[second:])
+    assert state(again) == "complete"
+    # a header of other samples is not the same
+    again.write_bytes(content[:second] + header.replace(b"mvhd\0\0\0\0\0", b"mvhd\0\0\0\0\1") + content[second:])
+    assert state(again) == "damaged"
+
+
 def test_header_that_is_cut_says_so(tmp_path: Path) -> None:
     """libav opens such files, and finds no stream or no codec in them."""
     path = write_video(tmp_path / "clip.mp4", frames=2)
@@ -82,16 +118,7 @@ def test_header_that_is_cut_says_so(tmp_path: Path) -> None:
 
 def test_fragmented_mp4(tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
-    whole = write_video(tmp_path / "whole.mp4")
-    with (
-        av.open(str(whole)) as source,
-        av.open(str(path), "w", options={"movflags": "frag_keyframe+empty_moov"}) as out,
-    ):
-        copy = out.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = copy
-                out.mux(packet)
+    remux(write_video(tmp_path / "whole.mp4"), path, "frag_keyframe+empty_moov")
     assert state(path) == "complete"
     assert state(cut(path, path.stat().st_size * 2 // 3)) == "truncated"
 
