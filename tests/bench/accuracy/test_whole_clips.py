@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bench.accuracy import train_whole, whole_steps
+from bench.accuracy.bank import digest_tower
 from bench.accuracy.corpus import KINDS_ASKED, LONGEST, Corpus, render_clip
 from bench.accuracy.packed_decoder import Reading, read_packed
 from bench.accuracy.train_decoder import block_mask, read_answers
@@ -199,3 +201,12 @@ def test_families_are_taken_up_once_those_before_are_learnt() -> None:
     assert not progress.learnt
     progress.begin_again()
     assert progress.loss["colour"] == LEARNT and progress.loss["count"] > 1.9
+
+
+def test_the_export_that_training_goes_on_from_is_its_logs(trained: Any) -> None:
+    folder = Path(train_whole.__file__).parent / "weights" / "whole"
+    record = json.loads((folder / "training.json").read_text())
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert record["weights_sha256"] == digest
+    assert record["whole_clips_only"] and record["steps"] > 0 and record["log"]
+    assert digest_tower(load(folder)[0]) == digest_tower(trained)
