@@ -34,6 +34,8 @@ def find_missing(video: Video, packets: PacketTable) -> str | None:
         The observation, None where all that is announced was read.
     """
     name = video.container.format.name
+    if video.codec == "vp9" and (lost := _count_unshown(packets)):
+        return f"{lost} packets show no picture where the times of the others leave room for one"
     if "matroska" in name:
         return _compare_matroska(video, packets)
     if name == "avi":
@@ -46,6 +48,18 @@ def find_missing(video: Video, packets: PacketTable) -> str | None:
 def _count_overlapped(packets: PacketTable) -> int:
     """Samples of fragments that libav hides for their times, which go back, and not for an edit list."""
     return int(np.count_nonzero(packets.restarted & ~packets.shown))
+
+
+def _count_unshown(packets: PacketTable) -> int:
+    """Frames that are not shown, between shown ones further apart than others: those for reference take no time."""
+    hidden = packets.pts[~packets.shown & (packets.pts != MISSING)]
+    times = np.sort(packets.pts[packets.shown & (packets.pts != MISSING)])
+    if times.size < _LEAST_RATE:
+        return 0
+    after = np.searchsorted(times, hidden)
+    inner = after[(after > 0) & (after < times.size)]
+    steps = np.diff(times.astype(np.float64))
+    return int(np.count_nonzero(steps[inner - 1] > 1.5 * np.median(steps)))
 
 
 def _compare_times(packets: PacketTable) -> str | None:

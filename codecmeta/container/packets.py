@@ -18,6 +18,7 @@ from codecmeta.container.packet_heads import (
     is_inner_slice,
     looks_into,
     read_head,
+    shows_picture,
 )
 from codecmeta.container.parameter_history import ParameterHistory
 from codecmeta.container.sample_heads import SampleHeads
@@ -29,7 +30,6 @@ from codecmeta.record.limits import Limits
 from codecmeta.record.meta import MISSING
 
 _PROBES = 50
-_VP8_SHOW_FRAME = 0x10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +239,7 @@ def _from_demuxing(video: Video) -> PacketTable:
     corrupt = 0
     packet_number = -1
     codec = video.codec
-    hides = codec == "vp8"
+    hides = codec in ("vp8", "vp9")
     pairs = _open_pairs(video)
     history = _open_history(video)
     length_size, checks = history.length_size, looks_into(codec)
@@ -250,7 +250,7 @@ def _from_demuxing(video: Video) -> PacketTable:
         shown, key = not packet.is_discard, packet.is_keyframe
         view = memoryview(packet)
         if hides:
-            shown = shown and bool(view[0] & _VP8_SHOW_FRAME)
+            shown = shown and shows_picture(codec, view)
         asked = pairs if pairs is not None and pairs.asks_for(key=key) else None
         second.append(asked is not None and asked.continues(bytes(packet)))
         packet_number += not second[-1]
