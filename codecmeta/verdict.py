@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from codecmeta.container.announced import count_malformed, find_missing
+from codecmeta.container.announced import count_malformed, find_continuity, find_missing
 from codecmeta.container.completeness import State
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.timeline import Timeline
@@ -48,7 +48,9 @@ def describe_verdict(
     damage += ([] if missing is None else [missing]) + [f"{count} {name}" for name, count in counts.items() if count]
     if damage:
         state, evidence = "damaged", "; ".join(damage)
-    elif timeline.leading and state == "complete":
+    elif state == "unknown" and (continuity := find_continuity(video, packets)):
+        state, evidence = "complete", continuity
+    if not damage and timeline.leading and state == "complete":
         state = "truncated"
         evidence = f"{timeline.leading} pictures at the start refer to pictures that are not in the file"
     return {

@@ -45,6 +45,31 @@ def find_missing(video: Video, packets: PacketTable) -> str | None:
     return _compare_times(packets)
 
 
+def find_continuity(video: Video, packets: PacketTable) -> str | None:
+    """What tells that no packet is missing between the ends of a transport stream, which announces no length.
+
+    Continuity counters tell of losses but for multiples of 16 transport packets, a constant rate of all time stamps
+    tells of frames. The last packet was found whole when the file was judged.
+
+    Args:
+        video: the opened video.
+        packets: its packet table.
+
+    Returns:
+        The observation, None for other containers, and where the rate varies or is not known.
+    """
+    if video.container.format.name != "mpegts" or packets.corrupt or packets.size.size < _LEAST_RATE:
+        return None
+    for stamps in (packets.dts, packets.pts):
+        if (stamps == MISSING).any():
+            return None
+        steps = np.diff(np.sort(stamps).astype(np.float64))
+        step = float(np.median(steps))
+        if step <= 0 or (np.abs(steps - step) > _SHARE_STEP * step).any():
+            return None
+    return f"{packets.size.size} frames at a constant rate without a gap; the last transport packet is whole"
+
+
 def _count_overlapped(packets: PacketTable) -> int:
     """Samples of fragments that libav hides for their times, which go back, and not for an edit list."""
     return int(np.count_nonzero(packets.restarted & ~packets.shown))

@@ -221,9 +221,12 @@ def _judge_transport_stream(file: BinaryIO, size: int, packet: int, first: int) 
     missing: dict[int, int] = {}
     stamps: dict[int, int] = {}
     open_ended: dict[int, bool] = {}
+    unsynchronised = sum(tail[at] != _TS_SYNC for at in range(first, len(tail), packet))
+    if unsynchronised:
+        return "damaged", f"{unsynchronised} transport packets begin without a sync byte"
     for at in range(first, len(tail), packet):
-        sync, address, control = struct.unpack_from(">BHB", tail, at)
-        if sync != _TS_SYNC or not control & 0x10:
+        _, address, control = struct.unpack_from(">BHB", tail, at)
+        if not control & 0x10:
             continue
         stuffed = bool(control & 0x20)
         payload = tail[at + 4 + (1 + tail[at + 4] if stuffed else 0) : at + 188]
