@@ -9,6 +9,7 @@ import numpy as np
 from codecmeta.container.announced import count_malformed, find_continuity, find_missing
 from codecmeta.container.completeness import State
 from codecmeta.container.packets import PacketTable
+from codecmeta.container.presentation_order import count_contradictions
 from codecmeta.container.timeline import Timeline
 from codecmeta.container.video import Video
 from codecmeta.frame_table import FrameTable
@@ -34,13 +35,17 @@ def describe_verdict(
     corrupt = packets.corrupt
     # whoever decodes everything for the order meets all errors, those of the frames among them
     errors, corrupt_pictures = max(decoding.errors, timeline.errors), max(decoding.corrupt, timeline.corrupt)
+    contradictions = 0
     if table.reads_payload:
         corrupt += count_malformed(video, packets)
+        if not (timeline.synthetic or timeline.mended):
+            contradictions = count_contradictions(video, packets)
     counts = {
         "corrupt packets": corrupt,
         "packets whose data contradicts itself": len(decoding.unreadable),
         "packets that the decoder refused": errors,
         "corrupt pictures": corrupt_pictures,
+        "contradictions between picture order counts and time stamps": contradictions,
         "frames without a picture": decoding.missing + timeline.unplaced,
     }
     missing = find_missing(video, packets) if state != "unknown" else None

@@ -104,10 +104,19 @@ class ParameterSets(parameter_sets.ParameterSets[SequenceParameters, PicturePara
     def __init__(self, *, container_size: tuple[int, int] | None = None) -> None:
         super().__init__(
             sequence_number=lambda rbsp: BitReader(rbsp[3:], "sequence parameter set").ue(31, "its number"),
-            picture_number=lambda rbsp: BitReader(rbsp, "picture parameter set").ue(255, "its number"),
+            picture_number=picture_number,
             read_sequence=lambda rbsp: crop_to_container(read_sequence_parameters(rbsp), container_size),
             read_picture=read_picture_parameters,
         )
+
+
+def picture_number(rbsp: bytes) -> int:
+    """pic_parameter_set_id.
+
+    Raises:
+        BitstreamError: the data end before it.
+    """
+    return BitReader(rbsp, "picture parameter set").ue(255, "its number")
 
 
 def crop_to_container(coded: SequenceParameters, size: tuple[int, int] | None) -> SequenceParameters:

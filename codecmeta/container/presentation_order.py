@@ -1,0 +1,279 @@
+"""Picture order counts of packets against their time stamps (Rec. ITU-T H.264, 8.2.1; H.265, 8.3.1).
+
+From one random access point to the next, pictures are shown in the order of their counts, and no two have the same. A
+slice whose count is damaged makes a decoder drop pictures, also in packets that are not read; the first bytes of a
+packet tell its count. Where a stream is not as most are, nothing is compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.container.packet_heads import nal_type
+from codecmeta.container.packets import PacketTable
+from codecmeta.container.parameter_history import read_configuration
+from codecmeta.container.video import Video
+from codecmeta.entropy.nal import remove_emulation_prevention
+from codecmeta.entropy.parameter_sets import ParameterSets
+from codecmeta.errors import BitstreamError
+from codecmeta.h264 import nal as h264
+from codecmeta.h264 import parameter_sets as h264_sets
+from codecmeta.h264.slice_header import read_slice_header
+from codecmeta.hevc import nal as hevc
+from codecmeta.hevc.picture_parameters import picture_number, read_picture_parameters
+from codecmeta.hevc.sequence_parameters import read_sequence_parameters, sequence_number
+from codecmeta.record.meta import MISSING
+
+_START = 64
+"""Bytes of a packet that are read at first: a delimiter, a message and the begin of a slice."""
+
+_SLICE = 16
+"""Bytes of a slice in which its count lies, those of emulation prevention among them."""
+
+_HEADER = 512
+"""Bytes of an H.264 slice in which its header lies."""
+
+_MOST_UNITS = 64
+_LEAST_HABIT, _SHARE_HABIT = 2, 10
+"""Contradictions, and pictures for each, above which they are the encoder's or the container's habit, not damage."""
+
+_HEADER_SIZE = {"h264": 1, "hevc": 2}
+_SETS = {"h264": frozenset((h264.SPS, h264.PPS)), "hevc": frozenset((hevc.VPS, hevc.SPS, hevc.PPS))}
+
+Flags: TypeAlias = NDArray[np.bool_]
+Ints: TypeAlias = NDArray[np.int64]
+Sets: TypeAlias = ParameterSets[Any, Any]
+
+
+class _Form(NamedTuple):
+    """Bits of slice headers: reserved and flag before the count (H.265), of frame_num (H.264), and of the count."""
+
+    reserved: int
+    output_flag: int
+    frame_num: int
+    order: int
+
+
+def count_contradictions(video: Video, packets: PacketTable) -> int:
+    """Places where the order of picture order counts contradicts that of the time stamps.
+
+    Args:
+        video: the opened video.
+        packets: its packet table, with time stamps that are the file's own.
+
+    Returns:
+        Their number, 0 as well where nothing is compared: other codecs, packets whose place is not known, byte
+        streams, parameter sets that change, interlaced streams, counts that follow from frame_num, time stamps that
+        are missing or go back, and streams that contradict throughout.
+    """
+    history = packets.history
+    if video.codec not in _SETS or packets.position is None or packets.second.any() or not history.is_plain:
+        return 0
+    try:
+        width, units = read_configuration(video.codec, bytes(video.stream.codec_context.extradata or b""))
+        sets = _open_sets(video.codec, units)
+        forms = set(_list_forms(video.codec, units, sets))
+    except BitstreamError:
+        return 0
+    form = forms.pop() if len(forms) == 1 else None
+    if form is None or not width:
+        return 0
+    with video.path.open("rb") as file:
+        places = list(
+            _find_slices(file.fileno(), video.codec, packets, width, frozenset(unit.rstrip(b"\0") for unit in units))
+        )
+        if len(places) < packets.size.size:
+            return 0
+        starts = [start for _, start in places]
+        falls, group = _find_falls(video.codec, starts, form, packets)
+        if falls.size and video.codec == "h264":
+            for number in np.unique(group[falls]).tolist():
+                members = np.flatnonzero(group == number).tolist()
+                heads = (os.pread(file.fileno(), _HEADER, places[packet][0]) for packet in members)
+                if _restarts(heads, sets):
+                    falls = falls[group[falls] != number]
+    return int(falls.size)
+
+
+def _find_falls(codec: str, starts: list[bytes], form: _Form, packets: PacketTable) -> tuple[Ints, Ints]:
+    """Packets whose count does not rise over the one shown before, and the number of the access point of each."""
+    header = np.array([int.from_bytes(start[: _HEADER_SIZE[codec]], "big") for start in starts], np.int64)
+    payloads = (start[_HEADER_SIZE[codec] :].replace(b"\0\0\3", b"\0\0")[:8].ljust(8, b"\0") for start in starts)
+    words = np.frombuffer(b"".join(payloads), ">u8").astype(np.uint64)
+    if codec == "h264":
+        kind = header & 31
+        begins, anchor = kind == h264.IDR_SLICE, header >> 5 & 3 > 0
+        lsb, sound = _read_h264(words, kind, form)
+    else:
+        kind = header >> 9
+        begins = (kind >= hevc.FIRST_IRAP) & (kind <= hevc.LAST_IRAP)
+        # prevTid0Pic (8.3.1): no RASL, RADL or sub-layer non-reference picture
+        refers = (kind & 1 == 1) & (kind != hevc.RADL_R) & (kind != hevc.RASL_R)
+        anchor = (header & 7 == 1) & (begins | refers)
+        lsb, sound = _read_hevc(words, kind, begins, form)
+    begins = begins | packets.key
+    group = np.cumsum(begins)
+    sound &= (packets.pts != MISSING) & (packets.dts != MISSING) & ~packets.restarted
+    sound &= (anchor | ~begins) & (group > 0)
+    sound = np.bincount(group, ~sound)[group] == 0
+    counts = _unwrap(lsb, anchor, begins, form.order)
+    order = np.lexsort((packets.pts, group))
+    order = order[sound[order]]
+    falls = order[1:][(np.diff(group[order]) == 0) & (np.diff(counts[order]) <= 0)]
+    habit = falls.size > max(_LEAST_HABIT, order.size // _SHARE_HABIT)
+    return falls[: 0 if habit else None], group
+
+
+def _unwrap(lsb: Ints, anchor: Flags, begins: Flags, bits: int) -> Ints:
+    """Counts relative to the access point before: each lies within half a period of the anchor's before it."""
+    half = 1 << (bits - 1)
+    latest = np.maximum.accumulate(np.where(anchor, np.arange(lsb.size), 0))
+    before = np.concatenate([[0], latest[:-1]])
+    step = (lsb - lsb[before] + half - 1) % (2 * half) - half + 1
+    step[begins] = 0
+    total = np.cumsum(np.where(anchor, step, 0))
+    return np.where(anchor, total, total + step)
+
+
+class _Bits:
+    """Reads the same syntax elements of many headers at once.
+
+    Args:
+        words: uint64 (n,), their first bits.
+    """
+
+    def __init__(self, words: NDArray[np.uint64]) -> None:
+        self._words = words
+        self._at = np.zeros(words.size, np.int64)
+        self.sound = np.ones(words.size, np.bool_)
+
+    def u(self, count: Ints | int) -> Ints:
+        """Read `count` bits of each, at most 32; 0 where there are none to be read."""
+        wide = np.broadcast_to(np.asarray(count, np.int64), self._at.shape)
+        rest = self._words << np.minimum(self._at, 63).astype(np.uint64)
+        value = (rest >> np.uint64(32) >> (32 - wide).astype(np.uint64)).astype(np.int64)
+        self._at = self._at + wide
+        self.sound &= self._at <= 64
+        return value
+
+    def ue(self, where: Flags | None = None) -> Ints:
+        """Read an Exp-Golomb code of at most 31 bits, of some headers only where `where` is given."""
+        rest = self._words << np.minimum(self._at, 63).astype(np.uint64)
+        # a float64 holds 32 bits, and its exponent is their number
+        zeros = 32 - np.frexp((rest >> np.uint64(32)).astype(np.float64))[1].astype(np.int64)
+        taken = np.ones(zeros.size, np.bool_) if where is None else where
+        self.sound &= ~taken | (zeros < 16)
+        return self.u(np.where(taken, 2 * np.minimum(zeros, 15) + 1, 0)) - 1
+
+
+def _read_h264(words: NDArray[np.uint64], kind: Ints, form: _Form) -> tuple[Ints, Flags]:
+    """pic_order_cnt_lsb (H.264, 7.3.3), and where it could be read in the first slice of a picture."""
+    bits = _Bits(words)
+    first = bits.ue() == 0
+    bits.ue()
+    bits.ue()
+    bits.u(form.frame_num)
+    bits.ue(kind == h264.IDR_SLICE)
+    lsb = bits.u(form.order)
+    return lsb, bits.sound & first
+
+
+def _read_hevc(words: NDArray[np.uint64], kind: Ints, irap: Flags, form: _Form) -> tuple[Ints, Flags]:
+    """slice_pic_order_cnt_lsb (H.265, 7.3.6.1), 0 of IDR pictures, and where the picture's first slice tells it."""
+    bits = _Bits(words)
+    first = bits.u(1) == 1
+    bits.u(irap.astype(np.int64))
+    bits.ue()
+    bits.u(form.reserved)
+    bits.ue()
+    bits.u(form.output_flag)
+    idr = (kind == hevc.IDR_W_RADL) | (kind == hevc.IDR_N_LP)
+    lsb = bits.u(np.where(idr, 0, form.order))
+    return lsb, bits.sound & first
+
+
+def _find_slices(
+    file: int, codec: str, packets: PacketTable, width: int, known: frozenset[bytes]
+) -> Iterator[tuple[int, bytes]]:
+    """Where each packet's first slice begins in the file, and its first bytes.
+
+    Ends early at a packet without one, or with a parameter set that the container's header lacks.
+    """
+    assert packets.position is not None
+    shift, mask, last = (0, 31, 5) if codec == "h264" else (1, 63, 31)
+    least = 1 if codec == "h264" else 0
+    for position, size in zip(packets.position.tolist(), packets.size.tolist(), strict=True):
+        start, base, at = os.pread(file, min(_START, size), position), 0, 0
+        for _ in range(_MOST_UNITS):
+            begin = at + width
+            if begin + _SLICE - base > len(start) and base + len(start) < size:
+                start, base = os.pread(file, max(min(_START, size - at), 0), position + at), at
+            if begin + 1 - base >= len(start):
+                return
+            kind = start[begin - base] >> shift & mask
+            if least <= kind <= last:
+                yield position + begin, start[begin - base : begin - base + _SLICE]
+                break
+            length = int.from_bytes(start[at - base : begin - base], "big")
+            if kind in _SETS[codec]:
+                unit = os.pread(file, max(min(length, size - begin), 0), position + begin)
+                if unit.rstrip(b"\0") not in known:
+                    return
+            at = begin + length
+        else:
+            return
+
+
+def _open_sets(codec: str, units: Iterable[bytes]) -> Sets:
+    """The parameter sets of a container's header."""
+    sets: Sets = (
+        h264_sets.ParameterSets()
+        if codec == "h264"
+        else ParameterSets(
+            sequence_number=sequence_number,
+            picture_number=picture_number,
+            read_sequence=read_sequence_parameters,
+            read_picture=read_picture_parameters,
+        )
+    )
+    kinds = (h264.SPS, h264.PPS) if codec == "h264" else (hevc.SPS, hevc.PPS)
+    for unit in units:
+        rbsp = remove_emulation_prevention(unit[_HEADER_SIZE[codec] :])
+        if nal_type(codec, unit) == kinds[0]:
+            sets.store_sequence(rbsp)
+        elif nal_type(codec, unit) == kinds[1]:
+            sets.store_picture(rbsp)
+    return sets
+
+
+def _list_forms(codec: str, units: Iterable[bytes], sets: Sets) -> Iterator[_Form | None]:
+    """The form of slice headers with each picture parameter set; None for one whose counts are not compared."""
+    for unit in units:
+        rbsp = remove_emulation_prevention(unit[_HEADER_SIZE[codec] :])
+        if codec == "h264" and nal_type(codec, unit) == h264.PPS:
+            sps = sets.picture(h264_sets.picture_number(rbsp)).sequence
+            plain = sps.pic_order_cnt_type == 0 and sps.frame_mbs_only and not sps.separate_colour_plane
+            yield _Form(0, 0, sps.log2_max_frame_num, sps.log2_max_pic_order_cnt_lsb) if plain else None
+        elif codec == "hevc" and nal_type(codec, unit) == hevc.PPS:
+            pps = sets.picture(picture_number(rbsp))
+            yield _Form(pps.extra_slice_header_bits, int(pps.output_flag_present), 0, pps.sequence.log2_max_poc_lsb)
+
+
+def _restarts(heads: Iterable[bytes], sets: Sets) -> bool:
+    """Whether counts begin again at one of some H.264 pictures (memory_management_control_operation 5, 8.2.1)."""
+    for head in heads:
+        rbsp = remove_emulation_prevention(head[1:])
+        try:
+            marking = read_slice_header(
+                rbsp, head[0] & 31, head[0] >> 5 & 3, cast(h264_sets.ParameterSets, sets)
+            ).marking
+        except BitstreamError:
+            return True
+        if any(operation[0] == 5 for operation in marking or ()):
+            return True
+    return False
