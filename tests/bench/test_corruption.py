@@ -39,7 +39,7 @@ def test_whole_files_are_complete(clips: list[Path], tmp_path: Path) -> None:
     for path in clips:
         for options in OPTIONS.values():
             outcome, evidence = extract_and_load(path, tmp_path / "record.npz", options)
-            assert outcome == ("unknown" if path.suffix == ".ts" else "complete"), (path.name, evidence)
+            assert outcome == "complete", (path.name, evidence)
 
 
 def test_no_loss_goes_unnoticed(clips: list[Path]) -> None:

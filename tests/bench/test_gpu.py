@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("transformers")
 
 from bench import gpu
-from compress.models.session.session import Session
+from compress.models.session.forward import Forward
 from compress.profiling.measure import Case, Null
 
 
@@ -109,7 +109,7 @@ def test_a_case_that_breaks_in_decoding_does_not_end_the_others(
 
     cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
     monkeypatch.setattr(gpu, "build_cases", lambda depth: cases)
-    monkeypatch.setattr(Session, "_continue", broken)
+    monkeypatch.setattr(Forward, "_continue", broken)
     found = run(monkeypatch, tmp_path / "gpu.json", "--repeats", "1", "--models", "llava-onevision-tiny", fails=True)
     record = found["models"]["llava-onevision-tiny"]
     assert record["failures"] == {"null": "RuntimeError: no such mask"}

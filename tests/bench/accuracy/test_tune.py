@@ -70,7 +70,7 @@ def fake_measure(gain: Mapping[str, float]) -> Callable[..., list[Examined]]:
 
 def test_passes_go_on_around_what_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One setting helps by so much that the other two are seen only in the second pass, where one of them harms."""
-    gain = {"fold=core": 0.3, "map=texture": 0.15, "refill=yes": -0.3, "merge_percent=0": 0.4, "fold=size": 0.1}
+    gain = {"fold=core": 0.3, "map=texture": 0.15, "refill=no": -0.3, "merge_percent=0": 0.4, "fold=size": 0.1}
     monkeypatch.setattr(tuning, "measure", fake_measure(gain))
     monkeypatch.setattr(tuning, "describe", lambda *_: {})
     record = tune(MEASURED["metom"], JOB, 60, workers=1, passes=3)
@@ -80,7 +80,7 @@ def test_passes_go_on_around_what_was_chosen(monkeypatch: pytest.MonkeyPatch) ->
     assert second["accuracy"]["value"] == pytest.approx(0.85, abs=0.05)
     assert (second["defaults"]["fold"], second["defaults"]["map"]) == ("core", "texture")
     trials = {(axis["field"], one["value"]): one for axis in first["axes"] for one in axis["trials"]}
-    assert trials["refill", "yes"]["minus_default"]["high"] < 0
+    assert trials["refill", "no"]["minus_default"]["high"] < 0
     assert trials["merge_percent", "0"]["minus_default"]["low"] > 0
     assert trials["fold", "core"]["kept"] == pytest.approx(0.2)
     again = {(axis["field"], one["value"]) for axis in second["axes"] for one in axis["trials"]}

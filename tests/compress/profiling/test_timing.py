@@ -21,7 +21,7 @@ SLOW = 0.5
 
 
 @pytest.mark.parametrize("backbone", ["llava-onevision-tiny", "qwen2-vl-tiny"])
-def test_planning_lies_in_the_tower_from_which_it_is_subtracted(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planning_is_over_before_the_tower_begins(backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = itertools.count(1)
     monkeypatch.setattr(StageTimer, "_mark", lambda self: float(next(clock)))
     model, meta = sharp_model(backbone), video_meta()
@@ -31,10 +31,10 @@ def test_planning_lies_in_the_tower_from_which_it_is_subtracted(backbone: str, m
         with torch.no_grad():
             model(**inputs_of(model, meta))
     spans: dict[str, Any] = {name: (start, end) for name, start, end, _ in timer._spans}
-    assert spans[TOWER][0] < spans[PLANNING][0] < spans[PLANNING][1] < spans[TOWER][1]
+    assert spans[PLANNING][0] < spans[PLANNING][1] < spans[TOWER][0] < spans[TOWER][1]
     assert spans[TOWER][1] < spans[COMPRESS][0] < spans[COMPRESS][1] < spans[DECODER][0]
     seconds = timer.read()
-    assert seconds[TOWER] == spans[TOWER][1] - spans[TOWER][0] - seconds[PLANNING] > 0
+    assert seconds[TOWER] == spans[TOWER][1] - spans[TOWER][0] > 0
 
 
 def test_events_lie_on_the_stream_of_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
