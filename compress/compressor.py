@@ -1,4 +1,4 @@
-"""Several stages as one method."""
+"""Several methods as one."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ from typing import Any
 
 from compress.attach import Attachable
 from compress.errors import ConfigError
-from compress.methods import HOOKS
+from compress.methods import STAGES
 
 
 @dataclass(frozen=True, init=False)
 class Pipeline(Attachable):
-    """Stages that work one after the other: ``Pipeline(RPM(), InfoMerge(retention=0.1), MATM())``.
+    """Methods that work one after the other: ``Pipeline(RPM(), InfoMerge(retention=0.1), MATM())``.
 
-    A pipeline has exactly the hooks and fields that its stages have, so ``isinstance(pipeline, BeforeLLM)`` tells
-    whether one of them merges before the language model. Of a field that several stages have, the last one's is shown.
+    A pipeline has exactly the stages and fields that its methods have, so ``isinstance(pipeline, BeforeLLM)`` tells
+    whether one of them merges before the language model. Of a field that several methods have, the last one's is shown.
 
     Attributes:
-        stages: in the order given.
+        methods: in the order given.
 
     Raises:
-        ConfigError: no stage, one without a hook, or two with the same hook.
+        ConfigError: no method, one without a stage, or two with the same stage.
     """
 
-    stages: tuple[Any, ...]
+    methods: tuple[Any, ...]
 
-    def __init__(self, *stages: Any) -> None:
-        object.__setattr__(self, "stages", stages)
-        if not stages:
-            raise ConfigError("a pipeline needs at least one stage")
-        for stage in stages:
-            if not any(hasattr(stage, hook) for hook in HOOKS):
-                raise ConfigError(f"{stage!r} is no stage; it must have one of {', '.join(HOOKS)}")
-        for hook in HOOKS:
-            holders = [stage for stage in stages if hasattr(stage, hook)]
+    def __init__(self, *methods: Any) -> None:
+        object.__setattr__(self, "methods", methods)
+        if not methods:
+            raise ConfigError("a pipeline needs at least one method")
+        for method in methods:
+            if not any(hasattr(method, stage) for stage in STAGES):
+                raise ConfigError(f"{method!r} is no method; it must have one of the stages {', '.join(STAGES)}")
+        for stage in STAGES:
+            holders = [method for method in methods if hasattr(method, stage)]
             if len(holders) > 1:
-                names = " and ".join(type(stage).__name__ for stage in holders)
-                raise ConfigError(f"{names} both have {hook}; a pipeline takes each hook once")
+                names = " and ".join(type(method).__name__ for method in holders)
+                raise ConfigError(f"{names} both have the stage {stage}; a pipeline takes each stage once")
             if holders:
                 # From Python 3.12 on, isinstance() with a protocol asks for attributes without __getattr__.
-                object.__setattr__(self, hook, getattr(holders[0], hook))
+                object.__setattr__(self, stage, getattr(holders[0], stage))
 
     def at_depth(self, depth: int, *, first: int = 1) -> Pipeline:
-        """The same stages, those that choose decoder layers by the depth of the model with their layers chosen."""
+        """The same methods, those that choose decoder layers by the depth of the model with their layers chosen."""
         return Pipeline(
-            *(stage.at_depth(depth, first=first) if hasattr(stage, "at_depth") else stage for stage in self.stages)
+            *(method.at_depth(depth, first=first) if hasattr(method, "at_depth") else method for method in self.methods)
         )
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name != "stages":
-            for stage in reversed(self.stages):
-                if hasattr(stage, name):
-                    return getattr(stage, name)
-        raise AttributeError(f"no stage of {type(self).__name__} has {name!r}")
+        if not name.startswith("_") and name != "methods":
+            for method in reversed(self.methods):
+                if hasattr(method, name):
+                    return getattr(method, name)
+        raise AttributeError(f"no method of {type(self).__name__} has {name!r}")

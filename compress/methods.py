@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 
 from compress.errors import ConfigError
 
-Hook = Literal["plan_frames", "before_encoder", "before_llm", "inside_llm"]
+Stage = Literal["plan_frames", "before_encoder", "before_llm", "inside_llm"]
 
-HOOKS: Final[tuple[Hook, ...]] = ("plan_frames", "before_encoder", "before_llm", "inside_llm")
+STAGES: Final[tuple[Stage, ...]] = ("plan_frames", "before_encoder", "before_llm", "inside_llm")
 """What a method can do, in the order in which a model meets it; see `compress.stage`."""
 
 
@@ -22,11 +22,10 @@ class Method:
     Attributes:
         name: what users type.
         target: ``module:class``.
-        hooks: what it implements, see `compress.stage`.
+        stages: what it implements, see `compress.stage`.
         signals: what it reads beside the tokens.
         source: where it was published.
         summary: one line.
-        switches: its most telling fields; `compress.settings.list_settings` gives all.
         budget: how exactly the retention is met.
         query_agnostic: whether it never looks at the question, so that what it keeps serves later questions too.
         licence: of the authors' code, or why none was used.
@@ -35,11 +34,10 @@ class Method:
 
     name: str
     target: str
-    hooks: tuple[Hook, ...]
+    stages: tuple[Stage, ...]
     signals: tuple[str, ...]
     source: str
     summary: str
-    switches: tuple[str, ...]
     budget: str = "exact"
     query_agnostic: bool = True
     licence: str = "no code published"
@@ -63,11 +61,10 @@ METHODS: Final[Mapping[str, Method]] = {
         Method(
             name="metom",
             target="compress.metom:MeToM",
-            hooks=HOOKS,
+            stages=STAGES,
             signals=("density", "packet_size", "attention"),
             source=_METOM,
             summary="RPM before the encoder, BTM before and MATM inside the language model",
-            switches=("tau_tem", "window", "rounds", "fold", "refill", "m_min", "positions", "layers", "merge_percent"),
             budget="exact; upper bound without refill",
             query_agnostic=False,
             combines="nothing: it has every stage",
@@ -75,186 +72,165 @@ METHODS: Final[Mapping[str, Method]] = {
         Method(
             name="rpm",
             target="compress.metom:RPM",
-            hooks=("before_encoder",),
+            stages=("before_encoder",),
             signals=("density",),
             source=_METOM,
             summary="merge connected patches of low residual density",
-            switches=("tau", "target_keep", "connectivity", "max_region"),
             budget="nearest count that a threshold gives",
             combines="any method before the language model, matm",
         ),
         Method(
             name="btm",
             target="compress.metom:BTM",
-            hooks=("plan_frames", "before_llm"),
+            stages=("plan_frames", "before_llm"),
             signals=("density", "packet_size"),
             source=_METOM,
             summary="budget by packet size, pairs across frames, folding within frames",
-            switches=("m_min", "tau_tem", "window", "rounds", "fold", "refill", "positions"),
             budget="exact; upper bound without refill",
         ),
         Method(
             name="matm",
             target="compress.metom:MATM",
-            hooks=("inside_llm",),
+            stages=("inside_llm",),
             signals=("attention",),
             source=_METOM,
             summary="merge what the prompt attends to least, between two decoder layers",
-            switches=("layers", "merge_percent", "average", "query"),
             query_agnostic=False,
             combines="any method before the encoder or the language model",
         ),
         Method(
             name="infomerge",
             target="compress.infomerge:InfoMerge",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=("saliency", "frame_features"),
             source=_INFOMERGE,
             summary="salient tokens without static repeats, context tokens where a segment informs most",
-            switches=(
-                *("alpha", "beta", "rho", "lam", "tfd", "budget"),
-                *("richness", "assignment", "hard_mask", "substitute"),
-            ),
         ),
         Method(
             name="random",
             target="compress.baselines:RandomTokens",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=(),
             source=_NAIVE,
             summary="random tokens",
-            switches=("seed",),
             licence=_OWN,
         ),
         Method(
             name="stride",
             target="compress.baselines:UniformStride",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=(),
             source=_NAIVE,
             summary="tokens at equal distances",
-            switches=(),
             licence=_OWN,
         ),
         Method(
             name="pool",
             target="compress.baselines:AveragePooling",
-            hooks=("plan_frames", "before_llm"),
+            stages=("plan_frames", "before_llm"),
             signals=("packet_size",),
             source=_NAIVE,
             summary="means of neighbouring tokens, over space or time",
-            switches=("over", "frame_budget"),
             licence=_OWN,
         ),
         Method(
             name="frames",
             target="compress.baselines:FewerFrames",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=(),
             source=_NAIVE,
             summary="fewer frames, all of their tokens",
-            switches=(),
             licence=_OWN,
         ),
         Method(
             name="smaller",
             target="compress.baselines:SmallerFrames",
-            hooks=("plan_frames", "before_llm"),
+            stages=("plan_frames", "before_llm"),
             signals=("packet_size",),
             source=_NAIVE,
             summary="smaller frames, resized by area",
-            switches=("frame_budget",),
             licence=_OWN,
         ),
         Method(
             name="evs",
             target="compress.baselines:EVS",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=(),
             source="EVS (arXiv 2510.14624)",
             summary="tokens that differ from the frame before",
-            switches=("q", "fidelity"),
             licence="Apache-2.0 (vLLM)",
         ),
         Method(
             name="dycoke",
             target="compress.baselines:DyCoke",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=(),
             source="DyCoke, stage 1 (CVPR 2025)",
             summary="of every window one frame whole, of the others what differs",
-            switches=("K", "fidelity"),
             licence="Apache-2.0",
         ),
         Method(
             name="vidcom2",
             target="compress.baselines:VidCom2",
-            hooks=("plan_frames", "before_llm"),
+            stages=("plan_frames", "before_llm"),
             signals=("packet_size",),
             source="VidCom2 (EMNLP 2025)",
             summary="tokens unlike their frame and their video",
-            switches=("frame_budget", "fidelity"),
             licence="Apache-2.0",
         ),
         Method(
             name="divprune",
             target="compress.baselines:DivPrune",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=(),
             source="DivPrune (CVPR 2025)",
             summary="the most diverse tokens",
-            switches=("fidelity",),
             licence="CC BY-NC 4.0, not read: from the paper",
         ),
         Method(
             name="fastvid",
             target="compress.baselines:FastVID",
-            hooks=("plan_frames", "before_llm"),
+            stages=("plan_frames", "before_llm"),
             signals=("saliency", "frame_features", "packet_size"),
             source="FastVID (NeurIPS 2025)",
             summary="salient tokens of frames, density peaks of segments",
-            switches=("budget", "c", "tau", "d", "p", "beta", "k", "frame_budget", "fidelity"),
             licence="MIT",
         ),
         Method(
             name="holitom",
             target="compress.baselines:HoliTom",
-            hooks=("before_llm",),
+            stages=("before_llm",),
             signals=("saliency",),
             source="HoliTom, outer (NeurIPS 2025)",
             summary="static positions averaged over windows, the rest by attention",
-            switches=("tau", "beta", "no_beta", "K", "max_window_size", "fidelity"),
             licence="Apache-2.0",
         ),
         Method(
             name="visionzip",
             target="compress.baselines:VisionZip",
-            hooks=("plan_frames", "before_llm"),
+            stages=("plan_frames", "before_llm"),
             signals=("saliency", "keys", "packet_size"),
             source="VisionZip (CVPR 2025)",
             summary="dominant tokens by attention, the rest merged into contextual ones",
-            switches=("form", "dominant", "contextual", "frame_budget", "fidelity"),
             licence="Apache-2.0",
         ),
         Method(
             name="flashvid",
             target="compress.baselines:FlashVID",
-            hooks=("plan_frames", "before_llm"),
+            stages=("plan_frames", "before_llm"),
             signals=("saliency", "packet_size"),
             source="FlashVID (ICLR 2026)",
             summary="attended, diverse tokens, and trees of what repeats over time",
-            switches=("selection", "alpha", "tau_s", "c", "tau_t", "expansion", "frame_budget", "fidelity"),
             licence="MIT",
             combines="rpm before, matm or flashvid-inner after",
         ),
         Method(
             name="flashvid-inner",
             target="compress.baselines:FlashVIDInner",
-            hooks=("inside_llm",),
+            stages=("inside_llm",),
             signals=("attention",),
             source="FlashVID (ICLR 2026)",
             summary="visual tokens that the last prompt token attends to",
-            switches=("K", "R"),
             budget="exact, rounded up",
             query_agnostic=False,
             licence="MIT",

@@ -36,7 +36,7 @@ def planning() -> Iterator[None]:
 
 
 def planned(method: Callable[Arguments, Planned]) -> Callable[Arguments, Planned]:
-    """Let a method's hook always run in `planning`."""
+    """Let a stage of a method always run in `planning`."""
 
     @wraps(method)
     def plan(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Planned:

@@ -29,7 +29,7 @@ class Setting:
 
 
 def list_settings(method: object) -> list[Setting]:
-    """All fields of a method, in order of declaration."""
+    """All fields of a method, those of a method that it is composed of included, in order of declaration."""
     return [
         Setting(name=name, kind=_describe(annotation), value=_render(getattr(method, name)))
         for name, annotation in _annotations(method).items()
@@ -51,11 +51,18 @@ def configure(method: Method, settings: Mapping[str, str]) -> Method:
 
 
 def _annotations(method: object) -> dict[str, Any]:
-    """Field -> annotation of a dataclass."""
+    """Field -> annotation of a dataclass; in place of a field that is a dataclass itself, the fields of that."""
     if not dataclasses.is_dataclass(method) or isinstance(method, type):
         raise ConfigError(f"{type(method).__name__} is no dataclass and has no fields to set")
     hints = get_type_hints(type(method))
-    return {field.name: hints[field.name] for field in dataclasses.fields(method) if field.init}
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(method):
+        part = getattr(method, field.name)
+        if dataclasses.is_dataclass(part):
+            found |= _annotations(part)
+        elif field.init:
+            found[field.name] = hints[field.name]
+    return found
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:

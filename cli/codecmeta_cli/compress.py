@@ -208,7 +208,7 @@ def methods(
             described = {
                 "name": entry.name,
                 "summary": entry.summary,
-                "stages": entry.hooks,
+                "stages": entry.stages,
                 "signals": entry.signals,
                 "source": entry.source,
                 "budget": entry.budget,
@@ -240,7 +240,7 @@ def methods(
         table.add_row(
             f"[bold]{entry.name}[/]",
             entry.summary,
-            "\n".join(entry.hooks),
+            "\n".join(entry.stages),
             "\n".join(entry.signals),
             entry.budget,
             "not read" if entry.query_agnostic else "read",

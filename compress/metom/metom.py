@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,107 +10,81 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.attach import Attachable
-from compress.metom.btm import BTM, Fold
-from compress.metom.matm import MATM, Average, Query
+from compress.errors import ConfigError
+from compress.metom.btm import BTM
+from compress.metom.matm import MATM
 from compress.metom.rpm import RPM
-from compress.ops.regions import Connectivity
-from compress.stage import Compression, GopKind, Positions, Signals, VideoSignals
+from compress.stage import Compression, Signals, VideoSignals
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, init=False)
 class MeToM(Attachable):
-    """Metadata-guided token merging: the three stages with all their fields.
+    """Metadata-guided token merging: ``MeToM(retention=0.3)``, or ``MeToM(rpm=RPM(tau=0.2), btm=BTM(window=4))``.
 
     Exactly the retention enters the language model, at its original positions; `literal` gives the letter of the paper.
+    The fields of `rpm`, `btm` and `matm` are fields of the whole, too: ``method.tau_tem`` is ``method.btm.tau_tem``.
+
+    Args:
+        retention: tokens that enter the language model, as a fraction of all, in (0, 1]; None for that of ``btm``.
+        rpm: the stage before the encoder; None for its defaults, as for the next two.
+        btm: the stage before the language model.
+        matm: the stage inside the language model.
+        shortcuts: fields of `RPM`, `BTM` and `MATM`, which take precedence over those of the stages that are given.
 
     Attributes:
-        retention: tokens that enter the language model, as a fraction of all (BTM's budget).
-        tau: see `RPM`; likewise target_keep and connectivity.
-        target_keep: see `RPM`.
-        connectivity: see `RPM`.
-        m_min: see `BTM`; likewise the fields up to positions.
-        tau_tem: see `BTM`.
-        window: see `BTM`.
-        rounds: see `BTM`.
-        fold: see `BTM`.
-        mu: see `BTM`.
-        refill: see `BTM`.
-        gop: see `BTM`.
-        positions: see `BTM`.
-        layers: see `MATM`; likewise the rest.
-        merge_percent: see `MATM`.
-        average: see `MATM`.
-        query: see `MATM`.
+        rpm: the stage before the encoder.
+        btm: the stage before the language model.
+        matm: the stage inside the language model.
 
     Raises:
-        ConfigError: a field is outside its range.
+        ConfigError: a field is outside its range, or a stage is of another kind.
+        TypeError: no stage has a field of this name.
     """
 
-    retention: float = 0.3
-    tau: float | None = None
-    target_keep: float | None = None
-    connectivity: Connectivity = 4
-    m_min: int | None = None
-    tau_tem: float = 0.9
-    window: int | None = None
-    rounds: int = 1
-    fold: Fold = "mean"
-    mu: float = 0.6
-    refill: bool = True
-    gop: GopKind = "mean"
-    positions: Positions = "original"
-    layers: tuple[int, ...] | None = None
-    merge_percent: float = 50.0
-    average: Average = "mean"
-    query: Query = "last"
+    rpm: RPM
+    btm: BTM
+    matm: MATM
+
+    def __init__(
+        self,
+        *,
+        retention: float | None = None,
+        rpm: RPM | None = None,
+        btm: BTM | None = None,
+        matm: MATM | None = None,
+        **shortcuts: Any,
+    ) -> None:
+        if retention is not None:
+            shortcuts["retention"] = retention
+        for name, kind, given in (("rpm", RPM, rpm), ("btm", BTM, btm), ("matm", MATM, matm)):
+            stage = kind() if given is None else given
+            if not isinstance(stage, kind):
+                raise ConfigError(f"{name} is {stage!r}; give {kind.__name__}(...), or its fields one by one")
+            own = {field.name: shortcuts.pop(field.name) for field in fields(stage) if field.name in shortcuts}
+            object.__setattr__(self, name, replace(stage, **own))
+        if shortcuts:
+            known = ", ".join(field.name for stage in (self.rpm, self.btm, self.matm) for field in fields(stage))
+            raise TypeError(f"MeToM has no field {', '.join(map(repr, shortcuts))}; choose from {known}")
 
     @classmethod
-    def literal(cls, **fields: Any) -> MeToM:
+    def literal(cls, **shortcuts: Any) -> MeToM:
         """MeToM to the letter of its paper: the budget an upper bound, the tokens that leave renumbered without gaps.
 
         Args:
-            fields: see the class.
+            shortcuts: see the class.
         """
-        return cls(**{"refill": False, "positions": "contiguous", **fields})
+        return cls(**{"refill": False, "positions": "contiguous", **shortcuts})
 
-    def __post_init__(self) -> None:
-        # Each stage checks its own fields.
-        _ = self.rpm, self.btm, self.matm
-
-    @property
-    def rpm(self) -> RPM:
-        """The stage before the encoder."""
-        return RPM(tau=self.tau, target_keep=self.target_keep, connectivity=self.connectivity)
-
-    @property
-    def btm(self) -> BTM:
-        """The stage before the language model."""
-        return BTM(
-            retention=self.retention,
-            m_min=self.m_min,
-            tau_tem=self.tau_tem,
-            window=self.window,
-            rounds=self.rounds,
-            fold=self.fold,
-            mu=self.mu,
-            refill=self.refill,
-            gop=self.gop,
-            positions=self.positions,
-        )
-
-    @property
-    def matm(self) -> MATM:
-        """The stage inside the language model."""
-        return MATM(layers=self.layers, merge_percent=self.merge_percent, average=self.average, query=self.query)
-
-    @property
-    def merge_layer(self) -> int | None:
-        """The decoder layer before which MATM merges; None while it depends on the model."""
-        return self.matm.merge_layer
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_") and name not in ("rpm", "btm", "matm"):
+            for stage in (self.rpm, self.btm, self.matm):
+                if hasattr(stage, name):
+                    return getattr(stage, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def at_depth(self, depth: int, *, first: int = 1) -> MeToM:
         """See `MATM.at_depth`."""
-        return replace(self, layers=self.matm.at_depth(depth, first=first).layers)
+        return replace(self, matm=self.matm.at_depth(depth, first=first))
 
     def plan_frames(self, meta: VideoSignals, *, tokens_per_frame: int) -> NDArray[np.int64]:
         """See `BTM.plan_frames`."""

@@ -1,13 +1,13 @@
-"""The registry tells the truth about its classes; pipelines have the hooks of their stages."""
+"""The registry tells the truth about its classes; pipelines have the stages of their methods."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
 import pickle
 import subprocess
 import sys
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ import torch
 from compress.compressor import Pipeline
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
-from compress.methods import HOOKS, METHODS, Method, build, find, retained_fraction
+from compress.methods import METHODS, STAGES, Method, build, find, retained_fraction
 from compress.metom import BTM, MATM, RPM, MeToM
 from compress.stage import BeforeEncoder, BeforeLLM, InsideLLM, PlansFrames, Signals
 
@@ -24,9 +24,7 @@ from compress.stage import BeforeEncoder, BeforeLLM, InsideLLM, PlansFrames, Sig
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_entries_agree_with_their_classes(method: Method) -> None:
     loaded = method.load()
-    assert tuple(hook for hook in HOOKS if hasattr(loaded, hook)) == method.hooks
-    fields = {field.name for field in dataclasses.fields(loaded)}
-    assert set(method.switches) <= fields
+    assert tuple(stage for stage in STAGES if hasattr(loaded, stage)) == method.stages
     assert loaded.__dataclass_params__.frozen
     with pytest.raises(TypeError):
         loaded(0.3)
@@ -78,7 +76,35 @@ def test_metom_is_its_three_stages() -> None:
         MeToM(tau_tem=2)
 
 
-def test_pipeline_has_the_hooks_of_its_stages() -> None:
+def test_metom_composes_stages_and_takes_their_fields() -> None:
+    rpm, btm, matm = RPM(tau=0.2, max_region=9), BTM(retention=0.4, window=2), MATM(layers=(1, 2))
+    composed = MeToM(rpm=rpm, btm=btm, matm=matm)
+    assert (composed.rpm, composed.btm, composed.matm) == (rpm, btm, matm)
+    assert composed == MeToM(tau=0.2, max_region=9, retention=0.4, window=2, layers=(1, 2))
+    assert composed != MeToM(tau=0.2, retention=0.4, window=2, layers=(1, 2))
+    assert MeToM(btm=btm, retention=0.1).btm == BTM(retention=0.1, window=2)
+    assert replace(composed, retention=0.1) == MeToM(rpm=rpm, btm=replace(btm, retention=0.1), matm=matm)
+    assert MeToM() == MeToM(rpm=RPM(), btm=BTM(), matm=MATM())
+    assert (composed.retention, composed.max_region, composed.merge_percent) == (0.4, 9, 50)
+    assert copy.copy(composed) == composed == pickle.loads(pickle.dumps(composed))
+    assert hash(composed) == hash(MeToM(rpm=rpm, btm=btm, matm=matm))
+    settings = {"max_region": "9", "tau": "0.2", "window": "2", "layers": "1,2"}
+    assert build("metom", retention=0.4, settings=settings) == composed
+    # one word stands for one field
+    names = [field.name for stage in (rpm, btm, matm) for field in fields(stage)]
+    assert len(set(names)) == len(names)
+
+
+def test_metom_refuses_what_no_stage_has() -> None:
+    with pytest.raises(TypeError, match="no field 'tua'; choose from tau, target_keep"):
+        MeToM(tua=0.2)
+    with pytest.raises(ConfigError, match=r"btm is RPM.*give BTM"):
+        MeToM(btm=RPM())  # type: ignore[arg-type]
+    with pytest.raises(AttributeError, match="no attribute 'tua'"):
+        _ = MeToM().tua
+
+
+def test_pipeline_has_the_stages_of_its_methods() -> None:
     pipeline = Pipeline(RPM(), InfoMerge(retention=0.2), MATM(layers=(13, 14, 15)))
     assert isinstance(pipeline, BeforeEncoder)
     assert isinstance(pipeline, BeforeLLM)
@@ -86,13 +112,13 @@ def test_pipeline_has_the_hooks_of_its_stages() -> None:
     assert not isinstance(pipeline, PlansFrames)
     assert not isinstance(Pipeline(InfoMerge()), InsideLLM)
     # How isinstance() asks from Python 3.12 on.
-    assert inspect.getattr_static(pipeline, "before_llm") == pipeline.stages[1].before_llm
+    assert inspect.getattr_static(pipeline, "before_llm") == pipeline.methods[1].before_llm
     assert inspect.getattr_static(Pipeline(InfoMerge()), "inside_llm", None) is None
     assert pipeline.retention == 0.2
     assert pipeline.merge_layer == 16
     tokens = torch.randn(5, 9, 6)
     assert pipeline.before_llm(tokens, Signals()).achieved == 9
-    assert repr(pipeline).startswith("Pipeline(stages=(RPM(")
+    assert repr(pipeline).startswith("Pipeline(methods=(RPM(")
     assert copy.copy(pipeline) == pipeline == pickle.loads(pickle.dumps(pipeline))
     assert hash(pipeline) == hash(Pipeline(RPM(), InfoMerge(retention=0.2), MATM(layers=(13, 14, 15))))
 
@@ -100,7 +126,7 @@ def test_pipeline_has_the_hooks_of_its_stages() -> None:
 def test_bad_pipelines_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least one"):
         Pipeline()
-    with pytest.raises(ConfigError, match="no stage"):
+    with pytest.raises(ConfigError, match="no method"):
         Pipeline(3)
-    with pytest.raises(ConfigError, match="BTM and InfoMerge both have before_llm"):
+    with pytest.raises(ConfigError, match="BTM and InfoMerge both have the stage before_llm"):
         Pipeline(BTM(), InfoMerge())

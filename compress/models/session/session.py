@@ -190,20 +190,19 @@ def signals_read(compressor: BeforeLLM) -> tuple[str, ...]:
     A method says so by an attribute ``signals`` or by its entry in the registry; one without either may read all.
 
     Raises:
-        ConfigError: the attribute names a signal that there is not.
+        ConfigError: the attribute names an unknown signal.
     """
     known = [field.name for field in dataclasses.fields(Signals)]
-    stages = getattr(compressor, "stages", (compressor,))
-    stage = next(stage for stage in stages if hasattr(stage, "before_llm"))
-    if hasattr(stage, "signals"):
-        if unknown := [repr(name) for name in stage.signals if name not in known]:
+    method = next(one for one in getattr(compressor, "methods", (compressor,)) if hasattr(one, "before_llm"))
+    if hasattr(method, "signals"):
+        if unknown := [repr(name) for name in method.signals if name not in known]:
             raise ConfigError(
-                f"signals of {type(stage).__name__} names {', '.join(unknown)}; there are {', '.join(known)}"
+                f"signals of {type(method).__name__} names {', '.join(unknown)}; choose from {', '.join(known)}"
             )
-        return tuple(stage.signals)
-    kind = f"{type(stage).__module__}:{type(stage).__name__}"
-    for method in METHODS.values():
-        package, _, name = method.target.partition(":")
+        return tuple(method.signals)
+    kind = f"{type(method).__module__}:{type(method).__name__}"
+    for entry in METHODS.values():
+        package, _, name = entry.target.partition(":")
         if kind.startswith(package) and kind.endswith(f":{name}"):
-            return method.signals
+            return entry.signals
     return tuple(known)

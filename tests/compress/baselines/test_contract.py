@@ -66,7 +66,7 @@ def same(a: Compression, b: Compression) -> bool:
 
 
 def test_every_baseline_is_listed() -> None:
-    before = {name for name, entry in METHODS.items() if "before_llm" in entry.hooks}
+    before = {name for name, entry in METHODS.items() if "before_llm" in entry.stages}
     assert before - {"metom", "btm"} == {name for name, _ in VARIANTS}
     for name in before - {"metom", "btm", "infomerge"}:
         loaded = METHODS[name].load()
@@ -218,7 +218,7 @@ def test_bad_input_is_refused(name: str, fields: dict[str, str]) -> None:
 def test_frame_budgets_come_from_packets(name: str, fields: dict[str, str]) -> None:
     method = build(name, retention=0.3, settings=fields)
     if not isinstance(method, PlansFrames):
-        assert "plan_frames" not in METHODS[name].hooks
+        assert "plan_frames" not in METHODS[name].stages
         return
     if "over" in fields or (name == "vidcom2" and not fields):
         with pytest.raises(ConfigError, match=r"frame_budget|budgets per frame"):
