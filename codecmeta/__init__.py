@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codecmeta.batch.extraction import extract_many
+    from codecmeta.batch.outcome import Outcome
     from codecmeta.bit_cost_maps import bit_costs
     from codecmeta.errors import (
         BitstreamError,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from codecmeta.record.gop import Gop
     from codecmeta.record.limits import Limits
     from codecmeta.record.meta import VideoMeta, load
+    from codecmeta.record.options import Options
 
 __version__ = "0.1.0"
 
@@ -36,6 +39,8 @@ _HOME = {
     "Gop": "codecmeta.record.gop",
     "Limits": "codecmeta.record.limits",
     "MetaFormatError": "codecmeta.errors",
+    "Options": "codecmeta.record.options",
+    "Outcome": "codecmeta.batch.outcome",
     "OutputError": "codecmeta.errors",
     "SamplingError": "codecmeta.errors",
     "SourceError": "codecmeta.errors",
@@ -43,6 +48,7 @@ _HOME = {
     "VideoMeta": "codecmeta.record.meta",
     "bit_costs": "codecmeta.bit_cost_maps",
     "extract": "codecmeta.extraction",
+    "extract_many": "codecmeta.batch.extraction",
     "load": "codecmeta.record.meta",
 }
 
@@ -52,6 +58,8 @@ __all__ = [
     "Gop",
     "Limits",
     "MetaFormatError",
+    "Options",
+    "Outcome",
     "OutputError",
     "SamplingError",
     "SourceError",
@@ -59,6 +67,7 @@ __all__ = [
     "VideoMeta",
     "bit_costs",
     "extract",
+    "extract_many",
     "load",
 ]
 

@@ -113,7 +113,7 @@ def extract(
     """
     from codecmeta.batch.engines import choose_engine
     from codecmeta.batch.inputs import find_inputs
-    from codecmeta.batch.jobs import extract_many
+    from codecmeta.batch.jobs import extract_inputs
     from codecmeta.batch.output_folder import check_out
     from codecmeta.errors import OutputError, UsageError
     from codecmeta.record.limits import Limits
@@ -139,7 +139,7 @@ def extract(
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         inputs = find_inputs(sources, out=folder, stdin=sys.stdin)
         with Reporter(json=json) as reporter:
-            counts = extract_many(
+            counts = extract_inputs(
                 reporter.count(inputs),
                 folder,
                 options=options,

@@ -142,7 +142,7 @@ def find_fresh(job: Job) -> Outcome | None:
         return None
 
 
-def extract_many(
+def extract_inputs(
     inputs: Iterable[Input],
     out: Path,
     *,

@@ -20,7 +20,7 @@ import pytest
 import codecmeta
 from codecmeta.batch.engines import SerialEngine
 from codecmeta.batch.inputs import Input, find_inputs
-from codecmeta.batch.jobs import Job, extract_many
+from codecmeta.batch.jobs import Job, extract_inputs
 from codecmeta.batch.manifest import Manifest
 from codecmeta.batch.outcome import Outcome
 from codecmeta.errors import OutputError
@@ -40,7 +40,7 @@ def extract(*sources: str | Path, out: Path, **options: Any) -> list[Outcome]:
     seen: list[Outcome] = []
     inputs = find_inputs([os.fspath(source) for source in sources], out=out, stdin=None)
     arguments = {"options": PACKETS, "engine": SerialEngine(), **options}
-    extract_many(inputs, out, report=seen.append, **arguments)
+    extract_inputs(inputs, out, report=seen.append, **arguments)
     return seen
 
 
@@ -130,10 +130,10 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     seen: list[Outcome] = []
     item = Input(path=tmp_path / "made.mp4", place=PurePath("made.mp4.npz"))
     with pytest.raises(OutputError, match=r"output folder .*deep/meta: Read-only file system"):
-        extract_many([item], tmp_path / "deep" / "meta", options=PACKETS, engine=SerialEngine(), report=seen.append)
+        extract_inputs([item], tmp_path / "deep" / "meta", options=PACKETS, engine=SerialEngine(), report=seen.append)
     assert seen == []
     monkeypatch.undo()
-    extract_many([item], tmp_path / "deep" / "meta", options=PACKETS, engine=SerialEngine(), report=seen.append)
+    extract_inputs([item], tmp_path / "deep" / "meta", options=PACKETS, engine=SerialEngine(), report=seen.append)
     assert [outcome.status for outcome in seen] == ["done"], "parents are made"
 
 
@@ -232,7 +232,7 @@ def test_a_list_of_many_videos(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         inputs = find_inputs([f"@{tmp_path / 'list.txt'}"], out=tmp_path / "meta", stdin=None)
-        extract_many(inputs, tmp_path / "meta", options=PACKETS, engine=NoEngine(), report=report)
+        extract_inputs(inputs, tmp_path / "meta", options=PACKETS, engine=NoEngine(), report=report)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

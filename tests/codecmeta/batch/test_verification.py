@@ -12,7 +12,7 @@ import pytest
 from codecmeta import load
 from codecmeta.batch.engines import SerialEngine
 from codecmeta.batch.inputs import Input
-from codecmeta.batch.jobs import extract_many
+from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.verification import Finding, find_checks, lost_check, verify_record
 from codecmeta.errors import UsageError
 from codecmeta.record.limits import Limits
@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
         write_video(path, codec="mpeg4", frames=12, width=64, height=48)
         items.append(Input(path=path, place=PurePath(name + ".npz")))
     items.append(Input(path=tmp_path / "videos" / "gone.mp4", place=PurePath("gone.mp4.npz")))
-    extract_many(items, tmp_path / "meta", options=PACKETS, engine=SerialEngine(), report=lambda outcome: None)
+    extract_inputs(items, tmp_path / "meta", options=PACKETS, engine=SerialEngine(), report=lambda outcome: None)
     return tmp_path
 
 
@@ -110,7 +110,7 @@ def test_pictures_are_those_of_a_full_decode(tmp_path: Path, data: Path) -> None
     names = ("event_h264.mp4", "noise_mpeg4.avi", "cut_h264.mkv", "pan_hevc.mp4")
     items = [Input(path=data / name, place=PurePath(name + ".npz")) for name in names]
     pixels = Options(frames="uniform:3", residual="none", pixels=64)
-    extract_many(items, tmp_path / "meta", options=pixels, engine=SerialEngine(), report=lambda outcome: None)
+    extract_inputs(items, tmp_path / "meta", options=pixels, engine=SerialEngine(), report=lambda outcome: None)
     assert {finding.code for finding in findings(tmp_path, deep=True).values()} == {""}
     path = tmp_path / "meta" / "event_h264.mp4.npz"
     record = load(path)
@@ -131,7 +131,7 @@ def test_only_a_full_decode_finds_damage_that_was_there_before(tmp_path: Path) -
     first = Options(frames=(0,), residual="none", pixels=None)
 
     def extract() -> np.ndarray:
-        extract_many([packets], tmp_path / "meta", options=first, engine=SerialEngine(), report=lambda outcome: None)
+        extract_inputs([packets], tmp_path / "meta", options=first, engine=SerialEngine(), report=lambda outcome: None)
         return load(tmp_path / "meta" / "a.mp4.npz").packet_size
 
     sizes = extract()

@@ -1,0 +1,74 @@
+"""Batch extraction: many videos -> one folder of records, in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from codecmeta.batch.engines import choose_engine
+from codecmeta.batch.inputs import find_inputs
+from codecmeta.batch.jobs import extract_inputs
+from codecmeta.batch.outcome import Outcome, Status
+from codecmeta.batch.output_folder import check_out
+from codecmeta.record.limits import Limits
+from codecmeta.record.options import Options
+
+
+def extract_many(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    options: Options | None = None,
+    jobs: int | None = None,
+    timeout: float | None = 900.0,
+    memory: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    deflate: bool = False,
+    report: Callable[[Outcome], None] | None = None,
+) -> dict[Status, int]:
+    """Extract many videos, as `codecmeta extract` does; a later call does only what is missing or stale.
+
+    Workers are started afresh and import the calling script, so a script calls this under
+    ``if __name__ == "__main__"``, or with ``jobs=0``.
+
+    Args:
+        sources: files, folders (searched), globs, and `@list.txt` with one path per line.
+        out: folder of the .npz files; made where missing.
+        options: what to extract; None for the defaults of `Options`.
+        jobs: videos at a time; None for all cores, 0 to work in this process.
+        timeout: seconds per video; None for no limit.
+        memory: bytes of address space per worker, 0 for no limit; None for a worker's share of the machine's memory,
+            at least 4 GiB.
+        engine: worker processes here, or tasks of a Ray cluster.
+        limits: what a video may demand at most; None for the defaults of `Limits`.
+        overwrite: extract again what is there, also with other options than before.
+        deflate: compress the .npz files.
+        report: called with the outcome of every video.
+
+    Returns:
+        How many videos were done, kept and failed.
+
+    Raises:
+        UsageError: a source leads to nothing, the folder holds records of other options, or a limit is asked for that
+            the engine does not have.
+        OutputError: the output folder cannot be made or written, or the disk is full.
+    """
+    named = [sources] if isinstance(sources, str | os.PathLike) else sources
+    folder = check_out(os.fspath(out))
+    return extract_inputs(
+        find_inputs([os.fspath(source) for source in named], out=folder, stdin=None),
+        folder,
+        options=options or Options(),
+        engine=choose_engine(engine, jobs=jobs, timeout=timeout, memory=memory),
+        limits=limits,
+        overwrite=overwrite,
+        deflate=deflate,
+        report=report or _ignore,
+    )
+
+
+def _ignore(outcome: Outcome) -> None:
+    """Take an outcome that nobody asked for."""

@@ -1,0 +1,26 @@
+"""A batch run in this process, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+from codecmeta.batch.engines import SerialEngine
+from codecmeta.batch.inputs import Input
+from codecmeta.batch.jobs import extract_inputs
+from codecmeta.batch.outcome import Outcome
+from codecmeta.record.options import Options
+
+LIGHT = Options(frames="uniform:2", pixels=None, maps=("innovation",))
+
+
+def inputs(folder: Path) -> Iterator[Input]:
+    for path in sorted(folder.iterdir()):
+        yield Input(path=path, place=PurePath(path.name + ".npz"))
+
+
+def run(videos: Path, out: Path, **options: object) -> tuple[dict[str, int], list[Outcome]]:
+    seen: list[Outcome] = []
+    arguments = {"options": LIGHT, "engine": SerialEngine(), **options}
+    counts = extract_inputs(inputs(videos), out, report=seen.append, **arguments)  # type: ignore[arg-type]
+    return dict(counts), seen
