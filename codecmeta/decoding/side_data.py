@@ -121,16 +121,17 @@ def parse_vectors(exported: NDArray[np.void]) -> NDArray[np.int16] | None:
 
 
 @kernel()
-def _fill_vectors(exported, table):  # type: ignore[no-untyped-def]
+def _fill_vectors(exported: Any, table: NDArray[np.int16]) -> None:
+    least, most = np.int64(-(2**15)), np.int64(2**15 - 1)
     for i in range(len(exported)):
         one = exported[i]
         table[i, 0] = one.dst_x - (one.w >> 1)
         table[i, 1] = one.dst_y - (one.h >> 1)
         table[i, 2] = one.w
         table[i, 3] = one.h
-        scale = max(np.int64(one.motion_scale), 1)
-        table[i, 4] = min(max(np.int64(one.motion_x) * 4 // scale, -(2**15)), 2**15 - 1)
-        table[i, 5] = min(max(np.int64(one.motion_y) * 4 // scale, -(2**15)), 2**15 - 1)
+        scale = max(np.int64(one.motion_scale), np.int64(1))
+        table[i, 4] = min(max(np.int64(one.motion_x) * 4 // scale, least), most)
+        table[i, 5] = min(max(np.int64(one.motion_y) * 4 // scale, least), most)
         table[i, 6] = -1 if one.source < 0 else 1
 
 
@@ -172,7 +173,7 @@ def parse_quantisers(buffer: NDArray[np.uint8], *, width: int, height: int) -> N
 
 
 @kernel()
-def _fill_quantisers(blocks, base, table, known):  # type: ignore[no-untyped-def]
+def _fill_quantisers(blocks: NDArray[np.int32], base: int, table: NDArray[np.int8], known: NDArray[np.bool_]) -> bool:
     """Enter all whole 16x16 blocks; False if the quantiser of one is no int8."""
     rows, cols = table.shape
     for i in range(len(blocks)):

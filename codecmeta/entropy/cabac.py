@@ -2,18 +2,15 @@
 
 Compiled functions take the record `s` of the slice being read, with the bits' `data` and `end` (bits.py), the engine's
 `range`, `offset`, `ahead` and `byte`, and the words of its `context` variables; and the codec's tables `t`, whose
-`engine` is what `engine_words` gives.
+`engine` is what `cabac_states.engine_words` gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 
 from codecmeta.entropy import faults
-from codecmeta.entropy.bits import leading_zeros, load_be64
+from codecmeta.entropy.slice_bits import leading_zeros, load_be64
 from codecmeta.simd.numba_compile import compiled, inlined
 
 # codIRange and codIOffset are kept in the top 9 bits of 64, the offset with `ahead` more bits of the slice data below.
@@ -30,29 +27,8 @@ STATE = np.uint64(127)
 """Where a context word, shifted by 0, 16 or 32 bits, holds pStateIdx * 2 + valMPS: after an MPS, after an LPS, now."""
 
 
-def engine_words(ranges: Sequence[Sequence[int]], after_lps: Sequence[int]) -> NDArray[np.uint64]:
-    """Lay out the state transitions as a word for each state, pStateIdx * 2 + valMPS.
-
-    Args:
-        ranges: rangeTabLPS, four entries by pStateIdx.
-        after_lps: transIdxLps by pStateIdx.
-
-    Returns:
-        uint64 (128,): from bit 55 on downwards by 16 bits, the four entries of rangeTabLPS; in bits 0, 16 and 32, the
-        state after an MPS, the state after an LPS, and this one.
-    """
-    words = np.zeros(128, np.uint64)
-    for p_state, (widths, lower) in enumerate(zip(ranges, after_lps, strict=True)):
-        for mps in (0, 1):
-            state = p_state * 2 + mps
-            after = min(p_state + 1, 62) * 2 + mps, lower * 2 + (mps if p_state else 1 - mps), state
-            word = sum(width << (55 - 16 * i) for i, width in enumerate(widths))
-            words[state] = word | sum(one << (16 * i) for i, one in enumerate(after))
-    return words
-
-
 @inlined
-def decide(word, width, offset, ahead, t):  # type: ignore[no-untyped-def]
+def decide(word, width, offset, ahead, t):
     """DecodeDecision (9.3.3.2.1) without branches, by a context's word.
 
     Returns:
@@ -72,7 +48,7 @@ def decide(word, width, offset, ahead, t):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
+def decide_bypass(width, offset):
     """DecodeBypass (9.3.3.2.3) without branches: returns -1 for a bin of 1, else 0, and codIOffset."""
     half = width >> np.uint64(1)
     one = np.uint64(0) - np.uint64(offset >= half)
@@ -80,7 +56,7 @@ def decide_bypass(width, offset):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def decide_bypass_bins(width, offset, count):  # type: ignore[no-untyped-def]
+def decide_bypass_bins(width, offset, count):
     """Up to 16 bypass bins at once, the first in the most significant place, and codIOffset."""
     part = width >> np.uint64(count)
     value = offset // part
@@ -88,7 +64,7 @@ def decide_bypass_bins(width, offset, count):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def refill(s, offset, ahead, byte):  # type: ignore[no-untyped-def]
+def refill(s, offset, ahead, byte):
     """Append the next 32 bits when fewer than 16 are left; beyond the data these are 0."""
     if ahead < 16:
         word = load_be64(s.data + min(byte, s.end + 8)) >> np.uint64(32)
@@ -99,7 +75,7 @@ def refill(s, offset, ahead, byte):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def start_engine(s, byte):  # type: ignore[no-untyped-def]
+def start_engine(s, byte):
     """Initialise the arithmetic decoding engine at a byte (9.3.1.2)."""
     s.range = np.uint64(510) << TOP
     s.offset = load_be64(s.data + min(byte, s.end + 8)) & np.uint64(0xFFFFFFFFFF000000)
@@ -110,13 +86,13 @@ def start_engine(s, byte):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def position(s):  # type: ignore[no-untyped-def]
+def position(s):
     """Bits of the RBSP that the engine has read, as 9.3.1.2 counts them."""
     return s.byte * 8 - s.ahead
 
 
 @inlined
-def decision(s, t, index):  # type: ignore[no-untyped-def]
+def decision(s, t, index):
     """Decode one bin with a context."""
     place = np.uint64(index)
     value, s.context[place], s.range, offset, ahead = decide(s.context[place], s.range, s.offset, s.ahead, t)
@@ -125,7 +101,7 @@ def decision(s, t, index):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def bypass(s):  # type: ignore[no-untyped-def]
+def bypass(s):
     """Decode one bin without a context."""
     one, offset = decide_bypass(s.range, s.offset)
     s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - 1, s.byte)
@@ -133,7 +109,7 @@ def bypass(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def bypass_bins(s, count):  # type: ignore[no-untyped-def]
+def bypass_bins(s, count):
     """Decode up to 16 bins without a context, the first in the most significant place."""
     value, offset = decide_bypass_bins(s.range, s.offset, count)
     s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - count, s.byte)
@@ -141,7 +117,7 @@ def bypass_bins(s, count):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def terminate(s):  # type: ignore[no-untyped-def]
+def terminate(s):
     """DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
     s.range -= np.uint64(2) << TOP
     if s.offset >= s.range:

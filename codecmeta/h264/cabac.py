@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.entropy.bits import settled
 from codecmeta.entropy.cabac import decide, decide_bypass, refill
+from codecmeta.entropy.slice_bits import settled
 from codecmeta.h264 import faults
 from codecmeta.h264.tables import CHROMA_DC_422, COLOUR_CONTEXTS
 from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @compiled
-def start_contexts(s, t, table, slice_qp):  # type: ignore[no-untyped-def]
+def start_contexts(s, t, table, slice_qp):
     """Initialise the context variables (9.3.1.1) from one of the four sets of (m, n)."""
     qp = min(max(slice_qp, 0), 51)
     for i in range(1024 if s.chroma == 3 else COLOUR_CONTEXTS):
@@ -23,7 +23,7 @@ def start_contexts(s, t, table, slice_qp):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _significance_map(s, t, contexts, place, first, stop, width, offset, ahead, byte):  # type: ignore[no-untyped-def]
+def _significance_map(s, t, contexts, place, first, stop, width, offset, ahead, byte):
     """significant_coeff_flag and last_significant_coeff_flag of a block.
 
     Step 2 i is significant_coeff_flag of scan index i, step 2 i + 1 its last_significant_coeff_flag, which only follows
@@ -63,7 +63,7 @@ def _significance_map(s, t, contexts, place, first, stop, width, offset, ahead, 
 
 
 @compiled
-def residual_block(s, t, category, count, flag):  # type: ignore[no-untyped-def]
+def residual_block(s, t, category, count, flag):
     """residual_block_cabac (7.3.5.3.3).
 
     Args:

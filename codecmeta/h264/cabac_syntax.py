@@ -10,14 +10,14 @@ import numpy as np
 from codecmeta.entropy.cabac import bypass, decision, terminate
 from codecmeta.h264 import faults
 from codecmeta.h264.neighbours import is_skip, pair_above, pair_left
+from codecmeta.h264.records import macroblocks_at
 from codecmeta.h264.slice_header import B, I
-from codecmeta.h264.views import macroblocks_at
 from codecmeta.record.macroblock_types import B_DIRECT, I_4X4, I_8X8
 from codecmeta.simd.numba_compile import compiled
 
 
 @compiled
-def skip_flag(s, t):  # type: ignore[no-untyped-def]
+def skip_flag(s, t):
     """mb_skip_flag (9.3.3.1.1.1)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 24 if s.slice_type == B else 11
@@ -29,7 +29,7 @@ def skip_flag(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def field_flag(s, t):  # type: ignore[no-untyped-def]
+def field_flag(s, t):
     """mb_field_decoding_flag (9.3.3.1.1.2)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 70
@@ -42,7 +42,7 @@ def field_flag(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def mb_type(s, t):  # type: ignore[no-untyped-def]
+def mb_type(s, t):
     """mb_type (9.3.2.5, 9.3.3.1.1.3) as numbered in Tables 7-11, 7-13 and 7-14."""
     if s.slice_type == I:
         return _intra_type_of_i_slice(s, t)
@@ -56,7 +56,7 @@ def mb_type(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _intra_type_of_i_slice(s, t):  # type: ignore[no-untyped-def]
+def _intra_type_of_i_slice(s, t):
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 3
     for mb in (s.left[0], s.top):
@@ -74,7 +74,7 @@ def _intra_type_of_i_slice(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _intra_type(s, t, first):  # type: ignore[no-untyped-def]
+def _intra_type(s, t, first):
     # the suffix of an intra mb_type in P and B slices
     if not decision(s, t, first):
         return 0
@@ -88,7 +88,7 @@ def _intra_type(s, t, first):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _b_type(s, t):  # type: ignore[no-untyped-def]
+def _b_type(s, t):
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 27
     for mb in (s.left[0], s.top):
@@ -113,7 +113,7 @@ def _b_type(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def sub_mb_type(s, t):  # type: ignore[no-untyped-def]
+def sub_mb_type(s, t):
     """sub_mb_type (9.3.2.5) as numbered in Tables 7-17 and 7-18."""
     if s.slice_type != B:
         if decision(s, t, 21):
@@ -135,7 +135,7 @@ def sub_mb_type(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def ref_idx(s, t, motion_list, cell):  # type: ignore[no-untyped-def]
+def ref_idx(s, t, motion_list, cell):
     """ref_idx_l0 or ref_idx_l1 (9.3.3.1.1.6) of the partition at `cell` of `s.ref`."""
     index = np.int64(s.ref[motion_list, cell - 1] > 0) + 2 * np.int64(s.ref[motion_list, cell - 3] > 0)
     value = 0
@@ -149,7 +149,7 @@ def ref_idx(s, t, motion_list, cell):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def mvd(s, t, motion_list, cell, component):  # type: ignore[no-untyped-def]
+def mvd(s, t, motion_list, cell, component):
     """mvd_l0 or mvd_l1 (9.3.3.1.1.7, 9.3.2.3) of the partition at `cell` of `s.mvd`."""
     first = 47 if component else 40
     total = abs(s.mvd[motion_list, cell - 1, component]) + abs(s.mvd[motion_list, cell - 5, component])
@@ -175,7 +175,7 @@ def mvd(s, t, motion_list, cell, component):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def coded_block_pattern(s, t):  # type: ignore[no-untyped-def]
+def coded_block_pattern(s, t):
     """coded_block_pattern (9.3.2.6, 9.3.3.1.1.4)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     value = 0
@@ -202,7 +202,7 @@ def coded_block_pattern(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def mb_qp_delta(s, t):  # type: ignore[no-untyped-def]
+def mb_qp_delta(s, t):
     """mb_qp_delta (9.3.2.7, 9.3.3.1.1.5)."""
     index = 60 + s.qp_changed
     code = 0
@@ -216,7 +216,7 @@ def mb_qp_delta(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def intra_chroma_pred_mode(s, t):  # type: ignore[no-untyped-def]
+def intra_chroma_pred_mode(s, t):
     """intra_chroma_pred_mode (9.3.3.1.1.8)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 64
@@ -231,7 +231,7 @@ def intra_chroma_pred_mode(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def intra_pred_mode(s, t):  # type: ignore[no-untyped-def]
+def intra_pred_mode(s, t):
     """prev_intra_pred_mode_flag and rem_intra_pred_mode of one block: -1 for the predicted mode, else 0 to 7."""
     if decision(s, t, 68):
         return -1
@@ -241,7 +241,7 @@ def intra_pred_mode(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def transform_size_8x8_flag(s, t):  # type: ignore[no-untyped-def]
+def transform_size_8x8_flag(s, t):
     """transform_size_8x8_flag (9.3.3.1.1.10)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 399
@@ -252,7 +252,7 @@ def transform_size_8x8_flag(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def dc_flag_increment(s, plane):  # type: ignore[no-untyped-def]
+def dc_flag_increment(s, plane):
     """ctxIdxInc of coded_block_flag of an Intra_16x16 or chroma DC block (9.3.3.1.1.9)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     left = top = np.int64(s.intra)

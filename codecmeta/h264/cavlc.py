@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.entropy.bits import leading_zeros, peek, peek_at
+from codecmeta.entropy.slice_bits import leading_zeros, peek, peek_at
 from codecmeta.h264 import faults
 from codecmeta.h264.tables import (
     CHROMA_DC_TOTAL_ZEROS,
@@ -25,7 +25,7 @@ LONGEST_PREFIX = 24
 
 
 @inlined
-def look_up(t, base, bits, window):  # type: ignore[no-untyped-def]
+def look_up(t, base, bits, window):
     """Value and length of the codeword at the top of `window`, of the table at `base`; length 0 if there is none."""
     entry = np.int64(t.vlc[base + (window >> np.uint64(64 - bits))])
     if entry < 0:
@@ -34,7 +34,7 @@ def look_up(t, base, bits, window):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def residual_block(s, t, table, count):  # type: ignore[no-untyped-def]
+def residual_block(s, t, table, count):
     """residual_block_cavlc (7.3.5.3.2).
 
     Args:
@@ -55,7 +55,7 @@ def residual_block(s, t, table, count):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _coefficients(s, t, total, trailing_ones, count):  # type: ignore[no-untyped-def]
+def _coefficients(s, t, total, trailing_ones, count):
     """Level information and run information (9.2.2, 9.2.3): `total` levels, highest frequency first; 0 after a fault.
 
     What of the data is at hand is the top of `window`, of which `left` bits are valid.

@@ -22,7 +22,7 @@ from codecmeta.simd.numba_compile import inlined
 
 
 @inlined
-def predict_spatially(mbs, m, reference, vector, row, column):  # type: ignore[no-untyped-def]
+def predict_spatially(mbs, m, reference, vector, row, column):
     """References and vectors of a macroblock whose blocks all move (8.4.1.2.2), into `m`; row, column: its first block.
 
     `direct_ref` is -2 for both lists where neither neighbour says anything: then all vectors are 0.
@@ -44,7 +44,7 @@ def predict_spatially(mbs, m, reference, vector, row, column):  # type: ignore[n
 
 
 @inlined
-def _co_located(m, reference, row, column):  # type: ignore[no-untyped-def]
+def _co_located(m, reference, row, column):
     """List and 4x4 block that co-located motion is taken from (8.4.1.2.1); list -1 if the block there is intra."""
     if m.direct8x8:
         # the block at the macroblock's corner stands for all of its 8x8 block
@@ -55,7 +55,7 @@ def _co_located(m, reference, row, column):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def set_direct(m, reference, vector, col, row, column):  # type: ignore[no-untyped-def]
+def set_direct(m, reference, vector, col, row, column):
     """Give the 8x8 block whose first 4x4 block is (row, column) its motion.
 
     Returns:
@@ -77,7 +77,7 @@ def set_direct(m, reference, vector, col, row, column):  # type: ignore[no-untyp
 
 
 @inlined
-def _set_spatial(m, reference, vector, col, first, size, source, at):  # type: ignore[no-untyped-def]
+def _set_spatial(m, reference, vector, col, first, size, source, at):
     """8.4.1.2.2, with colZeroFlag: what rests in the nearest future picture rests here.
 
     To x264 up to build 33, nothing rests that is predicted from list 1 alone.
@@ -97,7 +97,7 @@ def _set_spatial(m, reference, vector, col, first, size, source, at):  # type: i
 
 
 @inlined
-def _set_temporal(m, reference, vector, col, first, size, source, at):  # type: ignore[no-untyped-def]
+def _set_temporal(m, reference, vector, col, first, size, source, at):
     """8.4.1.2.3: co-located motion, scaled by distances in time."""
     columns = 4 * m.width
     ref, x, y = 0, 0, 0
@@ -123,5 +123,5 @@ def _set_temporal(m, reference, vector, col, first, size, source, at):  # type: 
 
 
 @inlined
-def _clip(distance):  # type: ignore[no-untyped-def]
+def _clip(distance):
     return min(max(distance, -128), 127)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.entropy.bits import read_bits, read_se, read_ue
 from codecmeta.entropy.cabac import position, start_engine
+from codecmeta.entropy.slice_bits import read_bits, read_se, read_ue
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.motion_syntax import keep_motion, read_motion, read_sub_types
 from codecmeta.h264.neighbours import gather_intra_modes, store_motion
+from codecmeta.h264.records import macroblocks_at, samples_at
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples, read_residual
 from codecmeta.h264.slice_header import B, I
 from codecmeta.h264.transform import block_index
-from codecmeta.h264.views import macroblocks_at, samples_at
 from codecmeta.record.macroblock_types import (
     B_8X8,
     B_8X16,
@@ -30,7 +30,7 @@ from codecmeta.simd.numba_compile import compiled
 
 
 @compiled
-def read_macroblock(s, t):  # type: ignore[no-untyped-def]
+def read_macroblock(s, t):
     """macroblock_layer (7.3.5) of macroblock `s.mb`, whose neighbours are located."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
@@ -64,7 +64,7 @@ def read_macroblock(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_type(s, t):  # type: ignore[no-untyped-def]
+def _read_type(s, t):
     """mb_type: sets kind, and what it says of partitions or of Intra_16x16."""
     value = cabac_syntax.mb_type(s, t) if s.cabac else read_ue(s)
     intra = value
@@ -97,7 +97,7 @@ def _read_type(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_pcm(s):  # type: ignore[no-untyped-def]
+def _read_pcm(s):
     """pcm_sample_luma and pcm_sample_chroma: the residual is the sample's distance from mid-grey."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     residual = samples_at(s.samples, s.sample_count)
@@ -134,7 +134,7 @@ def _read_pcm(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_intra(s, t):  # type: ignore[no-untyped-def]
+def _read_intra(s, t):
     """Prediction modes and coded_block_pattern of an intra macroblock other than I_PCM."""
     if s.kind == I_16X16:
         value = s.intra16_mode - 1
@@ -163,13 +163,13 @@ def _read_intra(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_mode(s):  # type: ignore[no-untyped-def]
+def _read_mode(s):
     """prev_intra_pred_mode_flag and rem_intra_pred_mode in variable-length code, -1 for the predicted mode."""
     return -1 if read_bits(s, 1) else read_bits(s, 3)
 
 
 @compiled
-def _set_intra_mode(s, block, mode):  # type: ignore[no-untyped-def]
+def _set_intra_mode(s, block, mode):
     """Intra4x4PredMode or Intra8x8PredMode (8-41, 8-72) from the coded mode, -1 for the predicted one."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     x = (block & 1) + ((block >> 1) & 2)
@@ -190,7 +190,7 @@ def _set_intra_mode(s, block, mode):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_inter(s, t):  # type: ignore[no-untyped-def]
+def _read_inter(s, t):
     """Partitions, motion and coded_block_pattern of an inter macroblock."""
     small = False
     if s.kind == P_8X8 or s.kind == B_8X8:
@@ -211,12 +211,12 @@ def _read_inter(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _transform_flag(s, t):  # type: ignore[no-untyped-def]
+def _transform_flag(s, t):
     return cabac_syntax.transform_size_8x8_flag(s, t) if s.cabac else read_bits(s, 1)
 
 
 @compiled
-def _read_coded_block_pattern(s, t):  # type: ignore[no-untyped-def]
+def _read_coded_block_pattern(s, t):
     """coded_block_pattern, in variable-length code by me(v) (9.1.2)."""
     if s.cabac:
         s.cbp = cabac_syntax.coded_block_pattern(s, t)
@@ -230,7 +230,7 @@ def _read_coded_block_pattern(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_qp_delta(s, t):  # type: ignore[no-untyped-def]
+def _read_qp_delta(s, t):
     """mb_qp_delta and the QPY it leads to (7-37); lossless where QP'Y is 0 and the stream says so."""
     delta = cabac_syntax.mb_qp_delta(s, t) if s.cabac else read_se(s)
     offset = s.qp_offset[0]

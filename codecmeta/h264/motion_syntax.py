@@ -6,17 +6,17 @@ vectors are wanted.
 
 from __future__ import annotations
 
-from codecmeta.entropy.bits import read_se, read_te, read_ue
+from codecmeta.entropy.slice_bits import read_se, read_te, read_ue
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.neighbours import gather_motion
+from codecmeta.h264.records import motion_at
 from codecmeta.h264.slice_header import B
-from codecmeta.h264.views import motion_at
 from codecmeta.record.macroblock_types import B_8X8, B_8X16, B_16X8, P_8X8, P_8X16, P_16X8
 from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @compiled
-def read_sub_types(s, t):  # type: ignore[no-untyped-def]
+def read_sub_types(s, t):
     """sub_mb_type of the four 8x8 blocks; returns whether any is split too finely for an 8x8 transform."""
     small = False
     largest = 12 if s.slice_type == B else 3
@@ -38,7 +38,7 @@ def read_sub_types(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def read_motion(s, t):  # type: ignore[no-untyped-def]
+def read_motion(s, t):
     """ref_idx and mvd of all partitions (mb_pred and sub_mb_pred)."""
     parts, across, down = 1, 4, 4
     if s.kind == P_16X8 or s.kind == B_16X8:
@@ -76,7 +76,7 @@ def read_motion(s, t):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _corner(part, across, down):  # type: ignore[no-untyped-def]
+def _corner(part, across, down):
     """Upper left 4x4 block of a partition."""
     if across == 2 and down == 2:
         return (part & 1) * 2, (part >> 1) * 2
@@ -84,7 +84,7 @@ def _corner(part, across, down):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_ref(s, t, motion_list, largest, x, y, across, down):  # type: ignore[no-untyped-def]
+def _read_ref(s, t, motion_list, largest, x, y, across, down):
     if not s.cabac:
         value = read_te(s, largest)
     else:
@@ -100,7 +100,7 @@ def _read_ref(s, t, motion_list, largest, x, y, across, down):  # type: ignore[n
 
 
 @compiled
-def keep_motion(s):  # type: ignore[no-untyped-def]
+def keep_motion(s):
     """Keep what was read for motion_vectors.py."""
     motion = motion_at(s.motion, s.count)
     m = motion[s.mb]
@@ -117,7 +117,7 @@ def keep_motion(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_sub_mvd(s, t, motion_list, x, y, shape):  # type: ignore[no-untyped-def]
+def _read_sub_mvd(s, t, motion_list, x, y, shape):
     """The one, two or four vector differences of an 8x8 block."""
     across = 2 if shape < 2 else 1
     down = 1 if shape & 1 else 2
@@ -127,7 +127,7 @@ def _read_sub_mvd(s, t, motion_list, x, y, shape):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _read_mvd(s, t, motion_list, x, y, across, down):  # type: ignore[no-untyped-def]
+def _read_mvd(s, t, motion_list, x, y, across, down):
     cell = 6 + 5 * y + x
     if s.cabac:
         horizontal = cabac_syntax.mvd(s, t, motion_list, cell, 0)

@@ -32,7 +32,7 @@ from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 
 @entry
-def derive_motion(mbs, motion, state, reference, vector, picture, col):  # type: ignore[no-untyped-def]
+def derive_motion(mbs, motion, state, reference, vector, picture, col):
     """Motion of all macroblocks of a slice.
 
     Args:
@@ -74,7 +74,7 @@ def derive_motion(mbs, motion, state, reference, vector, picture, col):  # type:
 
 
 @inlined
-def _set_pictures(m, reference, picture, motion_list, row, column):  # type: ignore[no-untyped-def]
+def _set_pictures(m, reference, picture, motion_list, row, column):
     """Note from which pictures the four 8x8 blocks of a macroblock are predicted."""
     for y in range(2):
         at = (row // 2 + y) * 2 * m.width + column // 2
@@ -85,13 +85,13 @@ def _set_pictures(m, reference, picture, motion_list, row, column):  # type: ign
 
 
 @inlined
-def _is_at_rest(reference, vector, block):  # type: ignore[no-untyped-def]
+def _is_at_rest(reference, vector, block):
     at = np.uintp(block)
     return reference[0, at] == 0 and vector[0, at] == 0
 
 
 @compiled
-def _skip(mbs, m, reference, vector, row, column):  # type: ignore[no-untyped-def]
+def _skip(mbs, m, reference, vector, row, column):
     """P_Skip (8.4.1.1)."""
     columns = 4 * m.width
     blocks = find_neighbours(mbs, m, row, column, 4)
@@ -103,7 +103,7 @@ def _skip(mbs, m, reference, vector, row, column):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _set_direct_blocks(mbs, m, reference, vector, col, row, column, which):  # type: ignore[no-untyped-def]
+def _set_direct_blocks(mbs, m, reference, vector, col, row, column, which):
     """The 8x8 blocks of a macroblock whose bits are set in `which`."""
     if col[0].shape[1] != reference.shape[1]:
         return faults.NO_REFERENCE
@@ -118,7 +118,7 @@ def _set_direct_blocks(mbs, m, reference, vector, col, row, column, which):  # t
 
 
 @inlined
-def _set_part(mbs, m, one, reference, vector, row, column, x, y, across, down, part, second, lists, block):  # type: ignore[no-untyped-def]
+def _set_part(mbs, m, one, reference, vector, row, column, x, y, across, down, part, second, lists, block):
     """A partition whose first 4x4 block is (y, x) in the macroblock that begins at (row, column)."""
     columns = 4 * m.width
     first = (row + y) * columns + column + x
@@ -133,7 +133,7 @@ def _set_part(mbs, m, one, reference, vector, row, column, x, y, across, down, p
 
 
 @compiled
-def _set_partitions(mbs, motion, m, reference, vector, mb):  # type: ignore[no-untyped-def]
+def _set_partitions(mbs, motion, m, reference, vector, mb):
     """A macroblock of one or two partitions."""
     one = motion[mb]
     row, column = mb // m.width * 4, mb % m.width * 4
@@ -149,7 +149,7 @@ def _set_partitions(mbs, motion, m, reference, vector, mb):  # type: ignore[no-u
 
 
 @compiled
-def _set_sub_macroblocks(mbs, motion, m, reference, vector, col, mb):  # type: ignore[no-untyped-def]
+def _set_sub_macroblocks(mbs, motion, m, reference, vector, col, mb):
     """A macroblock of four sub-macroblocks; all direct ones first, which do not depend on the others."""
     one = motion[mb]
     row, column = mb // m.width * 4, mb % m.width * 4

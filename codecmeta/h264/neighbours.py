@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.h264.views import macroblocks_at
+from codecmeta.h264.records import macroblocks_at
 from codecmeta.record.macroblock_types import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_PCM, P_SKIP
 from codecmeta.simd.numba_compile import compiled, inlined
 
@@ -18,7 +18,7 @@ coded blocks at most 16."""
 
 
 @compiled
-def locate(s):  # type: ignore[no-untyped-def]
+def locate(s):
     """Find the neighbours A and B of the current macroblock (6.4.9, 6.4.12)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     if s.mbaff:
@@ -37,7 +37,7 @@ def locate(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def pair_left(s):  # type: ignore[no-untyped-def]
+def pair_left(s):
     """Top macroblock of the pair to the left (mbAddrA of 6.4.10), -1 if not available."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     pair = (s.mb & ~1) - 2
@@ -45,7 +45,7 @@ def pair_left(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def pair_above(s):  # type: ignore[no-untyped-def]
+def pair_above(s):
     """Top macroblock of the pair above (mbAddrB of 6.4.10), -1 if not available."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     pair = (s.mb & ~1) - 2 * s.width
@@ -53,7 +53,7 @@ def pair_above(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _locate_in_pairs(s):  # type: ignore[no-untyped-def]
+def _locate_in_pairs(s):
     """Table 6-4, for the luma locations (-1, 4 * row) and (0, -1)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     bottom = s.mb & 1
@@ -85,7 +85,7 @@ def _locate_in_pairs(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inferred_field(s):  # type: ignore[no-untyped-def]
+def inferred_field(s):
     """mb_field_decoding_flag of a pair that does not code it (7.4.4)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     pair = pair_left(s)
@@ -95,13 +95,13 @@ def inferred_field(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def is_skip(kind):  # type: ignore[no-untyped-def]
+def is_skip(kind):
     """P_Skip or B_Skip."""
     return kind in (P_SKIP, B_SKIP)
 
 
 @compiled
-def gather_total_coeff(s):  # type: ignore[no-untyped-def]
+def gather_total_coeff(s):
     """Fill the borders of `s.total_coeff` (6.4.11.4 to 6.4.11.6, 9.2.1, 9.3.3.1.1.9) and clear its inside.
 
     Where 8x8 blocks have a coded_block_flag, a neighbour without 8x8 blocks counts as one whose flag is 0. To x264
@@ -137,20 +137,20 @@ def gather_total_coeff(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _flags_8x8(s):  # type: ignore[no-untyped-def]
+def _flags_8x8(s):
     """Whether the 8x8 blocks of the current macroblock have a coded_block_flag."""
     return s.chroma == 3 and s.cabac != 0 and s.transform8x8 != 0
 
 
 @inlined
-def _is_unavailable(s, mb):  # type: ignore[no-untyped-def]
+def _is_unavailable(s, mb):
     """Whether a neighbour that exists is none to x264 before build 151."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     return s.old_8x8_flags != 0 and _flags_8x8(s) and mbs[mb].transform8x8 == 0
 
 
 @inlined
-def _has_counts(s, mb):  # type: ignore[no-untyped-def]
+def _has_counts(s, mb):
     # With arithmetic coding and 4:4:4, the neighbour of an 8x8 block is an 8x8 block or none (9.3.3.1.1.9).
     mbs = macroblocks_at(s.macroblocks, s.count)
     if mbs[mb].cbp == 0:
@@ -159,7 +159,7 @@ def _has_counts(s, mb):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def store_total_coeff(s):  # type: ignore[no-untyped-def]
+def store_total_coeff(s):
     """Keep the counts along the edges of the current macroblock for its neighbours to come."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
@@ -173,7 +173,7 @@ def store_total_coeff(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def gather_motion(s):  # type: ignore[no-untyped-def]
+def gather_motion(s):
     """Fill the borders of `s.ref` and `s.mvd` (6.4.11.7, 9.3.3.1.1.6, 9.3.3.1.1.7) and clear their inside."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     for motion_list in range(2):
@@ -205,18 +205,18 @@ def gather_motion(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _has_motion(kind):  # type: ignore[no-untyped-def]
+def _has_motion(kind):
     return kind > I_PCM and kind != B_DIRECT and kind != P_SKIP and kind != B_SKIP
 
 
 @inlined
-def _refers_beyond_first(s, neighbour, ref):  # type: ignore[no-untyped-def]
+def _refers_beyond_first(s, neighbour, ref):
     # refIdxZeroFlagN (9.3.3.1.1.6): a field macroblock's 0 and 1 are the fields of a frame macroblock's 0
     return ref > 1 if s.mbaff and not s.field and neighbour.field else ref > 0
 
 
 @inlined
-def _vertical(s, neighbour, mvd):  # type: ignore[no-untyped-def]
+def _vertical(s, neighbour, mvd):
     # compIdx = 1 of 9.3.3.1.1.7: field vectors count half as many lines
     value = np.int64(mvd)
     if s.mbaff and s.field != neighbour.field:
@@ -225,7 +225,7 @@ def _vertical(s, neighbour, mvd):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def store_motion(s):  # type: ignore[no-untyped-def]
+def store_motion(s):
     """Keep the reference indices and vector differences along the edges for the neighbours to come."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
@@ -239,7 +239,7 @@ def store_motion(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def gather_intra_modes(s):  # type: ignore[no-untyped-def]
+def gather_intra_modes(s):
     """Fill the borders of `s.intra_mode` with the prediction modes beside and above (8.3.1.1, 8.3.2.1).
 
     An 8x8 block beside 4x4 blocks takes over the mode of the upper one, n = 1, save in a frame macroblock beside a
@@ -252,7 +252,7 @@ def gather_intra_modes(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _intra_mode(s, mb, block):  # type: ignore[no-untyped-def]
+def _intra_mode(s, mb, block):
     # -1 makes the prediction DC whatever the other neighbour says (dcPredModePredictedFlag)
     mbs = macroblocks_at(s.macroblocks, s.count)
     if mb < 0:

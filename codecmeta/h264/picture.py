@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.records import MACROBLOCK, MOTION
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
-from codecmeta.h264.transform import block_place
 from codecmeta.record.picture_reading import PictureMaps, ResidualCells, ResidualMoments, ResidualPlanes
-from codecmeta.simd.numba_compile import entry
 
 Structure = Literal["frame", "field", "mbaff"]
 
@@ -93,75 +91,6 @@ def macroblock_order(sequence: SequenceParameters, structure: Structure) -> NDAr
         else:
             address = pair + bottom * (sequence.width_mbs * sequence.height_mbs // 2)
     return address.astype(np.int32)
-
-
-@entry
-def first_uncovered(mbs, first_number):  # type: ignore[no-untyped-def]
-    """Address of the first macroblock that no slice of the picture coded, -1 if all are."""
-    for mb in range(mbs.size):
-        if mbs[mb].slice < first_number:
-            return mb
-    return -1
-
-
-@entry
-def fill_maps(mbs, order, mb_type, qp, cbp, bits):  # type: ignore[no-untyped-def]
-    """Lay out what the macroblocks say."""
-    for y in range(order.shape[0]):
-        for x in range(order.shape[1]):
-            m = mbs[order[y, x]]
-            mb_type[y, x] = m.kind
-            qp[y, x] = m.qp
-            cbp[y, x] = m.cbp
-            bits[y, x] = min(max(m.bits, 0), 65535)
-
-
-@entry
-def fill_plane(plane, mbs, samples, source, across, down, width_mbs, mbaff, parity, top, left):  # type: ignore[no-untyped-def]
-    """Copy the coded blocks of a colour plane to where they are shown; `plane` is zero elsewhere.
-
-    Args:
-        source: which of `coded` tells the blocks.
-        across, down: 4x4 blocks per row and column of a macroblock.
-        parity: -1 for frames; 0 or 1 to fill the lines of the top or bottom field.
-        top, left: samples of the plane that are cropped away.
-    """
-    height, width = plane.shape
-    for mb in range(mbs.size):
-        coded = np.int64(mbs[mb].coded[source])
-        if coded == 0:
-            continue
-        step = 1
-        if mbaff:
-            pair = mb >> 1
-            column = pair % width_mbs
-            y0 = (pair // width_mbs) * 8 * down
-            if mbs[mb].field:
-                y0 += mb & 1
-                step = 2
-            else:
-                y0 += (mb & 1) * 4 * down
-        else:
-            column = mb % width_mbs
-            y0 = (mb // width_mbs) * 4 * down
-            if parity >= 0:
-                y0 = 2 * y0 + parity
-                step = 2
-        base = np.int64(mbs[mb].first[source]) - 16
-        for block in range(across * down):
-            if not (coded >> block) & 1:
-                continue
-            bx, by = block_place(block, across)
-            x = column * 4 * across + bx * 4 - left
-            y = y0 + by * 4 * step - top
-            base += 16
-            for dy in range(4):
-                row = y + dy * step
-                if row < 0 or row >= height:
-                    continue
-                for dx in range(4):
-                    if 0 <= x + dx < width:
-                        plane[row, x + dx] = samples[base + dy * 4 + dx]
 
 
 def subsampled(display_size: tuple[int, int], subsampling: tuple[int, int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.entropy.bits import PADDING
+from codecmeta.entropy.slice_bits import PADDING
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.h264 import faults, nal
 from codecmeta.h264.encoder_build import find_x264_build
@@ -21,12 +21,10 @@ from codecmeta.h264.picture import (
     PictureMoments,
     PictureResidual,
     Structure,
-    fill_maps,
-    fill_plane,
-    first_uncovered,
     macroblock_order,
     subsampled,
 )
+from codecmeta.h264.picture_layout import fill_maps, fill_plane, first_uncovered
 from codecmeta.h264.records import SLICE
 from codecmeta.h264.scaling import level_scale
 from codecmeta.h264.slice_data import read_slice

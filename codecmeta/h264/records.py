@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.simd.borrowed_array import array_at
+
 MACROBLOCK = np.dtype(
     [
         ("slice", "i4"),
@@ -66,7 +68,7 @@ SLICE = np.dtype(
         # bit reader; address and size in bytes of the RBSP, position of its stop bit
         ("bit", "i8"),
         ("data", "i8"),
-        # addresses of the picture's macroblocks, motion (0 where it is not kept) and samples (views.py)
+        # addresses of the picture's macroblocks, motion (0 where it is not kept) and samples (`macroblocks_at`, ...)
         ("macroblocks", "i8"),
         ("motion", "i8"),
         ("samples", "i8"),
@@ -145,3 +147,12 @@ place, level: scan index and transform coefficient level of the block's coeffici
 scale_list: first of the scaling lists (0, 1, 2) for a colour plane that is coded on its own.
 old_8x8_flags: coded_block_flag of 8x8 blocks has the contexts of x264 before build 151, see `gather_total_coeff`.
 """
+
+macroblocks_at = array_at(MACROBLOCK)
+"""(s.macroblocks, s.count) -> the picture's macroblocks by address: records of type `MACROBLOCK`."""
+
+motion_at = array_at(MOTION)
+"""(s.motion, s.count) -> their motion syntax: records of type `MOTION`."""
+
+samples_at = array_at(np.int16)
+"""(s.samples, s.sample_count) -> its residual samples: int16, see transform.py."""

@@ -7,6 +7,7 @@ import numpy as np
 from codecmeta.h264 import cabac, cavlc
 from codecmeta.h264.cabac_syntax import dc_flag_increment
 from codecmeta.h264.neighbours import UNAVAILABLE, gather_total_coeff, store_total_coeff
+from codecmeta.h264.records import macroblocks_at, samples_at
 from codecmeta.h264.tables import CHROMA_DC_422
 from codecmeta.h264.transform import (
     accumulate,
@@ -20,7 +21,6 @@ from codecmeta.h264.transform import (
     scatter_8x8,
     store_8x8,
 )
-from codecmeta.h264.views import macroblocks_at, samples_at
 from codecmeta.record.macroblock_types import I_16X16
 from codecmeta.simd.numba_compile import compiled, inlined
 
@@ -28,13 +28,13 @@ LUMA_SAMPLES = 256
 
 
 @inlined
-def chroma_samples(chroma):  # type: ignore[no-untyped-def]
+def chroma_samples(chroma):
     """Samples of one chroma plane in a macroblock, by ChromaArrayType."""
     return 32 << chroma if chroma else 0
 
 
 @compiled
-def read_residual(s, t):  # type: ignore[no-untyped-def]
+def read_residual(s, t):
     """residual (7.3.5.3) and the transforms; stores the samples and which blocks have any."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     gather_total_coeff(s)
@@ -52,7 +52,7 @@ def read_residual(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def chroma_qp(s, t, plane):  # type: ignore[no-untyped-def]
+def chroma_qp(s, t, plane):
     """QP'C of the Cb (1) or Cr (2) plane (8.5.8)."""
     range_offset = 6 * (s.depth_chroma - 8)
     index = min(max(s.qp + s.qp_offset[plane], -range_offset), 51)
@@ -60,7 +60,7 @@ def chroma_qp(s, t, plane):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _block(s, t, category, cell, plane, count):  # type: ignore[no-untyped-def]
+def _block(s, t, category, cell, plane, count):
     """One residual block whose neighbours are counted in `s.total_coeff`; returns and notes its count."""
     left = np.int64(s.total_coeff[plane, cell - 1])
     top = np.int64(s.total_coeff[plane, cell - 5])
@@ -74,7 +74,7 @@ def _block(s, t, category, cell, plane, count):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _token_table(left, top):  # type: ignore[no-untyped-def]
+def _token_table(left, top):
     """coeff_token table from the neighbours' counts, by way of nC (9.2.1)."""
     total = left + top
     if total < UNAVAILABLE:
@@ -84,7 +84,7 @@ def _token_table(left, top):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma(s, t, plane, qp):  # type: ignore[no-untyped-def]
+def _luma(s, t, plane, qp):
     """residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; returns the mask of blocks with samples."""
     category = (0, 6, 10)[plane]
     scale = (plane if s.chroma == 3 else s.scale_list) + (0 if s.intra else 3)
@@ -117,7 +117,7 @@ def _luma(s, t, plane, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma_8x8(s, t, plane, cell, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_8x8(s, t, plane, cell, scale, qp):
     """An 8x8 block, in variable-length code four interleaved 4x4 blocks; returns its count."""
     n = 0
     if s.cabac:
@@ -153,7 +153,7 @@ def _luma_8x8(s, t, plane, cell, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
+def _scatter(s, t, n, scale, qp):
     if s.bypass:
         for i in range(n):
             s.coefficient[t.scan8[s.field, s.place[i]]] = s.level[i]
@@ -162,7 +162,7 @@ def _scatter(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _luma_16x16(s, t, plane, category, scale, qp):  # type: ignore[no-untyped-def]
+def _luma_16x16(s, t, plane, category, scale, qp):
     """An Intra_16x16 plane (8.5.2); returns the mask of blocks with samples."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     for i in range(16):
@@ -195,7 +195,7 @@ def _luma_16x16(s, t, plane, category, scale, qp):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _with_dc(s, t, n, dc, scale, qp):  # type: ignore[no-untyped-def]
+def _with_dc(s, t, n, dc, scale, qp):
     """A 4x4 block of `n` AC levels and a DC that is scaled already."""
     if s.bypass:
         s.place[n] = 0
@@ -210,7 +210,7 @@ def _with_dc(s, t, n, dc, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _chroma(s, t):  # type: ignore[no-untyped-def]
+def _chroma(s, t):
     """The Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     blocks = 4 * s.chroma
@@ -250,7 +250,7 @@ def _chroma(s, t):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _chroma_dc_cell(s, index):  # type: ignore[no-untyped-def]
+def _chroma_dc_cell(s, index):
     # (8-329) and the raster order of (8-328a): place in the DC matrix, rows of two, of chroma DC coefficient `index`
     if s.chroma == 1:
         return np.int64(index)
@@ -258,14 +258,14 @@ def _chroma_dc_cell(s, index):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _direction(s, cell):  # type: ignore[no-untyped-def]
+def _direction(s, cell):
     # horPredFlag of 8.5.15 from Intra4x4PredMode or Intra8x8PredMode (0 vertical, 1 horizontal), -1 for all others
     mode = s.intra_mode[cell]
     return mode if s.intra and (mode == 0 or mode == 1) else -1
 
 
 @compiled
-def _bypass_4x4(s, t, n, direction):  # type: ignore[no-untyped-def]
+def _bypass_4x4(s, t, n, direction):
     residual = samples_at(s.samples, s.sample_count)
     at = s.cursor
     s.cursor += 16

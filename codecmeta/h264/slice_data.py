@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.entropy.bits import PADDING, find_stop_bit, load_be64, read_bits, read_ue
 from codecmeta.entropy.cabac import position, start_engine, terminate
+from codecmeta.entropy.slice_bits import PADDING, find_stop_bit, load_be64, read_bits, read_ue
 from codecmeta.h264 import cabac_syntax, faults
 from codecmeta.h264.cabac import start_contexts
 from codecmeta.h264.macroblock import read_macroblock
 from codecmeta.h264.neighbours import inferred_field, locate
+from codecmeta.h264.records import macroblocks_at
 from codecmeta.h264.slice_header import B, I
-from codecmeta.h264.views import macroblocks_at
 from codecmeta.record.macroblock_types import B_SKIP, P_SKIP
 from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 
 @entry
-def read_slice(state, mbs, motion, data, tables, residual, header):  # type: ignore[no-untyped-def]
+def read_slice(state, mbs, motion, data, tables, residual, header):
     """slice_data (7.3.4): read all macroblocks of a slice.
 
     Args:
@@ -71,7 +71,7 @@ def read_slice(state, mbs, motion, data, tables, residual, header):  # type: ign
 
 
 @compiled
-def _read_arithmetic(s, t):  # type: ignore[no-untyped-def]
+def _read_arithmetic(s, t):
     mbs = macroblocks_at(s.macroblocks, s.count)
     skipped = False
     while not s.fault:
@@ -105,7 +105,7 @@ def _read_arithmetic(s, t):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _read_variable_length(s, t):  # type: ignore[no-untyped-def]
+def _read_variable_length(s, t):
     mbs = macroblocks_at(s.macroblocks, s.count)
     run = np.int64(-1)
     skipped = False
@@ -146,7 +146,7 @@ def _read_variable_length(s, t):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _enter(s):  # type: ignore[no-untyped-def]
+def _enter(s):
     """Claim the current macroblock for the slice, unless the picture ends or another slice has it."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     if s.mb >= s.count:
@@ -161,7 +161,7 @@ def _enter(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _advance(s):  # type: ignore[no-untyped-def]
+def _advance(s):
     s.mb += 1
     if not s.mbaff or s.mb & 1 == 0:
         s.column += 1
@@ -170,7 +170,7 @@ def _advance(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _skip(s):  # type: ignore[no-untyped-def]
+def _skip(s):
     """P_Skip or B_Skip: no residual."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
@@ -186,7 +186,7 @@ def _skip(s):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _set_pair_field(s):  # type: ignore[no-untyped-def]
+def _set_pair_field(s):
     # a skipped top macroblock shares the flag that its pair's bottom macroblock codes (7.4.4)
     mbs = macroblocks_at(s.macroblocks, s.count)
     mbs[s.mb & ~1].field = s.field

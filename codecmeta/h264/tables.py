@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.entropy.cabac import engine_words
+from codecmeta.entropy.cabac_states import engine_words
 
 COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 """First code table of each kind in `vlc_base`; the tables of a kind follow its number in the standard."""
@@ -70,8 +70,8 @@ TABLES = np.dtype(
 )
 """Record of all tables that compiled code reads.
 
-`engine` is what `codecmeta.entropy.cabac.engine_words` gives. `context_init` is ordered I, then cabac_init_idc 0..2,
-and by the place of the context. `map_context` has the places of the contexts of significant_coeff_flag and
+`engine` is what `codecmeta.entropy.cabac_states.engine_words` gives. `context_init` is ordered I, then cabac_init_idc
+0..2, and by the place of the context. `map_context` has the places of the contexts of significant_coeff_flag and
 last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of `vlc` is value * 32 +
 length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed by (ChromaArrayType in
 0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.

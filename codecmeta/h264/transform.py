@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.h264 import vectors
-from codecmeta.h264.views import samples_at
+from codecmeta.h264 import inverse_transform
+from codecmeta.h264.records import samples_at
 from codecmeta.simd.numba_compile import compiled, inlined
 
 
 @inlined
-def saturate(value):  # type: ignore[no-untyped-def]
+def saturate(value):
     """Clip to int16."""
     return np.int16(min(max(value, -32768), 32767))
 
 
 @inlined
-def scatter_4x4(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
+def scatter_4x4(s, t, n, scale, qp):
     """Scale `n` levels into `s.coefficient` (8.5.6, 8.5.12.1: 8-336, 8-337)."""
     scan = t.scan4[s.field]
     factors = s.scale4[scale, qp % 6]
@@ -32,7 +32,7 @@ def scatter_4x4(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
+def scatter_8x8(s, t, n, scale, qp):
     """Scale `n` levels into `s.coefficient` (8.5.7, 8.5.13: 8-356, 8-357)."""
     scan = t.scan8[s.field]
     factors = s.scale8[scale, qp % 6]
@@ -43,7 +43,7 @@ def scatter_8x8(s, t, n, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def flat_block(s, dc):  # type: ignore[no-untyped-def]
+def flat_block(s, dc):
     """The inverse 4x4 transform of a block with no coefficient but DC."""
     residual = samples_at(s.samples, s.sample_count)
     value = saturate((dc + 32) >> 6)
@@ -54,21 +54,21 @@ def flat_block(s, dc):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inverse_4x4(s):  # type: ignore[no-untyped-def]
+def inverse_4x4(s):
     """Transform `s.coefficient` (8.5.12.2), round, store, and clear it."""
-    vectors.inverse_4x4(s.coefficient, samples_at(s.samples, s.sample_count), s.cursor)
+    inverse_transform.inverse_4x4(s.coefficient, samples_at(s.samples, s.sample_count), s.cursor)
     s.cursor += 16
 
 
 @compiled
-def inverse_8x8(s):  # type: ignore[no-untyped-def]
+def inverse_8x8(s):
     """Transform `s.coefficient` (8.5.13), round, store as four 4x4 blocks, and clear it."""
-    vectors.inverse_8x8(s.coefficient, samples_at(s.samples, s.sample_count), s.cursor)
+    inverse_transform.inverse_8x8(s.coefficient, samples_at(s.samples, s.sample_count), s.cursor)
     s.cursor += 64
 
 
 @compiled
-def store_8x8(s):  # type: ignore[no-untyped-def]
+def store_8x8(s):
     """Store `s.coefficient` untransformed as four 4x4 blocks, and clear it."""
     residual = samples_at(s.samples, s.sample_count)
     d = s.coefficient
@@ -84,7 +84,7 @@ def store_8x8(s):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inverse_luma_dc(s, scale, qp):  # type: ignore[no-untyped-def]
+def inverse_luma_dc(s, scale, qp):
     """Transform and scale the 4x4 DC matrix of an Intra_16x16 macroblock in `s.dc`, raster order (8.5.10)."""
     _hadamard_4(s.dc, 4, 1)
     _hadamard_4(s.dc, 1, 4)
@@ -94,7 +94,7 @@ def inverse_luma_dc(s, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _hadamard_4(c, line, step):  # type: ignore[no-untyped-def]
+def _hadamard_4(c, line, step):
     # (8-328): the four vectors that start at multiples of `line`, elements `step` apart
     for i in range(4):
         at = i * line
@@ -104,7 +104,7 @@ def _hadamard_4(c, line, step):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def inverse_chroma_dc(s, first, scale, qp):  # type: ignore[no-untyped-def]
+def inverse_chroma_dc(s, first, scale, qp):
     """Transform and scale the chroma DC matrix at `first` of `s.dc`, rows of two (8.5.11.1, 8.5.11.2)."""
     c = s.dc[first : first + 8]
     if s.chroma == 1:
@@ -129,7 +129,7 @@ def inverse_chroma_dc(s, first, scale, qp):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def accumulate(s, base, across, down, columns, horizontal):  # type: ignore[no-untyped-def]
+def accumulate(s, base, across, down, columns, horizontal):
     """Bypass with horizontal or vertical intra prediction (8.5.15): each sample adds up those before it.
 
     Args:
@@ -148,12 +148,12 @@ def accumulate(s, base, across, down, columns, horizontal):  # type: ignore[no-u
 
 
 @inlined
-def _sample(base, x, y, columns):  # type: ignore[no-untyped-def]
+def _sample(base, x, y, columns):
     return base + block_index(x >> 2, y >> 2, columns) * 16 + (y & 3) * 4 + (x & 3)
 
 
 @inlined
-def block_index(x, y, columns):  # type: ignore[no-untyped-def]
+def block_index(x, y, columns):
     """Index of the 4x4 block at (x, y) of a plane: luma4x4BlkIdx (6.4.3) in four columns, raster order in two."""
     if columns == 4:
         return (x & 1) + 2 * (y & 1) + 2 * (x & 2) + 4 * (y & 2)
@@ -161,7 +161,7 @@ def block_index(x, y, columns):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def block_place(index, columns):  # type: ignore[no-untyped-def]
+def block_place(index, columns):
     """The (x, y) whose `block_index` is `index`."""
     if columns == 4:
         return (index & 1) + ((index >> 1) & 2), ((index >> 1) & 1) + ((index >> 2) & 2)

@@ -43,20 +43,20 @@ MEDIAN, TWO_ROWS, TWO_COLUMNS = 0, 1, 2
 
 
 @inlined
-def _is_known(mbs, m, row, column):  # type: ignore[no-untyped-def]
+def _is_known(mbs, m, row, column):
     """Whether a 4x4 block that comes before the current one in the picture is in its slice."""
     inside = row >= 0 and column >= 0 and column < 4 * m.width
     return inside and mbs[(row >> 2) * m.width + (column >> 2)].slice == m.number
 
 
 @inlined
-def _rank(row, column):  # type: ignore[no-untyped-def]
+def _rank(row, column):
     """luma4x4BlkIdx (6.4.3)."""
     return (column & 1) | (row & 1) << 1 | (column & 2) << 1 | (row & 2) << 2
 
 
 @inlined
-def find_neighbours(mbs, m, row, column, across):  # type: ignore[no-untyped-def]
+def find_neighbours(mbs, m, row, column, across):
     """Blocks A, B and C of the partition whose first 4x4 block is given and which is `across` wide (6.4.11.7).
 
     D stands in for C where C is not available. Blocks are numbered along the picture; -1 if not available.
@@ -75,35 +75,35 @@ def find_neighbours(mbs, m, row, column, across):  # type: ignore[no-untyped-def
 
 
 @inlined
-def _median(a, b, c):  # type: ignore[no-untyped-def]
+def _median(a, b, c):
     return max(min(a, b), min(max(a, b), c))
 
 
 @inlined
-def pack(x, y):  # type: ignore[no-untyped-def]
+def pack(x, y):
     """A vector as it is stored, modulo 2^16."""
     return (x & 0xFFFF) | (y << 16)
 
 
 @inlined
-def unpack(vector):  # type: ignore[no-untyped-def]
+def unpack(vector):
     """The components of a stored vector."""
     return ((np.int64(vector) & 0xFFFF) ^ 0x8000) - 0x8000, np.int64(vector) >> 16
 
 
 @inlined
-def reference_at(reference, motion_list, block):  # type: ignore[no-untyped-def]
+def reference_at(reference, motion_list, block):
     """Reference index of a block, -1 if the block is not available."""
     return np.int64(reference[motion_list, np.uintp(block)]) if block >= 0 else -1
 
 
 @inlined
-def _vector_at(vector, motion_list, block):  # type: ignore[no-untyped-def]
+def _vector_at(vector, motion_list, block):
     return unpack(vector[motion_list, np.uintp(block)] if block >= 0 else np.int32(0))
 
 
 @inlined
-def predict_vector(reference, vector, motion_list, ref, blocks, part, second):  # type: ignore[no-untyped-def]
+def predict_vector(reference, vector, motion_list, ref, blocks, part, second):
     """mvpLX (8.4.1.3).
 
     Args:
@@ -142,7 +142,7 @@ def predict_vector(reference, vector, motion_list, ref, blocks, part, second):  
 
 
 @inlined
-def set_motion(reference, vector, motion_list, first, columns, across, down, ref, stored):  # type: ignore[no-untyped-def]
+def set_motion(reference, vector, motion_list, first, columns, across, down, ref, stored):
     """Give a partition of `across` times `down` 4x4 blocks, whose first one is `first`, its reference and vector."""
     for dy in range(down):
         at = np.uintp(first + dy * columns)

@@ -13,7 +13,7 @@ MOST_ROWS = 32
 
 
 @entry
-def fill_table(mbs, motion, reference, vector, width, table):  # type: ignore[no-untyped-def]
+def fill_table(mbs, motion, reference, vector, width, table):
     """List the vectors of a picture: macroblocks in raster order, list 0 before list 1 in each.
 
     Args:
@@ -62,7 +62,7 @@ def fill_table(mbs, motion, reference, vector, width, table):  # type: ignore[no
 
 
 @inlined
-def _is_uniform(reference, vector, row, column, columns, size):  # type: ignore[no-untyped-def]
+def _is_uniform(reference, vector, row, column, columns, size):
     """Whether a square of 4x4 blocks has one motion, in both lists."""
     first = np.uintp(row * columns + column)
     for motion_list in range(2):
@@ -77,7 +77,7 @@ def _is_uniform(reference, vector, row, column, columns, size):  # type: ignore[
 
 
 @compiled
-def _add_direct(reference, vector, motion_list, at, columns, table, rows):  # type: ignore[no-untyped-def]
+def _add_direct(reference, vector, motion_list, at, columns, table, rows):
     """An 8x8 block of direct prediction: whole, or its 4x4 blocks where they move differently."""
     row, column = at
     if _is_uniform(reference, vector, row, column, columns, 2):
@@ -89,7 +89,7 @@ def _add_direct(reference, vector, motion_list, at, columns, table, rows):  # ty
 
 
 @inlined
-def _add(reference, vector, motion_list, row, column, columns, across, down, table, rows):  # type: ignore[no-untyped-def]
+def _add(reference, vector, motion_list, row, column, columns, across, down, table, rows):
     at = np.uintp(row * columns + column)
     if reference[motion_list, at] < 0:
         return rows

@@ -11,12 +11,14 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from codecmeta.simd.vector_ir import I16, I32, I64, shuffle, splat, spread
+from codecmeta.simd.vector_ir import I16, I32, I64, saturate, shuffle, splat, spread
 
 
 def _row_product(count: int) -> Any:
     @intrinsic
-    def row_product(typingctx, row, matrix, stride, pairs, rounding, shift, target):  # type: ignore[no-untyped-def]
+    def row_product(
+        typingctx: Any, row: Any, matrix: Any, stride: Any, pairs: Any, rounding: Any, shift: Any, target: Any
+    ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             row, matrix, stride, pairs, rounding, shift, target = args
             wide, narrow = ir.VectorType(I32, count), ir.VectorType(I16, 2 * count)
@@ -48,11 +50,8 @@ def _row_product(count: int) -> Any:
             builder.cbranch(builder.icmp_signed("<", following, pairs), loop, after)
             builder.position_at_end(after)
             value = builder.ashr(builder.add(more, spread(builder, rounding, wide)), spread(builder, shift, wide))
-            for limit, order in ((-32768, "<"), (32767, ">")):
-                edge = splat(wide, limit)
-                value = builder.select(builder.icmp_signed(order, value, edge), edge, value)
-            lines = ir.VectorType(I16, count)
-            builder.store(builder.trunc(value, lines), builder.inttoptr(target, lines.as_pointer()), align=2)
+            line = saturate(builder, value)
+            builder.store(line, builder.inttoptr(target, line.type.as_pointer()), align=2)
             return context.get_dummy_value()
 
         number = types.int64

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.entropy.bits import read_bits
 from codecmeta.entropy.cabac import position, start_engine
+from codecmeta.entropy.slice_bits import read_bits
 from codecmeta.hevc.records import samples_at
 from codecmeta.hevc.transform import mark, plane_width
 from codecmeta.simd.numba_compile import compiled

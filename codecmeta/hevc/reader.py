@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.entropy.bits import PADDING
 from codecmeta.entropy.parameter_sets import ParameterSets
+from codecmeta.entropy.slice_bits import PADDING
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.hevc import faults, nal
 from codecmeta.hevc.picture import Buffers, PictureCells, PictureMoments, PictureResidual

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.entropy.bits import PADDING, find_stop_bit
 from codecmeta.entropy.cabac import position, start_engine, terminate
+from codecmeta.entropy.slice_bits import PADDING, find_stop_bit
 from codecmeta.hevc import faults
 from codecmeta.hevc.coding_tree import read_coding_tree, read_sao
 from codecmeta.hevc.coding_unit import take_bits

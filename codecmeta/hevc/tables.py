@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.entropy.cabac import engine_words
+from codecmeta.entropy.cabac_states import engine_words
 
 DIAGONAL, HORIZONTAL, VERTICAL = 0, 1, 2
 """scanIdx (6.5.3 to 6.5.5)."""
@@ -103,7 +103,7 @@ TABLES = np.dtype(
 )
 """Record of all tables that compiled code reads.
 
-`engine` is what `codecmeta.entropy.cabac.engine_words` gives. `context_init` has initValue by initType.
+`engine` is what `codecmeta.entropy.cabac_states.engine_words` gives. `context_init` has initValue by initType.
 `scan_x`, `scan_y` are positions by log2 of the block size, scanIdx and index; `scan_place` is the index by raster
 position.
 `significant` has ctxInc of sig_coeff_flag by set, prevCsbf and index in the sub-block; a set is

@@ -11,9 +11,6 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.prediction.block_prediction import (
-    H264,
-    MPEG2,
-    MPEG4_QPEL,
     chroma_component,
     chroma_component_of_four,
     find_chroma,
@@ -23,6 +20,7 @@ from codecmeta.prediction.block_prediction import (
 )
 from codecmeta.prediction.padded_reference import MARGIN
 from codecmeta.prediction.reference_selection import choose_one, choose_two, mean_of, weights_of
+from codecmeta.prediction.standards import H264, MPEG2, MPEG4_QPEL
 from codecmeta.prediction.subtract import error_of, subtract
 from codecmeta.simd.block_rows import BLOCK, fetch, size_of
 from codecmeta.simd.numba_cache import kernel
@@ -40,7 +38,7 @@ _SECOND = BLOCK * BLOCK
 
 
 @kernel(_nrt=False)
-def _index_blocks(vectors, size, first):  # type: ignore[no-untyped-def]
+def _index_blocks(vectors, size, first):
     """Find the row of the vector table whose block starts at each 8x8 cell, per list."""
     for i in range(len(vectors)):
         x, y, w, h = vectors[i, 0], vectors[i, 1], vectors[i, 2], vectors[i, 3]
@@ -54,7 +52,7 @@ def _index_blocks(vectors, size, first):  # type: ignore[no-untyped-def]
 
 
 @kernel(_nrt=False)
-def _chroma_vector(vectors, index, first, side, shifts, code):  # type: ignore[no-untyped-def]
+def _chroma_vector(vectors, index, first, side, shifts, code):
     """dy, dx in eighths for the chroma of a block, and whether it speaks for its whole macroblock."""
     dx = np.int64(vectors[index, 4])
     dy = np.int64(vectors[index, 5])
@@ -77,7 +75,7 @@ def _chroma_vector(vectors, index, first, side, shifts, code):  # type: ignore[n
 
 
 @kernel(_nrt=False)
-def _list_blocks(vectors, first, band, shifts, code, table):  # type: ignore[no-untyped-def]
+def _list_blocks(vectors, first, band, shifts, code, table):
     """Enter the blocks of a row of macroblocks in a table; returns how many they are."""
     count = 0
     for row in range(2 * band, min(2 * band + 2, first.shape[1])):
@@ -109,7 +107,7 @@ def _list_blocks(vectors, first, band, shifts, code, table):  # type: ignore[no-
 
 
 @kernel(_nrt=False)
-def _choose(like, plane, size, slots, lists, counts, singles, pairs, guessed, qp, limits, top, sums, table, count):  # type: ignore[no-untyped-def]
+def _choose(like, plane, size, slots, lists, counts, singles, pairs, guessed, qp, limits, top, sums, table, count):
     """Choose the entries of every block of a table (H.264)."""
     kind = like[0]
     references = (like, slots, size, top, sums)
@@ -137,7 +135,7 @@ def _choose(like, plane, size, slots, lists, counts, singles, pairs, guessed, qp
 
 
 @kernel(_nrt=False, forceinline=True)
-def _weights(block, singles, pairs, channel, top):  # type: ignore[no-untyped-def]
+def _weights(block, singles, pairs, channel, top):
     """How the entries of a block count in a channel."""
     entry0, entry1 = block[ENTRY], block[ENTRY + 1]
     if block[EVEN]:
@@ -150,14 +148,14 @@ def _weights(block, singles, pairs, channel, top):  # type: ignore[no-untyped-de
 
 
 @kernel(_nrt=False, forceinline=True)
-def _mark(coded, channel, y, x, h, w):  # type: ignore[no-untyped-def]
+def _mark(coded, channel, y, x, h, w):
     for row in range(y >> 3, min((y + h + 7) >> 3, coded.shape[1])):
         for col in range(x >> 3, min((x + w + 7) >> 3, coded.shape[2])):
             coded[channel, row, col] = 1
 
 
 @kernel(_nrt=False)
-def _subtract_luma(  # type: ignore[no-untyped-def]
+def _subtract_luma(
     like, channel, plane, size, slots, lists, singles, pairs, qp, limits, rule, memory, table, count, out, coded
 ):
     """Subtract the chosen predictions from luma, or from chroma that is predicted like luma."""
@@ -193,7 +191,7 @@ def _subtract_luma(  # type: ignore[no-untyped-def]
 
 
 @kernel(_nrt=False)
-def _subtract_chroma(  # type: ignore[no-untyped-def]
+def _subtract_chroma(
     like, channel, plane, size, shifts, slots, lists, singles, pairs, qp, limits, rule, blocks, table, count, out, coded
 ):
     """Subtract the chosen predictions from a chroma plane, vectors in eighths of its samples."""
@@ -241,7 +239,7 @@ def _subtract_chroma(  # type: ignore[no-untyped-def]
 
 
 @kernel(_nrt=False)
-def _note(table, count, lists, reference, displacement):  # type: ignore[no-untyped-def]
+def _note(table, count, lists, reference, displacement):
     """Enter the slots and vectors of a table in the picture's maps."""
     for number in range(count):
         one = table[number]
@@ -259,7 +257,7 @@ def _note(table, count, lists, reference, displacement):  # type: ignore[no-unty
 
 
 @kernel(_nrt=False, forceinline=True)
-def _pack(vector):  # type: ignore[no-untyped-def]
+def _pack(vector):
     """dx and dy as two little-endian int16."""
     return np.int32((vector[1] & 0xFFFF) | (vector[0] << 16))
 
@@ -269,7 +267,7 @@ _LINE = 64
 
 
 @kernel(_nrt=False)
-def _fetch_rows(address, length, first, last, width):  # type: ignore[no-untyped-def]
+def _fetch_rows(address, length, first, last, width):
     """Fetch rows of a plane; the rows of one block lie too far apart for the processor to foresee them."""
     for row in range(first, last):
         start = address + row * length
@@ -278,7 +276,7 @@ def _fetch_rows(address, length, first, last, width):  # type: ignore[no-untyped
 
 
 @kernel(_nrt=False)
-def _fetch_macroblocks(item, plane, size, slots, lists, counts, first, last):  # type: ignore[no-untyped-def]
+def _fetch_macroblocks(item, plane, size, slots, lists, counts, first, last):
     """Fetch rows of a plane, and what lies there in the first reference of either list."""
     height, width = size
     last = min(last, height)
@@ -292,7 +290,7 @@ def _fetch_macroblocks(item, plane, size, slots, lists, counts, first, last):  #
 
 
 @kernel(_nrt=False)
-def compensate(  # type: ignore[no-untyped-def]
+def compensate(
     like,
     current,
     sizes,

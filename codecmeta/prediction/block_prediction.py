@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from codecmeta.errors import UsageError
 from codecmeta.prediction.h264_halfpel import BAND, compute_band
 from codecmeta.prediction.mpeg4_qpel import mpeg4_quarter
 from codecmeta.prediction.padded_reference import MARGIN, REACH, READY
+from codecmeta.prediction.standards import H264, MPEG2, MPEG4_QPEL
 from codecmeta.simd.block_rows import (
     BLOCK,
     put_bilinear_4,
@@ -25,28 +25,6 @@ from codecmeta.simd.block_rows import (
 from codecmeta.simd.borrowed_array import borrow_at
 from codecmeta.simd.numba_cache import kernel
 from codecmeta.simd.vector_ir import ROWS
-
-H264, MPEG2, H263, MPEG4_QPEL = range(4)
-FILTERS: dict[str, int] = {
-    "h264": H264,
-    "mpeg1": MPEG2,
-    "mpeg2": MPEG2,
-    "mpeg4": H263,
-    "h263": H263,
-    "mpeg4_qpel": MPEG4_QPEL,
-}
-
-
-def filter_of(standard: str) -> int:
-    """Filter code of a standard.
-
-    Raises:
-        UsageError: the standard is not known.
-    """
-    if standard not in FILTERS:
-        raise UsageError(f"standard {standard!r} is unknown; allowed: {', '.join(FILTERS)}")
-    return FILTERS[standard]
-
 
 _G, _B, _H, _J = range(4)
 _POINTS = np.array(
@@ -62,13 +40,13 @@ _POINTS = np.array(
 
 
 @kernel(_nrt=False, forceinline=True)
-def _outside(position, length):  # type: ignore[no-untyped-def]
+def _outside(position, length):
     """A row or column of a plane as one of the plane with its margin."""
     return min(max(position, -REACH), length + REACH - BLOCK) + MARGIN
 
 
 @kernel(_nrt=False)
-def _compute_bands(address, plane, first, last, shape, top, like, sums):  # type: ignore[no-untyped-def]
+def _compute_bands(address, plane, first, last, shape, top, like, sums):
     """See to it that rows first to last of a plane of half samples are there."""
     bands = (shape[0] + BAND - 1) // BAND
     ready = borrow_at(address[READY], like)
@@ -80,7 +58,7 @@ def _compute_bands(address, plane, first, last, shape, top, like, sums):  # type
 
 
 @kernel(_nrt=False, forceinline=True)
-def find_points(address, like, size, block, vector, top, sums):  # type: ignore[no-untyped-def]
+def find_points(address, like, size, block, vector, top, sums):
     """The two blocks of whole or half samples whose mean predicts an H.264 block.
 
     Args:
@@ -117,7 +95,7 @@ def find_points(address, like, size, block, vector, top, sums):  # type: ignore[
 
 
 @kernel(_nrt=False, forceinline=True)
-def find_chroma(address, like, size, block, vector):  # type: ignore[no-untyped-def]
+def find_chroma(address, like, size, block, vector):
     """Address of the whole sample before a chroma block, block in chroma samples, vector in eighths of them."""
     stride = size[1] + 2 * MARGIN
     row = _outside(block[0] + (vector[0] >> 3), size[0])
@@ -126,7 +104,7 @@ def find_chroma(address, like, size, block, vector):  # type: ignore[no-untyped-
 
 
 @kernel(_nrt=False)
-def put_chroma(kind, at, stride, vector, block, rule, out):  # type: ignore[no-untyped-def]
+def put_chroma(kind, at, stride, vector, block, rule, out):
     """Write the prediction of a chroma block from `find_chroma`'s address to a block at the address ``out``.
 
     Bilinear in H.264 (8.4.2.2.2, 8-270), half samples elsewhere.
@@ -148,7 +126,7 @@ def put_chroma(kind, at, stride, vector, block, rule, out):  # type: ignore[no-u
 
 
 @kernel(_nrt=False)
-def put_half_samples(kind, at, stride, fy, fx, block, rounding, out):  # type: ignore[no-untyped-def]
+def put_half_samples(kind, at, stride, fy, fx, block, rounding, out):
     """Half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
 
     The mean of two samples is that of four, two of them twice; one sample is the mean of itself. ``rounding`` is
@@ -168,7 +146,7 @@ def put_half_samples(kind, at, stride, fy, fx, block, rounding, out):  # type: i
 
 
 @kernel(_nrt=False)
-def put_luma(kind, address, size, block, vector, rule, blocks, base, lines):  # type: ignore[no-untyped-def]
+def put_luma(kind, address, size, block, vector, rule, blocks, base, lines):
     """Write the prediction of a luma block of MPEG-1, MPEG-2, MPEG-4 or H.263.
 
     Args:
@@ -197,12 +175,12 @@ def put_luma(kind, address, size, block, vector, rule, blocks, base, lines):  # 
 
 
 @kernel(_nrt=False, inline="always")
-def _towards_zero(value):  # type: ignore[no-untyped-def]
+def _towards_zero(value):
     return (value + 1) >> 1 if value < 0 else value >> 1
 
 
 @kernel(_nrt=False)
-def chroma_component(d, shift, code):  # type: ignore[no-untyped-def]
+def chroma_component(d, shift, code):
     """Chroma vector component in eighths from a luma component in quarters, for subsampling ``1 << shift``.
 
     H.264 8.4.1.4 and 8.4.2.2.2; MPEG-1/2: 13818-2, 7.6.3.7; H.263 6.1.1 and 14496-2, 7.6.2.1.
@@ -221,7 +199,7 @@ def chroma_component(d, shift, code):  # type: ignore[no-untyped-def]
 
 
 @kernel(_nrt=False)
-def chroma_component_of_four(total):  # type: ignore[no-untyped-def]
+def chroma_component_of_four(total):
     """Chroma component in eighths from the sum of a macroblock's four luma components in half samples.
 
     The sum counts sixteenths of a chroma sample, which are rounded to the nearest half sample, sixteenths 3

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from codecmeta.decoding.side_data import Planes, Samples
 from codecmeta.errors import UsageError
 from codecmeta.prediction.block_kernels import COLUMNS, compensate
-from codecmeta.prediction.block_prediction import H264, filter_of
 from codecmeta.prediction.dead_zone import dead_zones
 from codecmeta.prediction.h264_halfpel import BAND
 from codecmeta.prediction.padded_reference import MARGIN, ReferenceSamples
 from codecmeta.prediction.reference_selection import FUTURE, PAST
-from codecmeta.prediction.standards import Standard
+from codecmeta.prediction.standards import H264, Standard, filter_of
 from codecmeta.record.energy import Residual
 from codecmeta.simd.block_rows import BLOCK
 from codecmeta.simd.intra_4x4 import intra_residual
@@ -101,7 +100,7 @@ class MotionResidual:
 
 
 @kernel()
-def _clear(plane, coded, shift_y, shift_x):  # type: ignore[no-untyped-def]
+def _clear(plane: NDArray[np.int16], coded: NDArray[np.uint8], shift_y: int, shift_x: int) -> None:
     for row in range(coded.shape[0]):
         for col in range(coded.shape[1]):
             if not coded[row, col]:

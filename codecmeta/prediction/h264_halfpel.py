@@ -12,7 +12,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
+from codecmeta.decoding.side_data import Samples
 from codecmeta.simd.numba_cache import kernel
 from codecmeta.simd.vector_ir import Lanes, clamp, splat, spread
 
@@ -48,7 +50,7 @@ def _wide(samples: Any) -> Any:
 
 
 @intrinsic
-def _put_half(typingctx, samples, at, step, top, out, o):  # type: ignore[no-untyped-def]
+def _put_half(typingctx: Any, samples: Any, at: Any, step: Any, top: Any, out: Any, o: Any) -> Any:
     """Half samples b (``step`` 1) or h (``step`` a row); sample A of the first is at index ``at``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -63,7 +65,7 @@ def _put_half(typingctx, samples, at, step, top, out, o):  # type: ignore[no-unt
 
 
 @intrinsic
-def _put_sums(typingctx, samples, at, sums, s):  # type: ignore[no-untyped-def]
+def _put_sums(typingctx: Any, samples: Any, at: Any, sums: Any, s: Any) -> Any:
     """Unrounded sums along a row."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -77,7 +79,7 @@ def _put_sums(typingctx, samples, at, sums, s):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _put_centre(typingctx, sums, s, stride, top, out, o):  # type: ignore[no-untyped-def]
+def _put_centre(typingctx: Any, sums: Any, s: Any, stride: Any, top: Any, out: Any, o: Any) -> Any:
     """Half samples j from six rows of sums (8-245, 8-247)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -93,7 +95,9 @@ def _put_centre(typingctx, sums, s, stride, top, out, o):  # type: ignore[no-unt
 
 
 @kernel(_nrt=False, error_model="numpy")
-def compute_band(samples, shape, plane, band, top, out, sums):  # type: ignore[no-untyped-def]
+def compute_band(
+    samples: Samples, shape: tuple[int, int], plane: int, band: int, top: int, out: Samples, sums: NDArray[Any]
+) -> None:
     """Half samples of one band, but for the outermost rows and columns, whose taps leave the picture.
 
     Args:

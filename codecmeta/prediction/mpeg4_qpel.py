@@ -14,7 +14,7 @@ from codecmeta.simd.numba_cache import kernel
 
 
 @kernel(_nrt=False, inline="always")
-def _eight_tap(samples, start, step, position, last, bias):  # type: ignore[no-untyped-def]
+def _eight_tap(samples, start, step, position, last, bias):
     """Half sample after ``position`` on a line of last + 1 samples that is mirrored at both ends."""
     total = 0
     for tap in range(4):
@@ -30,7 +30,7 @@ def _eight_tap(samples, start, step, position, last, bias):  # type: ignore[no-u
 
 
 @kernel(_nrt=False)
-def mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, base, lines):  # type: ignore[no-untyped-def]
+def mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, base, lines):
     """Quarter-sample prediction of MPEG-4 part 2, 8 bit (ISO/IEC 14496-2, 7.6.2.2).
 
     The eight taps (-1, 3, -6, 20, 20, -6, 3, -1) / 32 see the block's own (height + 1) x (width + 1) samples

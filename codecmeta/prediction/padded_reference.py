@@ -90,7 +90,7 @@ def _with_margin(plane: Samples) -> Samples:
 
 
 @kernel()
-def _fill_margin(samples):  # type: ignore[no-untyped-def]
+def _fill_margin(samples: Samples) -> None:
     """Continue the border samples of the plane inside."""
     height, width = samples.shape
     for row in range(MARGIN, height - MARGIN):

@@ -24,19 +24,19 @@ _NO_ERROR_YET = 2**62
 
 
 @kernel(_nrt=False, forceinline=True)
-def weights_of(table, channel):  # type: ignore[no-untyped-def]
+def weights_of(table, channel):
     """The weights of a channel, int64 (3, 5), as a tuple."""
     return table[channel, 0], table[channel, 1], table[channel, 2], table[channel, 3], table[channel, 4]
 
 
 @kernel(_nrt=False, forceinline=True)
-def mean_of(top):  # type: ignore[no-untyped-def]
+def mean_of(top):
     """The weights that make a plain mean, as a tuple."""
     return np.int64(32), np.int64(32), np.int64(6), np.int64(0), np.int64(top)
 
 
 @kernel(_nrt=False)
-def choose_one(kind, current, area, references, entries, count, weights, block, vector, limit):  # type: ignore[no-untyped-def]
+def choose_one(kind, current, area, references, entries, count, weights, block, vector, limit):
     """Best entry of one list: its number and error. ``weights`` int64 (entries, 3, 5)."""
     like, slots, size, top, sums = references
     stride = size[1] + 2 * MARGIN
@@ -54,9 +54,7 @@ def choose_one(kind, current, area, references, entries, count, weights, block, 
 
 
 @kernel(_nrt=False)
-def choose_two(  # type: ignore[no-untyped-def]
-    kind, current, area, references, lists, counts, singles, pairs, guessed, block, vectors, limit
-):
+def choose_two(kind, current, area, references, lists, counts, singles, pairs, guessed, block, vectors, limit):
     """Best entries of both lists for a block with a vector in each: numbers, whether they count evenly, error.
 
     A partition of a macroblock that mixes lists carries a zero vector for a list that it does not use, so next to

@@ -29,18 +29,18 @@ from codecmeta.simd.vector_ir import ROWS
 
 
 @kernel(_nrt=False, forceinline=True)
-def is_mean(weights):  # type: ignore[no-untyped-def]
+def is_mean(weights):
     """Whether a weighted sum is the plain mean."""
     return weights[0] == 32 and weights[1] == 32 and weights[2] == 6 and weights[3] == 0
 
 
 @kernel(_nrt=False, forceinline=True)
-def _down(points, step):  # type: ignore[no-untyped-def]
+def _down(points, step):
     return points[0] + step, points[1] + step, points[2] + step, points[3] + step
 
 
 @kernel(_nrt=False)
-def _predicted_sample(kind, points, ahead, weights):  # type: ignore[no-untyped-def]
+def _predicted_sample(kind, points, ahead, weights):
     a0, b0, a1, b1 = _down(points, ahead)
     first = (sample_at(kind, a0) + sample_at(kind, b0) + 1) >> 1
     second = (sample_at(kind, a1) + sample_at(kind, b1) + 1) >> 1
@@ -51,7 +51,7 @@ def _predicted_sample(kind, points, ahead, weights):  # type: ignore[no-untyped-
 
 
 @kernel(_nrt=False)
-def _error_of_part(kind, current, area, points, stride, weights, bound):  # type: ignore[no-untyped-def]
+def _error_of_part(kind, current, area, points, stride, weights, bound):
     at, row_length = current
     item = size_of(kind)
     total = np.int64(0)
@@ -63,7 +63,7 @@ def _error_of_part(kind, current, area, points, stride, weights, bound):  # type
 
 
 @kernel(_nrt=False)
-def _error_of_weighted(kind, current, height, width, points, stride, weights, bound):  # type: ignore[no-untyped-def]
+def _error_of_weighted(kind, current, height, width, points, stride, weights, bound):
     at, row_length = current
     total = np.int64(0)
     for row in range(0, height, ROWS):
@@ -79,7 +79,7 @@ def _error_of_weighted(kind, current, height, width, points, stride, weights, bo
 
 
 @kernel(_nrt=False)
-def _error_of_mean(kind, current, height, width, points, stride, bound):  # type: ignore[no-untyped-def]
+def _error_of_mean(kind, current, height, width, points, stride, bound):
     at, row_length = current
     total = np.int64(0)
     step, step_here = ROWS * row_length * size_of(kind), ROWS * stride * size_of(kind)
@@ -96,7 +96,7 @@ def _error_of_mean(kind, current, height, width, points, stride, bound):  # type
 
 
 @kernel(_nrt=False, forceinline=True)
-def error_of(kind, current, area, points, stride, weights, bound):  # type: ignore[no-untyped-def]
+def error_of(kind, current, area, points, stride, weights, bound):
     """Sum of squared differences to a prediction, or ``bound`` once it is reached."""
     y, x, height, width = area
     samples = (current[0] + (y * current[1] + x) * size_of(kind), current[1])
@@ -108,7 +108,7 @@ def error_of(kind, current, area, points, stride, weights, bound):  # type: igno
 
 
 @kernel(_nrt=False)
-def subtract(kind, current, area, points, stride, weights, limit, out):  # type: ignore[no-untyped-def]
+def subtract(kind, current, area, points, stride, weights, limit, out):
     """Residual of a block; of its 4x4 blocks whose sum of squares is below ``limit``, 0.
 
     Args:
@@ -160,7 +160,7 @@ def subtract(kind, current, area, points, stride, weights, limit, out):  # type:
 
 
 @kernel(_nrt=False)
-def _subtract_part(kind, current, part, points, stride, weights, limit, out):  # type: ignore[no-untyped-def]
+def _subtract_part(kind, current, part, points, stride, weights, limit, out):
     height, width = part
     item = size_of(kind)
     target = borrow_at(np.uintp(out[0]), _INT16)

@@ -82,7 +82,7 @@ _NOTHING: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
 
 
 @kernel()
-def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
+def _ycbcr(frame: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     """Full-range BT.601 in integers of 1/256 (Rec. ITU-T T.871)."""
     for y in range(frame.shape[0]):
         for x in range(frame.shape[1]):
@@ -90,5 +90,5 @@ def _ycbcr(frame, out):  # type: ignore[no-untyped-def]
             g = np.int32(frame[y, x, 1])
             b = np.int32(frame[y, x, 2])
             out[0, y, x] = (77 * r + 150 * g + 29 * b + 128) >> 8
-            out[1, y, x] = min((-43 * r - 85 * g + 128 * b + 32896) >> 8, 255)
-            out[2, y, x] = min((128 * r - 107 * g - 21 * b + 32896) >> 8, 255)
+            out[1, y, x] = min((-43 * r - 85 * g + 128 * b + 32896) >> 8, np.int32(255))
+            out[2, y, x] = min((128 * r - 107 * g - 21 * b + 32896) >> 8, np.int32(255))

@@ -30,7 +30,14 @@ def motion_field(arrays: MotionArrays, numbers: Sequence[int], *, columns: int, 
 
 
 @kernel()
-def _place(picture, vector, numbers, columns, reference, displacement):  # type: ignore[no-untyped-def]
+def _place(
+    picture: NDArray[np.int32],
+    vector: NDArray[np.int32],
+    numbers: NDArray[np.int64],
+    columns: int,
+    reference: NDArray[np.int8],
+    displacement: NDArray[np.int16],
+) -> None:
     _, rows, cols = reference.shape
     for side in range(2):
         number, slot = -1, -1
@@ -71,12 +78,17 @@ def nearest_field(vectors: NDArray[np.int16] | None, *, width: int, height: int,
 
 
 @kernel()
-def _fill(vectors, slots, reference, displacement):  # type: ignore[no-untyped-def]
+def _fill(
+    vectors: NDArray[np.int16],
+    slots: NDArray[np.int8],
+    reference: NDArray[np.int8],
+    displacement: NDArray[np.int16],
+) -> None:
     _, rows, cols = reference.shape
     for i in range(len(vectors)):
         side = 0 if vectors[i, 6] < 0 else 1
-        top = max(np.int64(vectors[i, 1]) >> 2, 0)
-        left = max(np.int64(vectors[i, 0]) >> 2, 0)
+        top = max(np.int64(vectors[i, 1]) >> 2, np.int64(0))
+        left = max(np.int64(vectors[i, 0]) >> 2, np.int64(0))
         bottom = min((np.int64(vectors[i, 1]) + vectors[i, 3] + 3) >> 2, rows)
         right = min((np.int64(vectors[i, 0]) + vectors[i, 2] + 3) >> 2, cols)
         for row in range(top, bottom):

@@ -91,13 +91,13 @@ def _error(count: int, *, weighted: bool) -> Any:
     if weighted:
 
         @intrinsic
-        def weighted_error(typingctx, kind, current, points, stride, weights):  # type: ignore[no-untyped-def]
+        def weighted_error(typingctx: Any, kind: Any, current: Any, points: Any, stride: Any, weights: Any) -> Any:
             return _PLACE(kind, _PAIR, _POINTS, _PLACE, _WEIGHTS), codegen
 
         return weighted_error
 
     @intrinsic
-    def error(typingctx, kind, current, points, stride):  # type: ignore[no-untyped-def]
+    def error(typingctx: Any, kind: Any, current: Any, points: Any, stride: Any) -> Any:
         return _PLACE(kind, _PAIR, _POINTS, _PLACE), codegen
 
     return error
@@ -130,13 +130,15 @@ def _subtract(count: int, *, weighted: bool) -> Any:
     if weighted:
 
         @intrinsic
-        def weighted_subtract(typingctx, kind, current, points, stride, out, limit, weights):  # type: ignore[no-untyped-def]
+        def weighted_subtract(
+            typingctx: Any, kind: Any, current: Any, points: Any, stride: Any, out: Any, limit: Any, weights: Any
+        ) -> Any:
             return _PLACE(kind, _PAIR, _POINTS, _PLACE, _PAIR, _PLACE, _WEIGHTS), codegen
 
         return weighted_subtract
 
     @intrinsic
-    def subtract(typingctx, kind, current, points, stride, out, limit):  # type: ignore[no-untyped-def]
+    def subtract(typingctx: Any, kind: Any, current: Any, points: Any, stride: Any, out: Any, limit: Any) -> Any:
         return _PLACE(kind, _PAIR, _POINTS, _PLACE, _PAIR, _PLACE), codegen
 
     return subtract
@@ -161,7 +163,7 @@ def _put(count: int, parameters: int, fill: Callable[..., list[Any]]) -> Any:
         return context.get_dummy_value()
 
     @intrinsic
-    def put(typingctx, kind, at, stride, out, how):  # type: ignore[no-untyped-def]
+    def put(typingctx: Any, kind: Any, at: Any, stride: Any, out: Any, how: Any) -> Any:
         return types.void(kind, _PLACE, _PLACE, _PLACE, UniTuple(_PLACE, parameters)), codegen
 
     return put
@@ -203,7 +205,7 @@ samples and the bias."""
 
 
 @intrinsic
-def fetch(typingctx, address):  # type: ignore[no-untyped-def]
+def fetch(typingctx: Any, address: Any) -> Any:
     """Ask for the cache line at an address before it is needed; any address will do."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -218,7 +220,7 @@ def fetch(typingctx, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def size_of(typingctx, kind):  # type: ignore[no-untyped-def]
+def size_of(typingctx: Any, kind: Any) -> Any:
     """Bytes per sample, as int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -228,7 +230,7 @@ def size_of(typingctx, kind):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def sample_at(typingctx, kind, address):  # type: ignore[no-untyped-def]
+def sample_at(typingctx: Any, kind: Any, address: Any) -> Any:
     """The sample at an address, as int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -239,7 +241,7 @@ def sample_at(typingctx, kind, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def put_sample(typingctx, kind, address, value):  # type: ignore[no-untyped-def]
+def put_sample(typingctx: Any, kind: Any, address: Any, value: Any) -> Any:
     """Write an int64 as a sample of the kind."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -8,31 +8,19 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from codecmeta.simd.numba_cache import kernel
-from codecmeta.simd.vector_ir import Lanes, clamp, shuffle, spread
+from codecmeta.simd.vector_ir import I32, I64, Lanes, clamp, join, reduce, shuffle, spread
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
 _SIDE = 4
-_WIDE = ir.VectorType(_I32, _SIDE * _SIDE)
-
-
-def _join(builder: Any, first: Any, second: Any) -> Any:
-    lanes = list(range(2 * first.type.count))
-    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
-
-
-def _sum(builder: Any, vector: Any) -> Any:
-    """Sum of the lanes, by halves."""
-    while vector.type.count > 1:
-        half = vector.type.count // 2
-        low, high = (shuffle(builder, vector, list(range(start, start + half))) for start in (0, half))
-        vector = builder.add(low, high)
-    return builder.extract_element(vector, ir.Constant(_I32, 0))
+_WIDE = ir.VectorType(I32, _SIDE * _SIDE)
 
 
 @intrinsic
-def subtract_best_of_four(typingctx, plane, at, row, out, o, out_row, top):  # type: ignore[no-untyped-def]
+def subtract_best_of_four(
+    typingctx: Any, plane: Any, at: Any, row: Any, out: Any, o: Any, out_row: Any, top: Any
+) -> Any:
     """Residual of a 4x4 block that has neighbours above and left.
 
     (samples, index, row length, out, index, row length, largest sample): the prediction by mean, column above, row
@@ -41,19 +29,19 @@ def subtract_best_of_four(typingctx, plane, at, row, out, o, out_row, top):  # t
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target = (Lanes(context, builder, signature.args[k], args[k], _SIDE) for k in (0, 3))
-        line = ir.VectorType(_I32, _SIDE)
+        line = ir.VectorType(I32, _SIDE)
         rows = [builder.zext(source.load(args[1], args[2], k), line) for k in range(_SIDE)]
-        values = _join(builder, _join(builder, rows[0], rows[1]), _join(builder, rows[2], rows[3]))
+        values = join(builder, join(builder, rows[0], rows[1]), join(builder, rows[2], rows[3]))
         above = builder.zext(source.load(args[1], args[2], -1), line)
         above = shuffle(builder, above, list(range(_SIDE)) * _SIDE)
-        before = builder.sub(args[1], ir.Constant(_I64, 1))
+        before = builder.sub(args[1], ir.Constant(I64, 1))
         # the first lane of a row that begins one sample earlier
         sides = [builder.zext(source.load(before, args[2], k), line) for k in range(-1, _SIDE)]
         corner, *lefts = (shuffle(builder, side, [0] * _SIDE) for side in sides)
-        left = _join(builder, _join(builder, lefts[0], lefts[1]), _join(builder, lefts[2], lefts[3]))
+        left = join(builder, join(builder, lefts[0], lefts[1]), join(builder, lefts[2], lefts[3]))
         # each of the eight neighbours is there four times
-        total = _sum(builder, builder.add(above, left))
-        mean = builder.lshr(builder.add(total, ir.Constant(_I32, 16)), ir.Constant(_I32, 5))
+        total = reduce(builder, "add", builder.add(above, left))
+        mean = builder.lshr(builder.add(total, ir.Constant(I32, 16)), ir.Constant(I32, 5))
         corners = shuffle(builder, corner, [0] * _SIDE * _SIDE)
         gradient = builder.sub(builder.add(above, left), corners)
         predictions = [
@@ -67,8 +55,8 @@ def subtract_best_of_four(typingctx, plane, at, row, out, o, out_row, top):  # t
             difference = builder.sub(values, prediction)
             squares = builder.mul(difference, difference)
             if signature.args[0].dtype.bitwidth > 8:
-                squares = builder.zext(squares, ir.VectorType(_I64, _WIDE.count))
-            error = _sum(builder, squares)
+                squares = builder.zext(squares, ir.VectorType(I64, _WIDE.count))
+            error = reduce(builder, "add", squares)
             if best is None:
                 best, cost = difference, error
             else:
@@ -88,7 +76,15 @@ OWN_MEAN = -1
 
 
 @kernel()
-def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: ignore[no-untyped-def]
+def intra_residual(
+    plane: NDArray[Any],
+    covered: NDArray[np.bool_],
+    shift_y: int,
+    shift_x: int,
+    top: int,
+    grey: int,
+    out: NDArray[np.int16],
+) -> None:
     """Fill ``out`` with the residual of every 4x4 block of a plane, but for blocks that are covered.
 
     Rows of ``plane`` are contiguous but may be apart, those of ``out`` are not. ``covered`` marks 8x8 luma blocks that
@@ -114,7 +110,19 @@ def intra_residual(plane, covered, shift_y, shift_x, top, grey, out):  # type: i
 
 
 @kernel()
-def _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out):  # type: ignore[no-untyped-def]
+def _block_residual(
+    plane: NDArray[Any],
+    y: int,
+    x: int,
+    rows: int,
+    cols: int,
+    top: int,
+    grey: int,
+    above: NDArray[np.int32],
+    left: NDArray[np.int32],
+    block: NDArray[np.int32],
+    out: NDArray[np.int16],
+) -> None:
     total = np.int32(0)
     known = np.int32(0)
     if y > 0:

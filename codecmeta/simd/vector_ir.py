@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -18,9 +18,19 @@ def splat(kind: Any, value: int) -> Any:
     return ir.Constant(kind, [value] * kind.count)
 
 
+def pick(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
+    """The named lanes of two vectors in their order; those of the second are counted on from the first."""
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+
+
 def shuffle(builder: Any, vector: Any, lanes: list[int]) -> Any:
     """The named lanes in their order."""
-    return builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+    return pick(builder, vector, vector, lanes)
+
+
+def join(builder: Any, first: Any, second: Any) -> Any:
+    """The lanes of two vectors, one after the other."""
+    return pick(builder, first, second, list(range(first.type.count + second.type.count)))
 
 
 def spread(builder: Any, value: Any, vector: Any) -> Any:
@@ -37,8 +47,16 @@ def clamp(builder: Any, value: Any, top: Any) -> Any:
     return builder.select(builder.icmp_signed(">", value, top), top, value)
 
 
-def reduce(builder: Any, operation: str, vector: Any) -> Any:
-    """All lanes joined by "add" or "or"."""
+def saturate(builder: Any, value: Any) -> Any:
+    """Clip to int16, lane by lane."""
+    for limit, order in ((-32768, "<"), (32767, ">")):
+        edge = splat(value.type, limit)
+        value = builder.select(builder.icmp_signed(order, value, edge), edge, value)
+    return builder.trunc(value, ir.VectorType(I16, value.type.count))
+
+
+def reduce(builder: Any, operation: Literal["add", "or", "smin", "smax"], vector: Any) -> Any:
+    """All lanes joined by an operation."""
     element = vector.type.element
     kind = ir.FunctionType(element, [vector.type])
     name = f"llvm.vector.reduce.{operation}.v{vector.type.count}i{element.width}"

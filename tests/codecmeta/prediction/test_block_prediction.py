@@ -9,10 +9,8 @@ import pytest
 
 from codecmeta.errors import UsageError
 from codecmeta.prediction.block_prediction import (
-    FILTERS,
     chroma_component,
     chroma_component_of_four,
-    filter_of,
     find_chroma,
     find_points,
     put_chroma,
@@ -20,6 +18,7 @@ from codecmeta.prediction.block_prediction import (
 )
 from codecmeta.prediction.h264_halfpel import BAND
 from codecmeta.prediction.padded_reference import MARGIN, ReferenceSamples
+from codecmeta.prediction.standards import FILTERS, filter_of
 from codecmeta.simd.block_rows import BLOCK
 from tests.oracle import interpolation as oracle
 

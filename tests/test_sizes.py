@@ -1,0 +1,66 @@
+"""Sizes of codecmeta's files and functions, and which modules the type checker passes over."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MEDIAN, FILE, FUNCTION = 140, 400, 80
+"""Most lines of the median file, of any file, of any function that is no kernel."""
+
+COMPILERS = {"kernel", "entry", "compiled", "inlined", "intrinsic"}
+"""Decorators of functions that numba compiles, or that write its intermediate code."""
+
+FILES = sorted((ROOT / "codecmeta").rglob("*.py"))
+
+
+def compilers(node: ast.FunctionDef) -> set[str]:
+    """Decorators of a function that make it a kernel."""
+    return {name for one in node.decorator_list if (name := ast.unparse(one).partition("(")[0]) in COMPILERS}
+
+
+def long_functions(source: str) -> Iterator[str]:
+    """Functions that are no kernels and have too many lines."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef) and not compilers(node):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > FUNCTION:
+                yield f"{node.name}: {lines} lines"
+
+
+def untyped_modules() -> list[str]:
+    """Modules whose functions need no annotations, as pyproject.toml says."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["overrides"]
+    return [name for one in settings if one.get("disallow_untyped_defs") is False for name in one["module"]]
+
+
+def test_files_are_short() -> None:
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_bytes().splitlines()) for path in FILES}
+    assert {name: count for name, count in lines.items() if count > FILE} == {}
+    assert statistics.median(lines.values()) <= MEDIAN
+
+
+def test_functions_are_short() -> None:
+    long = {path.name: found for path in FILES if (found := list(long_functions(path.read_text(encoding="utf-8"))))}
+    assert long == {}
+
+
+def test_long_functions_are_found() -> None:
+    body = "    x = 1\n" * FUNCTION
+    assert list(long_functions(f"class A:\n  def f(self):\n{body}")) == [f"f: {FUNCTION + 1} lines"]
+    assert list(long_functions(f"@kernel(_nrt=False)\ndef f():\n{body}")) == []
+
+
+@pytest.mark.parametrize("name", untyped_modules())
+def test_modules_without_annotations_hold_kernels_only(name: str) -> None:
+    tree = ast.parse(ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert functions
+    assert [node.name for node in functions if not compilers(node)] == []
+    assert [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.AsyncFunctionDef)] == []
