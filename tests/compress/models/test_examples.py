@@ -23,7 +23,8 @@ ARGUMENTS = {
 
 
 def test_every_example_is_run() -> None:
-    elsewhere = ["bit_costs.py"]  # needs no model: tests/codecmeta/test_bit_cost_maps.py
+    # need no model: tests/codecmeta/test_bit_cost_maps.py, tests/docs/test_gallery.py
+    elsewhere = ["bit_costs.py", "webdataset_shards.py"]
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted([*ARGUMENTS, *elsewhere])
 
 
