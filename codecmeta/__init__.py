@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from codecmeta.record.meta import VideoMeta, load
     from codecmeta.record.options import Options
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Names are loaded on first use: `codecmeta --help` must not wait for NumPy, libav and numba.
 _HOME = {

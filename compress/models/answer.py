@@ -91,7 +91,11 @@ DEMO = "demo"
 
 
 def open_model(
-    *, checkpoint: str | None, random_config: str | None, device: str, dtype: torch.dtype | None = None
+    *,
+    checkpoint: str | None = None,
+    random_config: str | None = None,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> tuple[Any, Tokenizer]:
     """A model and its tokenizer.
 
