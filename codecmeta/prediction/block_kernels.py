@@ -1,9 +1,8 @@
 """The blocks of a vector table: their references, predictions and residuals, compiled.
 
 A row of macroblocks is worked on at a time, so that its samples stay at hand: its blocks are listed, a reference is
-chosen for each, and then every plane is subtracted. Coordinates and sizes of a block are in luma samples, ``rule`` is
-(filter code, rounding, largest sample value). Reference pictures sit in slots; the entries of both reference lists
-name them.
+chosen for each, and then every plane is subtracted. Coordinates and sizes of a block are in luma samples. Records are
+those of block_records.py: reference pictures sit in slots; the entries of both reference lists name them.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from codecmeta.prediction.block_prediction import (
     put_chroma,
     put_luma,
 )
+from codecmeta.prediction.block_records import Plane
 from codecmeta.prediction.padded_reference import MARGIN
-from codecmeta.prediction.reference_selection import choose_one, choose_two, mean_of, weights_of
+from codecmeta.prediction.reference_selection import choose_one, choose_two, inside, mean_of, weights_of
 from codecmeta.prediction.standards import H264, MPEG2, MPEG4_QPEL
 from codecmeta.prediction.subtract import error_of, subtract
 from codecmeta.simd.block_rows import BLOCK, fetch, size_of
@@ -106,45 +106,44 @@ def _list_blocks(vectors, first, band, shifts, code, table):
     return count
 
 
+@kernel(_nrt=False, forceinline=True)
+def _limit(zones, channel, y, x):
+    """Dead zone of a block at a luma sample."""
+    return zones.limits[1 if channel else 0, np.int64(zones.qp[y >> 4, x >> 4]) + 128] if zones.qp.size else 0.0
+
+
 @kernel(_nrt=False)
-def _choose(like, plane, size, slots, lists, counts, singles, pairs, guessed, qp, limits, top, sums, table, count):
+def _choose(plane, lists, zones, work, count):
     """Choose the entries of every block of a table (H.264)."""
-    kind = like[0]
-    references = (like, slots, size, top, sums)
     for number in range(count):
-        one = table[number]
-        y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
-        area = (y, x, min(h, size[0] - y), min(w, size[1] - x))
-        limit = limits[0, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
+        one = work.table[number]
+        y, x = np.int64(one[Y]), np.int64(one[X])
+        block = (y, x, np.int64(one[HEIGHT]), np.int64(one[WIDTH]))
+        limit = _limit(zones, 0, y, x)
         vector0 = (np.int64(one[DY]), np.int64(one[DX]))
         vector1 = (np.int64(one[DY + 1]), np.int64(one[DX + 1]))
-        block = (y, x, h, w)
         if one[ENTRY] >= 0 and one[ENTRY + 1] >= 0:
-            entry0, entry1, even, error = choose_two(
-                kind, plane, area, references, lists, counts, singles, pairs, guessed, block, (vector0, vector1), limit
-            )
+            entry0, entry1, even, error = choose_two(plane, lists, work.sums, block, (vector0, vector1), limit)
             one[ENTRY], one[ENTRY + 1], one[EVEN] = entry0, entry1, even
         else:
             side = 0 if one[ENTRY] >= 0 else 1
             vector = vector1 if side else vector0
-            entry, error = choose_one(
-                kind, plane, area, references, lists[side], counts[side], singles[side], block, vector, limit
-            )
+            entry, error = choose_one(plane, lists, work.sums, side, block, vector, limit)
             one[ENTRY + side], one[EVEN] = entry, 0
         one[SILENT] = error == 0 or error < limit
 
 
 @kernel(_nrt=False, forceinline=True)
-def _weights(block, singles, pairs, channel, top):
-    """How the entries of a block count in a channel."""
+def _weights(block, lists, plane):
+    """How the entries of a block count in a plane."""
     entry0, entry1 = block[ENTRY], block[ENTRY + 1]
     if block[EVEN]:
-        return mean_of(top)
+        return mean_of(plane.top)
     if entry0 >= 0 and entry1 >= 0:
-        return weights_of(pairs[entry0, entry1], channel)
+        return weights_of(lists.pairs[entry0, entry1], plane.channel)
     if entry0 >= 0:
-        return weights_of(singles[0, entry0], channel)
-    return weights_of(singles[1, entry1], channel)
+        return weights_of(lists.singles[0, entry0], plane.channel)
+    return weights_of(lists.singles[1, entry1], plane.channel)
 
 
 @kernel(_nrt=False, forceinline=True)
@@ -155,16 +154,13 @@ def _mark(coded, channel, y, x, h, w):
 
 
 @kernel(_nrt=False)
-def _subtract_luma(
-    like, channel, plane, size, slots, lists, singles, pairs, qp, limits, rule, memory, table, count, out, coded
-):
+def _subtract_luma(plane, lists, zones, rule, work, count, coded):
     """Subtract the chosen predictions from luma, or from chroma that is predicted like luma."""
-    kind = like[0]
-    sums, lines, blocks = memory
-    stride = size[1] + 2 * MARGIN if rule[0] == H264 else np.int64(BLOCK)
+    kind = plane.like[0]
+    stride = plane.size[1] + 2 * MARGIN if rule.code == H264 else np.int64(BLOCK)
     for number in range(count):
-        one = table[number]
-        if channel == 0 and one[SILENT]:
+        one = work.table[number]
+        if plane.channel == 0 and one[SILENT]:
             continue
         y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
         block = (y, x, h, w)
@@ -172,33 +168,30 @@ def _subtract_luma(
         for side in range(2):
             if one[ENTRY + side] < 0:
                 continue
-            address = slots[lists[side, one[ENTRY + side]]]
+            address = plane.slots[lists.slots[side, one[ENTRY + side]]]
             vector = (np.int64(one[DY + side]), np.int64(one[DX + side]))
-            if rule[0] == H264:
-                c, d = find_points(address, like, size, block, vector, rule[2], sums)
+            if rule.code == H264:
+                c, d = find_points(address, plane.like, plane.size, block, vector, rule.top, work.sums)
             else:
-                put_luma(kind, address, size, block, vector, rule, blocks, np.int64(side * _SECOND), lines)
-                c = d = np.int64(blocks.ctypes.data) + side * _SECOND * size_of(kind)
+                room = work.blocks[side * _SECOND : (side + 1) * _SECOND]
+                put_luma(address, plane.size, block, vector, rule, room, work.lines)
+                c = d = np.int64(room.ctypes.data)
             if side == 0:
                 a, b = c, d
         if one[ENTRY] < 0:
             a, b = c, d
-        limit = limits[1 if channel else 0, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
-        area = (y, x, min(h, size[0] - y), min(w, size[1] - x))
-        weights = _weights(one, singles, pairs, channel, rule[2])
-        if subtract(kind, plane, area, (a, b, c, d), stride, weights, limit, out):
-            _mark(coded, channel, y, x, h, w)
+        limit, weights = _limit(zones, plane.channel, y, x), _weights(one, lists, plane)
+        if subtract(kind, plane.samples, inside(block, plane.size), (a, b, c, d), stride, weights, limit, plane.out):
+            _mark(coded, plane.channel, y, x, h, w)
 
 
 @kernel(_nrt=False)
-def _subtract_chroma(
-    like, channel, plane, size, shifts, slots, lists, singles, pairs, qp, limits, rule, blocks, table, count, out, coded
-):
+def _subtract_chroma(plane, lists, zones, rule, work, count, coded):
     """Subtract the chosen predictions from a chroma plane, vectors in eighths of its samples."""
-    kind = like[0]
-    place = np.int64(blocks.ctypes.data)
+    kind, shifts = plane.like[0], plane.shifts
+    place = np.int64(work.blocks.ctypes.data)
     for number in range(count):
-        one = table[number]
+        one = work.table[number]
         if one[CHROMA] == NONE:
             continue
         y, x, h, w = np.int64(one[Y]), np.int64(one[X]), np.int64(one[HEIGHT]), np.int64(one[WIDTH])
@@ -210,12 +203,13 @@ def _subtract_chroma(
             if one[ENTRY + side] >= 0:
                 fractions |= one[CHROMA_DY + side] | one[CHROMA_DX + side]
         first = second = np.int64(0)
-        stride = size[1] + 2 * MARGIN
+        stride = plane.size[1] + 2 * MARGIN
         for side in range(2):
             if one[ENTRY + side] < 0:
                 continue
             vector = (np.int64(one[CHROMA_DY + side]), np.int64(one[CHROMA_DX + side]))
-            second = find_chroma(slots[lists[side, one[ENTRY + side]]], like, size, block, vector)
+            address = plane.slots[lists.slots[side, one[ENTRY + side]]]
+            second = find_chroma(address, plane.like, plane.size, block, vector)
             if fractions & 7:
                 put = place + side * _SECOND * size_of(kind)
                 put_chroma(kind, second, stride, vector, block, rule, put)
@@ -226,16 +220,14 @@ def _subtract_chroma(
             first = second
         if fractions & 7:
             stride = np.int64(BLOCK)
-        limit = limits[1, np.int64(qp[y >> 4, x >> 4]) + 128] if qp.size else 0.0
-        area = (block[0], block[1], min(block[2], size[0] - block[0]), min(block[3], size[1] - block[1]))
-        points = (first, first, second, second)
-        weights = _weights(one, singles, pairs, channel, rule[2])
+        area, points = inside(block, plane.size), (first, first, second, second)
+        limit, weights = _limit(zones, plane.channel, y, x), _weights(one, lists, plane)
         # what is not touched need not be written
         least = max(np.int64(np.ceil(limit)), 1)
-        if error_of(kind, plane, area, points, stride, weights, least) >= least and subtract(
-            kind, plane, area, points, stride, weights, limit, out
+        if error_of(kind, plane.samples, area, points, stride, weights, least) >= least and subtract(
+            kind, plane.samples, area, points, stride, weights, limit, plane.out
         ):
-            _mark(coded, channel, y, x, h, w)
+            _mark(coded, plane.channel, y, x, h, w)
 
 
 @kernel(_nrt=False)
@@ -276,95 +268,56 @@ def _fetch_rows(address, length, first, last, width):
 
 
 @kernel(_nrt=False)
-def _fetch_macroblocks(item, plane, size, slots, lists, counts, first, last):
+def _fetch_macroblocks(plane, lists, first, last):
     """Fetch rows of a plane, and what lies there in the first reference of either list."""
-    height, width = size
+    item = size_of(plane.like[0])
+    height, width = plane.size
     last = min(last, height)
-    _fetch_rows(plane[0], plane[1] * item, first, last, width * item)
+    _fetch_rows(plane.samples[0], plane.samples[1] * item, first, last, width * item)
     for side in range(2):
-        slot = lists[side, 0]
-        if counts[side] and (side == 0 or slot != lists[0, 0]):
+        slot = lists.slots[side, 0]
+        if lists.counts[side] and (side == 0 or slot != lists.slots[0, 0]):
             length = (width + 2 * MARGIN) * item
-            start = np.int64(slots[slot, 0]) + (MARGIN + MARGIN * (width + 2 * MARGIN)) * item
+            start = np.int64(plane.slots[slot, 0]) + (MARGIN + MARGIN * (width + 2 * MARGIN)) * item
             _fetch_rows(start, length, first, last, width * item)
 
 
+@kernel(_nrt=False, forceinline=True)
+def _plane(picture, rule, result, channel):
+    """A plane of the picture."""
+    size, shifts = (picture.chroma, picture.shifts) if channel else (picture.luma, (0, 0))
+    samples = (picture.samples[channel, 0], picture.samples[channel, 1])
+    out = (result.planes[channel, 0], result.planes[channel, 1])
+    return Plane(picture.like, channel, samples, picture.slots[channel], size, shifts, rule.top, out)
+
+
 @kernel(_nrt=False)
-def compensate(
-    like,
-    current,
-    sizes,
-    slots,
-    lists,
-    counts,
-    singles,
-    pairs,
-    guessed,
-    vectors,
-    first,
-    qp,
-    limits,
-    rule,
-    shifts,
-    memory,
-    table,
-    out,
-    coded,
-    reference,
-    displacement,
-):
+def compensate(picture, lists, vectors, zones, rule, work, result):
     """Subtract the best prediction from every block that has a vector.
 
     Args:
-        like: array of the sample type.
-        current: int64 (3, 2), address and row length of Y, Cb, Cr.
-        sizes: height and width of luma and of chroma, (0, 0) without.
-        slots: uintp (3, slots, 5), `ReferenceSamples.addresses` of the references, per channel.
-        lists: int64 (2, n), slots of the entries of both reference lists.
-        counts: how many entries they have; 0 only for a list that no vector uses.
-        singles: int64 (2, n, 3, 5), weights of an entry alone, per channel (`block_strips`).
-        pairs: int64 (n, n, 3, 5), weights of two entries.
-        guessed: whether pairs may also count evenly.
+        picture: `Picture`.
+        lists: `ReferenceLists`.
         vectors: int16 (n, 7).
-        first: int32 (2, h8, w8), -1 everywhere, to be used as scratch.
-        qp: int8 (rows, columns) per macroblock, (0, 0) for no dead zone.
-        limits: float64 (2, 256), dead zones of luma and chroma for each QP from -128 on.
-        rule: filter code, rounding, largest sample value.
-        shifts: log2 of the vertical and horizontal chroma subsampling.
-        memory: scratch of half samples, of a block's lines (int32), and of two blocks.
-        table: int32 (2 w8, COLUMNS), scratch.
-        out: int64 (3, 2), address and row length of int16 Y, Cb, Cr, to write where `coded` says so.
-        coded: uint8 (3, h8, w8), 0 on entry, to write: 1 where a channel of an 8x8 luma block may not be 0.
-        reference: int8 (2, h8, w8), -1 on entry, to write: slots.
-        displacement: int32 (2, h8, w8) to write, dx and dy packed.
+        zones: `DeadZones`.
+        rule: `Interpolation`.
+        work: `Workspace`.
+        result: `Compensated`, to write.
     """
-    item = size_of(like[0])
-    code, _, top = rule
-    _index_blocks(vectors, sizes[0], first)
-    like_luma = code == H264 and shifts[0] == 0 and shifts[1] == 0
-    channels = 3 if sizes[1][0] else 1
-    for band in range((sizes[0][0] + 15) >> 4):
-        count = _list_blocks(vectors, first, band, shifts, code, table)
+    _index_blocks(vectors, picture.luma, work.first)
+    like_luma = rule.code == H264 and picture.shifts[0] == 0 and picture.shifts[1] == 0
+    channels = 3 if picture.chroma[0] else 1
+    for band in range((picture.luma[0] + 15) >> 4):
+        count = _list_blocks(vectors, work.first, band, picture.shifts, rule.code, work.table)
         for channel in range(channels):
-            size, tall = (sizes[1], 16 >> shifts[0]) if channel else (sizes[0], 16)
-            plane, target = (current[channel, 0], current[channel, 1]), (out[channel, 0], out[channel, 1])
-            there = slots[channel]
+            plane = _plane(picture, rule, result, channel)
+            tall = 16 >> plane.shifts[0]
             for ahead in range(0 if band == 0 else 1, 2):
-                rows = ((band + ahead) * tall, (band + ahead + 1) * tall)
-                _fetch_macroblocks(item, plane, size, there, lists, counts, *rows)
-            if channel == 0 and code == H264:
-                _choose(
-                    like, plane, size, there, lists, counts, singles, pairs, guessed, qp, limits, top, memory[0], table,
-                    count,
-                )  # fmt: skip
+                _fetch_macroblocks(plane, lists, (band + ahead) * tall, (band + ahead + 1) * tall)
+            if channel == 0 and rule.code == H264:
+                _choose(plane, lists, zones, work, count)
             if channel == 0 or like_luma:
-                _subtract_luma(
-                    like, channel, plane, size, there, lists, singles, pairs, qp, limits, rule, memory, table, count,
-                    target, coded,
-                )  # fmt: skip
+                _subtract_luma(plane, lists, zones, rule, work, count, result.coded)
             else:
-                _subtract_chroma(
-                    like, channel, plane, size, shifts, there, lists, singles, pairs, qp, limits, rule, memory[2],
-                    table, count, target, coded,
-                )  # fmt: skip
-        _note(table, count, lists, reference, displacement)
+                _subtract_chroma(plane, lists, zones, rule, work, count, result.coded)
+        _note(work.table, count, lists.slots, result.reference, result.displacement)

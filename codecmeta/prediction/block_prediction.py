@@ -1,7 +1,8 @@
-"""Motion-compensated prediction of one block: vector arithmetic of each standard over `block_strips`.
+"""Motion-compensated prediction of one block: vector arithmetic of each standard over `codecmeta.simd.block_rows`.
 
 Vectors are in quarter luma samples, chroma vectors in eighths of a chroma sample, for every standard. References are
-rows of addresses (`reference_samples`), ``like`` is any array of their sample type and ``kind`` a number of it.
+rows of addresses (`ReferenceSamples`), ``like`` is any array of their sample type and ``kind`` a number of it, ``rule``
+an `Interpolation`.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def find_points(address, like, size, block, vector, top, sums):
         block: y, x of the block's top-left sample, its height and width.
         vector: dy and dx in quarter samples.
         top: largest sample value.
-        sums: scratch of `half_samples.compute_band`.
+        sums: scratch of `h264_halfpel.compute_band`.
 
     Returns:
         Addresses of the first sample of both.
@@ -110,8 +111,8 @@ def put_chroma(kind, at, stride, vector, block, rule, out):
     Bilinear in H.264 (8.4.2.2.2, 8-270), half samples elsewhere.
     """
     fy, fx = vector[0] & 7, vector[1] & 7
-    if rule[0] != H264:
-        put_half_samples(kind, at, stride, fy >> 2, fx >> 2, block, rule[1], out)
+    if rule.code != H264:
+        put_half_samples(kind, at, stride, (fy >> 2, fx >> 2), block, rule.rounding, out)
         return
     _, _, height, width = block
     size = size_of(kind)
@@ -126,7 +127,7 @@ def put_chroma(kind, at, stride, vector, block, rule, out):
 
 
 @kernel(_nrt=False)
-def put_half_samples(kind, at, stride, fy, fx, block, rounding, out):
+def put_half_samples(kind, at, stride, fractions, block, rounding, out):
     """Half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
 
     The mean of two samples is that of four, two of them twice; one sample is the mean of itself. ``rounding`` is
@@ -134,7 +135,7 @@ def put_half_samples(kind, at, stride, fy, fx, block, rounding, out):
     """
     _, _, height, width = block
     size = size_of(kind)
-    how = (fy, fx, 2 - rounding)
+    how = (fractions[0], fractions[1], 2 - rounding)
     for row in range(0, height, ROWS):
         source, target = at + row * stride * size, out + row * BLOCK * size
         if width == 16:
@@ -146,32 +147,29 @@ def put_half_samples(kind, at, stride, fy, fx, block, rounding, out):
 
 
 @kernel(_nrt=False)
-def put_luma(kind, address, size, block, vector, rule, blocks, base, lines):
+def put_luma(address, size, block, vector, rule, out, lines):
     """Write the prediction of a luma block of MPEG-1, MPEG-2, MPEG-4 or H.263.
 
     Args:
-        kind: number of the sample type.
         address: uintp (5,), a channel of the reference.
         size: height and width of the plane.
         block: y, x of the block's top-left sample, its height and width, 8 or 16.
         vector: dy and dx in quarter samples.
-        rule: filter code, rounding, largest sample value.
-        blocks: flat array for the result.
-        base: index in it.
+        rule: of the standard.
+        out: flat block of BLOCK rows of BLOCK for the result.
         lines: int32 scratch of BLOCK + 1 rows of BLOCK.
     """
-    code, rounding, _ = rule
     y, x, height, width = block
     dy, dx = vector
     stride = size[1] + 2 * MARGIN
     start = _outside(y + (dy >> 2), size[0]) * stride + _outside(x + (dx >> 2), size[1])
-    if code == MPEG4_QPEL:
-        source = borrow_at(address[0], blocks)
-        mpeg4_quarter(source, start, stride, dy & 3, dx & 3, height, width, rounding, blocks, base, lines)
+    if rule.code == MPEG4_QPEL:
+        source = borrow_at(address[0] + np.uintp(start * out.itemsize), out)
+        mpeg4_quarter(source, stride, (dy & 3, dx & 3), (height, width), rule.rounding, out, lines)
     else:
-        item = size_of(kind)
-        at, out = np.int64(address[0]) + start * item, np.int64(blocks.ctypes.data) + base * item
-        put_half_samples(kind, at, stride, (dy >> 1) & 1, (dx >> 1) & 1, block, rounding, out)
+        at = np.int64(address[0]) + start * out.itemsize
+        fractions = ((dy >> 1) & 1, (dx >> 1) & 1)
+        put_half_samples(out[0], at, stride, fractions, block, rule.rounding, np.int64(out.ctypes.data))
 
 
 @kernel(_nrt=False, inline="always")

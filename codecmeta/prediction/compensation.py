@@ -19,6 +19,14 @@ from numpy.typing import NDArray
 from codecmeta.decoding.side_data import Planes, Samples
 from codecmeta.errors import UsageError
 from codecmeta.prediction.block_kernels import COLUMNS, compensate
+from codecmeta.prediction.block_records import (
+    Compensated,
+    DeadZones,
+    Interpolation,
+    Picture,
+    ReferenceLists,
+    Workspace,
+)
 from codecmeta.prediction.dead_zone import dead_zones
 from codecmeta.prediction.h264_halfpel import BAND
 from codecmeta.prediction.padded_reference import MARGIN, ReferenceSamples
@@ -172,29 +180,28 @@ def motion_residual(
         if code != H264:
             past, future = past[:1], future[:1]
         distances = (tuple(one.distance for one in side) for side in (past, future))
-        lists, counts, singles, pairs = _guess_lists(*distances, top)
         compensate(
-            np.empty(1, current[0].dtype),
-            _addresses(current),
-            (shapes[0], shapes[1]),
-            np.stack([one.samples.addresses for one in (*past, *future)], axis=1),
-            lists,
-            counts,
-            singles,
-            pairs,
-            code == H264,
+            Picture(
+                like=np.empty(1, current[0].dtype),
+                samples=_addresses(current),
+                slots=np.stack([one.samples.addresses for one in (*past, *future)], axis=1),
+                luma=shapes[0],
+                chroma=shapes[1],
+                shifts=shifts,
+            ),
+            _guess_lists(*distances, top, code == H264),
             np.ascontiguousarray(vectors, np.int16),
-            np.full((2, rows, cols), -1, np.int32),
-            np.zeros((0, 0), np.int8) if qp is None else np.ascontiguousarray(qp),
-            dead_zones(bit_depth),
-            (code, rounding, top),
-            shifts,
-            _scratch(code, width, current[0].dtype),
-            np.empty((2 * cols, COLUMNS), np.int32),
-            _addresses(out),
-            coded,
-            reference,
-            displacement.view(np.dtype("<i4"))[..., 0],
+            DeadZones(
+                qp=np.zeros((0, 0), np.int8) if qp is None else np.ascontiguousarray(qp), limits=dead_zones(bit_depth)
+            ),
+            Interpolation(code=code, rounding=rounding, top=top),
+            _workspace(code, current[0]),
+            Compensated(
+                planes=_addresses(out),
+                coded=coded,
+                reference=reference,
+                displacement=displacement.view(np.dtype("<i4"))[..., 0],
+            ),
         )
     blocks = MotionField(reference=reference, displacement=displacement)
     inter = blocks.inter
@@ -206,20 +213,17 @@ def motion_residual(
 
 
 @lru_cache(maxsize=64)
-def _guess_lists(
-    past: tuple[int, ...], future: tuple[int, ...], top: int
-) -> tuple[NDArray[np.int64], tuple[int, int], NDArray[np.int64], NDArray[np.int64]]:
-    """Entries of both reference lists, how many they are, and the weights of entries alone and of pairs.
+def _guess_lists(past: tuple[int, ...], future: tuple[int, ...], top: int, guessed: bool) -> ReferenceLists:
+    """Both reference lists for references that are given by their distances.
 
-    List 0 looks back and list 1 ahead, unless there is nothing on that side. The references are given by their
-    distances.
+    List 0 looks back and list 1 ahead, unless there is nothing on that side.
     """
     behind, ahead = list(range(len(past))), list(range(len(past), len(past) + len(future)))
     chosen = behind or ahead, ahead or behind
     counts = len(chosen[0]), len(chosen[1])
-    lists = np.zeros((2, max(counts)), np.int64)
-    for side, slots in enumerate(chosen):
-        lists[side, : len(slots)] = slots
+    slots = np.zeros((2, max(counts)), np.int64)
+    for side, entries in enumerate(chosen):
+        slots[side, : len(entries)] = entries
     singles = np.empty((2, max(counts), 3, 5), np.int64)
     singles[:] = (*_MEAN, top)
     pairs = np.empty((*counts, 3, 5), np.int64)
@@ -229,7 +233,7 @@ def _guess_lists(
             for j, after in enumerate(future):
                 weight = implicit_weight(before, after)
                 pairs[i, j, :, :2] = np.array([64 - weight, weight])
-    return lists, counts, singles, pairs
+    return ReferenceLists(slots=slots, counts=counts, singles=singles, pairs=pairs, guessed=guessed)
 
 
 _MEAN = (32, 32, 6, 0)
@@ -240,13 +244,16 @@ def _addresses(planes: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     return np.array([(plane.ctypes.data, plane.strides[0] // plane.itemsize) for plane in planes], np.int64)
 
 
-def _scratch(code: int, width: int, dtype: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[np.int32], Samples]:
-    """Sums of half samples (H.264), lines of a block, predicted blocks."""
+def _workspace(code: int, luma: Samples) -> Workspace:
+    (height, width), dtype = luma.shape, luma.dtype
+    rows, cols = -(-height // 8), -(-width // 8)
     columns = width + 2 * MARGIN if code == H264 else 0
-    return (
-        np.empty((BAND + 5) * columns, np.int16 if dtype == np.uint8 else np.int32),
-        np.empty((BLOCK + 1) * BLOCK, np.int32),
-        np.empty(2 * BLOCK * BLOCK, dtype),
+    return Workspace(
+        first=np.full((2, rows, cols), -1, np.int32),
+        table=np.empty((2 * cols, COLUMNS), np.int32),
+        sums=np.empty((BAND + 5) * columns, np.int16 if dtype == np.uint8 else np.int32),
+        lines=np.empty((BLOCK + 1) * BLOCK, np.int32),
+        blocks=np.empty(2 * BLOCK * BLOCK, dtype),
     )
 
 

@@ -1,8 +1,8 @@
 """Quarter samples of MPEG-4 part 2, whose filter is mirrored at the edges of a block, compiled.
 
-Samples are read from a flat array: ``start`` is the index of the block's integer sample G, ``stride`` the length of
-a row. Results go to ``out``, a flat block of `BLOCK` samples per row, from index ``base``. All that the filter reads
-lies inside the array: `reference_samples` sees to it.
+Samples are read from a flat array that begins with the block's integer sample G; ``stride`` is the length of a row.
+Results go to ``out``, a flat block of `BLOCK` samples per row. What the filter reads is there: `ReferenceSamples` sees
+to it.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ def _eight_tap(samples, start, step, position, last, bias):
 
 
 @kernel(_nrt=False)
-def mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, base, lines):
+def mpeg4_quarter(source, stride, fractions, size, rounding, out, lines):
     """Quarter-sample prediction of MPEG-4 part 2, 8 bit (ISO/IEC 14496-2, 7.6.2.2).
 
     The eight taps (-1, 3, -6, 20, 20, -6, 3, -1) / 32 see the block's own (height + 1) x (width + 1) samples
     only, mirrored at its edges; a quarter sample is the mean of a half and a whole sample, first along rows, then
     along columns. ``lines`` is int32 scratch of height + 1 rows.
     """
+    (fy, fx), (height, width) = fractions, size
     bias = 16 - rounding
     mean_bias = 1 - rounding
     for row in range(height + (1 if fy else 0)):
-        first = start + row * stride
+        first = row * stride
         for col in range(width):
             value = np.int64(source[first + col + (1 if fx == 3 else 0)])
             if fx:
@@ -53,4 +54,4 @@ def mpeg4_quarter(source, start, stride, fy, fx, height, width, rounding, out, b
             if fy:
                 half = _eight_tap(lines, col, BLOCK, row, height, bias)
                 value = half if fy == 2 else (half + value + mean_bias) >> 1
-            out[base + row * BLOCK + col] = value
+            out[row * BLOCK + col] = value

@@ -28,7 +28,7 @@ class ReferenceSamples:
     Attributes:
         shapes: rows and columns of Y, Cb and Cr, without margins.
         dtype: type of the samples.
-        addresses: uintp (3, 5), per channel where its samples, half samples b, h and j (`half_samples`), and the flags
+        addresses: uintp (3, 5), per channel where its samples, half samples b, h and j (`h264_halfpel`), and the flags
             of their computed bands are in memory; the object has to outlive its use.
     """
 

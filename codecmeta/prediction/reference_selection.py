@@ -1,9 +1,7 @@
 """The reference that predicts an H.264 block best: FFmpeg exports vectors without the index of their reference.
 
-Tuples of arguments: ``current`` is (address, row length) of the picture's luma, ``references`` (like, addresses of
-the slots, luma size, largest sample value, scratch of half samples), ``entries`` the slots of a reference list and
-``count`` how many there are. Of equally good entries the first is taken; a block below its dead zone needs no better
-one.
+Of equally good entries the first is taken; a block below its dead zone needs no better one. Records are those of
+block_records.py, a block is (y, x, height, width) in luma samples.
 """
 
 from __future__ import annotations
@@ -35,16 +33,34 @@ def mean_of(top):
     return np.int64(32), np.int64(32), np.int64(6), np.int64(0), np.int64(top)
 
 
+@kernel(_nrt=False, forceinline=True)
+def inside(block, size):
+    """The part of a block inside a plane."""
+    y, x, height, width = block
+    return y, x, min(height, size[0] - y), min(width, size[1] - x)
+
+
 @kernel(_nrt=False)
-def choose_one(kind, current, area, references, entries, count, weights, block, vector, limit):
-    """Best entry of one list: its number and error. ``weights`` int64 (entries, 3, 5)."""
-    like, slots, size, top, sums = references
-    stride = size[1] + 2 * MARGIN
+def choose_one(plane, lists, sums, side, block, vector, limit):
+    """Best entry of one list: its number and error.
+
+    Args:
+        plane: luma.
+        lists: both reference lists.
+        sums: scratch of half samples.
+        side: which list.
+        block: the block.
+        vector: its vector.
+        limit: dead zone.
+    """
+    area, stride = inside(block, plane.size), plane.size[1] + 2 * MARGIN
     chosen = np.int64(-1)
     best = np.int64(_NO_ERROR_YET)
-    for entry in range(count):
-        a, b = find_points(slots[entries[entry]], like, size, block, vector, top, sums)
-        error = error_of(kind, current, area, (a, b, a, b), stride, weights_of(weights[entry], 0), best)
+    for entry in range(lists.counts[side]):
+        slot = plane.slots[lists.slots[side, entry]]
+        a, b = find_points(slot, plane.like, plane.size, block, vector, plane.top, sums)
+        weights = weights_of(lists.singles[side, entry], 0)
+        error = error_of(plane.like[0], plane.samples, area, (a, b, a, b), stride, weights, best)
         if error < best:
             best = error
             chosen = np.int64(entry)
@@ -54,28 +70,22 @@ def choose_one(kind, current, area, references, entries, count, weights, block, 
 
 
 @kernel(_nrt=False)
-def choose_two(kind, current, area, references, lists, counts, singles, pairs, guessed, block, vectors, limit):
+def choose_two(plane, lists, sums, block, vectors, limit):
     """Best entries of both lists for a block with a vector in each: numbers, whether they count evenly, error.
 
     A partition of a macroblock that mixes lists carries a zero vector for a list that it does not use, so next to
-    a zero vector the other prediction alone is a candidate too, and the number of the other entry is -1.
+    a zero vector the other prediction without it is a candidate too, and the number of the other entry is -1.
 
     Args:
-        kind: number of the sample type.
-        current: the picture.
-        area: the part of the block inside it.
-        references: the reference pictures.
-        lists: int64 (2, n), slots of the entries.
-        counts: entries of both lists.
-        singles: int64 (2, n, 3, 5), weights of an entry alone.
-        pairs: int64 (n, n, 3, 5), weights of pairs of entries.
-        guessed: whether a pair may also count evenly.
+        plane: luma.
+        lists: both reference lists.
+        sums: scratch of half samples.
         block: the block.
         vectors: of both lists.
         limit: dead zone.
     """
-    like, slots, size, top, sums = references
-    stride = size[1] + 2 * MARGIN
+    like, size, top, kind, current = plane.like, plane.size, plane.top, plane.like[0], plane.samples
+    area, stride = inside(block, size), size[1] + 2 * MARGIN
     (dy0, dx0), (dy1, dx1) = vectors
     _, _, height, width = block
     partition = height < 16 or width < 16
@@ -86,22 +96,23 @@ def choose_two(kind, current, area, references, lists, counts, singles, pairs, g
     chosen1 = np.int64(-1)
     even = True
     mean = mean_of(top)
-    for one in range(counts[1]):
-        c, d = find_points(slots[lists[1, one]], like, size, block, vectors[1], top, sums)
+    for one in range(lists.counts[1]):
+        c, d = find_points(plane.slots[lists.slots[1, one]], like, size, block, vectors[1], top, sums)
         if alone1:
-            error = error_of(kind, current, area, (c, d, c, d), stride, weights_of(singles[1, one], 0), best)
+            error = error_of(kind, current, area, (c, d, c, d), stride, weights_of(lists.singles[1, one], 0), best)
             if error < best:
                 best, chosen0, chosen1, even = error, np.int64(-1), np.int64(one), False
-        for zero in range(counts[0]):
+        for zero in range(lists.counts[0]):
             if best == 0 or best < limit:
                 return chosen0, chosen1, even, best
-            a, b = find_points(slots[lists[0, zero]], like, size, block, vectors[0], top, sums)
+            a, b = find_points(plane.slots[lists.slots[0, zero]], like, size, block, vectors[0], top, sums)
             if one == 0 and alone0:
-                error = error_of(kind, current, area, (a, b, a, b), stride, weights_of(singles[0, zero], 0), best)
+                weights = weights_of(lists.singles[0, zero], 0)
+                error = error_of(kind, current, area, (a, b, a, b), stride, weights, best)
                 if error < best:
                     best, chosen0, chosen1, even = error, np.int64(zero), np.int64(-1), False
-            weights = weights_of(pairs[zero, one], 0)
-            if guessed or is_mean(weights):
+            weights = weights_of(lists.pairs[zero, one], 0)
+            if lists.guessed or is_mean(weights):
                 error = error_of(kind, current, area, (a, b, c, d), stride, mean, best)
                 if error < best:
                     best, chosen0, chosen1, even = error, np.int64(zero), np.int64(one), True

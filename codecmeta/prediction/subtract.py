@@ -1,8 +1,8 @@
 """Difference of a block and its prediction, compiled.
 
 ``current`` is (address, row length) of a plane, ``area`` the part (y, x, height, width) of a block inside the
-picture, ``points`` and ``weights`` as in `block_strips`. Blocks that the picture's edge cuts to an odd size are taken
-sample by sample, all others in strips.
+picture, ``points`` and ``weights`` as in `codecmeta.simd.block_rows`. Blocks that the picture's edge cuts to an odd
+size are taken sample by sample, all others four rows at a time.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def _error_of_weighted(kind, current, height, width, points, stride, weights, bo
     at, row_length = current
     total = np.int64(0)
     for row in range(0, height, ROWS):
-        strip = (at + row * row_length * size_of(kind), row_length)
+        lines = (at + row * row_length * size_of(kind), row_length)
         here = _down(points, row * stride * size_of(kind))
         if width == 16:
-            total += weighted_error_16(kind, strip, here, stride, weights)
+            total += weighted_error_16(kind, lines, here, stride, weights)
         else:
-            total += weighted_error_8(kind, strip, here, stride, weights)
+            total += weighted_error_8(kind, lines, here, stride, weights)
         if total >= bound:
             return bound
     return total
@@ -141,21 +141,21 @@ def subtract(kind, current, area, points, stride, weights, limit, out):
     least = np.int64(np.ceil(limit))
     mean = is_mean(weights)
     for row in range(0, height, ROWS):
-        strip, here = (at + row * row_length * item, row_length), _down(points, row * stride * item)
+        lines, here = (at + row * row_length * item, row_length), _down(points, row * stride * item)
         target = (to + row * out[1] * 2, out[1])
         if mean:
             if width == 16:
-                coded |= subtract_16(kind, strip, here, stride, target, least)
+                coded |= subtract_16(kind, lines, here, stride, target, least)
             elif width == 8:
-                coded |= subtract_8(kind, strip, here, stride, target, least)
+                coded |= subtract_8(kind, lines, here, stride, target, least)
             else:
-                coded |= subtract_4(kind, strip, here, stride, target, least)
+                coded |= subtract_4(kind, lines, here, stride, target, least)
         elif width == 16:
-            coded |= weighted_subtract_16(kind, strip, here, stride, target, least, weights)
+            coded |= weighted_subtract_16(kind, lines, here, stride, target, least, weights)
         elif width == 8:
-            coded |= weighted_subtract_8(kind, strip, here, stride, target, least, weights)
+            coded |= weighted_subtract_8(kind, lines, here, stride, target, least, weights)
         else:
-            coded |= weighted_subtract_4(kind, strip, here, stride, target, least, weights)
+            coded |= weighted_subtract_4(kind, lines, here, stride, target, least, weights)
     return coded != 0
 
 

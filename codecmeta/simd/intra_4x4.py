@@ -92,9 +92,7 @@ def intra_residual(
     ``grey`` predicts the block that has no neighbours; below 0 its mean does.
     """
     height, width = plane.shape
-    above = np.empty(4, np.int32)
-    left = np.empty(4, np.int32)
-    block = np.empty((4, 4), np.int32)
+    room = (np.empty(4, np.int32), np.empty(4, np.int32), np.empty((4, 4), np.int32))
     some = covered.size > 0
     stride = plane.strides[0] // plane.itemsize
     for y in range(0, height, 4):
@@ -106,23 +104,21 @@ def intra_residual(
             if y and x and rows == 4 and cols == 4:
                 subtract_best_of_four(plane, y * stride + x, stride, out, y * width + x, width, top)
             else:
-                _block_residual(plane, y, x, rows, cols, top, grey, above, left, block, out)
+                _block_residual(plane, (y, x, rows, cols), top, grey, room, out)
 
 
 @kernel()
 def _block_residual(
     plane: NDArray[Any],
-    y: int,
-    x: int,
-    rows: int,
-    cols: int,
+    area: tuple[int, int, int, int],
     top: int,
     grey: int,
-    above: NDArray[np.int32],
-    left: NDArray[np.int32],
-    block: NDArray[np.int32],
+    room: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
     out: NDArray[np.int16],
 ) -> None:
+    """Residual of any block, ``area`` being y, x, rows and columns of it."""
+    y, x, rows, cols = area
+    above, left, block = room
     total = np.int32(0)
     known = np.int32(0)
     if y > 0:

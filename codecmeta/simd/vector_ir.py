@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 ROWS = 4
-"""Rows of a strip."""
+"""Rows that are worked on together."""
 
 I16, I32, I64 = (ir.IntType(bits) for bits in (16, 32, 64))
 

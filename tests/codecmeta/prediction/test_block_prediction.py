@@ -16,6 +16,7 @@ from codecmeta.prediction.block_prediction import (
     put_chroma,
     put_luma,
 )
+from codecmeta.prediction.block_records import Interpolation
 from codecmeta.prediction.h264_halfpel import BAND
 from codecmeta.prediction.padded_reference import MARGIN, ReferenceSamples
 from codecmeta.prediction.standards import FILTERS, filter_of
@@ -48,7 +49,7 @@ def predict(
     nothing = np.empty((0, 0), plane.dtype)
     reference = ReferenceSamples((plane, nothing, nothing))
     out = np.zeros(BLOCK * BLOCK, plane.dtype)
-    rule = (FILTERS[standard], rounding, top)
+    rule = Interpolation(FILTERS[standard], rounding, top)
     kind, address, stride = plane.dtype.type(0), reference.addresses[0], plane.shape[1] + 2 * MARGIN
     if chroma:
         at = find_chroma(address, out, plane.shape, block, (dy, dx))
@@ -60,7 +61,7 @@ def predict(
         return (first + second + 1) >> 1
     else:
         lines = np.empty((BLOCK + 1) * BLOCK, np.int32)
-        put_luma(kind, address, plane.shape, block, (dy, dx), rule, out, 0, lines)
+        put_luma(address, plane.shape, block, (dy, dx), rule, out, lines)
     return out.reshape(BLOCK, BLOCK)[: block[2], : block[3]].astype(np.int64)
 
 
