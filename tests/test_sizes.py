@@ -63,4 +63,5 @@ def test_modules_without_annotations_hold_kernels_only(name: str) -> None:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     assert functions
     assert [node.name for node in functions if not compilers(node)] == []
-    assert [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.AsyncFunctionDef)] == []
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    assert [node.name for node in classes if "NamedTuple" not in map(ast.unparse, node.bases)] == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 from codecmeta.h264.vector_prediction import unpack
 from codecmeta.record.macroblock_types import B_8X8, B_8X16, B_16X8, B_DIRECT, B_SKIP, I_PCM, P_8X8, P_8X16, P_16X8
@@ -10,6 +13,19 @@ from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 MOST_ROWS = 32
 """Rows of a macroblock: sixteen blocks and two lists."""
+
+
+class BlockMotion(NamedTuple):
+    """Motion of the 4x4 blocks of a picture.
+
+    Attributes:
+        reference, vector: as `derive_motion` fills them.
+        columns: blocks per row.
+    """
+
+    reference: NDArray[np.int8]
+    vector: NDArray[np.int32]
+    columns: int
 
 
 @entry
@@ -27,74 +43,92 @@ def fill_table(mbs, motion, reference, vector, width, table):
     Returns:
         Rows that were filled.
     """
+    blocks = BlockMotion(reference, vector, 4 * width)
     rows = 0
     for mb in range(mbs.size):
         kind = mbs[mb].kind
         if kind <= I_PCM:
             continue
-        row, column = mb // width * 4, mb % width * 4
+        at = mb // width * 4, mb % width * 4
         for motion_list in range(2):
             if kind in (B_SKIP, B_DIRECT):
-                if _is_uniform(reference, vector, row, column, 4 * width, 4):
-                    rows = _add(reference, vector, motion_list, row, column, 4 * width, 4, 4, table, rows)
-                else:
-                    for block in range(4):
-                        at = row + (block & 2), column + 2 * (block & 1)
-                        rows = _add_direct(reference, vector, motion_list, at, 4 * width, table, rows)
+                rows = _list_direct(blocks, motion_list, at, table, rows)
             elif kind in (P_8X8, B_8X8):
-                for block in range(4):
-                    at = row + (block & 2), column + 2 * (block & 1)
-                    if motion[mb].lists[block] == 0:
-                        rows = _add_direct(reference, vector, motion_list, at, 4 * width, table, rows)
-                    else:
-                        shape = motion[mb].shape[block]
-                        across, down = 2 if shape < 2 else 1, 1 if shape & 1 else 2
-                        for y in range(at[0], at[0] + 2, down):
-                            for x in range(at[1], at[1] + 2, across):
-                                rows = _add(reference, vector, motion_list, y, x, 4 * width, across, down, table, rows)
+                rows = _list_sub_macroblocks(blocks, motion[mb], motion_list, at, table, rows)
             else:
                 down = 2 if kind in (P_16X8, B_16X8) else 4
                 across = 2 if kind in (P_8X16, B_8X16) else 4
-                for y in range(row, row + 4, down):
-                    for x in range(column, column + 4, across):
-                        rows = _add(reference, vector, motion_list, y, x, 4 * width, across, down, table, rows)
+                rows = _list_partitions(blocks, motion_list, at, (4, 4), (down, across), table, rows)
+    return rows
+
+
+@compiled
+def _list_direct(blocks, motion_list, at, table, rows):
+    """A macroblock of direct prediction: whole, or its 8x8 blocks where they move differently."""
+    row, column = at
+    if _is_uniform(blocks, row, column, 4):
+        return _add(blocks, motion_list, at, (4, 4), table, rows)
+    for block in range(4):
+        rows = _add_direct(blocks, motion_list, (row + (block & 2), column + 2 * (block & 1)), table, rows)
+    return rows
+
+
+@compiled
+def _list_sub_macroblocks(blocks, motion, motion_list, at, table, rows):
+    """A macroblock of four sub-macroblocks, each of direct prediction or with partitions of its own."""
+    for block in range(4):
+        first = at[0] + (block & 2), at[1] + 2 * (block & 1)
+        if motion.lists[block] == 0:
+            rows = _add_direct(blocks, motion_list, first, table, rows)
+        else:
+            shape = motion.shape[block]
+            part = 1 if shape & 1 else 2, 2 if shape < 2 else 1
+            rows = _list_partitions(blocks, motion_list, first, (2, 2), part, table, rows)
+    return rows
+
+
+@compiled
+def _list_partitions(blocks, motion_list, at, whole, part, table, rows):
+    """An area of 4x4 blocks, rows and columns `whole`, in partitions of `part`."""
+    for row in range(at[0], at[0] + whole[0], part[0]):
+        for column in range(at[1], at[1] + whole[1], part[1]):
+            rows = _add(blocks, motion_list, (row, column), part, table, rows)
     return rows
 
 
 @inlined
-def _is_uniform(reference, vector, row, column, columns, size):
+def _is_uniform(blocks, row, column, size):
     """Whether a square of 4x4 blocks has one motion, in both lists."""
-    first = np.uintp(row * columns + column)
+    first = np.uintp(row * blocks.columns + column)
     for motion_list in range(2):
         for y in range(size):
             for x in range(size):
-                at = np.uintp((row + y) * columns + column + x)
-                if reference[motion_list, at] != reference[motion_list, first]:
+                at = np.uintp((row + y) * blocks.columns + column + x)
+                if blocks.reference[motion_list, at] != blocks.reference[motion_list, first]:
                     return False
-                if vector[motion_list, at] != vector[motion_list, first]:
+                if blocks.vector[motion_list, at] != blocks.vector[motion_list, first]:
                     return False
     return True
 
 
 @compiled
-def _add_direct(reference, vector, motion_list, at, columns, table, rows):
+def _add_direct(blocks, motion_list, at, table, rows):
     """An 8x8 block of direct prediction: whole, or its 4x4 blocks where they move differently."""
     row, column = at
-    if _is_uniform(reference, vector, row, column, columns, 2):
-        return _add(reference, vector, motion_list, row, column, columns, 2, 2, table, rows)
-    for y in range(row, row + 2):
-        for x in range(column, column + 2):
-            rows = _add(reference, vector, motion_list, y, x, columns, 1, 1, table, rows)
-    return rows
+    if _is_uniform(blocks, row, column, 2):
+        return _add(blocks, motion_list, at, (2, 2), table, rows)
+    return _list_partitions(blocks, motion_list, at, (2, 2), (1, 1), table, rows)
 
 
 @inlined
-def _add(reference, vector, motion_list, row, column, columns, across, down, table, rows):
-    at = np.uintp(row * columns + column)
-    if reference[motion_list, at] < 0:
+def _add(blocks, motion_list, first, size, table, rows):
+    """A row for the partition of `size` (down, across) blocks from `first` (row, column) on, if it uses the list."""
+    (row, column), (down, across) = first, size
+    at = np.uintp(row * blocks.columns + column)
+    if blocks.reference[motion_list, at] < 0:
         return rows
     line = np.uintp(rows)
-    x, y = unpack(vector[motion_list, at])
+    x, y = unpack(blocks.vector[motion_list, at])
     table[line, 0] = 4 * column
     table[line, 1] = 4 * row
     table[line, 2] = 4 * across
