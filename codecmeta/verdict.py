@@ -11,6 +11,7 @@ from codecmeta.container.completeness import State
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.presentation_order import count_contradictions
 from codecmeta.container.timeline import Timeline
+from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import Video
 from codecmeta.frame_table import FrameTable
 from codecmeta.record.gop import split_gops
@@ -37,9 +38,10 @@ def describe_verdict(
     errors, corrupt_pictures = max(decoding.errors, timeline.errors), max(decoding.corrupt, timeline.corrupt)
     contradictions = 0
     if table.reads_payload:
-        corrupt += count_malformed(video, packets)
-        if not (timeline.synthetic or timeline.mended):
-            contradictions = count_contradictions(video, packets)
+        units = read_units(video, packets)
+        corrupt += count_malformed(video, packets, units)
+        if units is not None and not (timeline.synthetic or timeline.mended):
+            contradictions = count_contradictions(video, packets, units)
     counts = {
         "corrupt packets": corrupt,
         "packets whose data contradicts itself": len(decoding.unreadable),

@@ -10,6 +10,7 @@ import numpy as np
 from codecmeta.container import avi_structure, matroska_structure
 from codecmeta.container.packet_form import open_check
 from codecmeta.container.packets import PacketTable
+from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
 from codecmeta.record.meta import MISSING
 
@@ -143,13 +144,16 @@ def _compare_avi(video: Video, packets: PacketTable) -> str | None:
     return None
 
 
-def count_malformed(video: Video, packets: PacketTable) -> int:
+def count_malformed(video: Video, packets: PacketTable, units: UnitTable | None) -> int:
     """Packets that a decoder will refuse for their form, in a file whose index says where they are.
 
     Args:
         video: the opened video.
         packets: its packet table; without positions nothing is counted.
+        units: its NAL units, where the codec has some.
     """
+    if units is not None:
+        return units.malformed
     check = open_check(video.codec, bytes(video.stream.codec_context.extradata or b""))
     if packets.position is None or packets.second_position is None or check is None:
         return 0

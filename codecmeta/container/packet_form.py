@@ -45,7 +45,7 @@ def open_check(codec: str, extradata: bytes) -> Check | None:
         return lambda read, size, width: size < _LEAST_CHECKED or _is_mpeg4_picture(read(0, _MPEG4_HEAD), size, layer)
     if codec == "vp9":
         # frame_marker is 2 (VP9 bitstream specification, 6.2)
-        return lambda read, size, width: read(0, 1)[:1] >= b"\x80" and read(0, 1) < b"\xc0"
+        return lambda read, size, width: b"\x80" <= read(0, 1) < b"\xc0"
     return None
 
 

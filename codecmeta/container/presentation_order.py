@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from codecmeta.container.packet_heads import nal_type
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.parameter_history import read_configuration
+from codecmeta.container.unit_table import Flags, Ints, UnitTable
 from codecmeta.container.video import Video
 from codecmeta.entropy.nal import remove_emulation_prevention
 from codecmeta.entropy.parameter_sets import ParameterSets
@@ -29,24 +30,18 @@ from codecmeta.hevc.picture_parameters import picture_number, read_picture_param
 from codecmeta.hevc.sequence_parameters import read_sequence_parameters, sequence_number
 from codecmeta.record.meta import MISSING
 
-_START = 64
-"""Bytes of a packet that are read at first: a delimiter, a message and the begin of a slice."""
-
-_SLICE = 16
-"""Bytes of a slice in which its count lies, those of emulation prevention among them."""
-
 _HEADER = 512
 """Bytes of an H.264 slice in which its header lies."""
 
-_MOST_UNITS = 64
 _LEAST_HABIT, _SHARE_HABIT = 2, 10
 """Contradictions, and pictures for each, above which they are the encoder's or the container's habit, not damage."""
 
-_HEADER_SIZE = {"h264": 1, "hevc": 2}
-_SETS = {"h264": frozenset((h264.SPS, h264.PPS)), "hevc": frozenset((hevc.VPS, hevc.SPS, hevc.PPS))}
+_WORD = 8
+"""Bytes after the header of a slice in which its count lies."""
 
-Flags: TypeAlias = NDArray[np.bool_]
-Ints: TypeAlias = NDArray[np.int64]
+_HEADER_SIZE = {"h264": 1, "hevc": 2}
+_SETS = {"h264": (h264.SPS, h264.PPS), "hevc": (hevc.VPS, hevc.SPS, hevc.PPS)}
+
 Sets: TypeAlias = ParameterSets[Any, Any]
 
 
@@ -59,52 +54,71 @@ class _Form(NamedTuple):
     order: int
 
 
-def count_contradictions(video: Video, packets: PacketTable) -> int:
+def count_contradictions(video: Video, packets: PacketTable, units: UnitTable) -> int:
     """Places where the order of picture order counts contradicts that of the time stamps.
 
     Args:
         video: the opened video.
         packets: its packet table, with time stamps that are the file's own.
+        units: its NAL units.
 
     Returns:
-        Their number, 0 as well where nothing is compared: other codecs, packets whose place is not known, byte
-        streams, parameter sets that change, interlaced streams, counts that follow from frame_num, time stamps that
-        are missing or go back, and streams that contradict throughout.
+        Their number, 0 as well where nothing is compared: parameter sets that change, interlaced streams, counts that
+        follow from frame_num, time stamps that are missing or go back, and streams that contradict throughout.
     """
-    history = packets.history
-    if video.codec not in _SETS or packets.position is None or packets.second.any() or not history.is_plain:
+    if packets.second.any() or not packets.history.is_plain:
         return 0
     try:
-        width, units = read_configuration(video.codec, bytes(video.stream.codec_context.extradata or b""))
-        sets = _open_sets(video.codec, units)
-        forms = set(_list_forms(video.codec, units, sets))
+        _, known = read_configuration(video.codec, bytes(video.stream.codec_context.extradata or b""))
+        sets = _open_sets(video.codec, known)
+        forms = set(_list_forms(video.codec, known, sets))
     except BitstreamError:
         return 0
     form = forms.pop() if len(forms) == 1 else None
-    if form is None or not width:
+    slices = np.flatnonzero(units.pictured)
+    pictured, first = np.unique(units.packet[slices], return_index=True)
+    if form is None or pictured.size < packets.size.size:
         return 0
+    first = slices[first]
     with video.path.open("rb") as file:
-        places = list(
-            _find_slices(file.fileno(), video.codec, packets, width, frozenset(unit.rstrip(b"\0") for unit in units))
-        )
-        if len(places) < packets.size.size:
+        if _brings_others(file.fileno(), video.codec, units, first, known):
             return 0
-        starts = [start for _, start in places]
-        falls, group = _find_falls(video.codec, starts, form, packets)
+        falls, group = _find_falls(video.codec, units.start[first], form, packets)
         if falls.size and video.codec == "h264":
             for number in np.unique(group[falls]).tolist():
-                members = np.flatnonzero(group == number).tolist()
-                heads = (os.pread(file.fileno(), _HEADER, places[packet][0]) for packet in members)
-                if _restarts(heads, sets):
+                members = units.place[first[group == number]].tolist()
+                if _restarts((os.pread(file.fileno(), _HEADER, place) for place in members), sets):
                     falls = falls[group[falls] != number]
     return int(falls.size)
 
 
-def _find_falls(codec: str, starts: list[bytes], form: _Form, packets: PacketTable) -> tuple[Ints, Ints]:
+def _brings_others(file: int, codec: str, units: UnitTable, first: Ints, known: Iterable[bytes]) -> bool:
+    """Whether a parameter set that the container's header lacks comes before the first slice of a packet."""
+    header = units.start[:, 0]
+    kind = header & 31 if codec == "h264" else header >> 1 & 63
+    places = np.flatnonzero(np.isin(kind, _SETS[codec]))
+    places = places[places < first[units.packet[places]]]
+    own = frozenset(unit.rstrip(b"\0") for unit in known)
+    found = zip(units.place[places].tolist(), units.length[places].tolist(), strict=True)
+    return any(os.pread(file, length, place).rstrip(b"\0") not in own for place, length in found)
+
+
+def _read_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first bits of some payloads, without bytes of emulation prevention (7.3.1)."""
+    prevents = (payload[:, :-2] == 0) & (payload[:, 1:-1] == 0) & (payload[:, 2:] == 3)
+    words = np.ascontiguousarray(payload[:, :_WORD]).view(">u8")[:, 0].astype(np.uint64)
+    for row in np.flatnonzero(prevents.any(1)).tolist():
+        rbsp = remove_emulation_prevention(payload[row].tobytes())
+        words[row] = int.from_bytes(rbsp[:_WORD].ljust(_WORD, b"\0"), "big")
+    return words
+
+
+def _find_falls(codec: str, start: NDArray[np.uint8], form: _Form, packets: PacketTable) -> tuple[Ints, Ints]:
     """Packets whose count does not rise over the one shown before, and the number of the access point of each."""
-    header = np.array([int.from_bytes(start[: _HEADER_SIZE[codec]], "big") for start in starts], np.int64)
-    payloads = (start[_HEADER_SIZE[codec] :].replace(b"\0\0\3", b"\0\0")[:8].ljust(8, b"\0") for start in starts)
-    words = np.frombuffer(b"".join(payloads), ">u8").astype(np.uint64)
+    words = _read_words(start[:, _HEADER_SIZE[codec] :])
+    header = start[:, 0].astype(np.int64)
+    if codec == "hevc":
+        header = header << 8 | start[:, 1]
     if codec == "h264":
         kind = header & 31
         begins, anchor = kind == h264.IDR_SLICE, header >> 5 & 3 > 0
@@ -195,38 +209,6 @@ def _read_hevc(words: NDArray[np.uint64], kind: Ints, irap: Flags, form: _Form) 
     idr = (kind == hevc.IDR_W_RADL) | (kind == hevc.IDR_N_LP)
     lsb = bits.u(np.where(idr, 0, form.order))
     return lsb, bits.sound & first
-
-
-def _find_slices(
-    file: int, codec: str, packets: PacketTable, width: int, known: frozenset[bytes]
-) -> Iterator[tuple[int, bytes]]:
-    """Where each packet's first slice begins in the file, and its first bytes.
-
-    Ends early at a packet without one, or with a parameter set that the container's header lacks.
-    """
-    assert packets.position is not None
-    shift, mask, last = (0, 31, 5) if codec == "h264" else (1, 63, 31)
-    least = 1 if codec == "h264" else 0
-    for position, size in zip(packets.position.tolist(), packets.size.tolist(), strict=True):
-        start, base, at = os.pread(file, min(_START, size), position), 0, 0
-        for _ in range(_MOST_UNITS):
-            begin = at + width
-            if begin + _SLICE - base > len(start) and base + len(start) < size:
-                start, base = os.pread(file, max(min(_START, size - at), 0), position + at), at
-            if begin + 1 - base >= len(start):
-                return
-            kind = start[begin - base] >> shift & mask
-            if least <= kind <= last:
-                yield position + begin, start[begin - base : begin - base + _SLICE]
-                break
-            length = int.from_bytes(start[at - base : begin - base], "big")
-            if kind in _SETS[codec]:
-                unit = os.pread(file, max(min(length, size - begin), 0), position + begin)
-                if unit.rstrip(b"\0") not in known:
-                    return
-            at = begin + length
-        else:
-            return
 
 
 def _open_sets(codec: str, units: Iterable[bytes]) -> Sets:

@@ -13,6 +13,7 @@ from codecmeta import extract
 from codecmeta.container import avi_structure, matroska_structure
 from codecmeta.container.announced import count_malformed, find_missing
 from codecmeta.container.packets import read_packets
+from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import open_video
 from tests.codecmeta.make_video import write_video
 
@@ -185,7 +186,8 @@ def test_packets_whose_units_do_not_join(source: Path, tmp_path: Path) -> None:
     path = edit(source, tmp_path, break_length)
     for name, count in ((source, 0), (path, 1)):
         with open_video(name) as video:
-            assert count_malformed(video, read_packets(video)) == count
+            packets = read_packets(video)
+            assert count_malformed(video, packets, read_units(video, packets)) == count
     sparse = extract(path, frames=[40], pixels=None, maps=("innovation",)).info["verdict"]
     assert (sparse["state"], sparse["corrupt_packets"], sparse["checked"]) == ("damaged", 1, 1)
     assert judge(path)[0] == "complete"

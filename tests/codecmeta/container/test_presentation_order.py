@@ -10,6 +10,7 @@ import pytest
 from codecmeta import extract
 from codecmeta.container.packets import read_packets
 from codecmeta.container.presentation_order import count_contradictions
+from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import open_video
 from tests.codecmeta.make_video import decode_all, write_video
 
@@ -82,5 +83,6 @@ def test_a_container_that_shows_pictures_as_they_come(source: tuple[str, Path], 
                 output.mux(packet)
     with open_video(path) as video:
         packets = read_packets(video)
-        assert packets.position is not None
-        assert count_contradictions(video, packets) == 0
+        units = read_units(video, packets)
+        assert units is not None
+        assert count_contradictions(video, packets, units) == 0

@@ -1,0 +1,210 @@
+"""NAL units of the packets of an index: how they join, and the first bytes of each slice, read once for all packets.
+
+A picture's type, its order count and whether its units join are told by a few bytes of each unit. They are read a
+packet at a time, and looked at for thousands of packets at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta.container.packets import PacketTable
+from codecmeta.container.video import Video
+
+Flags: TypeAlias = NDArray[np.bool_]
+Ints: TypeAlias = NDArray[np.int64]
+
+START = 16
+"""First bytes of a unit that are kept: its header, and of a slice the type and the order count."""
+
+_WINDOW = 64
+"""Bytes that are looked at at once: a delimiter, a message and the begin of a slice."""
+
+_STRIDE = _WINDOW + 4 + START
+"""Bytes that are read at once, so that a unit which begins in a window can be read to its START."""
+
+_ROUNDS = 24
+_MOST_UNITS, _MOST_BYTES = 1 << 16, 1 << 26
+"""Windows of a packet that are read with those of others; of a packet with more, units and bytes that are looked at."""
+
+_BLOCK = 1 << 13
+"""Packets that are looked at together, so that memory is bounded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitTable:
+    """The NAL units of a stream's packets, U of them in stream order.
+
+    Attributes:
+        packet: int64 (U,), the packet of each; the two fields of a frame are one packet.
+        place: int64 (U,), where each begins in the file.
+        length: int64 (U,), bytes.
+        start: uint8 (U, START), the file's bytes from there on, also those after a shorter unit.
+        pictured: bool (U,), coded slices.
+        malformed: packets of the container without a slice before the place where their units cease to join.
+    """
+
+    packet: Ints
+    place: Ints
+    length: Ints
+    start: NDArray[np.uint8] = field(repr=False)
+    pictured: Flags
+    malformed: int
+
+
+class _Units(NamedTuple):
+    """Some units: row of the packet, place in it, length, first bytes."""
+
+    row: Ints
+    at: Ints
+    length: Ints
+    start: NDArray[np.uint8]
+
+
+def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
+    """Read the begin of all NAL units of an H.264 or HEVC stream whose index tells where its packets are.
+
+    Args:
+        video: the opened video.
+        packets: its packet table.
+
+    Returns:
+        None for other codecs, packets without a place, and byte streams.
+    """
+    if video.codec not in _SLICES or packets.position is None or packets.second_position is None:
+        return None
+    number = np.arange(packets.size.size)
+    second = packets.second > 0
+    history = packets.history
+    sizes = [history.length_size] * number.size if history.is_plain else map(history.packaging, number.tolist())
+    width = np.array(list(sizes), np.int64)
+    if not width.all():
+        return None
+    # the second field of a frame after the first
+    number = np.concatenate([number, number[second]])
+    position = np.concatenate([packets.position, packets.second_position[second]])
+    size = np.concatenate([packets.size - packets.second, packets.second[second]]).astype(np.int64)
+    with video.path.open("rb") as file:
+        units = find_units(file.fileno(), video.codec, position=position, size=size, width=width[number])
+    order = np.argsort(number[units.packet], kind="stable")
+    return UnitTable(
+        packet=number[units.packet][order],
+        place=units.place[order],
+        length=units.length[order],
+        start=units.start[order],
+        pictured=units.pictured[order],
+        malformed=units.malformed,
+    )
+
+
+def find_units(file: int, codec: str, *, position: Ints, size: Ints, width: Ints) -> UnitTable:
+    """Find the NAL units of packets of H.264 or HEVC.
+
+    Args:
+        file: descriptor of the file.
+        codec: libav's name of the codec.
+        position: int64 (n,), where each packet begins.
+        size: int64 (n,), bytes.
+        width: int64 (n,), bytes of the length before each unit, 1 to 4.
+    """
+    found = [_Units(position[:0], position[:0], position[:0], np.zeros((0, START), np.uint8))]
+    for one in np.unique(width).tolist():
+        rows = np.flatnonzero(width == one)
+        for block in np.split(rows, range(_BLOCK, rows.size, _BLOCK)):
+            found += _walk(file, block, position, size, one)
+    row, at, length, start = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    pictured = _SLICES[codec](start[:, 0])
+    seen = np.zeros(position.size, np.bool_)
+    seen[row[pictured]] = True
+    order = np.lexsort((at, row))
+    return UnitTable(
+        packet=row[order],
+        place=(position[row] + at)[order],
+        length=length[order],
+        start=start[order],
+        pictured=pictured[order],
+        malformed=int(np.count_nonzero(~seen)),
+    )
+
+
+def _walk(file: int, rows: Ints, position: Ints, size: Ints, width: int) -> Iterator[_Units]:
+    """The units of some packets, as far as they join."""
+    at = np.zeros(rows.size, np.int64)
+    live = np.flatnonzero(size[rows] > width)
+    for _ in range(_ROUNDS):
+        if not live.size:
+            return
+        window = _read_windows(file, position[rows[live]] + at[live])
+        local, inner = np.zeros(live.size, np.int64), np.arange(live.size)
+        ahead: list[Ints] = []
+        while inner.size:
+            row, begin = rows[live[inner]], local[inner] + width
+            total = size[row]
+            # the next bytes of a window that reaches the end of its packet are of no interest
+            near = (begin + START <= _WINDOW) | (total - at[live[inner]] <= _WINDOW)
+            ahead.append(inner[~near])
+            inner, row, begin, total = inner[near], row[near], begin[near], total[near]
+            length = np.zeros(inner.size, np.int64)
+            for byte in range(width):
+                length = length << 8 | window[inner, begin - width + byte]
+            stop = begin + length
+            rest = total - at[live[inner]] - stop
+            sound = (length > 0) & (rest >= 0) & (window[inner, begin] < 0x80)
+            inner, begin, length = inner[sound], begin[sound], length[sound]
+            start = window[inner[:, None], begin[:, None] + np.arange(START)]
+            yield _Units(row[sound], at[live[inner]] + begin, length, start)
+            local[inner] = stop[sound]
+            inner = inner[rest[sound] > width]
+            beyond = local[inner] >= _WINDOW
+            ahead.append(inner[beyond])
+            inner = inner[~beyond]
+        onwards = np.sort(np.concatenate(ahead))
+        at[live[onwards]] += local[onwards]
+        live = live[onwards]
+    for one in live.tolist():
+        last = int(rows[one])
+        yield _walk_one(file, last, int(position[last]), int(size[last]), int(at[one]), width)
+
+
+def _walk_one(file: int, row: int, position: int, size: int, at: int, width: int) -> _Units:
+    """The units of a packet of very many, from a place in it on."""
+    data = os.pread(file, min(size - at + START, _MOST_BYTES), position + at)
+    places: list[tuple[int, int]] = []
+    begin = width
+    while begin < min(len(data), size - at) and len(places) < _MOST_UNITS:
+        length = int.from_bytes(data[begin - width : begin], "big")
+        if length == 0 or begin + length > size - at or data[begin] & 0x80:
+            break
+        places.append((at + begin, length))
+        begin += length + width
+    starts = b"".join(data[place - at : place - at + START].ljust(START, b"\0") for place, _ in places)
+    table = np.array(places, np.int64).reshape(-1, 2)
+    start = np.frombuffer(starts, np.uint8).reshape(-1, START)
+    return _Units(np.full(len(places), row), table[:, 0], table[:, 1], start)
+
+
+def _read_windows(file: int, place: Ints) -> NDArray[np.uint8]:
+    """The bytes of the file from some places on, zeros after its end; uint8 (n, _STRIDE)."""
+    parts = [os.pread(file, _STRIDE, begin) for begin in place.tolist()]
+    data = b"".join(parts)
+    if len(data) < len(parts) * _STRIDE:
+        data = b"".join(part.ljust(_STRIDE, b"\0") for part in parts)
+    return np.frombuffer(data, np.uint8).reshape(-1, _STRIDE)
+
+
+def _is_h264_slice(header: NDArray[np.uint8]) -> Flags:
+    kind = header & 31
+    return (kind >= 1) & (kind <= 5)
+
+
+def _is_hevc_slice(header: NDArray[np.uint8]) -> Flags:
+    return header >> 1 & 63 < 32
+
+
+_SLICES: dict[str, Callable[[NDArray[np.uint8]], Flags]] = {"h264": _is_h264_slice, "hevc": _is_hevc_slice}
