@@ -1,4 +1,4 @@
-"""One self-contained HTML page over a run: a table, and per video its budgets, figures and picture."""
+"""HTML page over a run: a table that can be sorted, and per video its budgets, figures and picture, in one file."""
 
 from __future__ import annotations
 
@@ -11,23 +11,51 @@ from compress.runner import VideoReport
 
 _STYLE = """
 :root { color-scheme: light; }
+* { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2433; background: #fff; margin: 2.5rem auto; max-width: 76rem;
        padding: 0 1.5rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .2rem; }
+h1 { font-size: 1.5rem; margin: 0 0 .2rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.05rem; margin: 2.6rem 0 .3rem; overflow-wrap: anywhere; }
-p { margin: .2rem 0; } .faint { color: #6b7385; } .failed { color: #a8321f; }
-table { border-collapse: collapse; width: 100%; margin: 1.4rem 0; font-variant-numeric: tabular-nums; }
+p { margin: .2rem 0; overflow-wrap: anywhere; } .faint { color: #6b7385; } .failed { color: #a8321f; }
+.wide { overflow-x: auto; margin: 1.2rem 0; -webkit-overflow-scrolling: touch; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { font-weight: 600; color: #6b7385; text-align: right; border-bottom: 2px solid #d9dde5; padding: .35rem .7rem; }
-td { text-align: right; border-bottom: 1px solid #edeff3; padding: .35rem .7rem; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; overflow-wrap: anywhere; }
+th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid #2f6bcb; }
+th[aria-sort=ascending] button::after { content: " ▲"; } th[aria-sort=descending] button::after { content: " ▼"; }
+td { text-align: right; border-bottom: 1px solid #edeff3; padding: .35rem .7rem; vertical-align: top;
+     white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; min-width: 11rem; white-space: normal;
+                                 overflow-wrap: anywhere; }
+td.failed { text-align: left; white-space: normal; }
 a { color: #2f6bcb; text-decoration: none; } a:hover { text-decoration: underline; }
-img { width: 100%; height: auto; margin-top: .6rem; border: 1px solid #edeff3; border-radius: 6px; }
-svg { display: block; margin: .6rem 0; } rect { fill: #9dbbe8; } rect.granted { fill: #e6eaf1; }
+img { width: 100%; min-width: 60rem; height: auto; border: 1px solid #edeff3; border-radius: 6px; }
+svg { display: block; max-width: 100%; height: auto; margin: .6rem 0; }
+rect { fill: #9dbbe8; } rect.granted { fill: #e6eaf1; }
+@media (max-width: 640px) {
+  body { margin: 1.2rem auto; padding: 0 1rem; }
+  th, td { padding: .35rem .45rem; }
+  th:first-child, td:first-child { min-width: 9rem; }
+}
 """
+
+_SCRIPT = """
+for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
+  const head = button.closest("th"), column = head.cellIndex, body = head.closest("table").tBodies[0];
+  const down = head.getAttribute("aria-sort") === "ascending";
+  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const key = row => row.cells[column] ? row.cells[column].dataset.key ?? "" : "";
+  const compare = (a, b) => (a === "") - (b === "") ||
+    (down ? -1 : 1) * (column ? a - b : a.localeCompare(b, undefined, {numeric: true}));
+  body.append(...[...body.rows].sort((one, other) => compare(key(one), key(other))));
+});
+"""
+
+_COLUMNS = ("video", "frames", "tokens in", "tokens out", "retained", "per frame", "seconds")
 
 
 def render_page(reports: Sequence[VideoReport], *, title: str) -> str:
-    """The page as text: no script, no second file, nothing fetched.
+    """Render the page as text; it loads no second file, and its script only sorts the table.
 
     Args:
         reports: of a run; pictures are read from where they lie.
@@ -40,7 +68,7 @@ def render_page(reports: Sequence[VideoReport], *, title: str) -> str:
     summary = f"{len(done)} videos, {tokens_in} → {tokens_out} tokens{share}"
     if failed:
         summary += f", {failed} failed"
-    head = "<tr><th>video<th>frames<th>tokens in<th>tokens out<th>retained<th>per frame<th>seconds</tr>"
+    head = "".join(f'<th scope="col"><button type="button">{name}</button>' for name in _COLUMNS)
     rows = "\n".join(_row(index, report) for index, report in enumerate(reports))
     details = "\n".join(_details(index, report) for index, report in enumerate(reports))
     return (
@@ -48,23 +76,25 @@ def render_page(reports: Sequence[VideoReport], *, title: str) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n"
         f'<h1>{escape(title)}</h1>\n<p class="faint">{escape(summary)}</p>\n'
-        f"<table>\n{head}\n{rows}\n</table>\n{details}\n</html>\n"
+        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n'
+        f"{details}\n<script>{_SCRIPT}</script>\n</html>\n"
     )
 
 
 def _row(index: int, report: VideoReport) -> str:
-    name = f'<a href="#v{index}">{_text(report.video)}</a>'
+    name = f'<td data-key="{_text(report.video)}"><a href="#v{index}">{_text(report.video)}</a>'
     if report.status == "failed":
-        return f'<tr><td>{name}<td colspan="6" class="failed">failed</tr>'
-    cells = (
-        report.frames,
-        report.tokens_in,
-        report.tokens_out,
-        f"{100 * report.tokens_out / report.tokens_in:.1f} %",
-        f"{min(report.budgets)} to {max(report.budgets)}",
-        f"{sum(report.seconds.values()):.2f}",
+        return f'<tr>{name}<td colspan="{len(_COLUMNS) - 1}" class="failed">failed</tr>'
+    retained, seconds = report.tokens_out / report.tokens_in, sum(report.seconds.values())
+    cells: tuple[tuple[float, str], ...] = (
+        (report.frames, str(report.frames)),
+        (report.tokens_in, str(report.tokens_in)),
+        (report.tokens_out, str(report.tokens_out)),
+        (retained, f"{100 * retained:.1f} %"),
+        (max(report.budgets), f"{min(report.budgets)} to {max(report.budgets)}"),
+        (seconds, f"{seconds:.2f}"),
     )
-    return f"<tr><td>{name}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"
+    return f"<tr>{name}" + "".join(f'<td data-key="{key:g}">{cell}' for key, cell in cells) + "</tr>"
 
 
 def _details(index: int, report: VideoReport) -> str:
@@ -73,20 +103,22 @@ def _details(index: int, report: VideoReport) -> str:
         return parts[0] + f'\n<p class="failed">{_text(report.message)}</p>'
     facts = [f"{report.method}, nominal retention {report.retention:g}"]
     facts += [f"{name.replace('_', ' ')} {value:g}" for name, value in report.merges.items()]
-    facts += [f"{name} from {source}" for name, source in report.sources.items()]
+    facts += [f"{name.replace('_', ' ')}: {source}" for name, source in report.sources.items()]
     parts.append(f'<p class="faint">{_text(" · ".join(facts))}</p>')
     if report.message:
         parts.append(f"<p>{_text(report.message)}</p>")
     if report.picture is not None:
         encoded = base64.b64encode(Path(report.picture).read_bytes()).decode("ascii")
-        parts.append(f'<img alt="tokens kept and merged" src="data:image/png;base64,{encoded}">')
+        image = f'<img alt="tokens kept and merged" src="data:image/png;base64,{encoded}">'
+        parts.append(f'<div class="wide">{image}</div>')
     else:
         parts.append(_bars(report.budgets, report.granted))
+        parts.append('<p class="faint">tokens per frame (grey: granted); pictures need matplotlib: codecmeta[plot]</p>')
     return "\n".join(parts)
 
 
 def _bars(counts: Sequence[int], granted: Sequence[int]) -> str:
-    """Tokens per frame as bars, in front of those granted."""
+    """Draw tokens per frame as bars, in front of those granted."""
     highest = max([1, *counts, *granted])
     step, height = 14, 80
 
@@ -103,5 +135,5 @@ def _bars(counts: Sequence[int], granted: Sequence[int]) -> str:
 
 
 def _text(value: str) -> str:
-    """Any text, also a file name that is not UTF-8, as HTML."""
+    """Escape any text, also a file name that is not UTF-8."""
     return escape(value.encode("utf-8", "replace").decode("utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -85,7 +86,10 @@ def run(
     plot: Annotated[bool, typer.Option("--plot", help="Draw kept and merged tokens of each video as PNG.")] = False,
     html: Annotated[
         Path | None,
-        typer.Option(show_default=False, help="Write one self-contained page over all videos."),
+        typer.Option(
+            show_default=False,
+            help="Write one self-contained page over all videos, with pictures as --plot draws them.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again.")] = False,
@@ -154,7 +158,7 @@ def run(
             retention=retained_fraction(chosen),
             map=density,
             device=device,
-            plot=plot,
+            plot=plot or (html is not None and find_spec("matplotlib") is not None),
             overwrite=overwrite,
         )
         count = len(find_metas(meta))

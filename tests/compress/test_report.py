@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -144,7 +145,9 @@ class Page(HTMLParser):
 def test_page_is_self_contained_and_holds_the_figures() -> None:
     text = render_page([DONE, FAILED], title="compress run")
     page = Page(text)
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe"} & {tag for tag, _ in page.tags}
+    assert [attrs for tag, attrs in page.tags if tag == "script"] == [{}]  # one, inline, that sorts
+    assert not {"http:", "https:", "fetch", "import", "XMLHttpRequest", "url(", "innerHTML"} & set(_words(text))
     references = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href")]
     assert references
     assert all(value and value.startswith("#") for value in references)
@@ -155,6 +158,18 @@ def test_page_is_self_contained_and_holds_the_figures() -> None:
     heights = [float(attrs["height"] or 0) for attrs in bars if "class" not in attrs]
     assert heights[1] / heights[0] == pytest.approx(60 / 40, abs=0.01)
     text.encode("utf-8")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"https?:|fetch|import|XMLHttpRequest|url\(|innerHTML", text)
+
+
+def test_rows_have_the_keys_by_which_the_table_is_sorted() -> None:
+    more = replace(DONE, video="b10.mp4", tokens_out=1176, tokens_in=2352)
+    keys = [attrs["data-key"] for tag, attrs in Page(render_page([DONE, more], title="t")).tags if "data-key" in attrs]
+    assert keys[:4] == [DONE.video, "3", "588", "120"]
+    assert keys[7:10] == ["b10.mp4", "3", "2352"]
+    assert float(keys[11] or 0) == 0.5
 
 
 def test_page_embeds_the_picture(tmp_path: Path) -> None:
