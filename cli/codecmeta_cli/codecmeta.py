@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from codecmeta_cli import folders
 from codecmeta_cli.output import guard_output
+from codecmeta_cli.refusal import refuse
+from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, Timeout
 
 app = typer.Typer(
     name="codecmeta",
@@ -78,52 +81,43 @@ def extract(
             help="Index of the video stream, counted among all streams of the file.",
         ),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=0, help="Videos at a time; 0 works in this process. Default: all cores.")
-    ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds per video, from when a worker begins it, 0 for no limit; --jobs 0 has none."),
-    ] = 900.0,
-    memory: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="GIB",
-            show_default="its share of the machine, at least 4",
-            help="Address space per worker, 0 for no limit; --jobs 0 and --engine ray have none.",
-        ),
-    ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest picture, in pixels.")] = 36_000_000,
-    max_frames: Annotated[int, typer.Option(min=1, help="Longest video, in frames.")] = 1 << 26,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Largest record, in bytes of its arrays.")] = 8 << 30,
+    jobs: Jobs = None,
+    timeout: Timeout = 900.0,
+    memory: Memory = None,
+    max_pixels: MaxPixels = 36_000_000,
+    max_frames: MaxFrames = 1 << 26,
+    max_bytes: MaxBytes = 8 << 30,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Extract again what is there, also with other options than before.")
     ] = False,
     deflate: Annotated[bool, typer.Option("--deflate", help="Compress the .npz files: smaller, slower.")] = False,
-    engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Worker processes here, or tasks of a Ray cluster.")
-    ] = "local",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per video on standard output.")] = False,
+    engine: EngineName = "local",
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N",
+            help="Do one of N parts of the videos, I from 0: the same ones wherever and however they are listed.",
+        ),
+    ] = "0/1",
+    null: Annotated[
+        bool, typer.Option("-0", "--null", help="The paths of lists end with NUL, as find -print0 writes them.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Extract videos into one .npz each. Run it again and it does only what is missing or stale.
 
     A bad file never stops the run; a disk that is full does. Exit code: 0 all done, 1 some inputs failed, 2 wrong
     usage, 3 the output cannot be written.
     """
-    from codecmeta.batch.engines import choose_engine
     from codecmeta.batch.inputs import find_inputs
-    from codecmeta.batch.jobs import extract_inputs
     from codecmeta.batch.output_folder import check_out
-    from codecmeta.errors import OutputError, UsageError
-    from codecmeta.record.limits import Limits
+    from codecmeta.batch.shards import parse_shard
+    from codecmeta.errors import UsageError
     from codecmeta.record.options import Options, parse_maps
-    from codecmeta_cli.progress import Reporter
-    from codecmeta_cli.signals import end_like_interrupted
+    from codecmeta_cli.extraction_run import run_extraction
 
-    end_like_interrupted()
     try:
-        folder = check_out(out)
+        folder, part = check_out(out), parse_shard(shard)
         options = Options(
             frames=frames,
             residual=residual,
@@ -137,31 +131,25 @@ def extract(
         if isinstance(sys.stdin, io.TextIOWrapper):
             # file names need not be UTF-8
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-        inputs = find_inputs(sources, out=folder, stdin=sys.stdin)
-        with Reporter(json=json) as reporter:
-            counts = extract_inputs(
-                reporter.count(inputs),
-                folder,
-                options=options,
-                engine=choose_engine(
-                    engine,
-                    jobs=jobs,
-                    timeout=timeout or None,
-                    memory=None if memory is None else int(memory * 2**30),
-                    remark=reporter.say,
-                ),
-                limits=Limits(pixels=max_pixels, frames=max_frames, bytes=max_bytes),
-                overwrite=overwrite,
-                deflate=deflate,
-                report=reporter.report,
-            )
-            reporter.finish(counts, folder)
+        inputs = find_inputs(sources, out=folder, stdin=sys.stdin, null=null)
     except UsageError as error:
-        _fail(2, str(error))
-    except OutputError as error:
-        _fail(3, error.strerror or str(error))
-    if counts["failed"]:
-        raise typer.Exit(1)
+        refuse(2, str(error))
+    inputs.start_counting(part)
+    run_extraction(
+        inputs,
+        folder,
+        options=options,
+        deflate=deflate,
+        total=lambda: inputs.total,
+        engine=engine,
+        jobs=jobs,
+        timeout=timeout,
+        memory=memory,
+        limits=(max_pixels, max_frames, max_bytes),
+        json=json,
+        shard=part,
+        overwrite=overwrite,
+    )
 
 
 @app.command()
@@ -199,20 +187,24 @@ def verify(
     failed = 0
     try:
         checks = list(find_checks(meta, videos=videos, deep=deep, limits=Limits()))
-        with Reporter(json=json, doing="verifying") as reporter:
+        with Reporter(json=json, doing="verifying", total=lambda: len(checks)) as reporter:
             engine = choose_engine("local", jobs=jobs, timeout=timeout or None, remark=reporter.say)
-            for finding in engine.run(verify_record, reporter.count(checks), failure=lost_check):
+            for finding in engine.run(verify_record, checks, failure=lost_check):
                 failed += finding.status == "failed"
                 reporter.report_finding(finding)
             reporter.finish({"sound": len(checks) - failed, "failed": failed}, meta)
     except UsageError as error:
-        _fail(2, str(error))
+        refuse(2, str(error))
     except BrokenPipeError:
         raise
     except OSError as error:
-        _fail(2, f"{meta}: {error.strerror or error}")
+        refuse(2, f"{meta}: {error.strerror or error}")
     if failed:
         raise typer.Exit(1)
+
+
+app.command()(folders.status)
+app.command()(folders.retry)
 
 
 @app.command()
@@ -247,9 +239,9 @@ def plot(
     try:
         plot_meta(record, out, map=None if map_name == "auto" else map_name, count=count)
     except UsageError as error:
-        _fail(2, str(error))
+        refuse(2, str(error))
     except OSError as error:
-        _fail(3, f"{out}: {error.strerror or error}")
+        refuse(3, f"{out}: {error.strerror or error}")
 
 
 def _load(path: Path) -> Any:
@@ -259,9 +251,9 @@ def _load(path: Path) -> Any:
     try:
         return load(path)
     except MetaFormatError as error:
-        _fail(1, str(error))
+        refuse(1, str(error))
     except OSError as error:
-        _fail(1, f"{path}: {error.strerror or error}")
+        refuse(1, f"{path}: {error.strerror or error}")
 
 
 def _whole(name: str, text: str) -> int:
@@ -270,14 +262,6 @@ def _whole(name: str, text: str) -> int:
     if not text.isdecimal():
         raise UsageError(f"{name}={text!r}; allowed are a whole number or none")
     return int(text)
-
-
-def _fail(code: int, message: str) -> None:
-    from codecmeta_cli.progress import printable
-
-    # a file may have put control characters into it
-    typer.echo(f"codecmeta: {printable(message)}", err=True)
-    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.verification import Finding
 
-T = TypeVar("T")
+_PACE_SECONDS = 60.0
 
 
 def printable(text: str) -> str:
@@ -23,31 +33,72 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-class Reporter:
-    """A progress bar on a terminal, plain lines elsewhere; with `json`, objects on standard output and nothing else."""
+class _Pace(ProgressColumn):
+    """Videos per second, failures, and the time that is left."""
 
-    def __init__(self, *, json: bool, doing: str = "extracting") -> None:
+    def render(self, task: Task) -> Text:
+        return Text(_pace(task.completed, task.total, task.fields["failed"], task.elapsed or 0.0))
+
+
+def _pace(done: float, total: float | None, failed: int, seconds: float) -> str:
+    parts = [f"{failed} failed"] if failed else []
+    if done and seconds > 0:
+        rate = done / seconds
+        parts.append(f"{rate:.3g}/s")
+        if total is not None:
+            parts.append(f"{_duration(max(total - done, 0) / rate)} left")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
+
+
+class Reporter:
+    """A progress bar on a terminal, plain lines elsewhere; with `json`, objects on standard output and nothing else.
+
+    Args:
+        json: objects on standard output.
+        total: how many videos there are, None while that is unknown.
+        doing: what is done with them.
+    """
+
+    def __init__(self, *, json: bool, total: Callable[[], int | None], doing: str = "extracting") -> None:
         self._json = json
+        self._total = total
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._progress = Progress(
             TextColumn(doing),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _Pace(),
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=None)
-        self._seen = 0
-        self._warned = 0
+        self._task = self._progress.add_task("", total=None, failed=0)
+        self._done = self._failed = self._warned = 0
+        self._begin = self._paced = time.monotonic()
 
     def __enter__(self) -> Reporter:
         self._progress.start()
         return self
 
+    def _advance(self, *, failed: bool) -> None:
+        """Count one more; without a terminal, say every minute how far it is."""
+        self._done += 1
+        self._failed += failed
+        if self._console.is_terminal:
+            self._progress.update(self._task, completed=self._done, total=self._total(), failed=self._failed)
+        elif (now := time.monotonic()) - self._paced > _PACE_SECONDS:
+            self._paced = now
+            total = self._total()
+            pace = _pace(self._done, total, self._failed, now - self._begin)
+            self._console.print(f"{self._done} of {'?' if total is None else total}: {pace}")
+
     def say(self, text: str) -> None:
-        """A remark beside the progress."""
+        """Print a remark above the progress."""
         self._console.print(text, style="dim")
 
     def __exit__(
@@ -57,16 +108,9 @@ class Reporter:
         if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
             self._console.print("interrupted; run the same command again to do what is left")
 
-    def count(self, inputs: Iterable[T]) -> Iterator[T]:
-        """Pass the inputs on and keep the bar's total in step."""
-        for item in inputs:
-            self._seen += 1
-            self._progress.update(self._task, total=self._seen)
-            yield item
-
     def report(self, outcome: Outcome) -> None:
         """Show one outcome."""
-        self._progress.advance(self._task)
+        self._advance(failed=outcome.status == "failed")
         if self._json:
             sys.stdout.write(outcome.json() + "\n")
             sys.stdout.flush()
@@ -85,7 +129,7 @@ class Reporter:
 
     def report_finding(self, finding: Finding) -> None:
         """Show what the check of a record found."""
-        self._progress.advance(self._task)
+        self._advance(failed=finding.status == "failed")
         if self._json:
             sys.stdout.write(finding.json() + "\n")
             sys.stdout.flush()
@@ -96,7 +140,7 @@ class Reporter:
             self._console.print(f"sound {meta}")
 
     def finish(self, counts: Mapping[Any, int], out: Path) -> None:
-        """Say what became of all inputs."""
+        """Print the counts of all inputs."""
         text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
         text += f" ({self._warned} with warnings)" if self._warned else ""
         self._console.print(f"{text}; metadata in {escape(printable(str(out)))}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from codecmeta.batch.scheduling import COMPILE_REMARK, Failure, JobLostError, Remark, run_jobs
+from codecmeta.batch.scheduling import COMPILE_REMARK, Failure, JobLostError, Remark, run_shard
 from codecmeta.errors import UsageError
 
 J = TypeVar("J")
@@ -88,10 +88,9 @@ class LocalEngine:
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """See `Engine`."""
-        window = 2 * self.workers
-        pool = _LocalPool(task, self, window)
+        pool = _LocalPool(task, self)
         try:
-            yield from run_jobs(pool, jobs, window=window, timeout=self.timeout, failure=failure, remark=self.remark)
+            yield from run_shard(pool, jobs, timeout=self.timeout, failure=failure, remark=self.remark)
         except BaseException:
             pool.stop()
             raise
@@ -110,7 +109,7 @@ def choose_engine(
 
     Args:
         name: `local` or `ray`.
-        jobs: videos at a time, None for all cores; 0 works in this process.
+        jobs: videos at a time, None for all cores, of this machine or of the cluster; 0 works in this process.
         timeout: seconds per video, None for no limit.
         memory: bytes of address space per worker, 0 for no limit, None for a worker's share of the machine's memory,
             but at least 4 GiB.
@@ -119,16 +118,18 @@ def choose_engine(
     Raises:
         UsageError: the engine does not have a limit that is asked for.
     """
-    workers = usable_cores() if jobs is None else jobs
-    if memory and (workers == 0 or name == "ray"):
+    if memory and (jobs == 0 or name == "ray"):
         which = "--engine ray" if name == "ray" else "--jobs 0"
         raise UsageError(f"{which} does not limit memory; leave --memory out")
-    if workers == 0:
-        return SerialEngine(remark=remark)
     if name == "ray":
         from codecmeta.batch.ray_engine import RayEngine
 
-        return RayEngine(workers=workers, timeout=timeout)
+        if jobs == 0:
+            raise UsageError("--jobs 0 works in this process; leave it or --engine ray out")
+        return RayEngine(workers=jobs, timeout=timeout, remark=remark)
+    if jobs == 0:
+        return SerialEngine(remark=remark)
+    workers = usable_cores() if jobs is None else jobs
     if memory is None:
         memory = max(_LEAST_MEMORY, machine_memory() // workers)
     return LocalEngine(workers=workers, timeout=timeout, memory=memory or None, remark=remark)
@@ -153,7 +154,8 @@ def machine_memory() -> int:
 class _LocalPool(Generic[R]):
     """Processes of pebble, and memory that they share with this one, in which the clock of each job stands."""
 
-    def __init__(self, task: Callable[[Any], R], engine: LocalEngine, window: int) -> None:
+    def __init__(self, task: Callable[[Any], R], engine: LocalEngine) -> None:
+        window = 2 * engine.workers
         self._task = task
         self._engine = engine
         self._context = multiprocessing.get_context("spawn")
@@ -173,6 +175,10 @@ class _LocalPool(Generic[R]):
             initializer=_begin_worker,
             initargs=(self._cells, self._engine.modules, self._engine.memory),
         )
+
+    def window(self) -> int:
+        """See `Pool`."""
+        return len(self._cells)
 
     def submit(self, job: Any) -> concurrent.futures.Future[R]:
         """See `Pool`."""

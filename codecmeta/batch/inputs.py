@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import io
 import os
 import shutil
 import tempfile
+import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import TextIO
+from pathlib import Path
+from typing import IO, NamedTuple, TextIO
 
 import numpy as np
 
+from codecmeta.batch.shards import Shard
 from codecmeta.container.formats import FORMATS
 from codecmeta.errors import UsageError
 
@@ -27,12 +28,12 @@ EXTENSIONS = frozenset(extension for one in FORMATS for extension in one.extensi
 """Files of a folder with these endings are taken for videos; files that are named are always taken."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """One video and the place of its metadata below the output folder."""
+class Input(NamedTuple):
+    """One video and the place of its metadata below the output folder, with `/` between the parts."""
 
-    path: Path
-    place: PurePath
+    # strings, not paths: there may be millions
+    path: str
+    place: str
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,64 @@ class _Named:
     folder: bool = False
 
 
-def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None) -> Iterator[Input]:
+class Inputs:
+    """The videos that SOURCE arguments lead to; each iteration lists them again, and holds none of them.
+
+    Attributes:
+        total: how many there are of the shard that `start_counting` was given, once it has counted them; None before.
+    """
+
+    def __init__(self, sources: Sequence[str], out: Path, typed: IO[str] | None, *, null: bool) -> None:
+        self._sources = sources
+        self._out = out
+        self._typed = typed
+        self._null = null
+        self._longest = _longest_name(out)
+        # names are gone through before, since the last may be that of the first
+        self._parents = _shared_names(lambda: (one.path for one in self._expand() if not one.folder))
+        self.total: int | None = None
+
+    def start_counting(self, shard: Shard) -> None:
+        """Set `total` from a thread of its own, which ends with the process."""
+        threading.Thread(target=self._count, args=(shard,), daemon=True).start()
+
+    def _count(self, shard: Shard) -> None:
+        # what cannot be listed is reported when its turn comes
+        with suppress(OSError, ValueError):
+            self.total = sum(shard.has(item.place) for item in self)
+
+    def __iter__(self) -> Iterator[Input]:
+        longest = self._longest
+        for one in self._expand():
+            if one.folder:
+                folder = one.path.rstrip("/") or "/"
+                start = len(folder.rstrip("/")) + 1
+                for path in _search(folder, self._out):
+                    yield Input(path, output_place(path[start:], longest=longest))
+            else:
+                parent = self._parents.get(_name(one.path))
+                place = _name(one.path) if parent is None else os.path.relpath(one.path, parent)
+                yield Input(one.path, output_place(place, longest=longest))
+
+    def _expand(self) -> Iterator[_Named]:
+        for source in self._sources:
+            if source == "-" and self._typed is not None:
+                yield from self._read_list(self._typed.name)
+            elif _is_list(source):
+                yield from self._read_list(source[1:])
+            elif _is_pattern(source):
+                yield from (_Named(match, Path(match).is_dir()) for match in _matches(source))
+            else:
+                yield _Named(source, Path(source).is_dir())
+
+    def _read_list(self, path: str) -> Iterator[_Named]:
+        with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="" if self._null else None) as lines:
+            for line in _split_null(lines) if self._null else lines:
+                if name := line if self._null else line.rstrip("\r\n"):
+                    yield _Named(name)
+
+
+def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None, null: bool = False) -> Inputs:
     """Expand SOURCE arguments, in order, once all of them are known to lead to something.
 
     Args:
@@ -51,6 +109,7 @@ def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None) -> I
             path per line, or `-` for such a list on standard input.
         out: the output folder; videos inside it are not taken.
         stdin: where `-` reads from, None if it is closed.
+        null: the paths of lists end with NUL instead of a line break.
 
     Returns:
         Videos. One found in a folder is placed by its path below that folder. One that was named, be it as an
@@ -62,9 +121,15 @@ def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None) -> I
     """
     for source in sources:
         _check(source, out)
-    if "-" in sources and stdin is None:
-        raise UsageError("standard input is closed; - reads a list of videos from it")
-    return _place_all(sources, out, stdin or io.StringIO())
+    typed = None
+    if "-" in sources:
+        if stdin is None:
+            raise UsageError("standard input is closed; - reads a list of videos from it")
+        # a file, since it is read more than once
+        typed = tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+        shutil.copyfileobj(stdin, typed)
+        typed.flush()
+    return Inputs(sources, out, typed, null=null)
 
 
 def _check(source: str, out: Path) -> None:
@@ -79,7 +144,7 @@ def _check(source: str, out: Path) -> None:
         except OSError as error:
             raise UsageError(f"list {source[1:]!r} cannot be read ({error.strerror})") from error
     elif Path(source).is_dir():
-        if next(_search(Path(source), out), None) is None:
+        if next(_search(source, out), None) is None:
             raise UsageError(f"folder {source!r} holds no file with the ending of a video")
     elif _is_pattern(source) and not _matches(source):
         raise UsageError(f"nothing matches {source!r}")
@@ -97,42 +162,12 @@ def _matches(pattern: str) -> list[str]:
     return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute patterns
 
 
-def _place_all(sources: Sequence[str], out: Path, stdin: TextIO) -> Iterator[Input]:
-    """Videos and their places; names are gone through twice, since the last may be that of the first."""
-    longest = _longest_name(out)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape", newline="") as typed:
-        if "-" in sources:
-            shutil.copyfileobj(stdin, typed)
-        parents = _shared_names(lambda: (one.path for one in _expand(sources, typed) if not one.folder))
-        for one in _expand(sources, typed):
-            if one.folder:
-                folder = Path(one.path)
-                for path in _search(folder, out):
-                    yield Input(path=path, place=output_place(path.relative_to(folder), longest=longest))
-            else:
-                parent = parents.get(_name(one.path))
-                place = _name(one.path) if parent is None else os.path.relpath(one.path, parent)
-                yield Input(path=Path(one.path), place=output_place(PurePath(place), longest=longest))
-
-
-def _expand(sources: Iterable[str], typed: TextIO) -> Iterator[_Named]:
-    for source in sources:
-        if source == "-":
-            typed.seek(0)
-            yield from _read_list(typed)
-        elif _is_list(source):
-            with Path(source[1:]).open(encoding="utf-8", errors="surrogateescape") as lines:
-                yield from _read_list(lines)
-        elif _is_pattern(source):
-            yield from (_Named(match, Path(match).is_dir()) for match in _matches(source))
-        else:
-            yield _Named(source, Path(source).is_dir())
-
-
-def _read_list(lines: Iterable[str]) -> Iterator[_Named]:
-    for line in lines:
-        if name := line.rstrip("\r\n"):
-            yield _Named(name)
+def _split_null(file: IO[str]) -> Iterator[str]:
+    rest = ""
+    while block := file.read(1 << 16):
+        *whole, rest = (rest + block).split("\0")
+        yield from whole
+    yield rest
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
@@ -160,18 +195,18 @@ def _shared_names(paths: Callable[[], Iterable[str]]) -> dict[str, str]:
     return {name: os.path.commonpath(group) for name, group in files.items() if len(group) > 1}
 
 
-def _search(folder: Path, out: Path) -> Iterator[Path]:
+def _search(folder: str, out: Path) -> Iterator[str]:
     """The videos of a folder; then folders that cannot be listed, each to fail like a video that cannot be read."""
     avoid = out.resolve()
     closed: list[OSError] = []
-    for parent, folders, files in os.walk(folder, onerror=closed.append):
-        here = Path(parent)
-        folders[:] = sorted(name for name in folders if (here / name).resolve() != avoid)
+    for here, folders, files in os.walk(folder, onerror=closed.append):
+        folders[:] = sorted(name for name in folders if Path(here, name).resolve() != avoid)
+        start = here if here.endswith("/") else here + "/"
         for name in sorted(files):
-            if PurePath(name).suffix.lower() in EXTENSIONS:
-                yield here / name
+            if os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122 - of a million files
+                yield start + name
     for error in closed:
-        yield Path(error.filename)
+        yield str(error.filename)
 
 
 def _longest_name(out: Path) -> int:
@@ -183,19 +218,21 @@ def _longest_name(out: Path) -> int:
     return MAX_NAME_BYTES
 
 
-def output_place(place: PurePath, *, longest: int = MAX_NAME_BYTES) -> PurePath:
+def output_place(place: str, *, longest: int = MAX_NAME_BYTES) -> str:
     """Append `.npz`; names that get too long for a file system are replaced by their digests.
 
     Args:
         place: of a video, below the output folder.
         longest: bytes that a name may have.
     """
-    parts = list(place.parts) or ["_"]
-    parts[-1] += SUFFIX
+    whole = (place or "_") + SUFFIX
+    if len(os.fsencode(whole)) <= longest:
+        return whole
+    parts = whole.split("/")
     for number, part in enumerate(parts):
         raw = os.fsencode(part)
         if len(raw) > longest:
             last = number == len(parts) - 1
             raw = raw.removesuffix(SUFFIX.encode()) if last else raw
             parts[number] = hashlib.sha256(raw).hexdigest() + SUFFIX * last
-    return PurePath(*parts)
+    return "/".join(parts)

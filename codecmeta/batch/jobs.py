@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from codecmeta import __version__
@@ -14,6 +15,8 @@ from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import Input, absolute_path
 from codecmeta.batch.outcome import Outcome, Stamp, Status, outcome_of
 from codecmeta.batch.output_folder import STOPS, open_output
+from codecmeta.batch.shards import Shard
+from codecmeta.batch.summary import Tally, write_summary
 from codecmeta.errors import CodecMetaError, MetaFormatError, OutputError, SourceError
 from codecmeta.record import npz
 from codecmeta.record.limits import Limits
@@ -149,11 +152,13 @@ def extract_inputs(
     options: Options,
     engine: Engine,
     limits: Limits | None = None,
+    shard: Shard | None = None,
     overwrite: bool = False,
     deflate: bool = False,
+    summary: bool = True,
     report: Callable[[Outcome], None],
 ) -> dict[Status, int]:
-    """Extract all videos and append what happened to `out/manifest.jsonl`.
+    """Extract all videos, append what happened to `out/manifest.jsonl` and sum it up in `out/summary.json`.
 
     Args:
         inputs: the videos; read as they are needed.
@@ -161,8 +166,10 @@ def extract_inputs(
         options: what to extract.
         engine: what runs the jobs.
         limits: what a video may demand at most, None for the defaults of `Limits`.
+        shard: the part of the inputs to do, with a manifest and a summary of its own; None for all.
         overwrite: extract again what is fresh, and take the folder over from a run with other options.
         deflate: compress the .npz files.
+        summary: write the summary; of a run over a few of the inputs it would be misleading.
         report: called with every outcome.
 
     Returns:
@@ -172,40 +179,55 @@ def extract_inputs(
         UsageError: the folder holds records of other options.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
-    counts: dict[Status, int] = {"done": 0, "kept": 0, "failed": 0}
+    shard = shard or Shard()
+    prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
+    tally = Tally()
+    listed = 0
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
     plain = Job(source="", meta="", options=options, limits=limits or Limits(), deflate=deflate, overwrite=overwrite)
     run = {"options": {**options.describe(), "deflate": deflate}, "versions": _versions()}
-    with open_output(out, run=run, overwrite=overwrite) as folder:
+    with open_output(out, run=run, overwrite=overwrite, shard=shard) as folder:
 
-        def settle(outcome: Outcome, place: PurePath | None) -> None:
-            counts[outcome.status] += 1
+        def settle(outcome: Outcome, place: str | None) -> None:
+            tally.add_outcome(outcome)
             folder.append(place, outcome)
             report(outcome)
             if outcome.code in STOPS.values():
                 raise OutputError(None, outcome.message)
 
         def jobs() -> Iterator[Job]:
-            for item in inputs:
-                job = replace(plain, source=str(item.path), meta=str(out / item.place))
-                place, source = hash(job.meta), hash(absolute_path(job.source))
-                if place in places:
-                    if places[place] != source:
-                        message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
-                        settle(_failure(job, "output", message, 0.0), None)
+            nonlocal listed
+            for source, place in inputs:
+                listed += 1
+                if not shard.has(place):
                     continue
-                places[place] = source
-                folder.sweep(job.meta)
-                if not overwrite and (kept := folder.find_kept(job.source, job.meta, item.place)):
-                    counts["kept"] += 1
+                meta, path = prefix + place, absolute_path(source)
+                key, whose = hash(place), hash(path)
+                if key in places:
+                    if places[key] != whose:
+                        message = f"{meta!r} is the place of another input, too; use another --out for one of them"
+                        settle(_failure(replace(plain, source=source, meta=meta), "output", message, 0.0), None)
+                    continue
+                places[key] = whose
+                folder.sweep(meta)
+                if not overwrite and (kept := folder.find_kept(source, path, meta, place)):
+                    tally.add_outcome(kept)
                     report(kept)
                 else:
-                    yield job
+                    yield replace(plain, source=source, meta=meta)
 
-        for outcome in engine.run(extract_job, jobs(), failure=_failure):
-            settle(outcome, PurePath(outcome.meta).relative_to(out))
-    return counts
+        begin = time.monotonic()
+        ended = "interrupted"
+        try:
+            for outcome in engine.run(extract_job, jobs(), failure=_failure):
+                settle(outcome, outcome.meta.removeprefix(prefix))
+            ended = "complete"
+        finally:
+            if summary:
+                facts = {"ended": ended, "listed": listed, "seconds": round(time.monotonic() - begin, 3), **run}
+                write_summary(out, shard, tally, facts)
+    return tally.counts
 
 
 def _failure(job: Job, code: str, message: str, seconds: float) -> Outcome:

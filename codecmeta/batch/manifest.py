@@ -1,4 +1,7 @@
-"""The manifest of an output folder: one line of JSON per video that was done, checked again, or failed."""
+"""The manifests of an output folder: one line of JSON per video that was done, checked again, or failed.
+
+There is one for each shard of the inputs, so that machines that share the folder write no file together.
+"""
 
 from __future__ import annotations
 
@@ -9,51 +12,96 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codecmeta.batch.shards import Shard
+
 MANIFEST = "manifest.jsonl"
+MANIFESTS = "manifest*.jsonl"
+"""Pattern of the names of all of them."""
+
 _PLACE = b'{"place": "'
 _PLACE_END = b'", "'
 _MAX_LINE = 1 << 22
+_OFFSET_BITS = 48
 
 
 class Manifest:
-    """Lines are only ever appended; the last line of a place counts."""
+    """Lines are only ever appended; the last line of a place counts, in each of the manifests of a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shard: Shard | None = None) -> None:
         self._folder = folder
-        self._path = folder / MANIFEST
+        self._path = folder / (shard or Shard()).file_name("manifest", ".jsonl")
         self._ends_whole = True
-        # hashes and offsets, not lines: a manifest may be millions of lines long
-        self._offsets: dict[int, int] = {}
-        self._reader: BinaryIO | None = None
+        self._files: list[Path] = []
+        self._readers: dict[int, BinaryIO] = {}
+        # hashes and numbers, not lines: a manifest may be millions of lines long
+        self._last: dict[int, int | tuple[int, ...]] = {}
 
     def read(self) -> None:
-        """Find the last line of every place."""
-        offset = 0
-        with suppress(FileNotFoundError), self._path.open("rb") as file:
-            for line in file:
-                if line.startswith(_PLACE):
-                    self._offsets[hash(line[len(_PLACE) : line.find(_PLACE_END, len(_PLACE))])] = offset
-                offset += len(line)
-                self._ends_whole = line.endswith(b"\n")
+        """Find the last line of every place in each manifest of the folder."""
+        # the one without a shard comes last
+        self._files = sorted(self._folder.glob(MANIFESTS), key=lambda path: (path.name == MANIFEST, path.name))
+        for number, path in enumerate(self._files):
+            ends_whole = True
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                offset = 0
+                for line in file:
+                    # one that was cut does not end like this
+                    if line.startswith(_PLACE) and line.endswith((b"}\n", b"}")):
+                        key = hash(line[len(_PLACE) : line.find(_PLACE_END, len(_PLACE))])
+                        self._note(key, number << _OFFSET_BITS | offset)
+                    offset += len(line)
+                    ends_whole = line.endswith(b"\n")
+            if path == self._path:
+                self._ends_whole = ends_whole
 
-    def find(self, place: str) -> dict[str, Any] | None:
-        """The last line of a place, as it was when the manifest was read; None without one that can be read."""
-        offset = self._offsets.get(hash(json.dumps(place)[1:-1].encode()))
-        if offset is None:
-            return None
+    def _note(self, key: int, line: int) -> None:
+        before = self._last.get(key)
+        if before is None:
+            self._last[key] = line
+            return
+        others = (before,) if isinstance(before, int) else before
+        kept = tuple(one for one in others if one >> _OFFSET_BITS != line >> _OFFSET_BITS)
+        self._last[key] = (*kept, line) if kept else line
+
+    def find(self, place: str) -> list[dict[str, Any]]:
+        """The last line of a place in each manifest, as they were when they were read; those that cannot be are not."""
+        found = self._last.get(hash(json.dumps(place)[1:-1].encode()), ())
+        lines = [self._line(one) for one in ((found,) if isinstance(found, int) else found)]
+        return [line for line in lines if line is not None and line.get("place") == place]
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        """For every place what `find` finds, in the order of the manifests."""
+        for number, path in enumerate(self._files):
+            with suppress(FileNotFoundError), path.open("rb") as file:
+                offset = 0
+                for text in file:
+                    here = number << _OFFSET_BITS | offset
+                    offset += len(text)
+                    if not text.startswith(_PLACE):
+                        continue
+                    found = self._last.get(hash(text[len(_PLACE) : text.find(_PLACE_END, len(_PLACE))]), -1)
+                    if here == (found if isinstance(found, int) else found[-1]):
+                        others = () if isinstance(found, int) else found[:-1]
+                        lines = [*(self._line(one) for one in others), _parse(text)]
+                        if whole := [line for line in lines if line is not None]:
+                            yield whole
+
+    def _line(self, place: int) -> dict[str, Any] | None:
+        number, offset = place >> _OFFSET_BITS, place & (1 << _OFFSET_BITS) - 1
         try:
-            if self._reader is None:
-                self._reader = self._path.open("rb")
-            self._reader.seek(offset)
-            line = json.loads(self._reader.readline(_MAX_LINE).decode("ascii"))
-        except (OSError, ValueError, RecursionError):
+            reader = self._readers.get(number)
+            if reader is None:
+                reader = self._readers[number] = self._files[number].open("rb")
+            reader.seek(offset)
+            return _parse(reader.readline(_MAX_LINE))
+        except OSError:
             return None
-        return line if isinstance(line, dict) and line.get("place") == place else None
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._reader is not None:
-            self._reader.close()
+        """Let go of the files."""
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
 
     def append(self, place: str | None, facts: dict[str, Any]) -> None:
         """Add a line, in one piece, so that runs on the same folder do not mix theirs.
@@ -80,18 +128,27 @@ class Manifest:
             os.close(file)
 
 
+def _parse(text: bytes) -> dict[str, Any] | None:
+    with suppress(ValueError, RecursionError):
+        line = json.loads(text.decode("ascii"))
+        if isinstance(line, dict) and isinstance(line.get("place"), str):
+            return line
+    return None
+
+
 def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
-    """The last readable line of every place of a folder's manifest, in their order; none without a manifest.
+    """The line of every place of a folder's manifests that counts; none without a manifest.
+
+    Where several manifests have a place, one that says that its record was written counts more than one that says that
+    it failed, and then the later by name; `manifest.jsonl` is the last.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: they cannot be read.
     """
-    last: dict[str, dict[str, Any]] = {}
-    with suppress(FileNotFoundError), (folder / MANIFEST).open("rb") as file:
-        for text in file:
-            with suppress(ValueError, RecursionError):
-                line = json.loads(text)
-                if isinstance(line, dict) and isinstance(line.get("place"), str):
-                    last.pop(line["place"], None)
-                    last[line["place"]] = line
-    yield from last.values()
+    manifest = Manifest(folder)
+    manifest.read()
+    try:
+        for lines in manifest:
+            yield max(reversed(lines), key=lambda line: line.get("status") in ("done", "kept"))
+    finally:
+        manifest.close()

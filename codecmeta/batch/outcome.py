@@ -35,6 +35,17 @@ class Stamp:
             meta_mtime_ns=second.st_mtime_ns,
         )
 
+    @classmethod
+    def of_line(cls, line: Mapping[str, Any]) -> Stamp | None:
+        """The stamp in a line of a manifest; None without a record.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not a line of a manifest.
+        """
+        if "meta_bytes" not in line:
+            return None
+        return cls(**{name: int(line[name]) for name in cls.__dataclass_fields__})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -51,6 +62,8 @@ class Outcome:
         packets: packets of the stream.
         gops: its GoPs.
         residual: source of the residual, or None.
+        codec: of the stream, or None without a record.
+        duration_s: of the stream, or None where that is unknown.
         seconds: wall time in the worker.
         stamp: by which a later run knows the two files again; None without a record.
     """
@@ -65,6 +78,8 @@ class Outcome:
     packets: int = 0
     gops: int = 0
     residual: str | None = None
+    codec: str | None = None
+    duration_s: float | None = None
     seconds: float = 0.0
     stamp: Stamp | None = field(default=None, compare=False)
 
@@ -104,6 +119,38 @@ def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Statu
         frames=extraction["frames"],
         packets=verdict["packets"],
         gops=verdict["gops"],
+        codec=info["stream"]["codec"],
+        duration_s=info["stream"]["duration_s"],
         residual=next((signals[name]["source"] for name in maps if "source" in signals[name]), None),
         seconds=round(seconds, 3),
+    )
+
+
+def outcome_of_line(line: Mapping[str, Any], *, source: str, meta: str, stamp: Stamp | None = None) -> Outcome:
+    """The outcome that a line of a manifest says.
+
+    Args:
+        line: of the manifest.
+        source: the video, as it is to be named.
+        meta: the record's file.
+        stamp: of the two files now.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is not a line of a manifest.
+    """
+    failed = line["status"] == "failed"
+    return Outcome(
+        source=source,
+        meta=meta,
+        status="failed" if failed else "kept",
+        code=str(line["code"]) if failed else "",
+        message=str(line["message"]) if failed else "",
+        warnings=tuple(str(text) for text in line["warnings"]),
+        frames=int(line["frames"]),
+        packets=int(line["packets"]),
+        gops=int(line["gops"]),
+        residual=line["residual"],
+        codec=line["codec"],
+        duration_s=line["duration_s"],
+        stamp=stamp,
     )

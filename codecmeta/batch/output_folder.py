@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from codecmeta.batch.inputs import absolute_path
 from codecmeta.batch.manifest import Manifest
-from codecmeta.batch.outcome import Outcome, Stamp
+from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
+from codecmeta.batch.shards import Shard
 from codecmeta.errors import OutputError, UsageError
 from codecmeta.record.atomic_file import TEMPORARY_FILES, replace_file
 
@@ -54,36 +55,35 @@ class OutputFolder:
         path: the folder.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, run: Mapping[str, Any], shard: Shard) -> None:
         self.path = path
         self._run = run
-        self._digest = hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
-        self._manifest = Manifest(path)
+        self._digest = run_digest(run)
+        self._manifest = Manifest(path, shard)
         self._swept: set[str] = set()
 
-    def find_kept(self, source: str, meta: str, place: PurePath) -> Outcome | None:
-        """The outcome of an earlier run of this kind, if neither the video nor its record has been touched since."""
-        line = self._manifest.find(place.as_posix())
-        if line is None or line.get("run") != self._digest or line.get("status") not in ("done", "kept"):
-            return None
-        try:
-            stamp = Stamp.of(source, meta)
-            if line["path"] != absolute_path(source) or any(line[k] != v for k, v in vars(stamp).items()):
-                return None
-            return Outcome(
-                source=source,
-                meta=meta,
-                status="kept",
-                warnings=tuple(str(text) for text in line["warnings"]),
-                frames=int(line["frames"]),
-                packets=int(line["packets"]),
-                gops=int(line["gops"]),
-                residual=line["residual"],
-            )
-        except (OSError, KeyError, TypeError, ValueError):
-            return None
+    def find_kept(self, source: str, path: str, meta: str, place: str) -> Outcome | None:
+        """The outcome of an earlier run of this kind, if neither the video nor its record has been touched since.
 
-    def append(self, place: PurePath | None, outcome: Outcome) -> None:
+        Args:
+            source: the video, as given.
+            path: its absolute path.
+            meta: the record's file.
+            place: of the record, below this folder.
+        """
+        for line in self._manifest.find(place):
+            if line.get("run") != self._digest or line.get("status") not in ("done", "kept"):
+                continue
+            try:
+                stamp = Stamp.of(source, meta)
+                if line["path"] != path or any(line[k] != v for k, v in vars(stamp).items()):
+                    continue
+                return outcome_of_line(line, source=source, meta=meta, stamp=stamp)
+            except (OSError, KeyError, TypeError, ValueError):
+                continue
+        return None
+
+    def append(self, place: str | None, outcome: Outcome) -> None:
         """Add an outcome to the manifest; without a place if it says nothing about the record there.
 
         Raises:
@@ -93,7 +93,7 @@ class OutputFolder:
         if outcome.stamp is not None:
             facts |= vars(outcome.stamp)
         with _as_output_error(self.path):
-            self._manifest.append(None if place is None else place.as_posix(), facts)
+            self._manifest.append(place, facts)
             if not (self.path / RUN_RECORD).exists():
                 _write_run(self.path, self._run)
 
@@ -110,13 +110,16 @@ class OutputFolder:
 
 
 @contextmanager
-def open_output(path: Path, *, run: Mapping[str, Any], overwrite: bool) -> Iterator[OutputFolder]:
+def open_output(
+    path: Path, *, run: Mapping[str, Any], overwrite: bool, shard: Shard | None = None
+) -> Iterator[OutputFolder]:
     """Make a folder, try whether it can be written, and see that it holds records of one set of options.
 
     Args:
         path: the folder.
         run: `options` and `versions` of this run, as JSON values.
         overwrite: take the folder over from a run with other options.
+        shard: whose manifest is written, None without shards.
 
     Raises:
         UsageError: its records are of other options, or a run with others is going on.
@@ -128,7 +131,7 @@ def open_output(path: Path, *, run: Mapping[str, Any], overwrite: bool) -> Itera
             probe.write(b"\0")
     with _open_folder(path) as lock:
         _claim(path, lock, run, overwrite=overwrite)
-        folder = OutputFolder(path, run)
+        folder = OutputFolder(path, run, shard or Shard())
         with _as_output_error(path):
             folder._manifest.read()
         try:
@@ -149,7 +152,7 @@ def _claim(path: Path, lock: int | None, run: Mapping[str, Any], *, overwrite: b
     """Hold the folder together with runs of the same options, and with no other."""
     for _ in range(_LOCK_TRIES):
         _lock(lock, exclusive=False)
-        there = _read_run(path)
+        there = read_run(path)
         if there == run:
             return
         if not overwrite:
@@ -177,7 +180,13 @@ def _check_options(path: Path, there: Mapping[str, Any] | None, run: Mapping[str
             )
 
 
-def _read_run(path: Path) -> dict[str, Any] | None:
+def run_digest(run: Mapping[str, Any]) -> str:
+    """A short word that differs whenever options or versions do."""
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_run(path: Path) -> dict[str, Any] | None:
+    """Options and versions of the run that a folder belongs to; None where none says."""
     with suppress(OSError, ValueError, RecursionError):
         with (path / RUN_RECORD).open("rb") as file:
             found = json.loads(file.read(_MAX_RECORD))

@@ -1,4 +1,8 @@
-"""Jobs on a pool of workers: a window of them at a time, limits on their time, one more try for those that crash."""
+"""A shard of jobs on a pool of workers, the same for every engine.
+
+A window of jobs at a time is submitted, never all; the time limit of a job counts from its start; a job that hangs or
+crashes costs itself only; the jobs of a lost machine run again.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ Failure = Callable[[J, SourceCode, str, float], R]
 Remark = Callable[[str], None]
 
 POLL_SECONDS = 0.2
+_MOST_LOSSES = 3
+"""Machines that a job may lose; one that loses more is taken for the cause."""
 COMPILE_REMARK = "compiling the kernels of a codec, once, for up to a minute"
 
 
@@ -28,8 +34,19 @@ class JobLostError(Exception):
         self.code = code
 
 
+class NodeLostError(JobLostError):
+    """The machine that a job ran on has gone, through no fault of the job."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("crashed", message)
+
+
 class Pool(Protocol[R_co]):
     """Workers that run one function over jobs; a ticket stands for a job that was submitted."""
+
+    def window(self) -> int:
+        """Jobs to submit at a time, now; changes with the size of a cluster."""
+        ...
 
     def submit(self, job: Any) -> Any:
         """Queue a job and return its ticket."""
@@ -64,14 +81,14 @@ class Pool(Protocol[R_co]):
 class _Running(Generic[J]):
     job: J
     begin: float
+    losses: int
     killed: bool = False
 
 
-def run_jobs(
+def run_shard(
     pool: Pool[R],
     jobs: Iterable[J],
     *,
-    window: int,
     timeout: float | None,
     failure: Failure[J, R],
     remark: Remark,
@@ -81,7 +98,6 @@ def run_jobs(
     Args:
         pool: the workers.
         jobs: read as they are needed.
-        window: jobs that are submitted at a time.
         timeout: seconds per job, None for no limit.
         failure: makes the result of a job that was lost.
         remark: called with what a user should know meanwhile.
@@ -90,8 +106,8 @@ def run_jobs(
     crashed: list[J] = []
     remarked = False
 
-    def submit(job: J) -> None:
-        running[pool.submit(job)] = _Running(job=job, begin=time.monotonic())
+    def submit(job: J, *, losses: int = 0) -> None:
+        running[pool.submit(job)] = _Running(job=job, begin=time.monotonic(), losses=losses)
 
     def collect(*, last: bool) -> Iterator[R]:
         nonlocal remarked
@@ -103,6 +119,8 @@ def run_jobs(
             except JobLostError as error:
                 if one.killed:
                     yield failure(one.job, "timeout", f"not done after {timeout:g} s", used)
+                elif isinstance(error, NodeLostError) and one.losses < _MOST_LOSSES:
+                    submit(one.job, losses=one.losses + 1)
                 elif error.code == "crashed" and not last:
                     crashed.append(one.job)
                 else:
@@ -118,7 +136,7 @@ def run_jobs(
 
     for job in jobs:
         submit(job)
-        while len(running) >= window:
+        while len(running) >= pool.window():
             yield from collect(last=False)
     while running:
         yield from collect(last=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from codecmeta.batch.engines import SerialEngine
 from codecmeta.batch.inputs import Input
@@ -16,7 +16,7 @@ LIGHT = Options(frames="uniform:2", pixels=None, maps=("innovation",))
 
 def inputs(folder: Path) -> Iterator[Input]:
     for path in sorted(folder.iterdir()):
-        yield Input(path=path, place=PurePath(path.name + ".npz"))
+        yield Input(path=str(path), place=path.name + ".npz")
 
 
 def run(videos: Path, out: Path, **options: object) -> tuple[dict[str, int], list[Outcome]]:

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from codecmeta.batch.engines import Engine, LocalEngine, SerialEngine, choose_engine, machine_memory
-from codecmeta.batch.ray_engine import RayEngine
 from codecmeta.errors import UsageError
 
 
@@ -227,17 +226,3 @@ def test_a_job_that_is_ended_removes_what_it_began(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir())
     results.close()  # type: ignore[attr-defined]
     assert list(tmp_path.iterdir()) == []
-
-
-def test_ray_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(_node_ip_address="127.0.0.1", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        jobs = [Misdeed(deed, number) for number, deed in enumerate(["good", "kill", "hang", "good"])]
-        engine = RayEngine(workers=2, timeout=6.0)
-        results = engine.run(misbehave, jobs, failure=lambda job, code, message, seconds: f"{code} {job.number}")
-        assert sorted(results) == ["crashed 1", "good 0", "good 3", "timeout 2"]
-    finally:
-        ray.shutdown()

@@ -12,7 +12,7 @@ import time
 import tracemalloc
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -128,7 +128,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse_to_open(errno.EROFS))
     seen: list[Outcome] = []
-    item = Input(path=tmp_path / "made.mp4", place=PurePath("made.mp4.npz"))
+    item = Input(path=str(tmp_path / "made.mp4"), place="made.mp4.npz")
     with pytest.raises(OutputError, match=r"output folder .*deep/meta: Read-only file system"):
         extract_inputs([item], tmp_path / "deep" / "meta", options=PACKETS, engine=SerialEngine(), report=seen.append)
     assert seen == []

@@ -24,7 +24,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def places(*sources: str, out: str = "meta", stdin: str = "") -> list[str]:
-    return [str(item.place) for item in find_inputs(sources, out=Path(out), stdin=io.StringIO(stdin))]
+    return [item.place for item in find_inputs(sources, out=Path(out), stdin=io.StringIO(stdin))]
 
 
 def test_folder(tree: Path) -> None:
@@ -111,13 +111,13 @@ def test_links_to_folders_are_not_followed(tree: Path) -> None:
 
 def test_names_too_long_for_a_file_system(tmp_path: Path) -> None:
     long = "x" * 250 + ".mp4"
-    place = output_place(Path("a") / long)
-    assert len(os.fsencode(place.name)) <= 255
-    assert place.parent == Path("a")
-    assert place != output_place(Path("a") / ("y" + long[1:]))
-    assert output_place(Path("short.mp4")).name == "short.mp4.npz"
-    deep = output_place(Path("f" * 150) / "short.mp4", longest=143)
-    assert [len(part) for part in deep.parts] == [64, 13], "a folder's name is too long for an encrypted disk, say"
+    folder, name = output_place(f"a/{long}").split("/")
+    assert len(os.fsencode(name)) <= 255
+    assert folder == "a"
+    assert f"a/{name}" != output_place(f"a/y{long[1:]}")
+    assert output_place("short.mp4") == "short.mp4.npz"
+    deep = output_place("f" * 150 + "/short.mp4", longest=143)
+    assert [len(part) for part in deep.split("/")] == [64, 13], "a folder's name is too long for an encrypted disk, say"
 
 
 def test_names_too_long_for_this_file_system(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +144,9 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "scandir", scandir)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed" and access(path, mode))
     found = list(find_inputs([str(folder)], out=tmp_path / "out", stdin=None))
-    assert [item.place.as_posix() for item in found] == ["a/one.mp4.npz", "z/three.mp4.npz", "closed.npz"]
+    assert [item.place for item in found] == ["a/one.mp4.npz", "z/three.mp4.npz", "closed.npz"]
     with pytest.raises(SourceError, match="folder that cannot be listed") as caught, open_video(found[-1].path):
         pass
     assert caught.value.code == "permission_denied"
     alone = list(find_inputs([str(folder / "closed")], out=tmp_path / "out", stdin=None))
-    assert [item.path for item in alone] == [folder / "closed"]
+    assert [item.path for item in alone] == [str(folder / "closed")]

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import time
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +31,7 @@ def test_good_and_bad_files(videos: Path, tmp_path: Path) -> None:
         "manifest.jsonl",
         "run.json",
         "still_h264.mp4.npz",
+        "summary.json",
     ]
     codes = {Path(outcome.source).name: outcome.code for outcome in seen if outcome.status == "failed"}
     assert codes == {
@@ -53,6 +54,8 @@ def test_good_and_bad_files(videos: Path, tmp_path: Path) -> None:
         "packets",
         "gops",
         "residual",
+        "codec",
+        "duration_s",
         "seconds",
     ]
     assert list(json.loads(seen[0].json())) == keys
@@ -73,8 +76,8 @@ def test_a_map_that_a_codec_does_not_have_is_told(data: Path, tmp_path: Path) ->
 
 
 def test_two_inputs_of_one_place(videos: Path, tmp_path: Path) -> None:
-    place = PurePath("same.npz")
-    both = [Input(path=videos / name, place=place) for name in ("still_h264.mp4", "cut_h264.mkv")]
+    place = "same.npz"
+    both = [Input(path=str(videos / name), place=place) for name in ("still_h264.mp4", "cut_h264.mkv")]
     seen: list[Outcome] = []
     extract_inputs(both, tmp_path / "meta", options=LIGHT, engine=SerialEngine(), report=seen.append)
     assert [outcome.status for outcome in seen] == ["done", "failed"]
@@ -87,8 +90,8 @@ def test_two_inputs_of_one_place(videos: Path, tmp_path: Path) -> None:
 )
 def test_a_path_that_cannot_be_stops_nothing(videos: Path, tmp_path: Path, name: str) -> None:
     items = [
-        Input(path=Path(name), place=PurePath(name + ".npz")),
-        Input(path=videos / "still_h264.mp4", place=PurePath("still.npz")),
+        Input(path=name, place=name + ".npz"),
+        Input(path=str(videos / "still_h264.mp4"), place="still.npz"),
     ]
     seen: list[Outcome] = []
     counts = extract_inputs(items, tmp_path / "meta", options=LIGHT, engine=SerialEngine(), report=seen.append)
@@ -118,7 +121,7 @@ def test_a_disk_that_cannot_be_written_ends_the_run(
 
 def fail(videos: Path, out: Path, message: str) -> list[Outcome]:
     seen: list[Outcome] = []
-    good = [item for item in inputs(videos) if "h264" in item.path.name]
+    good = [item for item in inputs(videos) if "h264" in item.path]
     with pytest.raises(OutputError, match=message):
         extract_inputs(good, out, options=LIGHT, engine=SerialEngine(), report=seen.append)
     return seen
@@ -155,7 +158,7 @@ def test_stale_temporary_files_are_swept(videos: Path, tmp_path: Path) -> None:
             (out / name).touch()
             os.utime(out / name, (time.time() - age,) * 2)
         extract_inputs(
-            [Input(path=videos / "still_h264.mp4", place=PurePath("still.npz"))],
+            [Input(path=str(videos / "still_h264.mp4"), place="still.npz")],
             out,
             options=LIGHT,
             engine=SerialEngine(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / "videos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, codec="mpeg4", frames=12, width=64, height=48)
-        items.append(Input(path=path, place=PurePath(name + ".npz")))
-    items.append(Input(path=tmp_path / "videos" / "gone.mp4", place=PurePath("gone.mp4.npz")))
+        items.append(Input(path=str(path), place=name + ".npz"))
+    items.append(Input(path=str(tmp_path / "videos" / "gone.mp4"), place="gone.mp4.npz"))
     extract_inputs(items, tmp_path / "meta", options=PACKETS, engine=SerialEngine(), report=lambda outcome: None)
     return tmp_path
 
@@ -108,7 +108,7 @@ def test_a_record_that_says_something_else(folder: Path) -> None:
 def test_pictures_are_those_of_a_full_decode(tmp_path: Path, data: Path) -> None:
     """Also where they were read out of the middle, cut by the container, or turned."""
     names = ("event_h264.mp4", "noise_mpeg4.avi", "cut_h264.mkv", "pan_hevc.mp4")
-    items = [Input(path=data / name, place=PurePath(name + ".npz")) for name in names]
+    items = [Input(path=str(data / name), place=name + ".npz") for name in names]
     pixels = Options(frames="uniform:3", residual="none", pixels=64)
     extract_inputs(items, tmp_path / "meta", options=pixels, engine=SerialEngine(), report=lambda outcome: None)
     assert {finding.code for finding in findings(tmp_path, deep=True).values()} == {""}
@@ -127,7 +127,7 @@ def test_only_a_full_decode_finds_damage_that_was_there_before(tmp_path: Path) -
     path = tmp_path / "videos" / "a.mp4"
     path.parent.mkdir()
     write_video(path, codec="mpeg4", frames=24, width=64, height=48, options={"g": "6"})
-    packets = Input(path=path, place=PurePath("a.mp4.npz"))
+    packets = Input(path=str(path), place="a.mp4.npz")
     first = Options(frames=(0,), residual="none", pixels=None)
 
     def extract() -> np.ndarray:

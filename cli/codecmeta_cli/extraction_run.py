@@ -1,0 +1,92 @@
+"""A run over many videos, as the commands `extract` and `retry` begin it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from codecmeta_cli.refusal import refuse
+
+if TYPE_CHECKING:
+    from codecmeta.batch.inputs import Input
+    from codecmeta.batch.shards import Shard
+    from codecmeta.record.options import Options
+
+
+def run_extraction(
+    inputs: Iterable[Input],
+    folder: Path,
+    *,
+    options: Options,
+    deflate: bool,
+    total: Callable[[], int | None],
+    engine: Literal["local", "ray"],
+    jobs: int | None,
+    timeout: float,
+    memory: float | None,
+    limits: tuple[int, int, int],
+    json: bool,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+    summary: bool = True,
+) -> None:
+    """Run it and show its progress.
+
+    Args:
+        inputs: the videos.
+        folder: the output folder.
+        options: what to extract.
+        deflate: compress the records.
+        total: how many videos there are to do, None while that is unknown.
+        engine: which engine.
+        jobs: videos at a time.
+        timeout: seconds per video, 0 for no limit.
+        memory: GiB per worker.
+        limits: most pixels of a picture, frames of a video, bytes of a record.
+        json: JSON lines on standard output.
+        shard: the part of the inputs to do.
+        overwrite: extract again what is there.
+        summary: write the summary of the run.
+
+    Raises:
+        typer.Exit: with 1 where videos failed, 2 for wrong usage, 3 where the output cannot be written.
+    """
+    from codecmeta.batch.engines import choose_engine
+    from codecmeta.batch.jobs import extract_inputs
+    from codecmeta.errors import OutputError, UsageError
+    from codecmeta.record.limits import Limits
+    from codecmeta_cli.progress import Reporter
+    from codecmeta_cli.signals import end_like_interrupted
+
+    end_like_interrupted()
+    pixels, frames, size = limits
+    try:
+        with Reporter(json=json, total=total) as reporter:
+            counts = extract_inputs(
+                inputs,
+                folder,
+                options=options,
+                engine=choose_engine(
+                    engine,
+                    jobs=jobs,
+                    timeout=timeout or None,
+                    memory=None if memory is None else int(memory * 2**30),
+                    remark=reporter.say,
+                ),
+                limits=Limits(pixels=pixels, frames=frames, bytes=size),
+                shard=shard,
+                overwrite=overwrite,
+                deflate=deflate,
+                summary=summary,
+                report=reporter.report,
+            )
+            reporter.finish(counts, folder)
+    except UsageError as error:
+        refuse(2, str(error))
+    except OutputError as error:
+        refuse(3, error.strerror or str(error))
+    if counts["failed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,92 @@
+"""Commands on the folders that `codecmeta extract` writes: what is done, and doing again what failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codecmeta_cli.refusal import refuse
+from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, Timeout
+
+
+def status(
+    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List the videos that failed, with their reasons.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Show what is done, failed and missing in a folder, of all runs and shards together.
+
+    Exit code: 0 all done, 1 some videos failed or are missing, 2 wrong usage.
+    """
+    from codecmeta.batch.folder_status import read_status
+    from codecmeta.batch.outcome import Outcome
+    from codecmeta.errors import UsageError
+    from codecmeta_cli.status_screen import print_failures, print_status
+
+    failed: list[Outcome] | None = [] if failures else None
+    try:
+        found = read_status(meta, failures=failed)
+    except UsageError as error:
+        refuse(2, str(error))
+    except OSError as error:
+        refuse(2, f"{meta}: {error.strerror or error}")
+    if as_json:
+        listed = {} if failed is None else {"failures": [outcome.facts() for outcome in failed]}
+        typer.echo(json.dumps(found.describe() | listed))
+    else:
+        print_status(found, meta)
+        print_failures(failed or [])
+    if found.failed or found.gone or found.missing != 0:
+        raise typer.Exit(1)
+
+
+def retry(
+    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
+    codes: Annotated[
+        str, typer.Option("--code", metavar="CODES", help="Only failures with these codes, a comma between.")
+    ] = "",
+    jobs: Jobs = None,
+    timeout: Timeout = 900.0,
+    memory: Memory = None,
+    max_pixels: MaxPixels = 36_000_000,
+    max_frames: MaxFrames = 1 << 26,
+    max_bytes: MaxBytes = 8 << 30,
+    engine: EngineName = "local",
+    json: Json = False,
+) -> None:
+    """Extract again what failed, and what was done and is gone, with the options of the folder.
+
+    Exit codes are those of extract.
+    """
+    from codecmeta.batch.folder_status import find_unfinished, options_of_run
+    from codecmeta.errors import UsageError
+    from codecmeta_cli.extraction_run import run_extraction
+
+    try:
+        options, deflate = options_of_run(meta)
+        wanted = frozenset(code.strip() for code in codes.split(",") if code.strip())
+        # as they are before this run writes to the manifests
+        inputs = list(find_unfinished(meta, codes=wanted))
+    except UsageError as error:
+        refuse(2, str(error))
+    except OSError as error:
+        refuse(2, f"{meta}: {error.strerror or error}")
+    run_extraction(
+        inputs,
+        meta,
+        options=options,
+        deflate=deflate,
+        total=lambda: len(inputs),
+        engine=engine,
+        jobs=jobs,
+        timeout=timeout,
+        memory=memory,
+        limits=(max_pixels, max_frames, max_bytes),
+        json=json,
+        summary=False,
+    )

@@ -1,0 +1,152 @@
+"""The state of an output folder, from the manifests and summaries of all runs and shards that wrote to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codecmeta.batch.inputs import Input
+from codecmeta.batch.manifest import read_manifest
+from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
+from codecmeta.batch.output_folder import read_run, run_digest
+from codecmeta.batch.summary import Tally, read_summaries
+from codecmeta.errors import UsageError
+from codecmeta.record.options import Options
+
+
+@dataclass(kw_only=True)
+class FolderStatus:
+    """What is done and what is not.
+
+    Attributes:
+        inputs: videos that the last listings led to, all shards together; None where no run has ended its listing.
+        tally: sums over those that were done and those that failed.
+        gone: videos that were done, and whose record is no longer there, or no longer as long as it was.
+        stale: videos that were last done with other options or versions than those of the folder's run.
+        ends: for each summary of a run, its shard and how it ended.
+    """
+
+    inputs: int | None
+    tally: Tally = field(default_factory=Tally)
+    gone: int = 0
+    stale: int = 0
+    ends: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Videos with a record."""
+        return self.tally.counts["kept"]
+
+    @property
+    def failed(self) -> int:
+        """Videos that failed."""
+        return self.tally.counts["failed"]
+
+    @property
+    def missing(self) -> int | None:
+        """Videos without a record that did not fail either; None where nobody knows how many videos there are."""
+        if self.inputs is None:
+            return None
+        return max(self.inputs - self.done - self.failed, 0)
+
+    def describe(self) -> dict[str, Any]:
+        """The state as JSON values."""
+        sums = self.tally.describe()
+        del sums["counts"]
+        return {
+            "inputs": self.inputs,
+            "done": self.done,
+            "failed": self.failed,
+            "missing": self.missing,
+            "gone": self.gone,
+            "stale": self.stale,
+            "failed_by_code": sums.pop("failed"),
+            **sums,
+            "runs": self.ends,
+        }
+
+
+def read_status(folder: Path, *, failures: list[Outcome] | None = None) -> FolderStatus:
+    """Read what was done in a folder.
+
+    Args:
+        folder: an output folder of `codecmeta extract`.
+        failures: takes the outcomes that failed, None to leave them.
+
+    Raises:
+        UsageError: it holds no manifest.
+        OSError: a manifest cannot be read.
+    """
+    summaries = read_summaries(folder)
+    listed = [summary["listed"] for summary in summaries if isinstance(summary.get("listed"), int)]
+    status = FolderStatus(
+        inputs=max(listed, default=None),
+        ends={str(summary.get("shard")): str(summary.get("ended")) for summary in summaries},
+    )
+    run = read_run(folder)
+    digest = None if run is None else run_digest(run)
+    for place, outcome, line in _read_outcomes(folder):
+        if outcome.status == "failed":
+            status.tally.add_outcome(outcome)
+            if failures is not None:
+                failures.append(outcome)
+        elif not _is_there(folder, place, line):
+            status.gone += 1
+        else:
+            status.tally.add_outcome(outcome)
+            status.stale += line.get("run") != digest
+    if not (status.done or status.failed or status.gone or summaries):
+        raise UsageError(f"{folder} holds no manifest; allowed is a folder that `codecmeta extract` wrote")
+    return status
+
+
+def find_unfinished(folder: Path, *, codes: Collection[str] = ()) -> Iterator[Input]:
+    """The videos that failed, and those whose records are gone, with the places of their records.
+
+    Args:
+        folder: an output folder of `codecmeta extract`.
+        codes: of the failures to take; none for all, and for what is gone.
+    """
+    for place, outcome, line in _read_outcomes(folder):
+        if outcome.code in codes or (not codes and (outcome.status == "failed" or not _is_there(folder, place, line))):
+            yield Input(outcome.source, place)
+
+
+def options_of_run(folder: Path) -> tuple[Options, bool]:
+    """Options of the run that a folder belongs to, and whether its records are compressed.
+
+    Raises:
+        UsageError: there is none, or its options are not known to this version.
+    """
+    run = read_run(folder)
+    options = dict(run.get("options") or {}) if run is not None else {}
+    deflate = options.pop("deflate", False)
+    try:
+        if options:
+            return Options(**options), bool(deflate)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{folder}: its options are not those of this version ({error}); extract it again") from error
+    raise UsageError(f"{folder} holds no run; allowed is a folder that `codecmeta extract` wrote")
+
+
+def _read_outcomes(folder: Path) -> Iterator[tuple[str, Outcome, Mapping[str, Any]]]:
+    for line in read_manifest(folder):
+        try:
+            place = line["place"]
+            outcome = outcome_of_line(
+                line, source=str(line["path"]), meta=str(folder / place), stamp=Stamp.of_line(line)
+            )
+            yield place, outcome, line
+        except (KeyError, TypeError, ValueError):
+            # of another version
+            continue
+
+
+def _is_there(folder: Path, place: str, line: Mapping[str, Any]) -> bool:
+    try:
+        return os.stat(f"{folder}/{place}").st_size == line.get("meta_bytes")  # noqa: PTH116 - of a million files
+    except (OSError, ValueError):
+        return False

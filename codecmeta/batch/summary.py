@@ -1,0 +1,102 @@
+"""Summaries of batches: how many videos, of which codecs, how long and how large, and what failed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codecmeta.batch.outcome import Outcome, Status
+from codecmeta.batch.shards import Shard
+from codecmeta.record.atomic_file import replace_file
+
+SUMMARIES = "summary*.json"
+_MAX_BYTES = 1 << 22
+
+
+@dataclass(kw_only=True)
+class Share:
+    """Sums over some videos.
+
+    Attributes:
+        videos: how many.
+        hours: their length, as far as it is known.
+        source_bytes: length of the videos.
+        meta_bytes: length of their records.
+    """
+
+    videos: int = 0
+    hours: float = 0.0
+    source_bytes: int = 0
+    meta_bytes: int = 0
+
+    def add(self, duration_s: float | None, source_bytes: int, meta_bytes: int) -> None:
+        """Count one more video."""
+        self.videos += 1
+        self.hours += (duration_s or 0.0) / 3600
+        self.source_bytes += source_bytes
+        self.meta_bytes += meta_bytes
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """Sums over outcomes.
+
+    Attributes:
+        counts: videos by status.
+        failed: failures by code.
+        warned: videos with warnings.
+        codecs: videos with a record, by codec.
+        residuals: those by source of the residual; `none` without one.
+    """
+
+    counts: dict[Status, int] = field(default_factory=lambda: {"done": 0, "kept": 0, "failed": 0})
+    failed: Counter[str] = field(default_factory=Counter)
+    warned: int = 0
+    codecs: dict[str, Share] = field(default_factory=dict)
+    residuals: dict[str, Share] = field(default_factory=dict)
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Count one more video."""
+        self.counts[outcome.status] += 1
+        self.warned += bool(outcome.warnings)
+        if outcome.status == "failed":
+            self.failed[outcome.code] += 1
+        elif outcome.stamp is not None:
+            sizes = (outcome.duration_s, outcome.stamp.source_bytes, outcome.stamp.meta_bytes)
+            self.codecs.setdefault(outcome.codec or "unknown", Share()).add(*sizes)
+            self.residuals.setdefault(outcome.residual or "none", Share()).add(*sizes)
+
+    def describe(self) -> dict[str, Any]:
+        """The sums as JSON values."""
+        return asdict(self) | {"failed": dict(self.failed.most_common())}
+
+
+def write_summary(folder: Path, shard: Shard, tally: Tally, facts: Mapping[str, Any]) -> None:
+    """Write `summary.json`, or that of a shard; where the disk cannot be written, the run has said so already.
+
+    Args:
+        folder: the output folder.
+        shard: part of the inputs that was done.
+        tally: the sums.
+        facts: what else is to be in the file, as JSON values.
+    """
+    text = json.dumps({"shard": str(shard), **facts, **tally.describe()}, indent=1)
+    with suppress(OSError), replace_file(folder / shard.file_name("summary", ".json")) as file:
+        file.write(f"{text}\n".encode())
+
+
+def read_summaries(folder: Path) -> list[dict[str, Any]]:
+    """All summaries of a folder that can be read."""
+    found = []
+    for path in sorted(folder.glob(SUMMARIES)):
+        with suppress(OSError, ValueError, RecursionError):
+            with path.open("rb") as file:
+                summary = json.loads(file.read(_MAX_BYTES))
+            if isinstance(summary, dict):
+                found.append(summary)
+    return found
