@@ -11,6 +11,7 @@ from codecmeta.batch.inputs import find_inputs
 from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import check_out
+from codecmeta.batch.shards import parse_shard
 from codecmeta.record.limits import Limits
 from codecmeta.record.options import Options
 
@@ -27,6 +28,7 @@ def extract_many(
     limits: Limits | None = None,
     overwrite: bool = False,
     deflate: bool = False,
+    shard: str = "0/1",
     report: Callable[[Outcome], None] | None = None,
 ) -> dict[Status, int]:
     """Extract many videos, as `codecmeta extract` does; a later call does only what is missing or stale.
@@ -46,14 +48,16 @@ def extract_many(
         limits: what a video may demand at most; None for the defaults of `Limits`.
         overwrite: extract again what is there, also with other options than before.
         deflate: compress the .npz files.
+        shard: `i/n` does one of n parts of the videos, i from 0, with a manifest of its own: the same part wherever and
+            however they are listed.
         report: called with the outcome of every video.
 
     Returns:
         How many videos were done, kept and failed.
 
     Raises:
-        UsageError: a source leads to nothing, the folder holds records of other options, or a limit is asked for that
-            the engine does not have.
+        UsageError: a source leads to nothing, `shard` is not i/n, the folder holds records of other options, or a limit
+            is asked for that the engine does not have.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
     named = [sources] if isinstance(sources, str | os.PathLike) else sources
@@ -66,6 +70,7 @@ def extract_many(
         limits=limits,
         overwrite=overwrite,
         deflate=deflate,
+        shard=parse_shard(shard),
         report=report or _ignore,
     )
 

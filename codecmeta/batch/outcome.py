@@ -49,7 +49,7 @@ class Stamp:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result of one video; all but `stamp` are the keys of a JSON line.
+    """The result of one video; all but `codec`, `duration_s` and `stamp` are the keys of a JSON line.
 
     Attributes:
         source: the video, as given.
@@ -62,9 +62,9 @@ class Outcome:
         packets: packets of the stream.
         gops: its GoPs.
         residual: source of the residual, or None.
+        seconds: wall time in the worker.
         codec: of the stream, or None without a record.
         duration_s: of the stream, or None where that is unknown.
-        seconds: wall time in the worker.
         stamp: by which a later run knows the two files again; None without a record.
     """
 
@@ -78,16 +78,22 @@ class Outcome:
     packets: int = 0
     gops: int = 0
     residual: str | None = None
+    seconds: float = 0.0
     codec: str | None = None
     duration_s: float | None = None
-    seconds: float = 0.0
     stamp: Stamp | None = field(default=None, compare=False)
 
     def facts(self) -> dict[str, Any]:
         """The keys and values of a JSON line."""
-        facts = asdict(self)
-        del facts["stamp"]
-        return {**facts, "warnings": list(self.warnings)}
+        facts = asdict(self) | {"warnings": list(self.warnings)}
+        for name in ("codec", "duration_s", "stamp"):
+            del facts[name]
+        return facts
+
+    def manifest_facts(self) -> dict[str, Any]:
+        """Those, and what a later run and `codecmeta status` want to know."""
+        stamp = {} if self.stamp is None else vars(self.stamp)
+        return self.facts() | {"codec": self.codec, "duration_s": self.duration_s} | stamp
 
     def json(self) -> str:
         """One line of ASCII JSON; file names that are not UTF-8 come out as lone surrogates."""

@@ -89,9 +89,7 @@ class OutputFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        facts = outcome.facts() | {"run": self._digest, "path": absolute_path(outcome.source)}
-        if outcome.stamp is not None:
-            facts |= vars(outcome.stamp)
+        facts = outcome.manifest_facts() | {"run": self._digest, "path": absolute_path(outcome.source)}
         with _as_output_error(self.path):
             self._manifest.append(place, facts)
             if not (self.path / RUN_RECORD).exists():

@@ -49,7 +49,7 @@ def parse_shard(text: str) -> Shard:
     Raises:
         UsageError: it is something else.
     """
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     if match is None:
         raise UsageError(f"--shard {text!r}; allowed is i/n with i from 0 to n - 1, such as 0/4")
     return Shard(int(match[1]), int(match[2]))

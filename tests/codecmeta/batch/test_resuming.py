@@ -16,6 +16,7 @@ from codecmeta.batch.inputs import Input
 from codecmeta.batch.jobs import Job, extract_inputs, extract_job, find_fresh
 from codecmeta.batch.outcome import Outcome
 from codecmeta.errors import MetaFormatError, UsageError
+from codecmeta.record.atomic_file import TEMPORARY_FILES
 from codecmeta.record.options import Options
 from tests.codecmeta.batch.run_batch import LIGHT, inputs, run
 
@@ -179,6 +180,12 @@ def test_a_folder_is_searched_once_for_what_was_left(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searched: list[Path] = []
-    monkeypatch.setattr(Path, "glob", lambda path, pattern: searched.append(path) or [])
+
+    def glob(path: Path, pattern: str) -> list[Path]:
+        if pattern == TEMPORARY_FILES:
+            searched.append(path)
+        return []
+
+    monkeypatch.setattr(Path, "glob", glob)
     run(videos, tmp_path / "meta")
     assert searched == [tmp_path / "meta"]

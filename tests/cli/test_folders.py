@@ -1,0 +1,72 @@
+"""`codecmeta status` and `retry`, shards and lists separated by NUL on the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from codecmeta_cli.codecmeta import app
+from typer.testing import CliRunner
+
+LIGHT = ("--frames", "uniform:2", "--pixels", "none", "--residual", "none", "--jobs", "0")
+
+
+def invoke(*words: str | Path, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], input=stdin)
+
+
+@pytest.fixture
+def videos(tmp_path: Path, data: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(4):
+        shutil.copy(data / "still_h264.mp4", folder / f"{number}.mp4")
+    (folder / "bad.mp4").write_text("text")
+    return folder
+
+
+def test_two_shards_and_a_retry(videos: Path, tmp_path: Path, data: Path) -> None:
+    meta = tmp_path / "meta"
+    codes = [invoke("extract", videos, "--out", meta, *LIGHT, "--shard", f"{index}/2").exit_code for index in (0, 1)]
+    assert sorted(codes) == [0, 1]
+    shown = invoke("status", meta, "--failures")
+    assert shown.exit_code == 1
+    assert "4" in shown.stdout
+    assert "unreadable  " in shown.stdout
+    status = json.loads(invoke("status", meta, "--json").stdout)
+    assert (status["inputs"], status["done"], status["failed"], status["missing"]) == (5, 4, 1, 0)
+    assert status["failed_by_code"] == {"unreadable": 1}
+    assert status["runs"] == {"0/2": "complete", "1/2": "complete"}
+    assert invoke("retry", meta, "--jobs", "0").exit_code == 1, "it fails again"
+    shutil.copy(data / "still_h264.mp4", videos / "bad.mp4")
+    assert invoke("retry", meta, "--jobs", "0", "--code", "timeout").exit_code == 0, "no such failure"
+    again = invoke("retry", meta, "--jobs", "0", "--json")
+    assert again.exit_code == 0
+    (line,) = (json.loads(line) for line in again.stdout.splitlines())
+    assert (Path(line["source"]).name, line["status"]) == ("bad.mp4", "done")
+    assert invoke("status", meta).exit_code == 0
+
+
+def test_lists_separated_by_nul(videos: Path, tmp_path: Path) -> None:
+    strange = videos / "line\nbreak.mp4"
+    (videos / "0.mp4").rename(strange)
+    names = b"\0".join(str(path).encode() for path in (strange, videos / "1.mp4"))
+    done = invoke("extract", "-0", "-", "--out", tmp_path / "a", *LIGHT, "--json", stdin=names + b"\0")
+    assert done.exit_code == 0
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [str(strange), str(videos / "1.mp4")]
+    (tmp_path / "list").write_bytes(names)
+    assert invoke("extract", "--null", f"@{tmp_path / 'list'}", "--out", tmp_path / "b", *LIGHT).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "b").glob("*.npz")) == ["1.mp4.npz", "line\nbreak.mp4.npz"]
+
+
+def test_wrong_usage(videos: Path, tmp_path: Path) -> None:
+    for words in (
+        ("extract", videos, "--out", tmp_path / "m", "--shard", "2/2"),
+        ("extract", videos, "--out", tmp_path / "m", "--engine", "ray", "--jobs", "0"),
+        ("status", videos),
+        ("retry", videos),
+    ):
+        assert invoke(*words).exit_code == 2, words
