@@ -1,0 +1,70 @@
+"""The language of the pages: plain technical English, without phrasings that readers stumbled over."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PHRASINGS = {
+    "to be had": "available",
+    "by lot": "random",
+    "put out": "output",
+    "tell": "say, report, distinguish",
+    "what becomes of": "what happens to",
+    "guilty": "the cause",
+    "there is no X; there are": "unknown X; choose from",
+    "anew": "again",
+    "held up": "delayed",
+    "beside, behind": "next to, after",
+    "is at fault": "is wrong",
+}
+"""An old phrasing, and what to write instead."""
+
+PATTERNS = {
+    "to be had": r"\b(?:to be|is|are|not|be) had\b",
+    "by lot": r"\bby lots?\b",
+    "put out": r"\bputs? out\b",
+    "tell": r"\b(?:told|tells? (?:of|nothing|apart|reliably)|nobody told|telling apart)\b",
+    "what becomes of": r"\b(?:becomes?|became) of\b",
+    "guilty": r"\bguilty\b",
+    "there is no X; there are": r"\bthere (?:is|are) no [\w' -]+; there (?:is|are)\b",
+    "anew": r"\banew\b",
+    "held up": r"\bheld (?:\w+ )?up\b",
+    "beside, behind": r"\b(?:beside|behind)\b",
+    "is at fault": r"\bat fault\b",
+}
+
+
+def pages() -> list[Path]:
+    return [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+
+
+def count(text: str) -> dict[str, int]:
+    """How often each old phrasing stands in a text."""
+    found = {name: len(re.findall(pattern, text, re.IGNORECASE)) for name, pattern in PATTERNS.items()}
+    return {name: number for name, number in found.items() if number}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_have_no_old_phrasings(page: Path) -> None:
+    assert count(page.read_text(encoding="utf-8")) == {}
+
+
+def test_old_phrasings_are_found() -> None:
+    assert set(PATTERNS) == set(PHRASINGS)
+    assert count("Vectors are not to be had of hevc. Tokens by lot; what became of them is told beside it.") == {
+        "to be had": 1,
+        "by lot": 1,
+        "tell": 1,
+        "what becomes of": 1,
+        "beside, behind": 1,
+    }
+    assert count("There is no method 'x'; there are metom and infomerge. What held them up anew?") == {
+        "there is no X; there are": 1,
+        "anew": 1,
+        "held up": 1,
+    }
