@@ -175,7 +175,7 @@ def test_wrong_usage_is_2_and_leaves_standard_output_empty(
 
 def test_html_page_is_written(meta: Path, tmp_path: Path) -> None:
     page = tmp_path / "pages" / "run.html"
-    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--html", page, "--plot")
+    result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--html", page)
     assert result.exit_code == 0
     text = page.read_text(encoding="utf-8")
     assert "shots/cut.mkv" in text

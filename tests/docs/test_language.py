@@ -32,9 +32,9 @@ PATTERNS = {
     "what becomes of": r"\b(?:becomes?|became) of\b",
     "guilty": r"\bguilty\b",
     "there is no X; there are": r"\bthere (?:is|are) no [\w' -]+; there (?:is|are)\b",
-    "anew": r"\banew\b",
+    "anew": r"(?<!-)\banew\b",
     "held up": r"\bheld (?:\w+ )?up\b",
-    "beside, behind": r"\b(?:beside|behind)\b",
+    "beside, behind": r"\bbeside\b|\b(?:tokens|padding) behind\b|\bbehind the (?:merge|patch|last)",
     "is at fault": r"\bat fault\b",
 }
 
