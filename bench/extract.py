@@ -163,7 +163,8 @@ def cases(path: Path, peers: str | None) -> dict[str, Callable[[], float | None]
         "uniform:32, pixels": {"residual": "none"},
         "uniform:32, pixels, vectors, residual motion": {"residual": "motion", "maps": ["innovation"], "motion": True},
         "uniform:32, pixels, vectors, residual bitstream": {"maps": ["innovation"], "motion": True},
-        "uniform:32, all defaults (innovation, carried)": {},
+        "uniform:32, all defaults (pixels, innovation)": {},
+        "uniform:32, pixels, innovation, carried": {"maps": ["innovation", "carried"]},
         "uniform:32, innovation, no pixels": {"maps": ["innovation"], "pixels": None},
         "all frames, vectors, residual bitstream": {
             "frames": "all", "maps": ["innovation"], "pixels": None, "motion": True

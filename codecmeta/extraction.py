@@ -26,7 +26,7 @@ from codecmeta.frame_reader import read_frames
 from codecmeta.frame_table import FrameTable
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
-from codecmeta.record.options import MAPS, MapChoice, Options, ResidualChoice
+from codecmeta.record.options import DEFAULT_MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.record.orientation import UPRIGHT, Orientation, display_size, is_believable
 from codecmeta.record.sampling import choose_frames
 from codecmeta.record.source_identity import identify_source
@@ -42,7 +42,7 @@ def extract(
     *,
     frames: str | Sequence[int] = "uniform:32",
     residual: ResidualChoice = "auto",
-    maps: Sequence[MapChoice] = MAPS,
+    maps: Sequence[MapChoice] = DEFAULT_MAPS,
     pixels: int | None = 384,
     square_pixels: bool = True,
     motion: bool = False,
@@ -55,8 +55,9 @@ def extract(
     Args:
         source: the file.
         frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order.
-        residual: where the residual comes from: `auto`, `bitstream`, `motion`, `proxy` or `none`.
-        maps: energy maps to make, of `innovation` and `carried`.
+        residual: where the residual comes from: `auto`, `bitstream`, `motion`, `proxy` or `none`. `auto` takes the best
+            source that reads the stream's own residual; codecs without one have none, unless `proxy` is asked for.
+        maps: energy maps to make, of `innovation` and `carried`, which decodes and follows all pictures in between.
         pixels: short side of the cached RGB frames; None caches none.
         square_pixels: scale the cached frames of anamorphic videos to the aspect in which they are displayed; without,
             a pixel is a sample.

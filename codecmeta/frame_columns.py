@@ -21,7 +21,7 @@ from codecmeta.prediction.standards import STANDARDS
 from codecmeta.record.options import Options
 from codecmeta.record.orientation import Orientation
 from codecmeta.residual.carried import CarriedState, carried_energy
-from codecmeta.residual.source import Evidence, Reading, ResidualSource
+from codecmeta.residual.source import Evidence, Reading, ResidualSource, SourceName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,14 @@ class Request:
         return int(self.timeline.rank[packet])
 
 
-def list_not_asked(options: Options) -> dict[Column, str]:
-    """The columns that are not asked for, with the option that leaves them out."""
+def list_not_asked(options: Options, codec: str, sources: Sequence[SourceName]) -> dict[Column, str]:
+    """The columns that are not asked for, with the option that leaves them out.
+
+    Args:
+        options: what is wanted.
+        codec: of the video.
+        sources: that are to be tried for the residual.
+    """
     absent: dict[Column, str] = {}
     if options.pixels is None:
         absent["frames"] = "not asked for (pixels none)"
@@ -74,6 +80,9 @@ def list_not_asked(options: Options) -> dict[Column, str]:
     unread = () if options.chosen_maps else of_residual
     for column in (*unread, *(name for name in maps if name not in options.chosen_maps)):
         absent[column] = f"not asked for ({which})"
+    if options.chosen_maps and not sources:
+        for column in (*of_residual, "innovation"):
+            absent.setdefault(column, f"not asked for ({codec}: a proxy is made on request only, by residual proxy)")
     return absent
 
 
@@ -97,8 +106,6 @@ def read_residual(
                 table.decoding.unreadable.add(packet)
             if target is not None:
                 table.refuse(target, source.name, str(error))
-                if isinstance(error, BitstreamError) and error.unsupported is not None:
-                    table.unsupported[target] = str(error)
             continue
         table.decoding.checked.add(packet)
         if target is not None:

@@ -46,10 +46,10 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
         SourceError: the decoder gives none of the pictures, too many are missing, or a residual cannot be read.
     """
     video, options = request.video, request.options
-    table = FrameTable(targets, not_asked=list_not_asked(options))
+    names = choose_sources(options.residual, video.codec)
+    table = FrameTable(targets, not_asked=list_not_asked(options, video.codec, names))
     if not request.carries:
         table.give_nothing("carried", f"{video.codec}: there are no motion vectors that can be followed")
-    names = choose_sources(options.residual, video.codec)
     sources = [open_source(name, video, vectors=options.motion, carries=request.carries) for name in names]
     sources = sources if options.chosen_maps else []
     if sources and sources[0].context == "nothing":
@@ -72,20 +72,26 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
         read_pairs(request, table, by_predecessor)
     asked = seen_in_pairs.union(looked_at)
     _leave_out_undecoded(request, table, [target for target in targets if target in asked])
-    lacking_residual = table.lacking("residual")
-    if lacking_residual and options.residual == "auto" and table.unsupported.keys() >= set(lacking_residual):
-        _give_no_residual(table, f"{video.codec}: {table.unsupported[lacking_residual[0]]}")
-    elif lacking_residual:
-        first = lacking_residual[0]
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in table.refusals[first].items())
-        place = request.rank(first)
-        raise SourceError("damaged", f"no source has the residual of frame {place} ({reasons})")
+    _close_residual(request, table)
     close_columns(request, table)
     return table
 
 
-def _give_no_residual(table: FrameTable, reason: str) -> None:
-    """Record that a sound stream has a residual which no source reads, where nobody insists on one."""
+def _close_residual(request: Request, table: FrameTable) -> None:
+    """Record that sound pictures have a residual which no source reads, where nobody insists on one.
+
+    Raises:
+        SourceError: a picture is damaged, or the source that was named does not have it.
+    """
+    lacking = table.lacking("residual")
+    if not lacking:
+        return
+    first, refused = lacking[0], all(table.refusals[target] for target in lacking)
+    if request.options.residual != "auto" or not refused or table.decoding.unreadable & set(lacking):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in table.refusals[first].items())
+        raise SourceError("damaged", f"no source has the residual of frame {request.rank(first)} ({reasons})")
+    codec = f"{request.video.codec}: "
+    reason = codec + next(iter(table.refusals[first].values())).removeprefix(codec)
     columns: tuple[Column, ...] = ("residual", "innovation", "mb_bits", "mb_type")
     for column in columns:
         table.withdraw(column, reason)

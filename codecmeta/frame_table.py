@@ -83,7 +83,6 @@ class FrameTable:
         packets: packet of each row, in presentation order.
         types: I, P, B or ? of each packet.
         refusals: per packet, which sources refused to read its residual, and why.
-        unsupported: packets that are sound but use a coding tool that the bitstream source does not read, and why.
         vectors: motion vectors of the packets whose `motion` cell holds some, int16 (n, 7).
         decoding: what decoding showed.
     """
@@ -98,7 +97,6 @@ class FrameTable:
         self.packets = list(packets)
         self.types = dict.fromkeys(self.packets, "?")
         self.refusals: dict[int, dict[SourceName, str]] = {packet: {} for packet in self.packets}
-        self.unsupported: dict[int, str] = {}
         self.vectors: dict[int, NDArray[np.int16]] = {}
         self.decoding = DecodeCounts()
         self._row = {packet: row for row, packet in enumerate(self.packets)}

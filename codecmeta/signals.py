@@ -14,8 +14,8 @@ from codecmeta.record import npz
 
 _UNKNOWN_QP = -128
 _MAX_REASONS = 100
-_FILLED: dict[Column, int] = {"qp": _UNKNOWN_QP}
-"""Signals that may lack rows, and the value of those."""
+_FILLED: dict[Column, int] = {"qp": _UNKNOWN_QP, "residual": 0, "innovation": 0}
+"""Signals that may lack rows, and the value of those: a map without energy, which merges nothing."""
 
 _COLUMNS: dict[str, Column] = {
     "energy_innovation": "innovation",
@@ -47,11 +47,10 @@ def describe_signals(table: FrameTable, packets: PacketTable) -> dict[str, dict[
     }
     for column in ("frames", "innovation", "carried", "mb_bits", "mb_type", "motion", "qp"):
         signals[column] = _describe(table, column)
-    residual = [cell.origin for cell in table.cells("residual") if isinstance(cell, Held)]
     for name in ("innovation", "carried"):
         if "source" in signals[name]:
             along = signals[name]
-            signals[name] = name_origin(residual) | _list_reasons(table)
+            signals[name] = _describe(table, "residual") | _list_reasons(table)
             if name == "carried":
                 signals[name]["along"] = along
                 if table.decoding.gaps:
@@ -68,12 +67,13 @@ def _describe(table: FrameTable, column: Column) -> dict[str, Any]:
     if absent and not (held and partial):
         reason = absent[0].reason
         return {"absent": f"{reason} ({len(absent)} of {len(cells)} frames)" if held else reason}
-    if column == "motion":
-        unknown = [row for row, cell in enumerate(cells) if isinstance(cell, Absent)]
-        origins = [cell.origin if isinstance(cell, Held) else "decoder" for cell in cells]
-        return name_origin(origins) | ({"unknown_frames": unknown} if unknown else {})
+    if column == "qp":
+        return name_origin(held) | {"unknown_frames": len(absent)}
+    unknown = [row for row, cell in enumerate(cells) if isinstance(cell, Absent)]
     signal = name_origin(held)
-    return signal | {"unknown_frames": len(absent)} if column in _FILLED else signal
+    if unknown and "per_frame" in signal:
+        signal["per_frame"] = [cell.origin if isinstance(cell, Held) else "unknown" for cell in cells]
+    return signal | ({"unknown_frames": unknown} if unknown else {})
 
 
 def _list_reasons(table: FrameTable) -> dict[str, Any]:

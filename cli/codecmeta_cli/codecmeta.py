@@ -63,9 +63,20 @@ def extract(
     ] = "uniform:32",
     residual: Annotated[
         Literal["auto", "bitstream", "motion", "proxy", "none"],
-        typer.Option(help="Where the residual comes from; auto takes the best that a stream has."),
+        typer.Option(
+            help="Where the residual comes from. auto reads the stream's own: from the packets (bitstream: H.264, "
+            "HEVC), else by decoding (motion: MPEG-1/2/4, H.263), else none. proxy encodes every frame again, for any "
+            "codec, and only where it is named."
+        ),
     ] = "auto",
-    maps: Annotated[str, typer.Option(help="Energy maps to make, a comma between.")] = "innovation,carried",
+    maps: Annotated[
+        str | None,
+        typer.Option(
+            show_default="innovation",
+            help="Energy maps to make, a comma between: innovation, what a frame codes; carried, what is on screen "
+            "since the last intra block, for which all frames in between are read.",
+        ),
+    ] = None,
     pixels: Annotated[str, typer.Option(help="Short side of the cached frames, or none.")] = "384",
     square_pixels: Annotated[
         bool,
@@ -113,7 +124,7 @@ def extract(
     from codecmeta.batch.output_folder import check_out
     from codecmeta.batch.shards import parse_shard
     from codecmeta.errors import UsageError
-    from codecmeta.record.options import Options, parse_maps
+    from codecmeta.record.options import DEFAULT_MAPS, Options, parse_maps
     from codecmeta_cli.extraction_run import run_extraction
 
     try:
@@ -121,7 +132,7 @@ def extract(
         options = Options(
             frames=frames,
             residual=residual,
-            maps=parse_maps(maps),
+            maps=DEFAULT_MAPS if maps is None else parse_maps(maps),
             pixels=None if pixels == "none" else _whole("--pixels", pixels),
             square_pixels=square_pixels,
             motion=motion,

@@ -83,7 +83,7 @@ def run_extraction(
                 summary=summary,
                 report=reporter.report,
             )
-            reporter.finish(counts, folder)
+            reporter.finish(counts, folder, residuals=bool(options.chosen_maps))
     except UsageError as error:
         refuse(2, str(error))
     except OutputError as error:

@@ -78,7 +78,7 @@ class Reporter:
             disable=not self._console.is_terminal,
         )
         self._task = self._progress.add_task("", total=None, failed=0)
-        self._done = self._failed = self._warned = 0
+        self._done = self._failed = self._warned = self._without = 0
         self._begin = self._paced = time.monotonic()
 
     def __enter__(self) -> Reporter:
@@ -115,6 +115,7 @@ class Reporter:
             sys.stdout.write(outcome.json() + "\n")
             sys.stdout.flush()
         self._warned += bool(outcome.warnings)
+        self._without += outcome.status != "failed" and outcome.residual is None
         source = escape(printable(outcome.source))
         notes = "".join(f"; {escape(printable(text))}" for text in outcome.warnings)
         if outcome.status == "failed":
@@ -139,8 +140,16 @@ class Reporter:
         elif not self._json and not self._console.is_terminal:
             self._console.print(f"sound {meta}")
 
-    def finish(self, counts: Mapping[Any, int], out: Path) -> None:
-        """Print the counts of all inputs."""
+    def finish(self, counts: Mapping[Any, int], out: Path, *, residuals: bool = False) -> None:
+        """Print the counts of all inputs.
+
+        Args:
+            counts: by status.
+            out: the folder of the records.
+            residuals: whether they were to have one, so that those without are counted.
+        """
         text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
         text += f" ({self._warned} with warnings)" if self._warned else ""
+        if residuals and self._without:
+            text += f" ({self._without} without a residual; --residual proxy makes one for any codec)"
         self._console.print(f"{text}; metadata in {escape(printable(str(out)))}")

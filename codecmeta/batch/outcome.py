@@ -57,7 +57,8 @@ class Outcome:
         status: `done`, `kept` (was there already), or `failed`.
         code: stable word for the reason of a failure, "" otherwise.
         message: the reason in words, "" otherwise.
-        warnings: what is in the record that should not be, or is not and was asked for.
+        warnings: what is in the record that should not be, or is not and was asked for. That a codec's residual is not
+            read and no proxy was asked for is no warning.
         frames: sampled frames.
         packets: packets of the stream.
         gops: its GoPs.
@@ -114,7 +115,8 @@ def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Statu
     options = extraction["options"]
     maps = [] if options["residual"] == "none" else options["maps"]
     warnings = [str(text) for text in extraction["warnings"]]
-    warnings += [f"no {name} map ({signals[name]['absent']})" for name in maps if "absent" in signals[name]]
+    absent = {name: str(signals[name]["absent"]) for name in maps if "absent" in signals[name]}
+    warnings += [f"no {name} map ({why})" for name, why in absent.items() if not why.startswith("not asked for")]
     if verdict["state"] not in ("complete", "unknown"):
         warnings.append(f"the file is {verdict['state']}: {verdict['evidence']}")
     return Outcome(

@@ -16,6 +16,9 @@ MapChoice = Literal["innovation", "carried"]
 
 RESIDUALS: tuple[ResidualChoice, ...] = get_args(ResidualChoice)
 MAPS: tuple[MapChoice, ...] = get_args(MapChoice)
+DEFAULT_MAPS: tuple[MapChoice, ...] = ("innovation",)
+"""What is made unasked, where a stream has a residual that is read without encoding anything."""
+
 MAX_SHORT_SIDE = 4320
 
 
@@ -25,7 +28,8 @@ class Options:
 
     Attributes:
         frames: which frames, as `sampling.parse_frames` takes them.
-        residual: where the residual comes from; `auto` takes the best source that the stream has.
+        residual: where the residual comes from; `auto` takes the best source that reads the stream's own, and makes no
+            `proxy`.
         maps: which energy maps are made of it.
         pixels: short side of the cached frames, None to cache none.
         square_pixels: scale the cached frames of anamorphic videos to the aspect in which they are displayed.
@@ -39,7 +43,7 @@ class Options:
 
     frames: str | Sequence[int] = "uniform:32"
     residual: ResidualChoice = "auto"
-    maps: Sequence[MapChoice] = MAPS
+    maps: Sequence[MapChoice] = DEFAULT_MAPS
     pixels: int | None = 384
     square_pixels: bool = True
     motion: bool = False

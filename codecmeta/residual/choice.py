@@ -14,7 +14,9 @@ from codecmeta.residual.source import ResidualSource, SourceName
 
 
 def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]:
-    """The sources to try for a stream, best first; empty for `none`.
+    """The sources to try for a stream, best first; none where `auto` finds no residual that is read.
+
+    A proxy costs an encoding of every frame and its predecessor, and is used only where it is named.
 
     Raises:
         SourceError: the named source does not work for this codec.
@@ -27,8 +29,7 @@ def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]
     if codec in STANDARDS:
         fitting.append("motion")
     if choice == "auto":
-        # some pictures of the MPEG family come without vectors
-        return tuple(fitting) if codec in ("h264", "hevc") else (*fitting, "proxy")
+        return tuple(fitting)
     if choice not in (*fitting, "proxy"):
         allowed = ", ".join(("auto", *fitting, "proxy", "none"))
         raise SourceError("no_signal", f"residual {choice!r} is not to be had of {codec}; allowed are {allowed}")

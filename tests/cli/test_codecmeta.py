@@ -68,7 +68,8 @@ def test_extract_show_plot(videos: Path, tmp_path: Path) -> None:
     for text in ("mpeg4", "224x160", "60,", "5, 12 packets each", "motion"):
         assert text in shown.stdout, text
     facts = json.loads(codecmeta("show", out / "still.mp4.npz", "--json").stdout)
-    assert facts["arrays"]["energy_carried"]["dtype"] == "<f4"
+    assert facts["arrays"]["energy_innovation"]["dtype"] == "<f4"
+    assert "energy_carried" not in facts["arrays"]
     assert facts["gops"]["count"] == 1
     drawn = codecmeta("plot", out / "still.mp4.npz", "--out", tmp_path / "x.png")
     assert drawn.returncode == 0, drawn.stderr
@@ -169,6 +170,31 @@ def test_warnings_are_where_users_look(videos: Path, tmp_path: Path) -> None:
     assert warning.startswith("no carried map (hevc")
     (recorded,) = [json.loads(text) for text in (out / "manifest.jsonl").read_text().splitlines()]
     assert recorded["warnings"] == [warning]
+
+
+def test_a_codec_whose_residual_is_not_read_is_no_alarm(tmp_path: Path) -> None:
+    out = tmp_path / "meta"
+    options = (ROOT / "data" / "objects_vp9.webm", "--out", out, "--jobs", "0", "--frames", "uniform:2", "--json")
+    ran = codecmeta("extract", *options)
+    assert ran.returncode == 0, ran.stderr
+    line = json.loads(ran.stdout)
+    assert (line["status"], line["residual"], line["warnings"]) == ("done", None, [])
+    assert "1 done (1 without a residual; --residual proxy makes one for any codec)" in ran.stderr
+    shown = codecmeta("show", out / "objects_vp9.webm.npz").stdout
+    assert "a proxy is made on request only" in " ".join(shown.split())
+    asked = codecmeta("extract", *options, "--residual", "proxy", "--overwrite")
+    assert json.loads(asked.stdout)["residual"] == "proxy"
+    assert "without" not in asked.stderr
+
+
+def test_the_defaults_of_the_command_are_those_of_the_library(videos: Path, tmp_path: Path) -> None:
+    options = ("--out", tmp_path / "meta", "--jobs", "0", "--frames", "uniform:2", "--pixels", "none")
+    assert codecmeta("extract", videos / "still.mp4", *options).returncode == 0
+    by_command = package.load(tmp_path / "meta" / "still.mp4.npz").info
+    by_library = package.extract(videos / "still.mp4", frames="uniform:2", pixels=None).info
+    assert by_command["extraction"]["options"] == by_library["extraction"]["options"]
+    shown = " ".join(codecmeta("extract", "--help").stdout.replace("│", " ").split())
+    assert f"[default: ({','.join(by_library['extraction']['options']['maps'])})]" in shown
 
 
 def test_a_disk_that_is_full(videos: Path, tmp_path: Path) -> None:

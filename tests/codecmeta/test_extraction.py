@@ -14,11 +14,12 @@ import codecmeta
 from codecmeta import Limits, SamplingError, SourceError, UsageError, VideoMeta, extract
 from codecmeta.h264.reader import ResidualReader
 from codecmeta.record import npz
+from codecmeta.record.options import MAPS
 from tests.codecmeta.h264.test_motion_vectors import lay_out
 from tests.codecmeta.make_video import decode_all, write_video
 
 CLIPS = ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi", "pan_hevc.mp4", "objects_vp9.webm", "still_h264.mp4"]
-SOURCES = dict(zip(CLIPS, ["bitstream", "bitstream", "motion", "bitstream", "proxy", "bitstream"], strict=True))
+SOURCES = dict(zip(CLIPS, ["bitstream", "bitstream", "motion", "bitstream", None, "bitstream"], strict=True))
 
 
 def identical(a: VideoMeta, b: VideoMeta) -> bool:
@@ -32,16 +33,16 @@ def identical(a: VideoMeta, b: VideoMeta) -> bool:
 @pytest.mark.parametrize("name", CLIPS)
 def test_own_clips(data: Path, tmp_path: Path, name: str) -> None:
     expected = json.loads((data / "expected.json").read_text())["clips"][name]
-    meta = extract(data / name, frames="uniform:9", motion=True, qp=True)
+    meta = extract(data / name, frames="uniform:9", motion=True, qp=True, maps=MAPS)
     stream, signals = meta.info["stream"], meta.info["signals"]
     assert (meta.width, meta.height, stream["codec"]) == (expected["width"], expected["height"], expected["codec"])
     assert meta.info["verdict"]["frames"] == expected["frames"]
     assert meta.info["verdict"]["state"] == "complete"
     assert [gop.packets for gop in meta.gops] == np.diff([*expected["key_frames"], expected["frames"]]).tolist()
-    assert signals["innovation"]["source"] == SOURCES[name]
+    assert signals["innovation"].get("source") == SOURCES[name]
     rows, cols = -(-meta.height // meta.block), -(-meta.width // meta.block)
-    assert meta.energy_innovation is not None
-    assert meta.energy_innovation.shape == (9, rows, cols)
+    energy = meta.energy_innovation
+    assert (None if energy is None else energy.shape) == ((9, rows, cols) if SOURCES[name] else None)
     has_vectors = expected["codec"] in ("h264", "mpeg4")
     for field, signal in (("energy_carried", "carried"), ("mv", "motion")):
         assert (getattr(meta, field) is not None) == has_vectors
@@ -61,18 +62,17 @@ def test_all_real_clips_give_a_record(clips: Path, tmp_path: Path) -> None:
         assert min(meta.frames.shape[1:3]) <= 96
         codec = meta.info["stream"]["codec"]
         sources = {"h264": "bitstream", "hevc": "bitstream", "mpeg4": "motion", "mpeg2video": "motion"}
-        source = sources.get(codec, "proxy")
-        assert meta.info["signals"]["innovation"]["source"] == source, path.name
+        assert meta.info["signals"]["innovation"].get("source") == sources.get(codec), path.name
 
 
 @pytest.mark.parametrize("name", ["event_h264.mp4", "noise_mpeg4.avi", "pan_hevc.mp4"])
 def test_the_same_file_gives_the_same_arrays(data: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = extract(data / name, frames="uniform:6", motion=True, qp=True)
+    first = extract(data / name, frames="uniform:6", motion=True, qp=True, maps=MAPS)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     for _ in range(2):
-        assert identical(first, extract(data / name, frames="uniform:6", motion=True, qp=True))
-    assert not identical(first, extract(data / name, frames="uniform:7", motion=True, qp=True))
+        assert identical(first, extract(data / name, frames="uniform:6", motion=True, qp=True, maps=MAPS))
+    assert not identical(first, extract(data / name, frames="uniform:7", motion=True, qp=True, maps=MAPS))
 
 
 @pytest.mark.parametrize("name", ["event_h264.mp4", "cut_h264.mkv", "noise_mpeg4.avi"])
@@ -211,6 +211,32 @@ def test_proxy_finds_what_moves(data: Path, name: str) -> None:
                 assert energy[inside].mean() > 2 * energy[~inside].mean()
                 checked += 1
     assert checked
+
+
+def test_by_default_nothing_is_encoded_or_carried(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("proxy.ProxySource", "bitstream.carry", "carried.carry"):
+        monkeypatch.setattr(f"codecmeta.residual.{place}", None)
+    for name in CLIPS:
+        meta = extract(data / name, frames="uniform:3")
+        read = SOURCES[name] == "bitstream"
+        assert (meta.mb_bits is not None, meta.mb_type is not None) == (read, read)
+        assert meta.frames is not None and meta.energy_carried is None
+        assert meta.info["signals"]["carried"]["absent"].startswith("not asked for")
+    vp9 = extract(data / "objects_vp9.webm", frames="uniform:3")
+    assert vp9.info["signals"]["innovation"]["absent"] == (
+        "not asked for (vp9: a proxy is made on request only, by residual proxy)"
+    )
+    assert vp9.residual_power is None and not vp9.info["extraction"]["warnings"]
+
+
+def test_on_request_there_is_a_proxy_or_what_is_carried(data: Path) -> None:
+    vp9 = extract(data / "objects_vp9.webm", frames="uniform:3", residual="proxy")
+    assert vp9.info["signals"]["innovation"] == {"source": "proxy"}
+    avc = extract(data / "still_h264.mp4", frames="uniform:3", maps=MAPS)
+    assert avc.energy_carried is not None and avc.energy_innovation is not None
+    # no other name asks for a proxy
+    named = extract(data / "objects_vp9.webm", frames="uniform:3", maps=MAPS)
+    assert named.energy_innovation is None and named.energy_carried is None
 
 
 def test_a_record_too_large_is_refused_before_it_is_made(data: Path) -> None:

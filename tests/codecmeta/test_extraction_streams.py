@@ -125,7 +125,7 @@ def test_reordered_pictures_in_avi_come_in_decoder_order(tmp_path: Path) -> None
 
 def test_vectors_that_are_not_followed_are_not_denied(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.wmv", codec="wmv2", frames=12)
-    signals = extract(path, frames="uniform:4", motion=True).info["signals"]
+    signals = extract(path, frames="uniform:4", motion=True, maps=("innovation", "carried")).info["signals"]
     assert signals["motion"] == {"source": "decoder"}
     assert signals["carried"] == {"absent": "wmv2: there are no motion vectors that can be followed"}
 
@@ -148,9 +148,18 @@ def test_field_prediction_is_not_passed_off_as_motion(tmp_path: Path, codec: str
             frame.pts = index
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-    signal = extract(path, frames="all", maps=("innovation",)).info["signals"]["innovation"]
-    assert signal["source"] == "mixed"
-    assert any("field prediction" in entry["reason"] for entry in signal["reasons"])
+    meta = extract(path, frames="all")
+    signal = meta.info["signals"]["innovation"]
+    assert signal["source"] == "motion"
+    unknown = np.array(signal["unknown_frames"])
+    assert {row for entry in signal["reasons"] for row in entry["frames"]} == set(unknown)
+    assert all("field prediction" in entry["reason"] for entry in signal["reasons"])
+    assert set(meta.frame_type[unknown]) == {"P"}
+    # a frame of which nothing is known merges nothing
+    assert (meta.density((3, 5), map="innovation")[unknown] == 1).all()
+    assert meta.residual_power is not None and not meta.residual_power[unknown].any()
+    known = np.delete(meta.residual_power, unknown, axis=0)
+    assert known[:, 0].any(axis=(1, 2)).all()
 
 
 def test_key_pictures_have_a_predecessor_for_the_proxy(tmp_path: Path) -> None:
@@ -158,7 +167,7 @@ def test_key_pictures_have_a_predecessor_for_the_proxy(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     still = np.kron(rng.integers(0, 256, (8, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     path = write_video(tmp_path / "still.webm", codec="libvpx-vp9", frames=24, options={"g": "8"}, image=still)
-    meta = extract(path, frames="keyframes", maps=("innovation",))
+    meta = extract(path, frames="keyframes", residual="proxy")
     assert meta.residual_power is not None
     power = meta.residual_power[:, 0].mean(axis=(1, 2))
     assert len(power) == 3

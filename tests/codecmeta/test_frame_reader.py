@@ -66,7 +66,7 @@ def test_nothing_decoded_is_an_error(data: Path, tmp_path: Path, name: str, opti
     assert len(extract(data / name, frames="uniform:6", **options).frame_pts) == 6
 
 
-@pytest.mark.parametrize("options", [{}, {"residual": "none"}, {"maps": ("innovation",)}])
+@pytest.mark.parametrize("options", [{}, {"residual": "none"}, {"maps": ("innovation", "carried")}])
 def test_a_frame_without_a_picture_is_left_out_with_its_row_only(tmp_path: Path, options: dict[str, Any]) -> None:
     """Never with the pixels of all others; and many are no record but an error."""
     source = write_video(tmp_path / "b.mp4", frames=40, options={"bf": "1", "b-pyramid": "0", "sc_threshold": "0"})
@@ -112,11 +112,11 @@ def test_a_corrupt_packet_among_frames_whose_samples_nobody_asked_for(tmp_path: 
 def test_a_b_picture_carries_from_the_pictures_around_it(tmp_path: Path, codec: str) -> None:
     """However many references were decoded before its GoP: one frame alone is what it is among all."""
     path = write_video(tmp_path / "b.mpg", codec=codec, frames=30, options={"bf": "2", "g": "12"})
-    every = extract(path, frames="all", pixels=None)
+    every = extract(path, frames="all", pixels=None, maps=("innovation", "carried"))
     key = int(np.flatnonzero((every.frame_type == "I") & (every.frame_pts > every.frame_pts[6]))[0])
     behind = [int(frame) for frame in np.flatnonzero(every.frame_type == "B") if frame > key]
     for frame in behind[:4]:
-        alone = extract(path, frames=[frame], pixels=None)
+        alone = extract(path, frames=[frame], pixels=None, maps=("innovation", "carried"))
         np.testing.assert_array_equal(alone.energy_carried[0], every.energy_carried[frame])
         assert not np.array_equal(alone.energy_carried[0], every.energy_carried[frame - 1])
 
@@ -130,17 +130,17 @@ def test_rgb_coded_as_h264_has_no_motion_residual(tmp_path: Path) -> None:
 
 def test_carried_holds_what_innovation_has_forgotten(data: Path) -> None:
     """In a still scene later pictures code nothing; what is on screen is still carried from the first."""
-    meta = extract(data / "still_h264.mp4", frames=[0, 30, 49])
+    meta = extract(data / "still_h264.mp4", frames=[0, 30, 49], maps=("innovation", "carried"))
     assert meta.energy_carried is not None
     assert meta.energy_innovation is not None
-    first, last = meta.density((9, 12))[0], meta.density((9, 12))[2]
+    first, _, last = meta.density((9, 12), map="carried")
     assert np.corrcoef(first.ravel(), last.ravel())[0, 1] > 0.95
     assert meta.residual_power is not None
     assert meta.residual_power[2].sum() < 0.01 * meta.residual_power[0].sum()
 
 
 def test_carried_of_an_intra_picture_is_its_innovation(data: Path) -> None:
-    meta = extract(data / "event_h264.mp4", frames=[0])
+    meta = extract(data / "event_h264.mp4", frames=[0], maps=("innovation", "carried"))
     assert meta.energy_carried is not None
     assert meta.energy_innovation is not None
     np.testing.assert_allclose(meta.energy_carried, meta.energy_innovation, rtol=1e-4, atol=1e-4)

@@ -26,7 +26,7 @@ from matplotlib.text import Text
 
 
 def test_plot_shows_what_the_record_holds(data: Path, tmp_path: Path) -> None:
-    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True)
+    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True, maps=("innovation", "carried"))
     plot_meta(meta, tmp_path / "full.png")
     plot_meta(meta, tmp_path / "again.png")
     assert (tmp_path / "full.png").read_bytes() == (tmp_path / "again.png").read_bytes()
@@ -120,7 +120,7 @@ MAPS = {"energy_carried": None, "range_carried": None, "energy_innovation": None
 
 
 def test_colours_and_marks_are_explained(data: Path, drawn: Callable[[VideoMeta], Figure]) -> None:
-    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True)
+    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True, maps=("innovation", "carried"))
     full = drawn(meta)
     (legend,) = full.axes[0].findobj(Legend)
     explained = {
@@ -141,7 +141,7 @@ def test_colours_and_marks_are_explained(data: Path, drawn: Callable[[VideoMeta]
 
 
 def test_no_boxes_where_there_is_nothing_to_show(data: Path, drawn: Callable[[VideoMeta], Figure]) -> None:
-    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True)
+    meta = extract(data / "event_h264.mp4", frames="uniform:6", motion=True, maps=("innovation", "carried"))
     nothing = {"frames": None, "mv": None, "mv_offset": None, **MAPS}
     empty = replace(meta, **nothing)
     assert len(drawn(empty).axes) == 1

@@ -15,7 +15,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"residual": "none", "pixels": None},
     {"frames": "uniform:3", "pixels": None, "maps": ("innovation",)},
     {"frames": "keyframes", "residual": "none", "pixels": 32},
-    {"frames": "all", "pixels": 32, "motion": True, "qp": True},
+    {"frames": "all", "pixels": 32, "motion": True, "qp": True, "maps": ("innovation", "carried")},
 ]
 
 

@@ -51,10 +51,10 @@ def test_a_plane_that_is_not_coded_shows_the_picture_before(
 
 def test_alone_it_is_what_it_is_among_all(clip: tuple[Path, list[int]]) -> None:
     path, uncoded = clip
-    every = extract(path, frames="all", motion=True)
+    every = extract(path, frames="all", motion=True, maps=("innovation", "carried"))
     assert every.frames is not None and every.energy_carried is not None and every.residual_power is not None
     for row in np.flatnonzero(np.isin(every.frame_packet, uncoded))[:3].tolist():
-        alone = extract(path, frames=[row], motion=True)
+        alone = extract(path, frames=[row], motion=True, maps=("innovation", "carried"))
         for name in ("frames", "energy_innovation", "residual_power"):
             assert np.array_equal(getattr(alone, name)[0], getattr(every, name)[row]), name
         assert not every.residual_power[row].any()

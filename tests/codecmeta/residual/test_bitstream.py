@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import codecmeta
 from codecmeta.h264 import ResidualReader
+from codecmeta.record.options import MAPS
 from codecmeta.residual.bitstream import BitstreamSource
 from codecmeta.residual.carried import CarriedState, carried_energy
 from codecmeta.residual.source import Evidence
@@ -71,7 +72,7 @@ def test_what_is_carried_comes_from_the_pictures_that_blocks_are_predicted_from(
         moments = np.moveaxis(states[frame.number], (2, 3), (0, 1)).astype(np.float32)
         state = CarriedState(moments=np.ascontiguousarray(moments))
         energies.append(carried_energy(state, luma=(HEIGHT, WIDTH), chroma=(HEIGHT // 2, WIDTH // 2), block=4).energy)
-    meta = codecmeta.extract(path, frames="all", pixels=None)
+    meta = codecmeta.extract(path, frames="all", pixels=None, maps=MAPS)
     assert meta.energy_carried is not None
     assert meta.info["verdict"]["pictures_decoded"] == 0
     expected = np.array(energies)[meta.frame_packet]
@@ -81,9 +82,9 @@ def test_what_is_carried_comes_from_the_pictures_that_blocks_are_predicted_from(
 
 def test_a_frame_alone_carries_what_it_does_among_all(tmp_path: Path) -> None:
     path = encode(tmp_path / "clip.mp4", f"{SETTINGS}:open-gop=1".replace("keyint=100", "keyint=12"))
-    every = codecmeta.extract(path, frames="all", pixels=64, motion=True)
+    every = codecmeta.extract(path, frames="all", pixels=64, motion=True, maps=MAPS)
     for frame in (0, 7, 12, 13, 26, 39):
-        alone = codecmeta.extract(path, frames=[frame], pixels=None, motion=True)
+        alone = codecmeta.extract(path, frames=[frame], pixels=None, motion=True, maps=MAPS)
         assert alone.energy_carried is not None and every.energy_carried is not None
         assert alone.mv is not None and every.mv is not None and every.mv_offset is not None
         np.testing.assert_array_equal(alone.energy_carried[0], every.energy_carried[frame])
@@ -91,7 +92,7 @@ def test_a_frame_alone_carries_what_it_does_among_all(tmp_path: Path) -> None:
 
 
 def test_interlaced_pictures_are_carried_along_the_decoders_vectors() -> None:
-    meta = codecmeta.extract(CLIPS / "mbaff.mp4", frames="all", pixels=None, motion=True)
+    meta = codecmeta.extract(CLIPS / "mbaff.mp4", frames="all", pixels=None, motion=True, maps=MAPS)
     assert meta.info["signals"]["motion"]["source"] == "decoder"
     assert meta.info["signals"]["carried"] == {"source": "bitstream", "along": {"source": "decoder"}}
     assert meta.info["verdict"]["pictures_decoded"] > 0
@@ -131,13 +132,13 @@ def test_frames_that_nobody_tells_the_vectors_of_are_named(tmp_path: Path) -> No
 def test_a_damaged_frame_costs_the_rest_of_its_gop_what_is_exact(tmp_path: Path) -> None:
     """All other frames carry what they do without it, and the record says which way each frame was carried."""
     path = encode(tmp_path / "clip.mp4", SETTINGS.replace("keyint=100", "keyint=10:min-keyint=10"))
-    whole = codecmeta.extract(path, frames="all", pixels=None, motion=True)
+    whole = codecmeta.extract(path, frames="all", pixels=None, motion=True, maps=MAPS)
     assert whole.info["signals"]["carried"]["along"] == {"source": "bitstream"}
     content, damaged = path.read_bytes(), packets(path)[15]
     at = content.index(damaged) + len(damaged) // 2
     path.write_bytes(content[:at] + b"\xa5" * 8 + content[at + 8 :])
     for pixels in (None, 64):
-        meta = codecmeta.extract(path, frames="all", pixels=pixels, motion=True)
+        meta = codecmeta.extract(path, frames="all", pixels=pixels, motion=True, maps=MAPS)
         along = meta.info["signals"]["carried"]["along"]["per_frame"]
         assert along == ["decoder" if 15 <= packet < 20 else "bitstream" for packet in meta.frame_packet]
         assert meta.energy_carried is not None and whole.energy_carried is not None
