@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from codecmeta.extraction import extract
+    from codecmeta.record.density_maps import DENSITY_MAPS, DensityMap
     from codecmeta.record.gop import Gop
     from codecmeta.record.limits import Limits
     from codecmeta.record.meta import VideoMeta, load
@@ -34,6 +35,8 @@ __version__ = "0.2.0"
 
 # Names are loaded on first use: `codecmeta --help` must not wait for NumPy, libav and numba.
 _HOME = {
+    "DENSITY_MAPS": "codecmeta.record.density_maps",
+    "DensityMap": "codecmeta.record.density_maps",
     "BitstreamError": "codecmeta.errors",
     "CodecMetaError": "codecmeta.errors",
     "Gop": "codecmeta.record.gop",
@@ -53,8 +56,10 @@ _HOME = {
 }
 
 __all__ = [
+    "DENSITY_MAPS",
     "BitstreamError",
     "CodecMetaError",
+    "DensityMap",
     "Gop",
     "Limits",
     "MetaFormatError",

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from codecmeta import VideoMeta
+    from compress.density import MapChoice
     from compress.models.session.session import Saliency, Session
     from compress.ops.saliency import PoolingHead
-    from compress.video import MapChoice
 
 
 class Attachable:

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 
 from codecmeta import CodecMetaError, __version__, load
+from compress.density import MapChoice
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import TOKEN_GRID
 from compress.errors import CompressError, ConfigError, OutputError
 from compress.settings import list_settings
 from compress.stage import BeforeLLM, Compression
 from compress.token_file import sweep_temporary, write_tokens, write_whole
-from compress.video import CompressedVideo, MapChoice, Stopwatch, compress_video
+from compress.video import CompressedVideo, Stopwatch, compress_video
 
 REPORT_FORMAT = 1
 MAX_REPORT_BYTES = 16 << 20

@@ -53,6 +53,7 @@ class Signals:
         text: (Q, D), text tokens of the prompt in the space of the visual tokens.
         keys: (T, N, Dk), attention keys of the tokens in the vision encoder, mean over heads.
         saliency_source: where the saliency comes from, repeated in the result.
+        density_source: by which map the density is measured, likewise.
     """
 
     packet_size: ArrayLike | None = None
@@ -63,6 +64,7 @@ class Signals:
     text: Tensor | None = None
     keys: Tensor | None = None
     saliency_source: str = "given"
+    density_source: str = "given"
 
 
 @dataclass(frozen=True, kw_only=True)

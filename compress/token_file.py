@@ -11,7 +11,8 @@ A token file is a safetensors file; T frames, V = T N input tokens, V' output to
     budgets         int64 (T,)        tokens granted to each frame, where the method has such budgets
     frame_seconds   float64 (T,)      presentation time of each frame
 
-The metadata's one entry `compress` is JSON: format, method, grid, count_in, patches_in, kinds.
+The metadata's one entry `compress` is JSON: format, method, grid, count_in, patches_in, kinds, and sources, which names
+by what map patches merged (`rpm`) and tokens were ranked (`density`), and where other signals came from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +57,7 @@ class TokenFile:
     budgets: Tensor | None
     kind: Tensor | None
     kinds: tuple[str, ...]
+    sources: Mapping[str, str]
 
 
 def write_tokens(
@@ -95,6 +98,7 @@ def write_tokens(
         "stochastic": plan.stochastic,
         "patches_in": video.patches.plan.count_in if video.patches is not None else 0,
         "kinds": compression.kinds,
+        "sources": dict(video.sources),
     }
     # One entry, because safetensors writes several in an order that changes from run to run.
     metadata = {"compress": json.dumps(about)}
@@ -131,6 +135,7 @@ def read_tokens(path: str | os.PathLike[str]) -> TokenFile:
             budgets=arrays.get("budgets"),
             kind=arrays.get("kind"),
             kinds=tuple(map(str, about["kinds"])),
+            sources={str(name): str(source) for name, source in dict(about.get("sources", {})).items()},
         )
     except (safetensors.SafetensorError, KeyError, ValueError, TypeError, ShapeError) as error:
         raise CompressError(f"{path} is not a token file: {error}") from error

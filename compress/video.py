@@ -6,24 +6,22 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.density import MapChoice, choose_maps, measure_density, name_density
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import COVERED, GRID, TOKEN_GRID
 from compress.errors import ConfigError, SignalError
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
 
 if TYPE_CHECKING:
-    from codecmeta.record.meta import MapName, VideoMeta
+    from codecmeta import VideoMeta
     from compress.stage import GopKind
-
-MapChoice = Literal["auto", "carried", "texture", "innovation", "none"]
-"""Where the density of patches comes from; `auto` is carried, else texture, and none without residuals."""
 
 Stage = Literal["load", "density", "encode", "compress", "save", "plot"]
 
@@ -34,8 +32,6 @@ PACKET_SIZES: Mapping[GopKind, str] = {
     "interval": "mean packet since the previous sampled frame",
 }
 """What a method's ``gop`` makes of the packets, in words."""
-
-_RESIDUAL_MAPS: tuple[MapName, ...] = ("carried", "innovation")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,14 +86,13 @@ def compress_video(
 ) -> CompressedVideo:
     """Encode the cached frames of a video and shorten its tokens.
 
-    The density of patches is that of ``map``. A method that merges before the encoder (RPM) does so only with it;
-    one that ranks tokens by density (BTM) falls back on texture. Both are said in the result.
+    The result names the maps by which patches merged (RPM) and tokens were ranked (BTM).
 
     Args:
         meta: the video; its frames must have been cached.
         method: merges before the language model, and perhaps before the encoder too.
         encoder: the embedded encoder.
-        map: where the density comes from.
+        map: by what density is measured, see `compress.density`.
         device: where to compute.
         stopwatch: gets the time of the stages density, encode and compress.
 
@@ -123,18 +118,20 @@ def compress_video(
         sources["inside_llm"] = "skipped: there is no language model"
     notes: list[str] = []
     with watch.stage("density"):
-        chosen = choose_map(meta, map)
-        density = measure_density(meta, chosen or "texture")
-        sources["density"] = chosen or "texture"
+        maps = choose_maps(meta, map)
+        density = measure_density(meta, maps.tokens, GRID, covered=COVERED)
+        sources["density"] = str(maps.tokens)
     patches: Compression | None = None
     with watch.stage("encode", place):
         if isinstance(method, BeforeEncoder):
-            if chosen is None:
+            if maps.patches is None:
                 sources["rpm"] = "skipped"
-                notes.append(f"RPM skipped: {explain_skipping(map)}; tokens are ranked by texture")
+                notes.append(f"RPM skipped: {maps.skipped}; tokens are ranked by {maps.tokens}")
             else:
-                sources["rpm"] = chosen
-                patches = method.before_encoder(density)
+                sources["rpm"] = maps.patches
+                same = maps.patches == maps.tokens
+                of_patches = density if same else measure_density(meta, maps.patches, GRID, covered=COVERED)
+                patches = name_density(method.before_encoder(of_patches), maps.patches)
         features = encoder.encode(meta.frames, device=place)
         if patches is not None:
             features = merge_patches(features, patches)
@@ -148,6 +145,7 @@ def compress_video(
             frame_features=encoder.frame_features(tokens),
             grid=TOKEN_GRID,
             saliency_source="distance to the frame's mean token",
+            density_source=str(maps.tokens),
         )
         compression = method.before_llm(tokens, signals)
         short = compression.plan.apply(tokens.flatten(0, 1)).float().cpu()
@@ -160,42 +158,6 @@ def compress_video(
         sources={**compression.sources, **sources},
         notes=tuple(notes),
     )
-
-
-def choose_map(meta: VideoMeta, choice: MapChoice) -> Literal["carried", "texture", "innovation"] | None:
-    """The map that RPM merges by.
-
-    Returns:
-        For ``auto``: carried where it was extracted, texture where another residual map was, and None for a video
-        without residuals. Otherwise the choice, None standing for none.
-
-    Raises:
-        ConfigError: there is no such choice.
-        SignalError: a residual map was asked for that was not extracted.
-    """
-    if choice not in get_args(MapChoice):
-        raise ConfigError(f"map is {choice!r}; allowed are {', '.join(get_args(MapChoice))}")
-    present = [name for name in _RESIDUAL_MAPS if getattr(meta, f"energy_{name}") is not None]
-    if choice == "auto":
-        return "carried" if "carried" in present else "texture" if present else None
-    if choice in ("carried", "innovation") and choice not in present:
-        source = meta.info["source"]["name"]
-        raise SignalError(
-            f"there is no map {choice!r}, only {', '.join(present) or 'none'}; "
-            f"run: codecmeta extract PATH/{source} --out META --maps {choice} --overwrite, or choose --map texture"
-        )
-    return None if choice == "none" else choice
-
-
-def explain_skipping(choice: MapChoice) -> str:
-    """Why nothing merges before the encoder where `choose_map` gives None."""
-    return "map is none" if choice == "none" else "the .npz holds no residuals"
-
-
-def measure_density(meta: VideoMeta, map: Literal["carried", "texture", "innovation"]) -> NDArray[np.float32]:
-    """Density S_t of the encoder's patches, float32 (T, 27, 27) in [0, 1]; all ones for a flat frame."""
-    width, height = meta.display_size
-    return meta.density(GRID, (0.0, 0.0, width * COVERED, height * COVERED), map=map)
 
 
 def merge_patches(features: Tensor, patches: Compression) -> Tensor:

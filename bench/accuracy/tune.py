@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from codecmeta import DENSITY_MAPS
 from compress.accuracy.clips import default_cache
 from compress.accuracy.measure import Examined, Job, cell_name, default_workers, describe, measure
 from compress.accuracy.methods import MEASURED, Measured
@@ -51,7 +52,7 @@ AXES: Final[Mapping[str, tuple[Axis, ...]]] = {
     "metom": (
         Axis(field="target_keep", values=("0.3", "0.5", "0.7", "0.95", "1"), spends=True),
         Axis(field="tau", values=("0.01", "0.03", "0.1", "0.3"), spends=True),
-        Axis(field=MAP, values=("carried", "innovation", "texture")),
+        Axis(field=MAP, values=("auto", *DENSITY_MAPS)),
         Axis(field="connectivity", values=("4", "8")),
         Axis(field="m_min", values=("none", "0", "1", "2", "4")),
         Axis(field="tau_tem", values=("0.7", "0.8", "0.9", "0.95", "0.98", "1")),
@@ -129,8 +130,7 @@ def vary(method: Measured, axis: Axis) -> dict[str, Measured]:
 def defaults(method: Measured) -> dict[str, str]:
     """The settings around which others are tried."""
     fields = list_settings(build(method.base, settings=method.settings))
-    map = "carried" if method.map == "auto" else method.map  # what auto takes, since every clip has it
-    return {**{one.name: one.value for one in fields if one.name != "retention"}, MAP: map}
+    return {**{one.name: one.value for one in fields if one.name != "retention"}, MAP: method.map}
 
 
 def find_axes(method: Measured, fields: Collection[str] | None) -> tuple[Axis, ...]:

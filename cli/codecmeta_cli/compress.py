@@ -16,7 +16,9 @@ from codecmeta_cli.output import guard_output
 if TYPE_CHECKING:
     from compress.runner import VideoReport
 
-Map = Literal["auto", "carried", "texture", "innovation", "none"]
+Map = Literal[
+    "auto", "none", "innovation", "carried", "texture", "bits", "texture-coded", "texture-innovation", "texture-bits"
+]
 
 app = typer.Typer(
     add_completion=False,
@@ -79,8 +81,8 @@ def run(
         Map,
         typer.Option(
             "--map",
-            help="Where the density of patches comes from; auto is carried, else texture. "
-            "Without residuals nothing is merged before the encoder.",
+            help="By what the density of patches is measured (docs/methods.md). auto takes the map that was chosen on "
+            "validation clips, or what the record has; with none nothing merges before the encoder.",
         ),
     ] = "auto",
     plot: Annotated[bool, typer.Option("--plot", help="Draw kept and merged tokens of each video as PNG.")] = False,

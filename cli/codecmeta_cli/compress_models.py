@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from codecmeta import VideoMeta
+    from compress.density import MapChoice
     from compress.models.answer import Answer
     from compress.profiling.measure import Measurement
-    from compress.video import MapChoice
 
 WIDE = 170
 """Columns of a table that is not printed on a terminal."""

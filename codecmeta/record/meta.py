@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
 from codecmeta.record import gop, npz
-from codecmeta.record.density import Box, patch_density
+from codecmeta.record.density import Box
+from codecmeta.record.density_maps import TEXTURE_BLOCK, DensityMap, list_maps, measure_density
 from codecmeta.record.orientation import Orientation, display_size
 
+if TYPE_CHECKING:
+    from codecmeta.record.texture import TextureEnergy
+
 MapName = Literal["innovation", "carried"]
-_TEXTURE_BLOCK = 4
-"""Pixels per side of the blocks on which texture is measured, the size of the blocks it is predicted on."""
 
 MISSING = -(2**63)
 """Time stamp of a packet that has none."""
@@ -134,64 +136,46 @@ class VideoMeta:
         """MeToM's c_t: see `codecmeta.record.gop.frame_packet_size`. float64 (T,), bytes."""
         return gop.frame_packet_size(self.packet_size, self.packet_key, self.frame_packet, kind=kind)
 
+    @cached_property
+    def density_maps(self) -> tuple[DensityMap, ...]:
+        """Names of the maps that `density` can measure from what this record holds."""
+        return list_maps(self)
+
+    @cached_property
+    def texture(self) -> TextureEnergy:
+        """Texture energy of the cached frames on blocks of 4x4 pixels: see `codecmeta.record.texture`.
+
+        Raises:
+            UsageError: no frames are cached.
+        """
+        from codecmeta.record.texture import texture_energy
+
+        if self.frames is None:
+            raise UsageError(f"no frames of {self.info['source']['name']} are cached; extract them with --pixels 384")
+        return texture_energy(self.frames, block=TEXTURE_BLOCK)
+
     def density(
-        self, grid: tuple[int, int], box: Box | None = None, *, map: MapName | Literal["texture"] = "carried"
+        self, grid: tuple[int, int], box: Box | None = None, *, map: DensityMap = "innovation"
     ) -> NDArray[np.float32]:
-        """MeToM's S_t on a patch grid: see `codecmeta.record.density.patch_density`.
+        """MeToM's S_t on a patch grid: see `codecmeta.record.density`.
 
         Args:
             grid: rows and columns of patches on the displayed picture.
             box: left, top, right, bottom of the region the grid covers, in pixels of a picture of `display_size`;
                 None is the whole picture.
-            map: which energy map; `texture` is computed from the cached frames.
+            map: by what, see `codecmeta.record.density_maps`: `innovation`, `carried`, `texture`, `bits`,
+                `texture-coded`, `texture-innovation`, `texture-bits`. `density_maps` lists those that this record has.
 
         Returns:
             float32 (T, rows, cols) in [0, 1]; all ones where a frame's map is flat.
 
         Raises:
-            UsageError: the map was not extracted, there are no cached frames for `texture`, the grid is empty, or the
-                box is outside the picture.
+            UsageError: the record lacks what the map is made of, the grid is empty, or the box is outside the picture.
         """
-        if map == "texture":
-            return self._texture_density(grid, box)
-        energy = self.energy_carried if map == "carried" else self.energy_innovation
-        extent = self.range_carried if map == "carried" else self.range_innovation
-        if energy is None or extent is None:
-            reason = self.info["signals"].get(map, "it was not asked for")
-            raise UsageError(f"there is no map {map!r} in this VideoMeta ({reason}); extract it with --maps {map}")
         try:
-            return patch_density(
-                energy,
-                extent,
-                width=self.width,
-                height=self.height,
-                block=self.block,
-                orientation=self.orientation,
-                sample_aspect=self.sample_aspect,
-                grid=grid,
-                box=box,
-            )
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-
-    def _texture_density(self, grid: tuple[int, int], box: Box | None) -> NDArray[np.float32]:
-        """`density` of the cached frames' texture; they are upright and smaller than the displayed picture."""
-        from codecmeta.record.texture import texture_energy
-
-        if self.frames is None:
-            raise UsageError(f"there are no cached frames of {self.info['source']['name']}; extract them with --pixels")
-        height, width = self.frames.shape[1:3]
-        shown_w, shown_h = self.display_size
-        if box is not None:
-            # multiplied first, so that the picture's own edges stay exact
-            left, right = (edge * width / shown_w for edge in (box[0], box[2]))
-            top, bottom = (edge * height / shown_h for edge in (box[1], box[3]))
-            box = left, top, right, bottom
-        texture = texture_energy(self.frames, block=_TEXTURE_BLOCK)
-        try:
-            return patch_density(
-                texture.energy, texture.range, width=width, height=height, block=_TEXTURE_BLOCK, grid=grid, box=box
-            )
+            return measure_density(self, map, grid, box)
+        except UsageError:
+            raise
         except ValueError as error:
             raise UsageError(str(error)) from error
 

@@ -22,13 +22,13 @@ from compress.accuracy.packing import Prefix, first_layer_inputs, group_by_lengt
 from compress.accuracy.questions import Question
 from compress.accuracy.sharing import shared_video
 from compress.accuracy.tower import TowerMemory, TowerOutput, plain_model, with_memory
+from compress.density import MapChoice
 from compress.flops import LanguageModel, VisionTower
 from compress.models.adapters.adapter import Adapter, adapt
 from compress.models.inputs.prompt import Tokenizer, take_clip
 from compress.models.session.session import Session
 from compress.profiling.timing import StageTimer
 from compress.stage import InsideLLM
-from compress.video import MapChoice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -96,7 +96,7 @@ def open_clip(folder: Path, split: Split, seed: int, *, frames: int = SAMPLED) -
         part.rename(file)
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
-        codecmeta.extract(file, frames=sampling).save(record)
+        codecmeta.extract(file, frames=sampling, maps=("innovation", "carried")).save(record)
     meta = codecmeta.load(record)
     chosen, wanted = sampled_frames(meta), sample_frames(made.frames, frames)
     if not np.array_equal(chosen, wanted):

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.accuracy import extremes
+from compress.density import MapChoice
 from compress.errors import ConfigError
 from compress.methods import METHODS, build
-from compress.video import MapChoice
 
 Group = Literal["method", "stage", "ablation", "baseline", "published"]
 Kept = Literal["patches", "tokens_out", "tokens_inner"]

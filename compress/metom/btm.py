@@ -235,7 +235,7 @@ class BTM(Attachable):
             positions=self.positions,
             sources={
                 "packet_size": "uniform (none given)" if uniform else "given",
-                "density": "given",
+                "density": signals.density_source,
             },
             diagnostics={
                 "pairs": float(pairs),

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import torch
 
 from codecmeta import CodecMetaError, load
+from compress.density import MapChoice
 from compress.errors import CompressError, ConfigError
 from compress.models.inputs.prompt import Tokenizer, prepare
 from compress.profiling.timing import StageTimer
 from compress.runner import find_metas
-from compress.video import MapChoice
 
 
 @dataclass(frozen=True, kw_only=True)

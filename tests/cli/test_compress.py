@@ -17,6 +17,7 @@ from codecmeta_cli.compress import app
 from typer.testing import CliRunner, Result
 
 import codecmeta
+from codecmeta import DENSITY_MAPS
 from compress import runner
 from compress.methods import METHODS
 from compress.token_file import read_tokens
@@ -40,6 +41,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("records")
     options: dict[str, dict[str, Any]] = {
         "full": {},
+        "carried": {"maps": ("carried",)},
         "no_residual": {"residual": "none"},
         "no_pixels": {"residual": "none", "pixels": None},
     }
@@ -82,10 +84,8 @@ def test_json_is_one_line_per_video_and_nothing_else(meta: Path, records: dict[s
     assert bad["out"] is None
     assert "bad.npz" in bad["message"]
     assert skipped["status"] == "done"
-    assert "RPM skipped" in skipped["message"]
-    assert skipped["sources"]["rpm"] == "skipped"
-    assert done["sources"]["rpm"] == "carried"
-    assert done["message"] == ""
+    assert skipped["sources"]["rpm"] == done["sources"]["rpm"] == skipped["sources"]["density"] == "texture"
+    assert skipped["message"] == done["message"] == ""
     assert sum(done["budgets"]) == done["tokens_out"] == len(read_tokens(done["out"]).tokens)
     assert Path(done["picture"]).read_bytes().startswith(b"\x89PNG")
 
@@ -113,13 +113,26 @@ def test_missing_pixels_fail_that_video_and_name_the_command(
     assert (tmp_path / "tokens" / "shots" / "cut.mkv.safetensors").is_file()
 
 
-def test_missing_residuals_are_said_and_no_failure(records: dict[str, Path], tmp_path: Path) -> None:
-    result = compress("run", "--meta", records["no_residual"], "--out", tmp_path)
+def test_a_map_that_the_record_lacks_is_refused(records: dict[str, Path], tmp_path: Path) -> None:
+    for name, option in (("carried", "--maps carried"), ("texture-coded", "--maps innovation")):
+        asked = compress("run", "--meta", records["no_residual"], "--out", tmp_path, "--map", name)
+        assert asked.exit_code == 1
+        assert f"no map '{name}' (not asked for" in asked.stdout.replace("\n", " ")
+        assert option in asked.stdout.replace("\n", " ")
+    result = compress(
+        "run", "--meta", records["no_residual"], "--out", tmp_path, "--map", "none", "--html", tmp_path / "page.html"
+    )
     assert result.exit_code == 0
-    assert "RPM skipped" in result.stdout
-    asked = compress("run", "--meta", records["no_residual"], "--out", tmp_path / "b", "--map", "carried")
-    assert asked.exit_code == 1
-    assert "--maps carried" in asked.stdout.replace("\n", " ")
+    assert "RPM skipped: map is none; tokens are ranked by texture" in result.stdout.replace("\n", " ")
+    assert "density from texture" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("name", DENSITY_MAPS)
+def test_every_map_can_be_asked_for_and_is_named(name: str, records: dict[str, Path], tmp_path: Path) -> None:
+    record = records["carried" if name == "carried" else "full"]
+    (report,) = lines(compress("run", "--meta", record, "--out", tmp_path, "--json", "--map", name))
+    assert report["sources"]["rpm"] == report["sources"]["density"] == name
+    assert read_tokens(report["out"]).sources["density"] == name
 
 
 def test_set_changes_what_comes_out(meta: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_model_answers_about_every_video(metas: Path, config: str) -> None:
     for line in lines[1:]:
         assert 0 < line["tokens_out"] <= round(0.4 * line["tokens_in"]) and sum(line["budgets"]) == line["tokens_out"]
         assert set(line["seconds"]) >= {"load", "prepare", "tower", "compress", "prefill", "ttft", "answer"}
-        assert line["sources"]["density"] == "carried"
+        assert line["sources"]["density"] == "texture"
 
 
 def test_answers_for_people(metas: Path) -> None:

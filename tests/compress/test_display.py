@@ -12,10 +12,12 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 
 import codecmeta
+from compress.density import measure_density
 from compress.encoders import SpectralEncoder
+from compress.encoders.spectral import COVERED, GRID
 from compress.metom import MeToM
 from compress.models.session.signals import MetaSignals
-from compress.video import compress_video, measure_density
+from compress.video import compress_video
 from tests.codecmeta.make_video import write_video
 from tests.codecmeta.test_display import TURNS, noisy_corner, set_matrices, write_corner
 
@@ -33,8 +35,8 @@ def test_density_lines_up_with_frames(tmp_path: Path, turn: tuple[int, int, int,
     # what is noise at the upper left of the coded picture is where the matrix takes it
     a, b, c, d = turn
     assert corner == (b + d < 0, a + c < 0)
-    assert noisy_corner(measure_density(meta, "innovation").mean(axis=0)) == corner
-    assert noisy_corner(measure_density(meta, "texture").mean(axis=0)) == corner
+    assert noisy_corner(measure_density(meta, "innovation", GRID, covered=COVERED).mean(axis=0)) == corner
+    assert noisy_corner(measure_density(meta, "texture", GRID, covered=COVERED).mean(axis=0)) == corner
     adapter: Any = SimpleNamespace(temporal=1, covered=1.0)
     for choice in ("innovation", "texture"):
         signals = MetaSignals(meta, adapter, choice)  # type: ignore[arg-type]
@@ -60,4 +62,6 @@ def test_density_of_anamorphic_video(tmp_path: Path) -> None:
     plain, wide = (codecmeta.extract(one, frames="1,3") for one in (source, path))
     assert plain.frames is not None and wide.frames is not None
     assert wide.frames.shape[2] == 2 * plain.frames.shape[2]
-    np.testing.assert_allclose(measure_density(wide, "innovation"), measure_density(plain, "innovation"), atol=1e-5)
+    np.testing.assert_allclose(
+        *(measure_density(one, "innovation", GRID, covered=COVERED) for one in (wide, plain)), atol=1e-5
+    )

@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codecmeta import VideoMeta
+from compress.density import measure_density
 from compress.encoders import SpectralEncoder
-from compress.errors import CompressError, ConfigError, SignalError
+from compress.encoders.spectral import COVERED, GRID
+from compress.errors import CompressError, ConfigError
 from compress.infomerge import InfoMerge
 from compress.metom.btm import BTM
 from compress.metom.rpm import RPM
 from compress.runner import Job, find_metas, output_paths, run
 from compress.stage import Compression, Signals
 from compress.token_file import read_tokens, write_whole
-from compress.video import choose_map, compress_video, measure_density, merge_patches
+from compress.video import compress_video, merge_patches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ def make_meta(
         arrays[f"energy_{name}"] = energy
         arrays[f"range_{name}"] = np.stack([energy.min((1, 2)) / 2, energy.max((1, 2)) * 2], 1)
     coarse = rng.integers(0, 256, (frames, 6, 8, 3), np.uint8)
+    fine = rng.integers(0, 2, (frames, 48, 64, 3), np.uint8)
     return VideoMeta(
         info={
             "source": {"name": "clip.mp4", "bytes": 1, "mtime_ns": 0, "sha256": "0" * 64},
@@ -89,7 +92,7 @@ def make_meta(
         frame_packet=np.arange(0, 2 * frames, 2, dtype=np.int32),
         frame_pts=np.arange(0, 2 * frames, 2),
         frame_type=np.array(["I"] * frames),
-        frames=np.kron(coarse, np.ones((1, 8, 8, 1), np.uint8)) if pixels else None,
+        frames=np.kron(coarse, np.ones((1, 8, 8, 1), np.uint8)) ^ fine if pixels else None,
         **arrays,
     )
 
@@ -337,26 +340,15 @@ def test_foreign_file_is_not_a_token_file(tmp_path: Path) -> None:
 # One video in memory.
 
 
-def test_map_is_carried_then_texture_and_none_without_residuals() -> None:
-    assert choose_map(make_meta(), "auto") == "carried"
-    assert choose_map(make_meta(maps=("innovation",)), "auto") == "texture"
-    assert choose_map(make_meta(maps=()), "auto") is None
-    assert choose_map(make_meta(), "none") is None
-    assert choose_map(make_meta(maps=()), "texture") == "texture"
-    assert choose_map(make_meta(maps=("innovation",)), "innovation") == "innovation"
-    with pytest.raises(SignalError, match=r"no map 'carried', only innovation.*--maps carried"):
-        choose_map(make_meta(maps=("innovation",)), "carried")
-
-
-def test_rpm_is_skipped_without_residuals_and_that_is_said() -> None:
-    skipped = compress_video(make_meta(maps=()), Both(), encoder=SpectralEncoder())
+def test_rpm_is_skipped_where_no_map_is_wanted_and_that_is_said() -> None:
+    skipped = compress_video(make_meta(), Both(), encoder=SpectralEncoder(), map="none")
     assert skipped.patches is None
     assert skipped.sources["rpm"] == "skipped"
     assert skipped.sources["density"] == "texture"
     assert any("RPM skipped" in note for note in skipped.notes)
     used = compress_video(make_meta(), Both(), encoder=SpectralEncoder())
     assert used.patches is not None
-    assert used.sources["rpm"] == "carried"
+    assert used.sources["rpm"] == "texture"
     assert used.notes == ()
 
 
@@ -366,7 +358,7 @@ def test_density_covers_the_patches_and_not_the_unused_rim() -> None:
     energy = np.zeros_like(meta.energy_carried)
     energy[:, -1, :] = 1.0
     flagged = replace(meta, energy_carried=energy, range_carried=np.tile(np.array([0, 1], np.float32), (6, 1)))
-    density = measure_density(flagged, "carried")
+    density = measure_density(flagged, "carried", GRID, covered=COVERED)
     patch = 14 * 48 / 384
     assert density.shape == (6, 27, 27)
     top_of_last_block, bottom_of_patches = 44.0, 27 * patch
@@ -380,7 +372,7 @@ def test_texture_density_follows_the_frames() -> None:
     assert meta.frames is not None
     frames = np.full_like(meta.frames, 90)
     frames[:, 16:32, 24:40] = np.random.default_rng(0).integers(0, 255, (6, 16, 16, 3))
-    density = measure_density(replace(meta, frames=frames), "texture")
+    density = measure_density(replace(meta, frames=frames), "texture", GRID, covered=COVERED)
     assert density[:, 10:17, 11:16].mean() > 0.05
     assert density[:, 3:8].max() < 1e-3  # the very first block of a picture has nothing to be predicted from
 

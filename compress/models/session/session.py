@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from compress.density import MapChoice
     from compress.models.inputs.prompt import Tokenizer
     from compress.models.session.chat import Chat
     from compress.ops.saliency import PoolingHead
-    from compress.video import MapChoice
 
 Saliency = Literal["auto", "attention", "none"]
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from compress.density import DensityStage, MapChoice, choose_maps, measure_density
 from compress.errors import SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens
 from compress.stage import Signals
-from compress.video import MapChoice, choose_map, explain_skipping
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -25,27 +25,19 @@ class MetaSignals:
     Attributes:
         meta: the metadata.
         adapter: of the model.
-        residual: the map of its density; None where there are no residuals or none are wanted, so that tokens go by
-            texture and nothing merges before the encoder.
-        skipped: why nothing merges before the encoder, where `residual` is None.
+        maps: by which patches merge and tokens are ranked.
     """
 
     def __init__(self, meta: VideoMeta, adapter: Adapter, choice: MapChoice) -> None:
         self.meta = meta
         self.adapter = adapter
-        self.residual = choose_map(meta, choice)
-        self.skipped = explain_skipping(choice)
-        self._density: dict[tuple[int, int], NDArray[np.float32]] = {}
+        self.maps = choose_maps(meta, choice)
+        self._density: dict[tuple[int, int, str | None], NDArray[np.float32]] = {}
 
     @property
     def frames(self) -> int:
         """Encoder frames of this video: sampled frames over the temporal patch, rounded up."""
         return -(-len(self.meta.frame_pts) // self.adapter.temporal)
-
-    @property
-    def density_source(self) -> str:
-        """Where the density comes from."""
-        return self.residual or "texture"
 
     def check_frames(self, frames: int) -> None:
         """Raise SignalError unless the video was sampled with as many frames as the model sees."""
@@ -56,18 +48,19 @@ class MetaSignals:
                 "metadata, for example by compress.models.inputs.prompt.prepare"
             )
 
-    def density(self, grid: VideoGrid) -> NDArray[np.float32]:
-        """Density of the patches of a grid, float32 (T, rows, cols).
+    def density(self, grid: VideoGrid, *, stage: DensityStage = "tokens") -> NDArray[np.float32]:
+        """Density of the patches of a grid by the map of a stage, float32 (T, rows, cols).
 
         Raises:
             SignalError: the video was sampled with another number of frames.
         """
         frames, rows, cols = grid
         self.check_frames(frames)
-        if (rows, cols) not in self._density:
-            single = _measure(self.meta, self.residual or "texture", (rows, cols), self.adapter.covered)
-            self._density[rows, cols] = group_frames(single, self.adapter.temporal)
-        return self._density[rows, cols]
+        name = self.maps.tokens if stage == "tokens" else self.maps.patches
+        if (rows, cols, name) not in self._density:
+            single = measure_density(self.meta, name, (rows, cols), covered=self.adapter.covered)
+            self._density[rows, cols, name] = group_frames(single, self.adapter.temporal)
+        return self._density[rows, cols, name]
 
     def packet_size(self, kind: Any) -> NDArray[np.float64]:
         """Complexity of each encoder frame, float64 (T,)."""
@@ -106,7 +99,7 @@ def gather_signals(
         if "packet_size" in reads:
             known["packet_size"] = meta.packet_size(gop)
         if "density" in reads:
-            known["density"] = meta.of_tokens(video)
+            known |= {"density": meta.of_tokens(video), "density_source": str(meta.maps.tokens)}
     return Signals(
         saliency=saliency,
         frame_features=frame_features,
@@ -124,15 +117,3 @@ def group_frames(values: NDArray[Any], temporal: int) -> NDArray[Any]:
     filled = np.concatenate((values, np.repeat(values[-1:], missing, axis=0)))
     means: NDArray[Any] = filled.reshape(-1, temporal, *values.shape[1:]).mean(axis=1)
     return means.astype(values.dtype)
-
-
-def _measure(meta: VideoMeta, name: Any, grid: tuple[int, int], covered: float) -> NDArray[np.float32]:
-    """Density of single frames on a patch grid that covers a share of the picture, from its upper left corner."""
-    if name == "texture" and meta.frames is None:
-        source = meta.info["source"]["name"]
-        raise SignalError(
-            f"there are neither residuals nor cached frames of {source}; "
-            f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
-        )
-    width, height = meta.display_size
-    return meta.density(grid, (0.0, 0.0, width * covered, height * covered), map=name)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from compress.density import name_density
 from compress.errors import ConfigError, ShapeError, SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens, VisionView
 from compress.models.plans import join_plans
@@ -20,7 +21,7 @@ from compress.video import PACKET_SIZES
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
-    from compress.video import MapChoice
+    from compress.density import MapChoice
 
 _SAME = 1e-2
 """How far features of the same video may differ, relative to their size, when a batch holds it several times."""
@@ -93,12 +94,13 @@ class VideoCompressor:
         plans = []
         for grid, entry in zip(grids, entries, strict=True):
             meta, units = self._metas[entry], (grid[0], grid[1] // unit, grid[2] // unit)
-            if meta.residual is None:
+            if meta.maps.patches is None:
                 found.append(None)
                 plans.append(MergePlan.identity(units[0] * units[1] * units[2], device="cpu"))
                 continue
             with planning():
-                compression = compressor.before_encoder(meta.density(units))
+                compression = compressor.before_encoder(meta.density(units, stage="patches"))
+            compression = name_density(compression, meta.maps.patches)
             found.append(compression)
             plans.append(compression.plan)
         return found, join_plans(plans)
@@ -162,8 +164,8 @@ class VideoCompressor:
         compression, sources = self._ask(embeddings, video, meta, view)
         before = None if encoded is None else encoded.patches
         if self.merges_patches and meta is not None:
-            residual = meta.residual
-            sources["rpm"] = residual if before is not None and residual else f"skipped: {meta.skipped}"
+            merged = before is not None and meta.maps.patches
+            sources["rpm"] = merged or f"skipped: {meta.maps.skipped}"
         return compression, VideoResult(
             frames=video.frames,
             tokens_in=len(video.index),
@@ -183,7 +185,7 @@ class VideoCompressor:
             return None, sources
         gop: GopKind = getattr(compressor, "gop", "mean")
         if meta is not None:
-            read = {"density": meta.density_source, "packet_size": PACKET_SIZES[gop]}
+            read = {"density": str(meta.maps.tokens), "packet_size": PACKET_SIZES[gop]}
             sources = {name: source for name, source in read.items() if name in self._reads}
         signals = gather_signals(
             video,

@@ -366,8 +366,8 @@ def test_density_and_packet_sizes() -> None:
     assert meta.density((2, 3)).shape == (3, 2, 3)
     assert [gop.start for gop in meta.gops] == [0, 3, 6]
     assert sum(gop.bytes for gop in meta.gops) == meta.packet_size.sum()
-    with pytest.raises(UsageError, match="--maps carried"):
-        replace(meta, energy_carried=None, range_carried=None).density((2, 2))
+    with pytest.raises(UsageError, match=r"no map 'carried' \(not extracted\); it has innovation, .*--maps carried"):
+        replace(meta, energy_carried=None, range_carried=None).density((2, 2), map="carried")
     with pytest.raises(UsageError, match="inside the displayed picture"):
         meta.density((2, 2), (0, 0, 51, 34))
     assert "3 frames of 7 packets" in repr(meta)

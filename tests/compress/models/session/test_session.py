@@ -202,7 +202,7 @@ def test_account(backbone: str) -> None:
     (result,) = session.results
     assert result.tokens_out == result.before_llm.achieved == round(0.5 * result.tokens_in)
     assert result.before_encoder.achieved < result.before_encoder.plan.count_in
-    assert result.sources["density"] == result.sources["rpm"] == "carried"
+    assert result.sources["density"] == result.sources["rpm"] == "texture"
     budgets = result.before_llm.frame_budgets
     # Frames of the larger GoP get more.
     assert budgets.sum() == result.tokens_out and (len(set(budgets.tolist())) > 1 or result.tokens_in < 20)

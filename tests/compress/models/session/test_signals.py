@@ -160,7 +160,7 @@ def test_density_of_tokens(backbone: str) -> None:
     extent = np.array([[0, 1]] * 4, np.float32)
     meta = type(meta)(**{**vars(meta), "energy_carried": energy, "range_carried": extent})
     listener = Listener()
-    with listener.attach(model, meta):
+    with listener.attach(model, meta, map="carried"):
         generate(model, inputs_of(model, meta), steps=1)
     density = np.asarray(listener.signals.density).reshape(len(listener.tokens), *listener.signals.grid)
     half = len(density) // 2
@@ -179,13 +179,14 @@ def test_texture_stands_in_for_residuals() -> None:
     model, meta = build_random(BACKBONES[0]), video_meta()
     bare = type(meta)(**{**vars(meta), "energy_carried": None, "range_carried": None})
     signals = MetaSignals(bare, adapt(model), "auto")
-    assert signals.residual is None and signals.density_source == "texture"
+    assert signals.maps.patches == signals.maps.tokens == "texture"
     density = signals.density((4, 5, 5))
     assert density.shape == (4, 5, 5) and 0 <= density.min() < density.max() <= 1
-    with RPM().attach(model, bare) as session:
-        generate(model, inputs_of(model, bare), steps=1)
-    assert session.results[0].before_encoder is None
-    assert session.results[0].sources["rpm"].startswith("skipped")
+    for map, skipped in (("auto", False), ("none", True)):
+        with RPM().attach(model, bare, map=map) as session:
+            generate(model, inputs_of(model, bare), steps=1)
+        assert (session.results[0].before_encoder is None) == skipped
+        assert session.results[0].sources["rpm"] == ("skipped: map is none" if skipped else "texture")
 
 
 class Unread(InfoMerge):
