@@ -1,11 +1,12 @@
 """What extraction costs, as ratios to plain decoding of the same clip, in one run on one thread.
 
-    python bench/extract.py [--clip FILE ...] [--rounds 5] [--peers PYTHON] [--out bench/results/extract.json]
+    python -m bench.extract [--clip FILE ...] [--rounds 5] [--peers PYTHON] [--out bench/results/extract.json]
+    python -m bench.extract --defaults [--rounds 9] [--out bench/results/extract.json]
 
 Every case is run once to warm up (compile, page cache), then `--rounds` times in turn with the others; medians of CPU
 time of this process. `--peers` names a Python that has `motion-vector-extractor` installed. It renders one minute of
 720p video (x264, B-frames, GoPs of up to 250), measures that and every `--clip`, and joins ten minutes of it for the
-memory test.
+memory test. Then, or only, with `--defaults`, what defaults cost against pixels alone (`bench.extract_defaults`).
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 import codecmeta
+from bench.extract_clips import join, render
+from bench.extract_defaults import measure_defaults
 from codecmeta.container.packets import read_packets
 from codecmeta.container.video import open_video
 from codecmeta.decoding.rgb import to_rgb
@@ -51,48 +52,6 @@ import re, sys, codecmeta
 codecmeta.extract(sys.argv[1], motion=True, qp=True)
 print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
-
-
-def render(path: Path, *, seconds: int = 60, width: int = 1280, height: int = 720) -> Path:
-    """A texture that pans, noise that comes and goes, a block that moves faster; x264 at web settings."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (height // 8 + 80, width // 8 + 160, 3)).astype(np.uint8)
-    texture = np.repeat(np.repeat(coarse, 8, 0), 8, 1)
-    noise = rng.integers(-6, 7, (height, width, 3)).astype(np.int16)
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"preset": "veryfast", "crf": "26"}
-        for index in range(25 * seconds):
-            x = int(600 + 500 * np.sin(index / 90))
-            y = int(250 + 200 * np.cos(index / 140))
-            image = texture[y : y + height, x : x + width].astype(np.int16)
-            if index // 100 % 2:
-                image += np.roll(noise, 37 * index, 1)
-            left = 9 * index % (width - 160)
-            image[300:420, left : left + 160] = (230, 60, 40)
-            frame = av.VideoFrame.from_ndarray(np.clip(image, 0, 255).astype(np.uint8), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-    return path
-
-
-def join(path: Path, source: Path, times: int) -> Path:
-    """The same packets again and again."""
-    with av.open(str(source)) as reader, av.open(str(path), "w") as output:
-        template = reader.streams.video[0]
-        copy = output.add_stream_from_template(template)
-        packets = [(p.pts, p.dts, bytes(p), p.is_keyframe) for p in reader.demux(template) if p.size]
-        length = max(pts for pts, *_ in packets) + packets[0][0] - packets[0][1] + 512
-        for turn in range(times):
-            for pts, dts, content, key in packets:
-                packet = av.Packet(content)
-                packet.pts, packet.dts, packet.time_base = pts + turn * length, dts + turn * length, template.time_base
-                packet.is_keyframe = key
-                packet.stream = copy
-                output.mux(packet)
-    return path
 
 
 def decode_all(path: Path) -> None:
@@ -205,29 +164,51 @@ def peak_memory(path: Path) -> int:
     return int(done.stdout)
 
 
+def _versions() -> dict[str, str]:
+    return {"codecmeta": codecmeta.__version__, "av": av.__version__, "ffmpeg": av.ffmpeg_version_info}
+
+
+def measure_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every case on a rendered minute and the clips that are named, and the memory that defaults take."""
+    minute = render(folder / "rendered_720p_1min.mp4")
+    clips = {
+        path.name: measure(path, rounds=arguments.rounds, peers=arguments.peers) for path in [minute, *arguments.clip]
+    }
+    ten = join(folder / "ten.mp4", minute, 10)
+    memory = {"1 minute": peak_memory(minute), "10 minutes": peak_memory(ten)}
+    print(f"\npeak memory: {memory['1 minute'] / 1024:.0f} MiB for 1 minute, "
+          f"{memory['10 minutes'] / 1024:.0f} MiB for 10 minutes")  # fmt: skip
+    return {
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "versions": _versions(),
+        "unit": "median CPU seconds",
+        "rounds": arguments.rounds,
+        "clips": clips,
+        "peak_rss_kib": memory,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, nargs="*", default=[])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers")
+    parser.add_argument(
+        "--defaults", action="store_true", help="only defaults against pixels alone; the rest of the file stays"
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    result: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {platform.system()}",
-        "versions": {"codecmeta": codecmeta.__version__, "av": av.__version__, "ffmpeg": av.ffmpeg_version_info},
-        "unit": "median CPU seconds",
-        "rounds": arguments.rounds,
-        "clips": {},
-    }
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        minute = render(Path(folder) / "rendered_720p_1min.mp4")
-        for path in [minute, *arguments.clip]:
-            result["clips"][path.name] = measure(path, rounds=arguments.rounds, peers=arguments.peers)
-        ten = join(Path(folder) / "ten.mp4", minute, 10)
-        memory = {"1 minute": peak_memory(minute), "10 minutes": peak_memory(ten)}
-        result["peak_rss_kib"] = memory
-        print(f"\npeak memory: {memory['1 minute'] / 1024:.0f} MiB for 1 minute, "
-              f"{memory['10 minutes'] / 1024:.0f} MiB for 10 minutes")  # fmt: skip
+        if arguments.defaults:
+            result = json.loads(arguments.out.read_text()) if arguments.out and arguments.out.exists() else {}
+        else:
+            result |= measure_all(Path(folder), arguments)
+        result["defaults"] = {
+            "versions": _versions(),
+            "rounds": arguments.rounds,
+            "clips": measure_defaults(Path(folder), rounds=arguments.rounds),
+        }
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
