@@ -1,0 +1,208 @@
+"""Density map that RPM and BTM read: accuracy by each, on validation clips, paired.
+
+    python -m bench.accuracy.maps --clips 40 --weights thinned= --weights seed1=bench/accuracy/weights/seed1 \\
+        --out bench/results/accuracy_maps.json
+
+Maps by name are those of `codecmeta.VideoMeta.density`; all but `carried` follow from a default record of H.264. The
+variants are made of the same signals and tried here only. The choice is made once, by the rule of `choose`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codecmeta import DENSITY_MAPS, DensityMap, VideoMeta
+from compress.accuracy.answering import Examinee
+from compress.accuracy.clips import default_cache, open_clip
+from compress.accuracy.measure import Examined, Job, cell_name, describe, examine
+from compress.accuracy.methods import MEASURED, Measured
+from compress.accuracy.results import asked_families, resample
+from compress.accuracy.statistics import Floats, draw_weights, macro, summarise
+from compress.demo import load
+
+REFERENCE: Final[DensityMap] = "texture"
+"""The simplest map, which every record with pixels has; another one must be surely better."""
+FLOOR: Final = 0.1
+"""Share of its texture that a patch keeps where nothing is coded, in the variants."""
+METHODS: Final = {
+    "rpm": MEASURED["rpm"],
+    "btm": MEASURED["btm"],
+    "btm-core": MEASURED["btm"].with_settings("btm-core", {"fold": "core"}),
+}
+
+Maps = NDArray[np.float64]
+
+
+def spread_evenly(meta: VideoMeta, shape: tuple[int, int]) -> Maps:
+    """Ranks that scatter over the picture, the same in every frame: multiples of the golden section."""
+    rows, cols = shape
+    number = np.arange(rows * cols)
+    ranks = (number * 0.6180339887498949) % 1.0
+    return np.broadcast_to(ranks.reshape(1, rows, cols), (len(meta.frame_pts), rows, cols))
+
+
+def _gated(name: DensityMap) -> Callable[[VideoMeta, tuple[int, int]], Maps]:
+    """Texture that keeps `FLOOR` where nothing is coded, of the share that `name` weighs by (1 + g) / 2."""
+
+    def measure(meta: VideoMeta, shape: tuple[int, int]) -> Maps:
+        texture, weighed = (meta.density(shape, map=one).astype(np.float64) for one in (REFERENCE, name))
+        coded = 2 * weighed / np.maximum(texture, 1e-9) - 1
+        return texture * np.clip(FLOOR + (1 - FLOOR) * coded, FLOOR, 1)
+
+    return measure
+
+
+def _mean_with_innovation(meta: VideoMeta, shape: tuple[int, int]) -> Maps:
+    return (meta.density(shape, map="texture").astype(np.float64) + meta.density(shape, map="innovation")) / 2
+
+
+VARIANTS: Final[Mapping[str, Callable[[VideoMeta, tuple[int, int]], Maps]]] = {
+    "texture-coded, floor 0.1": _gated("texture-coded"),
+    "texture-innovation, floor 0.1": _gated("texture-innovation"),
+    "mean of texture and innovation": _mean_with_innovation,
+    "packets only": spread_evenly,
+}
+"""Made on the tokens' own blocks in the place of the innovation."""
+
+
+def wear(meta: VideoMeta, name: str) -> tuple[VideoMeta, DensityMap]:
+    """A record and the map of it that is the candidate."""
+    if name in DENSITY_MAPS:
+        return meta, name  # type: ignore[return-value]
+    if meta.energy_innovation is None:
+        raise ValueError(f"the record of {meta.info['source']['name']} has no innovation to take the place of")
+    energy = VARIANTS[name](meta, meta.energy_innovation.shape[1:])
+    extent = np.stack([energy.min((1, 2)), energy.max((1, 2))], axis=1)
+    worn = replace(meta, energy_innovation=energy.astype(np.float32), range_innovation=extent.astype(np.float32))
+    return worn, "innovation"
+
+
+def measure_maps(job: Job, clips: int, names: Sequence[str]) -> dict[str, list[Examined]]:
+    """Answers by map over the first clips of the job's split, with the job's methods."""
+    examinee = Examinee(*load(job.weights, device=job.device))
+    found: dict[str, list[Examined]] = {name: [] for name in names}
+    for seed in range(clips):
+        clip = open_clip(job.cache, job.split, seed)
+        for name in names:
+            meta, map = wear(clip.meta, name)
+            by_map = replace(job, methods=tuple(replace(one, map=map) for one in job.methods))
+            found[name].append(examine(examinee, replace(clip, meta=meta), by_map))
+        print(f"{seed + 1} of {clips} clips", flush=True)
+    return found
+
+
+def compare(
+    found: Mapping[str, Sequence[Examined]], methods: Sequence[Measured], retentions: Sequence[float]
+) -> dict[str, dict[str, dict[str, Floats]]]:
+    """Draws of macro accuracy, by method, map, and retention or their mean."""
+    asked = asked_families(found[REFERENCE])
+    weights = draw_weights(len(found[REFERENCE]))
+    record: dict[str, dict[str, dict[str, Floats]]] = {}
+    for method in methods:
+        for name, examined in found.items():
+            cells = [macro(resample(examined, asked, weights, cell_name(method, share))) for share in retentions]
+            entry = {f"{share:g}": cell for share, cell in zip(retentions, cells, strict=True)}
+            record.setdefault(method.name, {})[name] = entry | {"mean": np.mean(cells, axis=0)}
+    return record
+
+
+def tabulate(draws: Mapping[str, Mapping[str, Mapping[str, Floats]]]) -> dict[str, Any]:
+    """Accuracy of every method by every map, and the paired differences to `REFERENCE` and to `btm`."""
+    record: dict[str, Any] = {}
+    for method, rows in draws.items():
+        for name, entry in rows.items():
+            for label, mine in entry.items():
+                one = {"accuracy": summarise(mine), "minus_reference": summarise(mine - rows[REFERENCE][label])}
+                if method == "btm-core":
+                    one["minus_btm"] = summarise(mine - draws["btm"][name][label])
+                place = record.setdefault(method, {}).setdefault(name, {})
+                place[label] = {key: asdict(figure) for key, figure in one.items()}
+    return record
+
+
+def choose(draws: Sequence[Mapping[str, Mapping[str, Mapping[str, Floats]]]], method: str) -> str:
+    """The map of a method over several judges: `REFERENCE`, unless one that a default record has is surely better.
+
+    Better is the mean over judges and retentions; sure, a paired interval above 0. Of several the best is taken.
+    """
+    best, most = REFERENCE, 0.0
+    for name in DENSITY_MAPS:
+        if name == "carried" or name not in draws[0][method]:
+            continue
+        less = np.mean([one[method][name]["mean"] - one[method][REFERENCE]["mean"] for one in draws], axis=0)
+        figure = summarise(less)
+        if figure.low > 0 and figure.value > most:
+            best, most = name, figure.value
+    return best
+
+
+def _average(
+    draws: Sequence[Mapping[str, Mapping[str, Mapping[str, Floats]]]],
+) -> dict[str, dict[str, dict[str, Floats]]]:
+    """Means over judges, who saw the same clips and resamplings."""
+    return {
+        method: {
+            name: {label: np.mean([one[method][name][label] for one in draws], axis=0) for label in entry}
+            for name, entry in rows.items()
+        }
+        for method, rows in draws[0].items()
+    }
+
+
+def show(judge: str, record: Mapping[str, Any]) -> None:
+    """Print accuracy and differences of every method by every map."""
+    for method, rows in record.items():
+        print(f"{judge}: {method}")
+        for name, entry in rows.items():
+            cells = []
+            for label, one in entry.items():
+                less = one["minus_reference"]
+                cells.append(f"{label}: {100 * one['accuracy']['value']:5.1f} ({100 * less['value']:+5.1f}, "
+                             f"{100 * less['low']:+5.1f} to {100 * less['high']:+5.1f})")  # fmt: skip
+            print(f"  {name:30} {'   '.join(cells)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--maps", default=";".join([*DENSITY_MAPS, *VARIANTS]), help="separated by semicolons")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--retention", default="0.3,0.1")
+    parser.add_argument("--weights", action="append", metavar="NAME=FOLDER", help="a judge; the package's without")
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    names = list(dict.fromkeys([REFERENCE, *options.maps.split(";")]))
+    judges: dict[str, Any] = {}
+    draws = []
+    for text in options.weights or ["shipped="]:
+        judge, _, folder = text.partition("=")
+        job = Job(
+            cache=options.cache,
+            split="val",
+            methods=tuple(METHODS[name] for name in options.methods.split(",")),
+            retentions=tuple(float(part) for part in options.retention.split(",")),
+            weights=Path(folder) if folder else None,
+        )
+        found = measure_maps(job, options.clips, names)
+        draws.append(compare(found, job.methods, job.retentions))
+        judges[judge] = {"about": describe(job, found[REFERENCE]), "methods": tabulate(draws[-1])}
+        show(judge, judges[judge]["methods"])
+    together = _average(draws)
+    judges["mean of the judges"] = {"methods": tabulate(together)}
+    show("mean of the judges", judges["mean of the judges"]["methods"])
+    chosen = {method: choose(draws, method) for method in draws[0]}
+    print(f"chosen: {chosen}")
+    options.out.write_text(json.dumps({"judges": judges, "chosen": chosen}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
