@@ -196,6 +196,7 @@ def main() -> None:
     parser.add_argument(
         "--defaults", action="store_true", help="only defaults against pixels alone; the rest of the file stays"
     )
+    parser.add_argument("--folder", type=Path, help="of the clips of --defaults, which are kept")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     result: dict[str, Any] = {}
@@ -207,7 +208,7 @@ def main() -> None:
         result["defaults"] = {
             "versions": _versions(),
             "rounds": arguments.rounds,
-            "clips": measure_defaults(Path(folder), rounds=arguments.rounds),
+            "clips": measure_defaults(arguments.folder or Path(folder), rounds=arguments.rounds),
         }
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

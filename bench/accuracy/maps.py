@@ -65,7 +65,6 @@ def _mean_with_innovation(meta: VideoMeta, shape: tuple[int, int]) -> Maps:
 
 
 VARIANTS: Final[Mapping[str, Callable[[VideoMeta, tuple[int, int]], Maps]]] = {
-    "texture-coded, floor 0.1": _gated("texture-coded"),
     "texture-innovation, floor 0.1": _gated("texture-innovation"),
     "mean of texture and innovation": _mean_with_innovation,
     "packets only": spread_evenly,
@@ -73,42 +72,51 @@ VARIANTS: Final[Mapping[str, Callable[[VideoMeta, tuple[int, int]], Maps]]] = {
 """Made on the tokens' own blocks in the place of the innovation."""
 
 
-def wear(meta: VideoMeta, name: str) -> tuple[VideoMeta, DensityMap]:
-    """A record and the map of it that is the candidate."""
-    if name in DENSITY_MAPS:
-        return meta, name  # type: ignore[return-value]
+def wear(meta: VideoMeta, name: str) -> VideoMeta:
+    """A record with a variant in the place of its innovation."""
     if meta.energy_innovation is None:
         raise ValueError(f"the record of {meta.info['source']['name']} has no innovation to take the place of")
     energy = VARIANTS[name](meta, meta.energy_innovation.shape[1:])
     extent = np.stack([energy.min((1, 2)), energy.max((1, 2))], axis=1)
-    worn = replace(meta, energy_innovation=energy.astype(np.float32), range_innovation=extent.astype(np.float32))
-    return worn, "innovation"
+    return replace(meta, energy_innovation=energy.astype(np.float32), range_innovation=extent.astype(np.float32))
 
 
-def measure_maps(job: Job, clips: int, names: Sequence[str]) -> dict[str, list[Examined]]:
-    """Answers by map over the first clips of the job's split, with the job's methods."""
+def measure_maps(job: Job, clips: int, names: Sequence[str]) -> list[Examined]:
+    """Answers over the first clips of the job's split, by the job's methods with every map."""
     examinee = Examinee(*load(job.weights, device=job.device))
-    found: dict[str, list[Examined]] = {name: [] for name in names}
+    found = []
     for seed in range(clips):
         clip = open_clip(job.cache, job.split, seed)
-        for name in names:
-            meta, map = wear(clip.meta, name)
-            by_map = replace(job, methods=tuple(replace(one, map=map) for one in job.methods))
-            found[name].append(examine(examinee, replace(clip, meta=meta), by_map))
+        named = [(name, name) for name in DENSITY_MAPS if name in names]
+        groups = [
+            (clip.meta, named),
+            *((wear(clip.meta, one), [(one, "innovation")]) for one in VARIANTS if one in names),
+        ]
+        cells = {}
+        for meta, maps in groups:
+            methods = [replace(one, name=label(one, name), map=map) for one in job.methods for name, map in maps]
+            examined = examine(examinee, replace(clip, meta=meta), replace(job, methods=tuple(methods)))
+            cells |= examined.cells
+        found.append(replace(examined, cells=cells))
         print(f"{seed + 1} of {clips} clips", flush=True)
     return found
 
 
+def label(method: Measured, map: str) -> str:
+    """Name of a method with a map."""
+    return f"{method.name} by {map}"
+
+
 def compare(
-    found: Mapping[str, Sequence[Examined]], methods: Sequence[Measured], retentions: Sequence[float]
+    found: Sequence[Examined], names: Sequence[str], methods: Sequence[Measured], retentions: Sequence[float]
 ) -> dict[str, dict[str, dict[str, Floats]]]:
     """Draws of macro accuracy, by method, map, and retention or their mean."""
-    asked = asked_families(found[REFERENCE])
-    weights = draw_weights(len(found[REFERENCE]))
+    asked, weights = asked_families(found), draw_weights(len(found))
     record: dict[str, dict[str, dict[str, Floats]]] = {}
     for method in methods:
-        for name, examined in found.items():
-            cells = [macro(resample(examined, asked, weights, cell_name(method, share))) for share in retentions]
+        for name in names:
+            one = replace(method, name=label(method, name))
+            cells = [macro(resample(found, asked, weights, cell_name(one, share))) for share in retentions]
             entry = {f"{share:g}": cell for share, cell in zip(retentions, cells, strict=True)}
             record.setdefault(method.name, {})[name] = entry | {"mean": np.mean(cells, axis=0)}
     return record
@@ -193,8 +201,8 @@ def main() -> None:
             weights=Path(folder) if folder else None,
         )
         found = measure_maps(job, options.clips, names)
-        draws.append(compare(found, job.methods, job.retentions))
-        judges[judge] = {"about": describe(job, found[REFERENCE]), "methods": tabulate(draws[-1])}
+        draws.append(compare(found, names, job.methods, job.retentions))
+        judges[judge] = {"about": describe(job, found), "methods": tabulate(draws[-1])}
         show(judge, judges[judge]["methods"])
     together = _average(draws)
     judges["mean of the judges"] = {"methods": tabulate(together)}
