@@ -60,7 +60,9 @@ def overwrite(source: Path, path: Path, packets: list[int] | None = None) -> Pat
 @pytest.mark.parametrize("options", [{"maps": ("innovation",), "pixels": None}, {"residual": "none"}])
 def test_nothing_decoded_is_an_error(data: Path, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     noise = overwrite(data / name, tmp_path / name)
-    with pytest.raises(SourceError, match=r"none of 6 frames gives a picture|no source has the residual") as caught:
+    # FFmpeg 7 takes one of the HEVC pictures for readable
+    refusals = r"none of 6 frames gives a picture|5 of 6 frames are not decoded|no source has the residual"
+    with pytest.raises(SourceError, match=refusals) as caught:
         extract(noise, frames="uniform:6", **options)
     assert caught.value.code == "damaged"
     assert len(extract(data / name, frames="uniform:6", **options).frame_pts) == 6

@@ -48,6 +48,11 @@ def list_counts(codec: str, path: Path) -> list[int]:
     return places
 
 
+def list_times(path: Path) -> list[int | None]:
+    """Times of the pictures as the decoder gives them: some are lost, or, by FFmpeg 7, come out of order."""
+    return [frame.pts for frame in decode_all(path)]
+
+
 def flip(path: Path, copy: Path, bit: int) -> Path:
     content = bytearray(path.read_bytes())
     content[bit // 8] ^= 0x80 >> bit % 8
@@ -59,7 +64,7 @@ def test_a_damaged_count_of_a_slice_that_is_not_read(source: tuple[str, Path], t
     codec, path = source
     state, evidence, checked = judge(path)
     assert (state, checked) == ("complete", 1), evidence
-    places, whole, lost = list_counts(codec, path), len(decode_all(path)), 0
+    places, whole, changed = list_counts(codec, path), list_times(path), 0
     assert len(places) > 4
     for place in places[1:4]:
         for bit in range(4):
@@ -67,8 +72,8 @@ def test_a_damaged_count_of_a_slice_that_is_not_read(source: tuple[str, Path], t
             state, evidence, checked = judge(damaged)
             assert (state, checked) == ("damaged", 1), (place, bit)
             assert "picture order counts" in evidence
-            lost += len(decode_all(damaged)) < whole
-    assert lost > 0
+            changed += list_times(damaged) != whole
+    assert changed > 0
 
 
 def test_a_container_that_shows_pictures_as_they_come(source: tuple[str, Path], tmp_path: Path) -> None:
