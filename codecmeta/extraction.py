@@ -17,6 +17,8 @@ from codecmeta.container.completeness import judge_file
 from codecmeta.container.orientation import find_display_matrix, is_cut_by_container
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.packets import PacketTable, read_packets
+from codecmeta.container.picture_headers import read_pictures
+from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import Video, open_video
 from codecmeta.decoding.presentation import order_frames
 from codecmeta.decoding.rgb import scaled_size
@@ -118,11 +120,14 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         table = read_frames(request, targets)
         if identify_source(path) != identity:
             raise SourceError("changed_while_reading", "the file changed while it was read")
-        signals = describe_signals(table, packets)
+        units = read_units(video, packets) if table.reads_payload else None
+        verdict = describe_verdict(state, evidence, video, packets, units, timeline, table)
+        pictures = read_pictures(video, packets, units) if table.reads_payload else packets.pictures
+        signals = describe_signals(table, packets, pictures, codec=video.codec)
         info = {
             "source": identity,
             "stream": describe_stream(video, packets, timeline, (numerator, denominator), request.orientation),
-            "verdict": describe_verdict(state, evidence, video, packets, timeline, table),
+            "verdict": verdict,
             "signals": signals,
             "extraction": _extraction(request, table, _list_warnings(request, table, orientation)),
         }
@@ -132,6 +137,8 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
             packet_dts=packets.dts,
             packet_size=packets.size,
             packet_key=packets.key,
+            packet_type=pictures.type if pictures else None,
+            packet_shown=pictures.shown if pictures else None,
             frame_packet=np.array(table.packets, np.int32),
             frame_pts=timeline.pts[np.isin(timeline.packet, table.packets)],
             frame_type=np.array([table.types[packet] for packet in table.packets], "<U1"),

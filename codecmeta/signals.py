@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.container.packet_pictures import PacketPictures, tells_pictures
 from codecmeta.container.packets import PacketTable
 from codecmeta.frame_table import Absent, Column, FrameTable, Held
 from codecmeta.record import npz
@@ -32,18 +33,23 @@ _COLUMNS: dict[str, Column] = {
 """Optional arrays of a record with one row per frame, and the columns that they belong to."""
 
 
-def describe_signals(table: FrameTable, packets: PacketTable) -> dict[str, dict[str, Any]]:
+def describe_signals(
+    table: FrameTable, packets: PacketTable, pictures: PacketPictures | None, *, codec: str
+) -> dict[str, dict[str, Any]]:
     """Say of every signal of a record where it came from, or why it is absent.
 
     Args:
         table: what was read of the sampled frames.
         packets: the packet table.
+        pictures: what headers tell of the packets' pictures.
+        codec: libav's name.
 
     Returns:
         Per signal an object with `source` or `absent`.
     """
     signals: dict[str, dict[str, Any]] = {
-        "packets": {"source": "container index" if packets.origin == "index" else "demuxing"}
+        "packets": {"source": "container index" if packets.origin == "index" else "demuxing"},
+        "packet_type": {"absent": _explain_no_types(table, codec)} if pictures is None else {"source": "headers"},
     }
     for column in ("frames", "innovation", "carried", "mb_bits", "mb_type", "motion", "qp"):
         signals[column] = _describe(table, column)
@@ -56,6 +62,15 @@ def describe_signals(table: FrameTable, packets: PacketTable) -> dict[str, dict[
                 if table.decoding.gaps:
                     signals[name]["pictures_not_read"] = table.decoding.gaps
     return signals
+
+
+def _explain_no_types(table: FrameTable, codec: str) -> str:
+    """Why it is not known which types the packets' pictures have, and which are shown."""
+    if not tells_pictures(codec):
+        return f"{codec}: headers are read of H.264, HEVC, VP8, VP9 and AV1"
+    if not table.reads_payload:
+        return "no payload is read where packets of an index are all that is asked for"
+    return "the index does not tell where the NAL units are"
 
 
 def _describe(table: FrameTable, column: Column) -> dict[str, Any]:

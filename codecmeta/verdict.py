@@ -11,14 +11,20 @@ from codecmeta.container.completeness import State
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.presentation_order import count_contradictions
 from codecmeta.container.timeline import Timeline
-from codecmeta.container.unit_table import read_units
+from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
 from codecmeta.frame_table import FrameTable
 from codecmeta.record.gop import split_gops
 
 
 def describe_verdict(
-    state: State, evidence: str, video: Video, packets: PacketTable, timeline: Timeline, table: FrameTable
+    state: State,
+    evidence: str,
+    video: Video,
+    packets: PacketTable,
+    units: UnitTable | None,
+    timeline: Timeline,
+    table: FrameTable,
 ) -> dict[str, Any]:
     """State the verdict for `info`.
 
@@ -29,6 +35,7 @@ def describe_verdict(
         evidence: the observation behind it.
         video: the opened video.
         packets: its packet table.
+        units: its NAL units, where payload is read and they are known.
         timeline: the frames in presentation order.
         table: what was read of them.
     """
@@ -38,7 +45,6 @@ def describe_verdict(
     errors, corrupt_pictures = max(decoding.errors, timeline.errors), max(decoding.corrupt, timeline.corrupt)
     contradictions = 0
     if table.reads_payload:
-        units = read_units(video, packets)
         corrupt += count_malformed(video, packets, units)
         if units is not None and not (timeline.synthetic or timeline.mended):
             contradictions = count_contradictions(video, packets, units)

@@ -62,6 +62,7 @@ def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
             f"{verdict.get('checked', 'an unknown number')} of {verdict.get('frames', 'an unknown number')} frames",
         ),
         ("packets", f"{sizes.size}, {_bytes(int(sizes.sum(dtype=np.int64)))}, from {_source(meta, 'packets')}"),
+        ("pictures", _pictures(meta)),
         ("GoPs", f"{len(meta.gops)}, {_span(packets)} packets each"),
         ("c_t", f"{_span(meta.gop_packet_size().round().astype(int))} bytes per packet, mean over the frame's GoP"),
         ("frames", f"{len(seconds)} of {verdict.get('frames', 'an unknown number')}: {types}"),
@@ -88,6 +89,16 @@ def _display(meta: VideoMeta) -> list[tuple[str, str]]:
 def _source(meta: VideoMeta, name: str) -> str:
     signal: dict[str, Any] = meta.info["signals"].get(name, {})
     return str(signal.get("source") or f"absent: {signal.get('absent', 'unknown')}")
+
+
+def _pictures(meta: VideoMeta) -> str:
+    """Types of the packets' pictures, and how many packets show none."""
+    if meta.packet_type is None or meta.packet_shown is None:
+        return f"types {_source(meta, 'packet_type')}"
+    names, counts = np.unique(meta.packet_type, return_counts=True)
+    listed = ", ".join(f"{count} {name}" for name, count in zip(names.tolist(), counts.tolist(), strict=True))
+    hidden = int(np.count_nonzero(~meta.packet_shown))
+    return f"{listed}, {hidden} not shown" if hidden else listed
 
 
 def _signal(meta: VideoMeta, name: str) -> str:

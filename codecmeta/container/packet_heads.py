@@ -271,9 +271,6 @@ def _read_sorenson(head: bytes) -> Head:
     return NONE if bits.u(2) else POINT
 
 
-_VP8_SHOW_FRAME = 0x10
-
-
 def _read_vp8(head: bytes) -> Head:
     return NONE if head[0] & 1 else POINT
 
@@ -287,28 +284,6 @@ def _read_vp9(head: bytes) -> Head:
     if profile == 3:
         bits.u(1)
     return NONE if bits.flag() or bits.flag() else POINT
-
-
-def shows_picture(codec: str, packet: bytes | memoryview) -> bool:
-    """Whether a packet of VP8 or VP9 has a picture to show (RFC 6386, 9.1; VP9 bitstream specification, 6.2).
-
-    Frames that are only referred to have a packet of their own in VP8, and in VP9 where a muxer has split superframes,
-    which end in a frame that is shown. Packets of other codecs are taken to show one.
-    """
-    if codec == "vp8":
-        return bool(packet[0] & _VP8_SHOW_FRAME)
-    if codec != "vp9" or packet[0] >> 6 != 2 or _is_superframe(packet):
-        return True
-    reserved = packet[0] >> 4 & 3 == 3
-    shows_existing, shown = (packet[0] >> (2 if reserved else 3) & 1, packet[0] >> (0 if reserved else 1) & 1)
-    return bool(shows_existing or shown)
-
-
-def _is_superframe(packet: bytes | memoryview) -> bool:
-    """Whether an index of frames stands at the end (VP9 bitstream specification, Annex B)."""
-    last = packet[-1]
-    length = 2 + (1 + (last >> 3 & 3)) * (1 + (last & 7))
-    return last >> 5 == 6 and len(packet) >= length and packet[-length] == last
 
 
 def _read_theora(head: bytes) -> Head:
@@ -325,7 +300,7 @@ def _read_av1(head: bytes) -> Head:
             break
         kind, extension, sized = head[position] >> 3 & 15, head[position] >> 2 & 1, head[position] >> 1 & 1
         begin = position + 1 + extension
-        size, begin = _leb128(head, begin) if sized else (len(head) - begin, begin)
+        size, begin = read_leb128(head, begin) if sized else (len(head) - begin, begin)
         payload = head[begin : begin + size]
         if kind == 1:
             sets = (head[position : begin + size],)
@@ -341,7 +316,7 @@ def _read_av1(head: bytes) -> Head:
     return Head("none", sets)
 
 
-def _leb128(data: bytes, position: int) -> tuple[int, int]:
+def read_leb128(data: bytes, position: int) -> tuple[int, int]:
     """A number and the place after it (AV1 specification, 4.10.5)."""
     value = 0
     for index in range(8):

@@ -18,8 +18,8 @@ from codecmeta.container.packet_heads import (
     is_inner_slice,
     looks_into,
     read_head,
-    shows_picture,
 )
+from codecmeta.container.packet_pictures import PacketPictures, PictureCollector
 from codecmeta.container.parameter_history import ParameterHistory
 from codecmeta.container.sample_heads import SampleHeads
 from codecmeta.container.sample_table import SampleTable
@@ -50,6 +50,8 @@ class PacketTable:
             tell.
         second_position: int64 (P,), likewise of the second field, where there is one.
         history: parameter sets in force at each packet.
+        pictures: what headers tell of the pictures; None where no packet has passed by, as of an index, and for codecs
+            whose headers are not read.
     """
 
     pts: NDArray[np.int64]
@@ -62,6 +64,7 @@ class PacketTable:
     position: NDArray[np.int64] | None
     second_position: NDArray[np.int64] | None
     history: ParameterHistory
+    pictures: PacketPictures | None = None
 
     @property
     def origin(self) -> Literal["index", "demux"]:
@@ -188,7 +191,12 @@ def _open_pairs(video: Video) -> FieldPairs | None:
 
 
 def _as_table(
-    columns: NDArray[np.int64], second: NDArray[np.bool_], history: ParameterHistory, *, corrupt: int
+    columns: NDArray[np.int64],
+    second: NDArray[np.bool_],
+    history: ParameterHistory,
+    *,
+    corrupt: int,
+    pictures: PacketPictures | None = None,
 ) -> PacketTable:
     """Join second fields to the packets before them.
 
@@ -197,6 +205,7 @@ def _as_table(
         second: bool (n,), never set twice in a row.
         history: the parameter sets.
         corrupt: number of corrupt packets.
+        pictures: what headers tell of the frames' pictures.
     """
     frames = columns[~second]
     place = np.cumsum(~second)[second] - 1
@@ -214,6 +223,7 @@ def _as_table(
         position=frames[:, 5].copy() if located else None,
         second_position=own[:, 5].copy() if located else None,
         history=history,
+        pictures=pictures,
     )
 
 
@@ -239,24 +249,24 @@ def _from_demuxing(video: Video) -> PacketTable:
     corrupt = 0
     packet_number = -1
     codec = video.codec
-    hides = codec in ("vp8", "vp9")
+    extradata = bytes(video.stream.codec_context.extradata or b"")
     pairs = _open_pairs(video)
     history = _open_history(video)
     length_size, checks = history.length_size, looks_into(codec)
-    check = open_check(codec, bytes(video.stream.codec_context.extradata or b""))
+    check = open_check(codec, extradata)
+    pictures = PictureCollector(codec, extradata)
     records = list_configurations(video)
     video.rewind()
     for packet in demux(video):
         shown, key = not packet.is_discard, packet.is_keyframe
         view = memoryview(packet)
-        if hides:
-            shown = shown and shows_picture(codec, view)
         asked = pairs if pairs is not None and pairs.asks_for(key=key) else None
         second.append(asked is not None and asked.continues(bytes(packet)))
         packet_number += not second[-1]
         if (record := records(packet)) is not None:
             history.switch(packet_number, record)
             length_size = history.packaging(packet_number)
+        shown &= pictures.take(packet_number, view, length_size=length_size)
         if checks and (key or not is_inner_slice(codec, view, length_size=length_size)):
             head = read_head(codec, view, length_size=length_size)
             if head.sets:
@@ -279,7 +289,14 @@ def _from_demuxing(video: Video) -> PacketTable:
     columns = np.array(rows, np.int64).reshape(-1, 5)
     if intra and not columns[:, 3].any():
         columns[intra[0], 3] = True
-    return _as_table(columns, np.array(second, np.bool_), history, corrupt=corrupt)
+    frames = packet_number + 1
+    return _as_table(
+        columns,
+        np.array(second, np.bool_),
+        history,
+        corrupt=corrupt,
+        pictures=pictures.close(frames, history) if frames else None,
+    )
 
 
 def _part(packet: memoryview, at: int, count: int) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeAlias
 
 from codecmeta.container.packet_heads import MOST_SET_BYTES, NAL_CODECS, nal_type, read_head
@@ -60,6 +60,7 @@ class ParameterHistory:
             self.length_size, units = 0, []
         self._initial = self._key_all(units)
         self._places: list[int] = []
+        self._begins: list[int] = []
         self._changes: list[dict[SetKey, bytes]] = []
         self._state = dict(self._initial)
         self._record_sizes: list[tuple[int, int]] = []
@@ -93,7 +94,7 @@ class ParameterHistory:
             SourceError: there are more of them than in any video.
         """
         found = self._key_all(units)
-        self._change(packet + 1, found)
+        self._change(packet + 1, found, begin=packet)
         return bool(found)
 
     def switch(self, packet: int, record: bytes) -> None:
@@ -106,7 +107,7 @@ class ParameterHistory:
             size, units = read_configuration(self.codec, record)
         except BitstreamError as error:
             raise SourceError("damaged", f"the decoder configuration of packet {packet}: {error}") from error
-        self._change(packet, self._key_all(units))
+        self._change(packet, self._key_all(units), begin=packet)
         if size != (self._record_sizes[-1][1] if self._record_sizes else self.length_size):
             self._record_sizes.append((packet, size))
 
@@ -122,6 +123,28 @@ class ParameterHistory:
             state.update(change)
         self._cursor = stop, state
         return tuple(state[key] for key in sorted(state))
+
+    def list_stretches(self, packets: int) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
+        """Stretches of packets whose slices have the same sets in force, those of their own packet included.
+
+        Args:
+            packets: number of packets; the parameter sets of all of them are looked at.
+
+        Yields:
+            The first packet, one past the last, and the units.
+
+        Raises:
+            SourceError: as `note`.
+        """
+        if self.scanner is not None:
+            self.scanner.reach(packets)
+        state = dict(self._initial)
+        bounds = [0, *self._begins, packets]
+        for number, begin in enumerate(bounds[:-1]):
+            if number:
+                state.update(self._changes[number - 1])
+            if begin < bounds[number + 1]:
+                yield begin, bounds[number + 1], tuple(state[key] for key in sorted(state))
 
     def lead(self, packet: int, payload: bytes) -> bytes:
         """The bytes of a packet after all parameter sets in force, in one packaging; as they are where nothing changes.
@@ -164,7 +187,7 @@ class ParameterHistory:
     def _package(self, unit: bytes) -> bytes:
         return len(unit).to_bytes(self.length_size, "big") + unit if self.length_size else b"\0\0\0\1" + unit
 
-    def _change(self, place: int, found: dict[SetKey, bytes]) -> None:
+    def _change(self, place: int, found: dict[SetKey, bytes], *, begin: int) -> None:
         changed = {key: unit for key, unit in found.items() if self._state.get(key) != unit}
         if not changed:
             return
@@ -179,6 +202,7 @@ class ParameterHistory:
             raise SourceError("damaged", f"more than {MOST_BYTES >> 20} MiB of parameter sets")
         self._state.update(changed)
         self._places.append(place)
+        self._begins.append(begin)
         self._changes.append(changed)
 
     def _key_all(self, units: Iterable[bytes]) -> dict[SetKey, bytes]:

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.container.header_words import Flags, HeaderBits, Ints, read_words
 from codecmeta.container.packet_heads import nal_type
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.parameter_history import read_configuration
-from codecmeta.container.unit_table import Flags, Ints, UnitTable
+from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
 from codecmeta.entropy.nal import remove_emulation_prevention
 from codecmeta.entropy.parameter_sets import ParameterSets
@@ -35,9 +36,6 @@ _HEADER = 512
 
 _LEAST_HABIT, _SHARE_HABIT = 2, 10
 """Contradictions, and pictures for each, above which they are the encoder's or the container's habit, not damage."""
-
-_WORD = 8
-"""Bytes after the header of a slice in which its count lies."""
 
 _HEADER_SIZE = {"h264": 1, "hevc": 2}
 _SETS = {"h264": (h264.SPS, h264.PPS), "hevc": (hevc.VPS, hevc.SPS, hevc.PPS)}
@@ -103,19 +101,9 @@ def _brings_others(file: int, codec: str, units: UnitTable, first: Ints, known: 
     return any(os.pread(file, length, place).rstrip(b"\0") not in own for place, length in found)
 
 
-def _read_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The first bits of some payloads, without bytes of emulation prevention (7.3.1)."""
-    prevents = (payload[:, :-2] == 0) & (payload[:, 1:-1] == 0) & (payload[:, 2:] == 3)
-    words = np.ascontiguousarray(payload[:, :_WORD]).view(">u8")[:, 0].astype(np.uint64)
-    for row in np.flatnonzero(prevents.any(1)).tolist():
-        rbsp = remove_emulation_prevention(payload[row].tobytes())
-        words[row] = int.from_bytes(rbsp[:_WORD].ljust(_WORD, b"\0"), "big")
-    return words
-
-
 def _find_falls(codec: str, start: NDArray[np.uint8], form: _Form, packets: PacketTable) -> tuple[Ints, Ints]:
     """Packets whose count does not rise over the one shown before, and the number of the access point of each."""
-    words = _read_words(start[:, _HEADER_SIZE[codec] :])
+    words = read_words(start[:, _HEADER_SIZE[codec] :])
     header = start[:, 0].astype(np.int64)
     if codec == "hevc":
         header = header << 8 | start[:, 1]
@@ -154,40 +142,9 @@ def _unwrap(lsb: Ints, anchor: Flags, begins: Flags, bits: int) -> Ints:
     return np.where(anchor, total, total + step)
 
 
-class _Bits:
-    """Reads the same syntax elements of many headers at once.
-
-    Args:
-        words: uint64 (n,), their first bits.
-    """
-
-    def __init__(self, words: NDArray[np.uint64]) -> None:
-        self._words = words
-        self._at = np.zeros(words.size, np.int64)
-        self.sound = np.ones(words.size, np.bool_)
-
-    def u(self, count: Ints | int) -> Ints:
-        """Read `count` bits of each, at most 32; 0 where there are none to be read."""
-        wide = np.broadcast_to(np.asarray(count, np.int64), self._at.shape)
-        rest = self._words << np.minimum(self._at, 63).astype(np.uint64)
-        value = (rest >> np.uint64(32) >> (32 - wide).astype(np.uint64)).astype(np.int64)
-        self._at = self._at + wide
-        self.sound &= self._at <= 64
-        return value
-
-    def ue(self, where: Flags | None = None) -> Ints:
-        """Read an Exp-Golomb code of at most 31 bits, of some headers only where `where` is given."""
-        rest = self._words << np.minimum(self._at, 63).astype(np.uint64)
-        # a float64 holds 32 bits, and its exponent is their number
-        zeros = 32 - np.frexp((rest >> np.uint64(32)).astype(np.float64))[1].astype(np.int64)
-        taken = np.ones(zeros.size, np.bool_) if where is None else where
-        self.sound &= ~taken | (zeros < 16)
-        return self.u(np.where(taken, 2 * np.minimum(zeros, 15) + 1, 0)) - 1
-
-
 def _read_h264(words: NDArray[np.uint64], kind: Ints, form: _Form) -> tuple[Ints, Flags]:
     """pic_order_cnt_lsb (H.264, 7.3.3), and where it could be read in the first slice of a picture."""
-    bits = _Bits(words)
+    bits = HeaderBits(words)
     first = bits.ue() == 0
     bits.ue()
     bits.ue()
@@ -199,7 +156,7 @@ def _read_h264(words: NDArray[np.uint64], kind: Ints, form: _Form) -> tuple[Ints
 
 def _read_hevc(words: NDArray[np.uint64], kind: Ints, irap: Flags, form: _Form) -> tuple[Ints, Flags]:
     """slice_pic_order_cnt_lsb (H.265, 7.3.6.1), 0 of IDR pictures, and where the picture's first slice tells it."""
-    bits = _Bits(words)
+    bits = HeaderBits(words)
     first = bits.u(1) == 1
     bits.u(irap.astype(np.int64))
     bits.ue()

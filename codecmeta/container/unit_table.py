@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.container.header_words import Flags, Ints
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.video import Video
-
-Flags: TypeAlias = NDArray[np.bool_]
-Ints: TypeAlias = NDArray[np.int64]
 
 START = 16
 """First bytes of a unit that are kept: its header, and of a slice the type and the order count."""

@@ -52,11 +52,35 @@ def split_gops(size: NDArray[np.uint32], key: NDArray[np.bool_]) -> tuple[Gop, .
     )
 
 
+def shown_packet_size(size: NDArray[np.uint32], shown: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """Bytes per shown picture.
+
+    A packet that shows no picture counts to the next one in decode order that does, which it was sent for: a frame for
+    reference of VP8, the frames of a superframe that was split. After the last such packet it counts to that.
+
+    Args:
+        size: bytes of each packet in decode order, uint32 (P,).
+        shown: whether a packet shows a picture, bool (P,); None takes all to show one.
+
+    Returns:
+        int64 (P,), 0 for packets that show none. The sum is that of the sizes, unless no packet shows a picture.
+    """
+    own = size.astype(np.int64)
+    if shown is None or not shown.any():
+        return own
+    places = np.flatnonzero(shown)
+    served = places[np.minimum(np.searchsorted(places, np.arange(size.size)), places.size - 1)]
+    total = np.zeros_like(own)
+    np.add.at(total, served, own)
+    return total
+
+
 def frame_packet_size(
     size: NDArray[np.uint32],
     key: NDArray[np.bool_],
     frame_packet: NDArray[np.int32],
     *,
+    shown: NDArray[np.bool_] | None = None,
     kind: PacketSizeKind = "mean",
 ) -> NDArray[np.float64]:
     """MeToM's c_t for each sampled frame, in bytes.
@@ -65,6 +89,8 @@ def frame_packet_size(
         size: bytes of each packet in decode order, uint32 (P,).
         key: whether a packet starts a GoP, bool (P,).
         frame_packet: packet of each sampled frame, int32 (T,).
+        shown: whether a packet shows a picture, bool (P,); those that show none count to the next one that does
+            (`shown_packet_size`). None takes all to show one.
         kind: `mean` is the average packet size of the frame's GoP (the paper's c_t), `total` the bytes of that
             GoP, `packet` the frame's own packet, `interval` the average size of the packets that come after
             the previous sampled frame's, up to and including this frame's, in decode order.
@@ -75,23 +101,25 @@ def frame_packet_size(
     Raises:
         ValueError: another kind.
     """
-    sizes = size.astype(np.float64)
+    sizes = shown_packet_size(size, shown).astype(np.float64)
+    pictures = np.ones(size.size, np.int64) if shown is None else shown.astype(np.int64)
     if kind == "packet":
         return sizes[frame_packet]
     if kind == "interval":
         ends = np.maximum.accumulate(frame_packet.astype(np.int64)) + 1
         begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: ends.size]
         total = np.concatenate([np.zeros(1), np.cumsum(sizes)])
-        count = ends - begins
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(pictures)])
+        count = before[ends] - before[begins]
         mean = (total[ends] - total[begins]) / np.maximum(count, 1)
         # a picture that is decoded before the previous sampled one has no interval of its own
         return np.where(count > 0, mean, sizes[frame_packet])
     if kind not in ("mean", "total"):
         raise ValueError(f"kind is {kind!r}; it must be 'mean', 'total', 'packet' or 'interval'")
     starts = gop_starts(key)
-    totals = np.add.reduceat(sizes, starts) if starts.size else np.zeros(0)
+    totals = np.add.reduceat(size.astype(np.float64), starts) if starts.size else np.zeros(0)
     gop = np.searchsorted(starts, frame_packet, side="right") - 1
     if kind == "total":
         return totals[gop]
-    counts = np.diff(np.append(starts, size.size))
-    return (totals / counts)[gop]
+    counts = np.add.reduceat(pictures, starts) if starts.size else np.zeros(0)
+    return (totals / np.maximum(counts, 1))[gop]

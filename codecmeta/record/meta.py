@@ -38,6 +38,9 @@ class VideoMeta:
         packet_dts: int64 (P,), likewise.
         packet_size: uint32 (P,), bytes.
         packet_key: bool (P,), the packet starts a GoP.
+        packet_type: `<U1` (P,): I, P, B, or ? where a header cannot be read; None for codecs whose headers are not read
+            (others than H.264, HEVC, VP8, VP9 and AV1), and where no payload is.
+        packet_shown: bool (P,), the packet shows a picture, by its headers; with `packet_type`.
         frame_packet: int32 (T,), packet of each sampled frame.
         frame_pts: int64 (T,), strictly increasing.
         frame_type: `<U1` (T,): I, P, B, or ? where unknown.
@@ -64,6 +67,8 @@ class VideoMeta:
     frame_packet: NDArray[np.int32]
     frame_pts: NDArray[np.int64]
     frame_type: NDArray[np.str_]
+    packet_type: NDArray[np.str_] | None = None
+    packet_shown: NDArray[np.bool_] | None = None
     energy_innovation: NDArray[np.float32] | None = None
     energy_carried: NDArray[np.float32] | None = None
     range_innovation: NDArray[np.float32] | None = None
@@ -132,9 +137,15 @@ class VideoMeta:
         """The stream's GoPs in decode order."""
         return gop.split_gops(self.packet_size, self.packet_key)
 
+    def shown_packet_size(self) -> NDArray[np.int64]:
+        """Bytes per shown picture: see `codecmeta.record.gop.shown_packet_size`. int64 (P,)."""
+        return gop.shown_packet_size(self.packet_size, self.packet_shown)
+
     def gop_packet_size(self, *, kind: gop.PacketSizeKind = "mean") -> NDArray[np.float64]:
         """MeToM's c_t: see `codecmeta.record.gop.frame_packet_size`. float64 (T,), bytes."""
-        return gop.frame_packet_size(self.packet_size, self.packet_key, self.frame_packet, kind=kind)
+        return gop.frame_packet_size(
+            self.packet_size, self.packet_key, self.frame_packet, shown=self.packet_shown, kind=kind
+        )
 
     @cached_property
     def density_maps(self) -> tuple[DensityMap, ...]:

@@ -67,6 +67,8 @@ FIELDS: dict[str, Field] = {
     "packet_dts": Field("<i8", lambda s: (s.packets,)),
     "packet_size": Field("<u4", lambda s: (s.packets,)),
     "packet_key": Field("|b1", lambda s: (s.packets,)),
+    "packet_type": Field("<U1", lambda s: (s.packets,)),
+    "packet_shown": Field("|b1", lambda s: (s.packets,)),
     "frame_packet": Field("<i4", lambda s: (s.frames,)),
     "frame_pts": Field("<i8", lambda s: (s.frames,)),
     "frame_type": Field("<U1", lambda s: (s.frames,)),
@@ -83,10 +85,19 @@ FIELDS: dict[str, Field] = {
     "qp": Field("|i1", lambda s: (s.frames, *s.macroblocks)),
     "frames": Field("|u1", lambda s: (s.frames, -1, -1, 3)),
 }
-REQUIRED = tuple(FIELDS)[:7]
-OPTIONAL = tuple(FIELDS)[7:]
+REQUIRED = (
+    "packet_pts",
+    "packet_dts",
+    "packet_size",
+    "packet_key",
+    "frame_packet",
+    "frame_pts",
+    "frame_type",
+)
+OPTIONAL = tuple(name for name in FIELDS if name not in REQUIRED)
 # Arrays that make sense only together.
 PAIRS = (
+    ("packet_type", "packet_shown"),
     ("energy_innovation", "range_innovation"),
     ("energy_carried", "range_carried"),
     ("residual_power", "residual_mean"),
@@ -374,8 +385,9 @@ def _check_values(path: str, arrays: Mapping[str, Array]) -> None:
     pts = arrays["frame_pts"]
     if pts.size > 1 and not (pts[1:] > pts[:-1]).all():
         fail("frame_pts", "must be strictly increasing")
-    if not np.isin(arrays["frame_type"], ("I", "P", "B", "?")).all():
-        fail("frame_type", "must be I, P, B or ?")
+    for name in ("frame_type", "packet_type"):
+        if name in arrays and not np.isin(arrays[name], ("I", "P", "B", "?")).all():
+            fail(name, "must be I, P, B or ?")
     for name in _FINITE:
         if name in arrays and not (np.isfinite(arrays[name]).all() and (arrays[name] >= 0).all()):
             fail(name, "must be finite and not negative")

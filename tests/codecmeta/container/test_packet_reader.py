@@ -68,6 +68,13 @@ def test_frames_of_vp9_that_are_not_shown(tmp_path: Path) -> None:
     assert len(pictures) == len(packets)
     np.testing.assert_array_equal(meta.frames, pictures)
     assert len(extract(path, frames="uniform:8", pixels=64).frame_pts) == 8
+    # a picture has the bytes of all frames that came with it
+    assert meta.packet_shown is not None
+    assert np.count_nonzero(meta.packet_shown) == len(packets)
+    sizes = meta.shown_packet_size()
+    assert sizes[meta.packet_shown].tolist() == [sum(map(len, parts)) for parts in packets]
+    assert not sizes[~meta.packet_shown].any()
+    assert meta.gop_packet_size(kind="packet").tolist() == sizes[meta.frame_packet].tolist()
     # a picture that should be shown takes its time
     frames[20] = frames[20][0], bytes([frames[20][1][0] & ~2]) + frames[20][1][1:]
     path.write_bytes(header + b"".join(struct.pack("<IQ", len(part), time) + part for time, part in frames))

@@ -1,0 +1,54 @@
+"""Headers of the pictures of an index, read where its packets are."""
+
+from __future__ import annotations
+
+import os
+
+from codecmeta.container.packet_heads import Peek
+from codecmeta.container.packet_pictures import PacketPictures, from_list, open_frame_reader
+from codecmeta.container.packets import PacketTable
+from codecmeta.container.slice_types import describe_slices
+from codecmeta.container.unit_table import UnitTable
+from codecmeta.container.video import Video
+
+_WINDOW = 64
+"""Bytes that hold the headers of most packets."""
+
+
+def read_pictures(video: Video, packets: PacketTable, units: UnitTable | None) -> PacketPictures | None:
+    """Read what the headers of all packets tell of their pictures.
+
+    Args:
+        video: the opened video.
+        packets: its packet table.
+        units: its NAL units, where the codec has some and the index tells where.
+
+    Returns:
+        None where the codec's headers are not read, or it is not known where they are.
+    """
+    if packets.pictures is not None:
+        return packets.pictures
+    if units is not None:
+        kinds, shown = describe_slices(
+            video.codec, packets.history, packets=packets.size.size, packet=units.packet, start=units.start
+        )
+        return PacketPictures(type=kinds, shown=shown)
+    reader = open_frame_reader(video.codec, bytes(video.stream.codec_context.extradata or b""))
+    if reader is None or packets.position is None:
+        return None
+    with video.path.open("rb") as file:
+        descriptor = file.fileno()
+        places = zip(packets.position.tolist(), packets.size.tolist(), strict=True)
+        return from_list([reader.read(_open_peek(descriptor, place, size), size) for place, size in places])
+
+
+def _open_peek(file: int, place: int, size: int) -> Peek:
+    """What gives bytes of a packet, most of them from its first ones, which are read at once."""
+    window = os.pread(file, min(size, _WINDOW), place)
+
+    def peek(begin: int, count: int) -> bytes:
+        if begin + count <= len(window):
+            return window[begin : begin + count]
+        return os.pread(file, max(min(count, size - begin), 0), place + begin)
+
+    return peek
