@@ -264,8 +264,10 @@ def test_inputs_and_outputs_that_cannot_be(videos: Path, tmp_path: Path) -> None
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert package.__version__ == version
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in configuration["project"]["dynamic"]
+    assert ROOT / configuration["tool"]["hatch"]["version"]["path"] == Path(package.__file__)
+    version = package.__version__
     assert codecmeta("--version").stdout.startswith(f"codecmeta {version} (")
 
 

@@ -52,9 +52,10 @@ def pictures(path: Path) -> list[Picture]:
         for number, packet in enumerate(container.demux(stream)):
             if packet.size:
                 data[number] = by_pts[packet.pts] = bytes(packet)
-                packet.opaque = number
+                # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
+                packet.opaque = (number,)
             for frame in packet.decode():
-                own = data[frame.opaque] if frame.opaque is not None else by_pts[frame.pts]
+                own = data[frame.opaque[0]] if frame.opaque is not None else by_pts[frame.pts]
                 kind = "?IPB"[frame.pict_type]
                 shown.append(Picture(own, kind, _qp(bytes(frame.side_data.get("VIDEO_ENC_PARAMS"))), frame))
     return shown

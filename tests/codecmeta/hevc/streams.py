@@ -22,8 +22,9 @@ def shown_packets(path: Path) -> list[bytes]:
         shown = []
         for number, packet in enumerate(container.demux(stream)):
             if packet.size:
-                packet.opaque = number
+                # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
+                packet.opaque = (number,)
                 data[number] = by_pts[packet.pts] = bytes(packet)
             for frame in packet.decode():
-                shown.append(data[frame.opaque] if frame.opaque is not None else by_pts[frame.pts])
+                shown.append(data[frame.opaque[0]] if frame.opaque is not None else by_pts[frame.pts])
     return shown
