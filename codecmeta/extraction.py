@@ -208,6 +208,9 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
     if missing := table.decoding.missing:
         given = f"{missing} of {missing + len(table.packets)} frames"
         warnings.append(f"{given} are left out: the decoder gives no picture of them")
+    damaged = table.decoding.unreadable.intersection(table.packets)
+    if table.asks_for("residual") and (lost := sum(not table.holds(packet, "residual") for packet in damaged)):
+        warnings.append(f"{lost} of {len(table.packets)} frames are damaged and have no residual")
     if orientation is None:
         warnings.append("the display matrix turns by other than quarters: pictures are left as they are coded")
     if turned := table.decoding.turned_otherwise:

@@ -78,16 +78,21 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
 
 
 def _close_residual(request: Request, table: FrameTable) -> None:
-    """Record that sound pictures have a residual which no source reads, where nobody insists on one.
+    """Record that pictures have a residual which no source reads, where nobody insists on one.
+
+    Sound pictures of tools that are not supported are so throughout, pictures whose data contradicts itself here and
+    there: their rows keep what else there is of them, up to the share `MOST_MISSING`.
 
     Raises:
-        SourceError: a picture is damaged, or the source that was named does not have it.
+        SourceError: too many pictures are damaged, the decoder gave nothing to read it from, or the source that was
+            named does not have it.
     """
     lacking = table.lacking("residual")
     if not lacking:
         return
     first, refused = lacking[0], all(table.refusals[target] for target in lacking)
-    if request.options.residual != "auto" or not refused or table.decoding.unreadable & set(lacking):
+    damaged = table.decoding.unreadable & set(lacking)
+    if request.options.residual != "auto" or not refused or len(damaged) > MOST_MISSING * len(table.packets):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in table.refusals[first].items())
         raise SourceError("damaged", f"no source has the residual of frame {request.rank(first)} ({reasons})")
     codec = f"{request.video.codec}: "

@@ -86,6 +86,34 @@ def test_a_frame_without_a_picture_is_left_out_with_its_row_only(tmp_path: Path,
         extract(overwrite(source, tmp_path / "many.mp4", lost[:8]), frames="all", **options)
 
 
+@pytest.mark.parametrize("pixels", [None, 64])
+def test_a_damaged_hevc_picture_lacks_its_residual_only(data: Path, tmp_path: Path, pixels: int | None) -> None:
+    """Nothing else reads the residual of HEVC; many such pictures are no record but an error."""
+    source = data / "pan_hevc.mp4"
+    whole = extract(source, frames="all", pixels=pixels)
+    # nothing refers to the last picture in decode order
+    lost = int(whole.frame_packet.max())
+    one = extract(overwrite(source, tmp_path / "one.mp4", [lost]), frames="all", pixels=pixels)
+    assert one.info["verdict"]["state"] == "damaged"
+    assert whole.residual_power is not None and one.residual_power is not None
+    rows = np.flatnonzero(np.isin(whole.frame_packet, one.frame_packet))
+    row = int(np.flatnonzero(whole.frame_packet == lost)[0])
+    if pixels is None or row in rows:
+        assert one.info["signals"]["innovation"]["unknown_frames"] == [row]
+        assert any(f"1 of {len(rows)} frames are damaged" in text for text in one.info["extraction"]["warnings"])
+    else:
+        assert one.info["verdict"]["missing_frames"] == 1
+    kept = rows != row
+    assert np.array_equal(one.residual_power[kept], whole.residual_power[rows[kept]])
+    assert kept.sum() == len(whole.frame_packet) - 1
+    with pytest.raises(SourceError, match="no source has the residual"):
+        extract(tmp_path / "one.mp4", frames="all", pixels=None, residual="bitstream")
+    many = overwrite(source, tmp_path / "many.mp4", list(range(1, 15)))
+    with pytest.raises(SourceError, match="no source has the residual") as caught:
+        extract(many, frames="all", pixels=None)
+    assert caught.value.code == "damaged"
+
+
 @pytest.mark.parametrize("maps", [("innovation",), ("innovation", "carried")])
 def test_a_corrupt_packet_among_frames_whose_samples_nobody_asked_for(tmp_path: Path, maps: tuple[str, ...]) -> None:
     """Decoding without the loop filter is begun again with it when a picture needs the `motion` source."""
