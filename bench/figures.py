@@ -54,7 +54,7 @@ def draw_overview() -> None:
     from compress.metom import MeToM
     from compress.video import compress_video
 
-    meta = codecmeta.extract(ROOT / "data" / "event_h264.mp4", maps=("innovation", "carried"), motion=True)
+    meta = codecmeta.extract(ROOT / "data" / "event_h264.mp4", motion=True)
     video = compress_video(meta, MeToM(retention=0.3), encoder=SpectralEncoder())
     plan = video.compression.plan
     kept = np.zeros(plan.count_in, bool)
@@ -93,7 +93,7 @@ def draw_overview() -> None:
     _clear(sizes)
     labels = (
         "frame",
-        "what the\ncodec knows:\nresidual",
+        "what the\ncodec coded:\nresidual",
         f"what is kept:\n{100 * plan.retention:.0f} % of the\ntokens",
     )
     for column, frame in enumerate(FRAMES):
@@ -126,9 +126,10 @@ def draw_overview() -> None:
 
 
 def _heat(picture: np.ndarray, density: np.ndarray) -> np.ndarray:
-    """Lay the rank of each patch's density over a faded picture."""
-    shade = _spread(density.argsort(axis=None).argsort().reshape(density.shape) / density.size, picture.shape[:2])
-    shade = np.clip(2 * shade - 1, 0, 1)[..., None]
+    """Lay the rank of each patch's density over a faded picture, where anything is coded."""
+    rank = density.argsort(axis=None, kind="stable").argsort().reshape(density.shape) / density.size
+    coded = np.where(density > density.min(), np.clip(2 * rank - 1, 0.25, 1), 0)  # a flat map: nothing is coded
+    shade = _spread(coded, picture.shape[:2])[..., None]
     grey = 0.55 * 255 + 0.45 * picture.mean(axis=2, keepdims=True)
     return ((1 - 0.85 * shade) * grey + 0.85 * shade * np.array((208, 102, 43))).astype(np.uint8)
 

@@ -6,9 +6,7 @@ python examples/batch.py a.mp4 b.mp4 --model llava-hf/llava-onevision-qwen2-7b-o
 import argparse
 
 import codecmeta
-from compress.metom import BTM
-from compress.models.answer import open_model
-from compress.models.inputs.prompt import pad_batch, prepare
+from compress import BTM, open_model, pad_batch, prepare
 
 parser = argparse.ArgumentParser()
 parser.add_argument("videos", nargs=2)

@@ -6,8 +6,7 @@ python examples/chat.py video.mp4 "What happens?" "And then?" --model llava-hf/l
 import argparse
 
 import codecmeta
-from compress.infomerge import InfoMerge
-from compress.models.answer import open_model
+from compress import InfoMerge, open_model
 
 parser = argparse.ArgumentParser()
 parser.add_argument("video")

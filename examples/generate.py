@@ -7,9 +7,7 @@ python examples/generate.py video.mp4 "What happens?" --random-weights llava-one
 import argparse
 
 import codecmeta
-from compress.metom import BTM
-from compress.models.answer import open_model
-from compress.models.inputs.prompt import prepare
+from compress import BTM, open_model, prepare
 
 parser = argparse.ArgumentParser()
 parser.add_argument("video")

@@ -9,12 +9,7 @@ from dataclasses import dataclass
 import torch
 
 import codecmeta
-from compress.attach import Attachable
-from compress.budget import count_tokens
-from compress.models.answer import open_model
-from compress.models.inputs.prompt import prepare
-from compress.plan import MergePlan
-from compress.stage import Compression, Signals
+from compress import Attachable, Compression, MergePlan, Signals, count_tokens, open_model, prepare
 
 
 @dataclass(frozen=True, kw_only=True)

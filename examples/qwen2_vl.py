@@ -6,9 +6,7 @@ python examples/qwen2_vl.py video.mp4 "What happens?" --model Qwen/Qwen2-VL-7B-I
 import argparse
 
 import codecmeta
-from compress.metom import MeToM
-from compress.models.answer import open_model
-from compress.models.inputs.prompt import prepare
+from compress import MeToM, open_model, prepare
 
 parser = argparse.ArgumentParser()
 parser.add_argument("video")

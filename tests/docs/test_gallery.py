@@ -22,6 +22,7 @@ def test_the_gallery_shows_examples_that_are_run() -> None:
     assert shown == ["webdataset_shards.py", "generate.py", "own_method.py"]
 
 
+@pytest.mark.slow
 def test_whole_videos_become_shards_and_the_others_are_named(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
