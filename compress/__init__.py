@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from compress.infomerge import InfoMerge
     from compress.metom import BTM, MATM, RPM, MeToM
     from compress.models import Session
-    from compress.models.answer import open_model
     from compress.models.inputs.prompt import pad_batch, prepare
+    from compress.models.opening import open_model
     from compress.plan import MergePlan
     from compress.stage import Compression, Signals
     from compress.token_file import read_tokens
@@ -43,7 +43,7 @@ _HOME = {
     "SignalError": "compress.errors",
     "Signals": "compress.stage",
     "count_tokens": "compress.budget",
-    "open_model": "compress.models.answer",
+    "open_model": "compress.models.opening",
     "pad_batch": "compress.models.inputs.prompt",
     "prepare": "compress.models.inputs.prompt",
     "read_tokens": "compress.token_file",

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.encoders.spectral import COVERED, GRID
 from compress.errors import ConfigError
 from compress.video import PACKET_SIZES, CompressedVideo
 
@@ -40,25 +39,25 @@ def require_matplotlib() -> None:
         ) from error
 
 
-def draw_video(frames: NDArray[np.uint8], video: CompressedVideo, *, title: str, grid: tuple[int, int]) -> bytes:
+def draw_video(frames: NDArray[np.uint8], video: CompressedVideo, *, title: str) -> bytes:
     """Draw the tokens of a video over some of its frames, below the tokens and the packet size of every frame.
 
     Kept patches are clear, merged ones faded; lines run between merged patches of different tokens.
 
     Args:
-        frames: uint8 (T, h, w, 3).
+        frames: uint8, T of them or those that were sampled for T frames of tokens, (h, w, 3) each.
         video: what was kept and merged.
         title: first line of the picture.
-        grid: rows and columns of tokens.
 
     Returns:
         A PNG file.
     """
     from matplotlib.figure import Figure
 
+    frames = frames[:: video.layout.temporal]
     counts = video.compression.frame_counts
     shown = choose_frames(counts, shown=SHOWN)
-    rows = _layers(video, grid)
+    rows = _layers(video)
     height, width = frames.shape[1:3]
     picture_width = _COLUMN * SHOWN + 2 * _MARGIN
     tile = min(_COLUMN * height / width, 2 * _COLUMN)
@@ -73,7 +72,7 @@ def draw_video(frames: NDArray[np.uint8], video: CompressedVideo, *, title: str,
     def write(text: str, top: float, **style: Any) -> None:
         figure.text(left, 1 - top / picture_height, text, va="top", parse_math=False, **style)
 
-    write(printable(title, longest=90), 0.22, fontsize=14, fontweight="bold", color=INK)
+    write(fit_title(title, longest=90), 0.22, fontsize=14, fontweight="bold", color=INK)
     write(_summary(video), 0.54, fontsize=10, color=FAINT)
     bars = "blue: tokens kept (dark: frames below)"
     if video.compression.frame_budgets is not None:
@@ -87,7 +86,7 @@ def draw_video(frames: NDArray[np.uint8], video: CompressedVideo, *, title: str,
         for column, frame in enumerate(shown):
             wide = _COLUMN - _GAP
             axes = place(_MARGIN + column * _COLUMN, top, wide, tile * wide / _COLUMN)
-            _draw_frame(axes, frames[frame], groups[frame], keep[frame], cells)
+            _draw_frame(axes, frames[frame], groups[frame], keep[frame], cells, video.layout.covered)
             name = f"frame {frame}: {int(keep[frame].sum())} of {keep[frame].size}"
             axes.set_title(name, fontsize=8.5, color=FAINT, loc="left", pad=3)
     stream = io.BytesIO()
@@ -106,8 +105,8 @@ def choose_frames(counts: NDArray[np.int64], *, shown: int) -> list[int]:
     return sorted(set(even))
 
 
-def printable(text: str, *, longest: int) -> str:
-    """A file name fit to be shown: unprintable characters as �, the middle of a long one left out."""
+def fit_title(text: str, *, longest: int) -> str:
+    """A file name fit to be drawn: unprintable characters as �, the middle of a long one left out."""
     clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     half = (longest - 1) // 2
     return clean if len(clean) <= longest else f"{clean[:half]}…{clean[-half:]}"
@@ -116,12 +115,12 @@ def printable(text: str, *, longest: int) -> str:
 _Layer = tuple[str, NDArray[np.int64], NDArray[np.bool_], tuple[int, int]]
 
 
-def _layers(video: CompressedVideo, grid: tuple[int, int]) -> list[_Layer]:
+def _layers(video: CompressedVideo) -> list[_Layer]:
     """(label, group of every cell, is it kept, grid) of the patches before the encoder and of the tokens."""
     layers: list[_Layer] = []
-    stages = [("tokens before the language model", video.compression, grid)]
+    stages = [("tokens before the language model", video.compression, video.layout.grid)]
     if video.patches is not None:
-        stages.insert(0, ("patches before the encoder", video.patches, GRID))
+        stages.insert(0, ("patches before the encoder", video.patches, video.layout.patch_grid))
     for label, compression, cells in stages:
         plan = compression.plan
         groups = plan.assign.cpu().numpy().reshape(-1, *cells)
@@ -186,18 +185,19 @@ def _draw_frame(
     groups: NDArray[np.int64],
     keep: NDArray[np.bool_],
     cells: tuple[int, int],
+    covered: float,
 ) -> None:
     """One frame: merged cells faded, with lines between those that became different tokens."""
     from matplotlib.collections import LineCollection
 
     height, width = frame.shape[:2]
-    row = np.minimum((np.arange(height) + 0.5) / (height * COVERED) * cells[0], cells[0] - 1e-6).astype(int)
-    col = np.minimum((np.arange(width) + 0.5) / (width * COVERED) * cells[1], cells[1] - 1e-6).astype(int)
+    row = np.minimum((np.arange(height) + 0.5) / (height * covered) * cells[0], cells[0] - 1e-6).astype(int)
+    col = np.minimum((np.arange(width) + 0.5) / (width * covered) * cells[1], cells[1] - 1e-6).astype(int)
     clear = keep[np.ix_(row, col)][..., None]
     grey = frame.mean(axis=2, keepdims=True)
     faded = WASH * 255 + (1 - WASH) * (0.5 * grey + 0.5 * frame)
     axes.imshow(np.where(clear, frame, faded).astype(np.uint8), interpolation="antialiased", aspect="auto")
-    wide, high = width * COVERED / cells[1], height * COVERED / cells[0]
+    wide, high = width * covered / cells[1], height * covered / cells[0]
     across = (groups[:, 1:] != groups[:, :-1]) & ~keep[:, 1:] & ~keep[:, :-1]
     down = (groups[1:] != groups[:-1]) & ~keep[1:] & ~keep[:-1]
     x, y = np.arange(cells[1] + 1) * wide - 0.5, np.arange(cells[0] + 1) * high - 0.5

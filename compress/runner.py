@@ -1,4 +1,4 @@
-"""What `compress run` does: every .npz under a folder -> token files, reports and pictures.
+"""The run over many videos: every .npz under a folder -> token files, reports and pictures.
 
 The output mirrors the input: `meta/a/clip.mp4.npz` becomes `tokens/a/clip.mp4.safetensors` with its report
 `tokens/a/clip.mp4.json` and, if asked for, its picture `tokens/a/clip.mp4.png`. The report is written last and
@@ -25,13 +25,11 @@ import torch
 
 from codecmeta import CodecMetaError, __version__, load
 from compress.density import MapChoice
-from compress.encoders import SpectralEncoder
-from compress.encoders.spectral import TOKEN_GRID
 from compress.errors import CompressError, ConfigError, OutputError
 from compress.settings import list_settings
-from compress.stage import BeforeLLM, Compression
+from compress.stage import Compression
 from compress.token_file import sweep_temporary, write_tokens, write_whole
-from compress.video import CompressedVideo, Stopwatch, compress_video
+from compress.video import CompressedVideo, EmbeddedShortener, Shortener, Stopwatch
 
 REPORT_FORMAT = 1
 MAX_REPORT_BYTES = 16 << 20
@@ -49,40 +47,28 @@ class Job:
     """One run over many videos.
 
     Attributes:
-        method: what shortens the tokens; must merge before the language model.
+        method: what shortens the tokens.
         name: of the method, for reports.
         retention: nominal retained fraction, for reports.
-        encoder: the embedded encoder.
+        shortener: what encodes the videos, the embedded encoder or a model.
         map: where the density of patches comes from.
-        device: where to compute.
         plot: draw a picture per video.
         overwrite: do everything again.
 
     Raises:
-        ConfigError: the method does not merge before the language model, the device cannot be used, or pictures
-            cannot be drawn here.
+        ConfigError: the shortener cannot work, or not with this method, or pictures cannot be drawn here.
     """
 
     method: object
     name: str
     retention: float
-    encoder: SpectralEncoder = field(default_factory=SpectralEncoder)
+    shortener: Shortener = field(default_factory=EmbeddedShortener)
     map: MapChoice = "auto"
-    device: str = "cpu"
     plot: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, BeforeLLM):
-            raise ConfigError(
-                f"{self.name} has no stage between the encoder and the language model, the one that `compress run` "
-                "works at; choose a method with a stage before_llm (see: compress methods)"
-            )
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ConfigError(f"device {self.device!r} cannot be used here: {reason}") from error
+        self.shortener.check(self.method, self.name)
         if self.plot:
             from compress.picture import require_matplotlib
 
@@ -97,9 +83,8 @@ class Job:
             "version": __version__,
             "method": self.name,
             "fields": {setting.name: setting.value for setting in described},
-            "encoder": dataclasses.asdict(self.encoder),
             "map": self.map,
-            "device": self.device,
+            **self.shortener.describe(),
         }
 
 
@@ -195,7 +180,7 @@ def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> 
         A report per video, in the order of their names.
 
     Raises:
-        ConfigError: there is no .npz, or the output folder is an address.
+        ConfigError: there is no .npz, the output folder is an address, or the options do not go together.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
     found = find_metas(meta)
@@ -230,12 +215,13 @@ def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> V
         if kept is not None:
             return dataclasses.replace(kept, video=name, status="kept", out=str(outputs["tokens"]))
         return _compress(name, path, outputs, job, digest)
-    except OutputError:
+    except (OutputError, ConfigError):
+        # they concern all videos
         raise
     except (OSError, CodecMetaError, CompressError) as error:
         message = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
-        message = f"out of memory on {job.device}: {error}"
+        message = f"out of memory: {error}"
     except Exception as error:  # a fault of ours must not stop the other videos
         message = f"internal error, please report it: {type(error).__name__}: {error}"
     return VideoReport(
@@ -247,15 +233,15 @@ def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, dige
     watch = Stopwatch()
     with watch.stage("load"):
         meta = load(path)
-    video = compress_video(meta, job.method, encoder=job.encoder, map=job.map, device=job.device, stopwatch=watch)
+    video = job.shortener.shorten(meta, job.method, map=job.map, stopwatch=watch)
     with _writing(outputs["tokens"].parent), watch.stage("save"):
         outputs["tokens"].parent.mkdir(parents=True, exist_ok=True)
-        size = write_tokens(outputs["tokens"], video, grid=TOKEN_GRID, frame_seconds=meta.frame_seconds)
+        size = write_tokens(outputs["tokens"], video)
     if job.plot and meta.frames is not None:
         from compress.picture import draw_video
 
         with watch.stage("plot"):
-            picture = draw_video(meta.frames, video, title=name, grid=TOKEN_GRID)
+            picture = draw_video(meta.frames, video, title=name)
             with _writing(outputs["picture"].parent):
                 write_whole(outputs["picture"], picture)
     compression = video.compression

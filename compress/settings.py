@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from compress.budget import check_retention
 from compress.errors import ConfigError
 
 Method = TypeVar("Method")
@@ -138,3 +139,22 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
             raise ConfigError(f"{name.strip()} is set twice: {settings[name.strip()]!r} and {value!r}")
         settings[name.strip()] = value.strip()
     return settings
+
+
+def parse_retentions(option: str, text: str) -> tuple[float, ...]:
+    """Retained fractions with commas between them, each once.
+
+    Args:
+        option: where they were given, for the message.
+        text: such as ``0.3,0.1``.
+
+    Raises:
+        ConfigError: one is not a number in (0, 1].
+    """
+    try:
+        shares = tuple(dict.fromkeys(float(part) for part in text.split(",")))
+    except ValueError as error:
+        raise ConfigError(f"{option} is {text!r}; write retained fractions with commas, such as 0.3,0.1") from error
+    for share in shares:
+        check_retention(share)
+    return shares

@@ -3,7 +3,7 @@
 A token file is a safetensors file; T frames, V = T N input tokens, V' output tokens:
 
     tokens          float32 (V', D)
-    positions       int64 (V',)       position ids
+    positions       int64 (V',)       position ids, counted from the video's first token; (3, V') with three axes
     frame           int64 (V',)       frame of each token's anchor, index into frame_seconds
     kind            uint8 (V',)       index into `kinds` of the metadata; absent where all are of one kind
     plan.keep, plan.crow, plan.col, plan.weight     V -> V', see `MergePlan`
@@ -27,11 +27,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.errors import CompressError, ShapeError
@@ -60,13 +58,7 @@ class TokenFile:
     sources: Mapping[str, str]
 
 
-def write_tokens(
-    path: str | os.PathLike[str],
-    video: CompressedVideo,
-    *,
-    grid: tuple[int, int],
-    frame_seconds: NDArray[np.float64],
-) -> int:
+def write_tokens(path: str | os.PathLike[str], video: CompressedVideo) -> int:
     """Write a token file, whole or not at all.
 
     Returns:
@@ -75,13 +67,13 @@ def write_tokens(
     Raises:
         OSError: it cannot be written.
     """
-    compression = video.compression
+    compression, grid = video.compression, video.layout.grid
     plan = compression.plan.to("cpu")
     arrays = {
         "tokens": video.tokens,
-        "positions": compression.position_ids(torch.arange(plan.count_in, device=compression.plan.keep.device)),
+        "positions": video.positions,
         "frame": plan.keep // (grid[0] * grid[1]),
-        "frame_seconds": torch.from_numpy(frame_seconds),
+        "frame_seconds": torch.from_numpy(video.frame_seconds),
         **{f"plan.{name}": getattr(plan, name) for name in _PLAN},
     }
     if video.patches is not None:

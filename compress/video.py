@@ -1,12 +1,12 @@
-"""One video in memory: its metadata and cached frames -> shortened tokens, with the embedded encoder."""
+"""One video in memory: its metadata and cached frames -> shortened tokens, by the embedded encoder or by a model."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from compress.density import MapChoice, choose_maps, measure_density, name_density
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import COVERED, GRID, TOKEN_GRID
-from compress.errors import ConfigError, SignalError
+from compress.errors import CompressError, ConfigError, SignalError
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
 
 if TYPE_CHECKING:
@@ -34,25 +34,47 @@ PACKET_SIZES: Mapping[GopKind, str] = {
 """What a method's ``gop`` makes of the packets, in words."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where the patches and tokens of an encoder lie in a frame; by default those of the embedded one.
+
+    Attributes:
+        grid: rows and columns of tokens.
+        patch_grid: rows and columns of what merges before the encoder.
+        covered: share of the picture's width and height that they cover, from the upper left.
+        temporal: sampled frames of a frame of tokens.
+    """
+
+    grid: tuple[int, int] = TOKEN_GRID
+    patch_grid: tuple[int, int] = GRID
+    covered: float = COVERED
+    temporal: int = 1
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CompressedVideo:
-    """What came out of a video: T frames of 729 patches, pooled to 196 tokens each.
+    """The shortened tokens of a video of T token frames.
 
     Attributes:
         tokens: float32 (V', D), on the CPU.
+        positions: int64 (V',), position ids, or (3, V') of a model whose positions have three axes; the video's first
+            token is at 0.
         patches: what was merged before the encoder; None where nothing was.
-        compression: what was merged of the 196 T tokens.
-        density: float32 (T, 27, 27), the density that ranked them.
+        compression: what was merged of the tokens.
         packet_size: float64 (T,), complexity c_t of each frame in bytes, of the method's ``gop``.
+        frame_seconds: float64 (T,), presentation time of each frame.
+        layout: where patches and tokens lie in a frame.
         sources: signal -> where it came from.
         notes: what was done otherwise than asked for, one sentence each.
     """
 
     tokens: Tensor
+    positions: Tensor
     patches: Compression | None
     compression: Compression
-    density: NDArray[np.float32]
     packet_size: NDArray[np.float64]
+    frame_seconds: NDArray[np.float64]
+    layout: Layout
     sources: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -73,6 +95,82 @@ class Stopwatch:
                 torch.cuda.synchronize(device)
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+class Shortener(Protocol):
+    """What encodes the frames of a video and lets a method shorten the tokens."""
+
+    def describe(self) -> dict[str, Any]:
+        """All of it that decides what comes out, as plain JSON values."""
+        ...
+
+    def check(self, method: object, name: str) -> None:
+        """Find out whether it can work, and with this method.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        ...
+
+    def shorten(self, meta: VideoMeta, method: Any, *, map: MapChoice, stopwatch: Stopwatch) -> CompressedVideo:
+        """Encode and shorten one video.
+
+        Raises:
+            ConfigError: model, method or map do not go together, whatever the video.
+            CompressError: this video cannot be shortened.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedShortener:
+    """The embedded, weight-free encoder.
+
+    Attributes:
+        encoder: the encoder.
+        device: where to compute.
+    """
+
+    encoder: SpectralEncoder = field(default_factory=SpectralEncoder)
+    device: str = "cpu"
+
+    def describe(self) -> dict[str, Any]:
+        """See `Shortener`."""
+        return {"encoder": asdict(self.encoder), "device": self.device}
+
+    def check(self, method: object, name: str) -> None:
+        """See `Shortener`."""
+        if not isinstance(method, BeforeLLM):
+            raise ConfigError(
+                f"{name} has no stage between the encoder and the language model, the one that works without a model; "
+                "choose a method with a stage before_llm (see: compress methods)"
+            )
+        check_device(self.device)
+
+    def shorten(self, meta: VideoMeta, method: Any, *, map: MapChoice, stopwatch: Stopwatch) -> CompressedVideo:
+        """See `Shortener`."""
+        return compress_video(meta, method, encoder=self.encoder, map=map, device=self.device, stopwatch=stopwatch)
+
+
+def check_device(name: str) -> None:
+    """Find out whether a device can be used.
+
+    Raises:
+        ConfigError: nothing can be put there.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter from a build of PyTorch without the device
+        raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def blaming_the_video() -> Iterator[None]:
+    """Turn a refusal of what a method is given of one video into an error of that video, which ends no run."""
+    try:
+        yield
+    except ConfigError as error:
+        raise CompressError(str(error)) from error
 
 
 def compress_video(
@@ -131,7 +229,8 @@ def compress_video(
                 sources["rpm"] = maps.patches
                 same = maps.patches == maps.tokens
                 of_patches = density if same else measure_density(meta, maps.patches, GRID, covered=COVERED)
-                patches = name_density(method.before_encoder(of_patches), maps.patches)
+                with blaming_the_video():
+                    patches = name_density(method.before_encoder(of_patches), maps.patches)
         features = encoder.encode(meta.frames, device=place)
         if patches is not None:
             features = merge_patches(features, patches)
@@ -147,14 +246,17 @@ def compress_video(
             saliency_source="distance to the frame's mean token",
             density_source=str(maps.tokens),
         )
-        compression = method.before_llm(tokens, signals)
+        with blaming_the_video():
+            compression = method.before_llm(tokens, signals)
         short = compression.plan.apply(tokens.flatten(0, 1)).float().cpu()
     return CompressedVideo(
         tokens=short,
+        positions=compression.position_ids(torch.arange(compression.plan.count_in, device=place)).cpu(),
         patches=patches,
         compression=compression,
-        density=density,
         packet_size=packet_size,
+        frame_seconds=meta.frame_seconds,
+        layout=Layout(),
         sources={**compression.sources, **sources},
         notes=tuple(notes),
     )

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from codecmeta_cli import folders
+from codecmeta_cli.console import refuse
 from codecmeta_cli.output import guard_output
-from codecmeta_cli.refusal import refuse
 from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, Timeout
 
 app = typer.Typer(
@@ -144,7 +144,7 @@ def extract(
             sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         inputs = find_inputs(sources, out=folder, stdin=sys.stdin, null=null)
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     inputs.start_counting(part)
     run_extraction(
         inputs,
@@ -205,11 +205,11 @@ def verify(
                 reporter.report_finding(finding)
             reporter.finish({"sound": len(checks) - failed, "failed": failed}, meta)
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     except BrokenPipeError:
         raise
     except OSError as error:
-        refuse(2, f"{meta}: {error.strerror or error}")
+        refuse("codecmeta", f"{meta}: {error.strerror or error}")
     if failed:
         raise typer.Exit(1)
 
@@ -250,9 +250,9 @@ def plot(
     try:
         plot_meta(record, out, map=None if map_name == "auto" else map_name, count=count)
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     except OSError as error:
-        refuse(3, f"{out}: {error.strerror or error}")
+        refuse("codecmeta", f"{out}: {error.strerror or error}", code=3)
 
 
 def _load(path: Path) -> Any:
@@ -262,9 +262,9 @@ def _load(path: Path) -> Any:
     try:
         return load(path)
     except MetaFormatError as error:
-        refuse(1, str(error))
+        refuse("codecmeta", error, code=1)
     except OSError as error:
-        refuse(1, f"{path}: {error.strerror or error}")
+        refuse("codecmeta", f"{path}: {error.strerror or error}", code=1)
 
 
 def _whole(name: str, text: str) -> int:

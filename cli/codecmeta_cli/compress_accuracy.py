@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, Literal
 
 import typer
 
-from codecmeta_cli.compress_models import NEED_HF, refuse
+from codecmeta_cli.compress_options import Device, import_hf
+from codecmeta_cli.console import ProgressBar, open_console, refuse
 
 Split = Literal["val", "test", "stress", "gops"]
 
-WIDE = 150
-"""Columns of a table that is not printed on a terminal."""
 SHOWN = 0.1
 """Retention whose accuracy per family is printed; the lowest one where it was not measured."""
 
@@ -40,7 +36,7 @@ def accuracy(
         Path | None, typer.Option(show_default=False, help="Draw accuracy against retention: .png, .pdf or .svg.")
     ] = None,
     markdown: Annotated[Path | None, typer.Option(show_default=False, help="Write the tables as Markdown.")] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    device: Device = "cpu",
     jobs: Annotated[
         int | None,
         typer.Option(min=1, show_default=False, help="Processes; one per core, at most 8 on an accelerator."),
@@ -64,17 +60,18 @@ def accuracy(
     """
     from compress.errors import CompressError
     from compress.picture import require_matplotlib
+    from compress.settings import parse_retentions
     from compress.target import PICTURES, check_target
 
     measure, results = _import("measure"), _import("results")
-    from compress.models.answer import check_device
+    from compress.video import check_device
 
     try:
         job = measure.Job(
             cache=cache or _import("clips").default_cache(),
             split=split,
             methods=_import("methods").choose(methods),
-            retentions=_fractions(retention),
+            retentions=parse_retentions("--retention", retention),
             weights=weights,
             device=device,
         )
@@ -85,17 +82,16 @@ def accuracy(
         if plot is not None:
             require_matplotlib()
         workers = jobs or measure.default_workers(device)
-        with _Progress(clips) as progress:
-            found = measure.measure(job, clips, workers=workers, progress=progress.show)
+        with ProgressBar("clips", total=clips) as progress:
+            found = measure.measure(job, clips, workers=workers, progress=progress.reach)
         rows = results.tabulate(job, found, measure.describe(job, found))
         _write(rows, out=out, plot=plot, markdown=markdown)
     except CompressError as error:
-        refuse(str(error))
+        refuse("compress", error)
     except OSError as error:
-        refuse(f"{error.filename or 'the cache'} cannot be used: {error.strerror or error}")
+        refuse("compress", f"{error.filename or 'the cache'} cannot be used: {error.strerror or error}")
     except measure.MeasurementError as error:
-        print(f"compress: {error}", file=sys.stderr)  # noqa: T201
-        raise typer.Exit(1) from error
+        refuse("compress", error, code=1)
     if as_json:
         for row in rows:
             print(row.to_json())  # noqa: T201
@@ -104,13 +100,8 @@ def accuracy(
 
 
 def _import(name: str) -> Any:
-    """Import a module of the benchmark, or refuse where transformers is missing."""
-    try:
-        return importlib.import_module(f"compress.accuracy.{name}")
-    except ModuleNotFoundError as error:
-        if error.name == "transformers":
-            refuse(NEED_HF)
-        raise
+    """Import a module of the benchmark."""
+    return import_hf(f"compress.accuracy.{name}")
 
 
 def _write(rows: Sequence[Any], *, out: Path | None, plot: Path | None, markdown: Path | None) -> None:
@@ -123,11 +114,8 @@ def _write(rows: Sequence[Any], *, out: Path | None, plot: Path | None, markdown
 
 
 def _print(rows: Sequence[Any]) -> None:
-    from rich.console import Console
-
     table = _import("table")
-    console = Console()
-    console = console if console.is_terminal else Console(width=WIDE)
+    console = open_console()
     about = rows[0].about
     full = rows[0].macro.accuracy.value
     console.print(
@@ -140,58 +128,3 @@ def _print(rows: Sequence[Any]) -> None:
     if retentions:
         console.print(table.families(rows, SHOWN if SHOWN in retentions else min(retentions)))
     console.print(table.NOTE, style="dim", highlight=False)
-
-
-def _fractions(text: str) -> tuple[float, ...]:
-    from compress.budget import check_retention
-    from compress.errors import ConfigError
-
-    try:
-        shares = tuple(dict.fromkeys(float(part) for part in text.split(",")))
-    except ValueError as error:
-        raise ConfigError(f"{text!r} are no retained fractions; write --retention 0.3,0.1") from error
-    for share in shares:
-        check_retention(share)
-    return shares
-
-
-class _Progress:
-    """A bar on a terminal, a line now and then elsewhere; on standard error."""
-
-    steps = 20
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._total = total
-        self._console = Console(stderr=True, highlight=False)
-        self._bar: Any = Progress(
-            TextColumn("clips"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=total)
-        self._told = 0
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._console.print("interrupted; run the same command again to do what is left")
-
-    def show(self, done: int) -> None:
-        """So many clips are done."""
-        self._bar.update(self._task, completed=done)
-        if not self._console.is_terminal and done * self.steps // self._total > self._told:
-            self._told = done * self.steps // self._total
-            self._console.print(f"{done} of {self._total} clips")

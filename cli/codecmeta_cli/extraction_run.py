@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from codecmeta_cli.refusal import refuse
+from codecmeta_cli.console import refuse
 
 if TYPE_CHECKING:
     from codecmeta.batch.inputs import Input
@@ -85,8 +85,8 @@ def run_extraction(
             )
             reporter.finish(counts, folder, residuals=bool(options.chosen_maps))
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     except OutputError as error:
-        refuse(3, error.strerror or str(error))
+        refuse("codecmeta", error.strerror or str(error), code=3)
     if counts["failed"]:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from codecmeta_cli.refusal import refuse
+from codecmeta_cli.console import refuse
 from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, Timeout
 
 
@@ -32,9 +32,9 @@ def status(
     try:
         found = read_status(meta, failures=failed)
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     except OSError as error:
-        refuse(2, f"{meta}: {error.strerror or error}")
+        refuse("codecmeta", f"{meta}: {error.strerror or error}")
     if as_json:
         listed = {} if failed is None else {"failures": [outcome.facts() for outcome in failed]}
         typer.echo(json.dumps(found.describe() | listed))
@@ -73,9 +73,9 @@ def retry(
         # as they are before this run writes to the manifests
         inputs = list(find_unfinished(meta, codes=wanted))
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     except OSError as error:
-        refuse(2, f"{meta}: {error.strerror or error}")
+        refuse("codecmeta", f"{meta}: {error.strerror or error}")
     run_extraction(
         inputs,
         meta,

@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.text import Text
 
 from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.verification import Finding
-
-_PACE_SECONDS = 60.0
-
-
-def printable(text: str) -> str:
-    """A file name on one line of a terminal: control and undecodable characters as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-class _Pace(ProgressColumn):
-    """Videos per second, failures, and the time that is left."""
-
-    def render(self, task: Task) -> Text:
-        return Text(_pace(task.completed, task.total, task.fields["failed"], task.elapsed or 0.0))
-
-
-def _pace(done: float, total: float | None, failed: int, seconds: float) -> str:
-    parts = [f"{failed} failed"] if failed else []
-    if done and seconds > 0:
-        rate = done / seconds
-        parts.append(f"{rate:.3g}/s")
-        if total is not None:
-            parts.append(f"{_duration(max(total - done, 0) / rate)} left")
-    return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.0f} min" if minutes >= 2 else f"{seconds:.0f} s"
+from codecmeta_cli.console import ProgressBar, printable
 
 
 class Reporter:
@@ -66,79 +26,49 @@ class Reporter:
 
     def __init__(self, *, json: bool, total: Callable[[], int | None], doing: str = "extracting") -> None:
         self._json = json
-        self._total = total
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._progress = Progress(
-            TextColumn(doing),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            _Pace(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=None, failed=0)
-        self._done = self._failed = self._warned = self._without = 0
-        self._begin = self._paced = time.monotonic()
+        self._bar = ProgressBar(doing, total=total)
+        self._warned = self._without = 0
 
     def __enter__(self) -> Reporter:
-        self._progress.start()
+        self._bar.__enter__()
         return self
-
-    def _advance(self, *, failed: bool) -> None:
-        """Count one more; without a terminal, say every minute how far it is."""
-        self._done += 1
-        self._failed += failed
-        if self._console.is_terminal:
-            self._progress.update(self._task, completed=self._done, total=self._total(), failed=self._failed)
-        elif (now := time.monotonic()) - self._paced > _PACE_SECONDS:
-            self._paced = now
-            total = self._total()
-            pace = _pace(self._done, total, self._failed, now - self._begin)
-            self._console.print(f"{self._done} of {'?' if total is None else total}: {pace}")
-
-    def say(self, text: str) -> None:
-        """Print a remark above the progress."""
-        self._console.print(text, style="dim")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
-        if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
-            self._console.print("interrupted; run the same command again to do what is left")
+        self._bar.__exit__(kind, error, trace)
+
+    def say(self, text: str) -> None:
+        """Print a remark above the progress."""
+        self._bar.say(escape(printable(text)), style="dim")
 
     def report(self, outcome: Outcome) -> None:
         """Show one outcome."""
-        self._advance(failed=outcome.status == "failed")
-        if self._json:
-            sys.stdout.write(outcome.json() + "\n")
-            sys.stdout.flush()
+        self._bar.advance(failed=outcome.status == "failed")
+        self._print_json(outcome)
         self._warned += bool(outcome.warnings)
         self._without += outcome.status != "failed" and outcome.residual is None
         source = escape(printable(outcome.source))
         notes = "".join(f"; {escape(printable(text))}" for text in outcome.warnings)
         if outcome.status == "failed":
-            self._console.print(f"[red]failed[/] {source}: {escape(printable(outcome.message))} \\[{outcome.code}]")
-        elif outcome.status == "done" and not self._json and not self._console.is_terminal:
+            self._bar.say(f"[red]failed[/] {source}: {escape(printable(outcome.message))} \\[{outcome.code}]")
+        elif outcome.status == "done" and not self._json and not self._bar.is_shown:
             counts = (("frame", outcome.frames), ("packet", outcome.packets), ("GoP", outcome.gops))
             facts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts)
             residual = outcome.residual or "none"
-            self._console.print(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{notes}")
+            self._bar.say(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{notes}")
         elif outcome.status == "done" and notes:
-            self._console.print(f"[yellow]done[/] {source}{notes}")
+            self._bar.say(f"[yellow]done[/] {source}{notes}")
 
     def report_finding(self, finding: Finding) -> None:
         """Show what the check of a record found."""
-        self._advance(failed=finding.status == "failed")
-        if self._json:
-            sys.stdout.write(finding.json() + "\n")
-            sys.stdout.flush()
+        self._bar.advance(failed=finding.status == "failed")
+        self._print_json(finding)
         meta = escape(printable(finding.meta))
         if finding.status == "failed":
-            self._console.print(f"[red]failed[/] {meta}: {escape(printable(finding.message))} \\[{finding.code}]")
-        elif not self._json and not self._console.is_terminal:
-            self._console.print(f"sound {meta}")
+            self._bar.say(f"[red]failed[/] {meta}: {escape(printable(finding.message))} \\[{finding.code}]")
+        elif not self._json and not self._bar.is_shown:
+            self._bar.say(f"sound {meta}")
 
     def finish(self, counts: Mapping[Any, int], out: Path, *, residuals: bool = False) -> None:
         """Print the counts of all inputs.
@@ -152,4 +82,9 @@ class Reporter:
         text += f" ({self._warned} with warnings)" if self._warned else ""
         if residuals and self._without:
             text += f" ({self._without} without a residual; --residual proxy makes one for any codec)"
-        self._console.print(f"{text}; metadata in {escape(printable(str(out)))}")
+        self._bar.say(f"{text}; metadata in {escape(printable(str(out)))}")
+
+    def _print_json(self, result: Outcome | Finding) -> None:
+        if self._json:
+            sys.stdout.write(result.json() + "\n")
+            sys.stdout.flush()

@@ -15,7 +15,7 @@ from rich.text import Text
 from codecmeta.record import npz
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.orientation import UPRIGHT
-from codecmeta_cli.progress import printable
+from codecmeta_cli.console import printable
 
 
 def print_json(meta: VideoMeta) -> None:

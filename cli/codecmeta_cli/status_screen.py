@@ -12,7 +12,7 @@ from rich.text import Text
 from codecmeta.batch.folder_status import FolderStatus
 from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.summary import Share
-from codecmeta_cli.progress import printable
+from codecmeta_cli.console import printable
 
 
 def print_status(status: FolderStatus, folder: Path) -> None:

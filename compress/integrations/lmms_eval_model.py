@@ -19,8 +19,8 @@ from lmms_eval.api.model import lmms
 import codecmeta
 from compress.errors import CompressError, ConfigError, SignalError
 from compress.methods import build
-from compress.models.answer import open_model
 from compress.models.inputs.prompt import prepare
+from compress.models.opening import open_model
 
 LOG = logging.getLogger(__name__)
 

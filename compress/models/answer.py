@@ -1,4 +1,4 @@
-"""What `compress run --model` does: answer one question about every video, over shortened tokens."""
+"""One question to a model about many videos, over shortened tokens."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from compress.errors import CompressError, ConfigError
 from compress.models.inputs.prompt import Tokenizer, prepare
 from compress.profiling.timing import StageTimer
 from compress.runner import find_metas
+from compress.video import blaming_the_video
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What became of one video; `to_json` is a line of `compress run --model ... --json`.
+    """What became of one video; `to_json` is a line of `compress ask --json`.
 
     Attributes:
         video: path of the .npz below the input folder, without its suffix.
@@ -86,69 +87,10 @@ class Question:
     new_tokens: int = 128
 
 
-DEMO = "demo"
-"""Name of the small trained model that comes with the package; a folder of that name is ./demo."""
-
-
-def open_model(
-    *,
-    checkpoint: str | None = None,
-    random_config: str | None = None,
-    device: str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> tuple[Any, Tokenizer]:
-    """A model and its tokenizer.
-
-    Args:
-        checkpoint: name or folder, or `DEMO`; exclusive with the next.
-        random_config: architecture to fill with random weights.
-        device: where to put it.
-        dtype: of the weights; None for bfloat16 on an accelerator and float32 elsewhere, which `DEMO` has everywhere.
-
-    Raises:
-        ConfigError: both or none are given, one cannot be loaded, or there is no such device.
-    """
-    from compress.models.inputs.checkpoint import load_model
-    from compress.models.inputs.random_weights import ByteTokenizer, build_random
-
-    check_device(device)
-    chosen = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
-    if random_config is not None and checkpoint is None:
-        built, letters = build_random(random_config, dtype=chosen, device=device), ByteTokenizer()
-        words = built.config.text_config.vocab_size
-        if words < letters.size:
-            raise ConfigError(f"{random_config!r} has a vocabulary of {words}; text as bytes takes {letters.size}")
-        return built, letters
-    if checkpoint is None or random_config is not None:
-        raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
-    if checkpoint == DEMO:
-        from compress.demo import load as load_demo
-
-        return load_demo(device=device, dtype=dtype or torch.float32)
-    from transformers import AutoTokenizer
-
-    model = load_model(checkpoint, dtype=chosen, device=device)
-    try:
-        return model, AutoTokenizer.from_pretrained(checkpoint)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {error}") from error
-
-
-def check_device(name: str) -> None:
-    """Find out whether a device can be used.
-
-    Raises:
-        ConfigError: nothing can be put there.
-    """
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # the latter from a build of PyTorch without the device
-        raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def sample_question(checkpoint: str | None) -> str:
-    """A question that a model understands, for measurements; the demo model knows few words."""
-    return "which digit was shown ?" if checkpoint == DEMO else "What happens in the video?"
+def check_question(text: str) -> None:
+    """Raise `ConfigError` where a question asks nothing."""
+    if not text.strip():
+        raise ConfigError(f"the question is {text!r}; write one")
 
 
 def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[Answer]:
@@ -200,11 +142,9 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         session.timer = timer.stage
         with timer.watch(session.adapter):
             start = time.perf_counter()
-            try:
+            # too few tokens for the retention, for example, which is no matter of the other videos
+            with blaming_the_video():
                 question.model.generate(**inputs, max_new_tokens=1, do_sample=False)
-            except ConfigError as error:
-                # too few tokens for the retention, for example, which is no matter of the other videos
-                raise CompressError(str(error)) from error
             stages = timer.read()
             seconds |= {**stages, "ttft": time.perf_counter() - start}
         start = time.perf_counter()
@@ -213,8 +153,13 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         seconds["answer"] = time.perf_counter() - start
         (result,) = session.results
         merges = {} if not session.inside else {"tokens_inside": session.inside[0].achieved}
+        layers = getattr(session.compressor, "layers", None)
+        depth = len(session.adapter.layers)
     if result.before_encoder is not None:
         merges |= {"patches_in": result.before_encoder.plan.count_in, "patches_encoded": result.before_encoder.achieved}
+    sources = dict(result.sources)
+    if layers is not None:
+        sources["attention"] = f"layers {', '.join(map(str, layers))} of {depth}"
     rpm = result.sources.get("rpm", "")
     return Answer(
         video=name,
@@ -229,5 +174,5 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         merges=merges,
         seconds={stage: round(value, 6) for stage, value in seconds.items()},
         answer=question.tokenizer.decode(text, skip_special_tokens=True),
-        sources=dict(result.sources),
+        sources=sources,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from compress.errors import ConfigError
+from compress.methods import build
 from compress.picture import require_matplotlib
-from compress.profiling.measure import OTHER, STAGES, TTFT_CONTAINS, Measurement
+from compress.profiling.measure import OTHER, STAGES, TTFT_CONTAINS, Case, Measurement, Null
+from compress.settings import list_settings
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -80,6 +82,32 @@ def synthetic_meta(*, frames: int, side: int = SIDE, seed: int = 0) -> VideoMeta
         range_carried=extent.astype(np.float32),
         frames=clip,
     )
+
+
+def plan_cases(
+    methods: Sequence[str], retentions: Sequence[float], *, settings: Mapping[str, str] | None = None
+) -> list[Case]:
+    """The plain model, the null case, and every method at every retention.
+
+    Args:
+        methods: names, see `compress.methods`.
+        retentions: retained fractions.
+        settings: fields as text, for the methods that have them.
+
+    Raises:
+        ConfigError: a method is unknown, no method has a field, or a value is not allowed.
+    """
+    given = settings or {}
+    known = {name: {setting.name for setting in list_settings(build(name))} for name in methods}
+    if idle := [name for name in given if not any(name in fields for fields in known.values())]:
+        raise ConfigError(f"none of the methods {', '.join(methods)} has a field {', '.join(map(repr, idle))}")
+    cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
+    for name in methods:
+        own = {field: value for field, value in given.items() if field in known[name]}
+        for share in retentions:
+            compressor = build(name, retention=share, settings=own)
+            cases.append(Case(name=f"{name} {share:g}", compressor=compressor, retention=share))
+    return cases
 
 
 def describe(found: Sequence[Measurement], *, model: str, device: str) -> dict[str, Any]:

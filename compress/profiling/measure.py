@@ -72,6 +72,7 @@ class Measurement:
         tokens_in: visual tokens of the prompt.
         tokens_out: those that enter the language model.
         tokens_inner: those behind the merge inside it; as tokens_out without one.
+        merge_layer: the decoder layer before which that is; None without one.
         patches: share of patches that the encoder sees.
         seconds: per stage, with ttft and other (ttft less the stages).
         decode: seconds per further token.
@@ -85,6 +86,7 @@ class Measurement:
     tokens_in: int
     tokens_out: int
     tokens_inner: int
+    merge_layer: int | None
     patches: float
     seconds: Mapping[str, float]
     decode: float
@@ -210,6 +212,7 @@ def _summarise(model: Any, case: Case, runs: Sequence[Mapping[str, Any]]) -> Mea
         tokens_in=last["tokens_in"],
         tokens_out=last["tokens_out"],
         tokens_inner=last["tokens_inner"],
+        merge_layer=last["merge_layer"],
         patches=last["patches"],
         seconds={name: statistics.median(run["seconds"].get(name, 0.0) for run in runs) for name in sorted(names)},
         decode=statistics.median(run["decode"] for run in runs),

@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 
 from compress.errors import ConfigError
 from compress.metom.rpm import RPM
-from compress.picture import choose_frames, draw_video, printable, require_matplotlib
+from compress.picture import choose_frames, draw_video, fit_title, require_matplotlib
 from compress.plan import MergePlan
 from compress.report import render_page
 from compress.runner import VideoReport
 from compress.stage import Compression
-from compress.video import CompressedVideo
+from compress.video import CompressedVideo, Layout
 
 matplotlib_image = pytest.importorskip("matplotlib.image")
-GRID = (14, 14)
 
 
 def make_video(*, frames: int = 4, kept: int = 20, rpm: bool = True) -> CompressedVideo:
@@ -41,7 +40,9 @@ def make_video(*, frames: int = 4, kept: int = 20, rpm: bool = True) -> Compress
             frames=frames,
             nominal=len(keep),
         ),
-        density=density,
+        positions=torch.from_numpy(keep),
+        frame_seconds=np.arange(frames, dtype=np.float64),
+        layout=Layout(),
         packet_size=np.linspace(100, 400, frames),
         sources={"rpm": "carried" if rpm else "skipped"},
         notes=() if rpm else ("RPM skipped: no residuals",),
@@ -62,8 +63,7 @@ def test_picture_shows_more_of_the_frames_where_more_is_kept() -> None:
     frames = np.zeros((4, 48, 64, 3), np.uint8)
     frames[..., 1] = 200
     few, many = (
-        coloured(pixels(draw_video(frames, make_video(kept=kept, rpm=False), title="x", grid=GRID)))
-        for kept in (20, 160)
+        coloured(pixels(draw_video(frames, make_video(kept=kept, rpm=False), title="x"))) for kept in (20, 160)
     )
     share = (27 * 14 / 384) ** 2 / 196
     unused = 1 - 196 * share  # the rim that patches do not cover has the look of the outermost ones
@@ -77,8 +77,8 @@ def test_picture_repeats_and_survives_any_shape_and_title() -> None:
         frames = rng.integers(0, 256, (count, *shape, 3), np.uint8)
         video = make_video(frames=count, rpm=count > 1)
         title = "$x_1$ \ud800 \n <b>" + "y" * 300
-        first = draw_video(frames, video, title=title, grid=GRID)
-        assert first == draw_video(frames, video, title=title, grid=GRID)
+        first = draw_video(frames, video, title=title)
+        assert first == draw_video(frames, video, title=title)
         assert first.startswith(b"\x89PNG")
         assert pixels(first).shape[1] > 1000
 
@@ -96,9 +96,9 @@ def test_frames_shown_are_spread_and_hold_the_richest() -> None:
 
 
 def test_names_are_made_fit_to_be_shown() -> None:
-    assert printable("a\nb\ud800c", longest=20) == "a\ufffdb\ufffdc"
-    assert len(printable("x" * 500, longest=91)) == 91
-    assert printable("clip.mp4", longest=20) == "clip.mp4"
+    assert fit_title("a\nb\ud800c", longest=20) == "a\ufffdb\ufffdc"
+    assert len(fit_title("x" * 500, longest=91)) == 91
+    assert fit_title("clip.mp4", longest=20) == "clip.mp4"
 
 
 def test_missing_matplotlib_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

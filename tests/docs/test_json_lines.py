@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner
 
+from codecmeta import extract
 from codecmeta.errors import SourceCode
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: JSON lines were NOT validated")
@@ -86,6 +87,25 @@ def test_lines_of_both_commands(meta: Path) -> None:
         "run": {"done", "kept", "failed"},
     }
     for name, found in written.items():
+        for line in found:
+            validator(name).validate(line)
+
+
+def test_lines_of_models(meta: Path, data: Path) -> None:
+    pytest.importorskip("transformers")
+    from codecmeta_cli.compress import app
+
+    folder = meta / "asked"
+    folder.mkdir()
+    extract(data / "still_h264.mp4", frames="uniform:2", pixels=96).save(folder / "still.mp4.npz")
+    (folder / "broken.npz").write_bytes(b"no archive")
+    model = ("--meta", str(folder), "--random-weights", "qwen2-vl-tiny", "--json")
+    written = {
+        "ask": lines(app, "ask", *model, "--prompt", "What?", "--new-tokens", "1"),
+        "run": lines(app, "run", *model, "--out", str(meta / "of_model")),
+    }
+    for name, found in written.items():
+        assert [line["status"] for line in found] == ["failed", "done"]
         for line in found:
             validator(name).validate(line)
 

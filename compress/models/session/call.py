@@ -185,9 +185,11 @@ class Calls(threading.local):
         current: the forward pass, from the core's call on.
         generation: its `generate`.
         reading: the last prompt that was read without a cache.
+        ends_at_the_language_model: the forward pass is to give what the language model would be given, no more.
     """
 
     wanted: WantedLogits | None = None
     current: Call | None = None
     generation: Generation | None = None
     reading: Reading | None = None
+    ends_at_the_language_model: bool = False

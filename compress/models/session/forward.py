@@ -25,6 +25,7 @@ from compress.models.session.positions import place_turn
 from compress.models.session.prefix import Prefix, prefix_of
 from compress.models.session.shortening import Prompt, Shortened, describe, shorten_prompt
 from compress.models.session.videos import VideoCompressor, VideoResult
+from compress.models.session.visual_tokens import PromptRead
 from compress.stage import Compression
 
 
@@ -180,7 +181,10 @@ class Forward(Attached):
         )
         if prefix is not None:
             prompt = place_turn(prompt, self._adapter, call, prefix, first=located.first)
-        short = shorten_prompt(prompt, visual=self._inside is not None)
+        ends_here = self._calls.ends_at_the_language_model
+        short = shorten_prompt(prompt, visual=ends_here or self._inside is not None)
+        if ends_here:
+            raise PromptRead(prompt, short)
         self._check_logits(call, prompt)
         call.kept = short.kept
         call.prefix = describe(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from compress.density import MapChoice
     from compress.models.inputs.prompt import Tokenizer
     from compress.models.session.chat import Chat
+    from compress.models.session.visual_tokens import VisualTokens
     from compress.ops.saliency import PoolingHead
 
 Saliency = Literal["auto", "attention", "none"]
@@ -142,6 +143,32 @@ class Session:
         from compress.models.session.chat import Chat
 
         return Chat(self, video, tokenizer, options)
+
+    def encode(
+        self, video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str], *, tokenizer: Tokenizer
+    ) -> VisualTokens:
+        """Encode a video and shorten its tokens, without a question and without running the language model.
+
+        Args:
+            video: its metadata with frames, a file, or frames.
+            tokenizer: of the checkpoint; it writes the text around and between the frames.
+
+        Raises:
+            ConfigError: the `with` block is not active, or the method refuses the video.
+            SignalError: the metadata is that of another video, or lacks its frames.
+        """
+        from compress.models.session.visual_tokens import encode_video
+
+        return encode_video(self, video, tokenizer)
+
+    @contextmanager
+    def ending_at_the_language_model(self) -> Iterator[None]:
+        """Let forward passes of this thread end, with `PromptRead`, where the language model would begin."""
+        self._calls.ends_at_the_language_model = True
+        try:
+            yield
+        finally:
+            self._calls.ends_at_the_language_model = False
 
     def __enter__(self) -> Session:
         core = self.adapter.core

@@ -39,6 +39,11 @@ class MetaSignals:
         """Encoder frames of this video: sampled frames over the temporal patch, rounded up."""
         return -(-len(self.meta.frame_pts) // self.adapter.temporal)
 
+    @property
+    def frame_seconds(self) -> NDArray[np.float64]:
+        """When each encoder frame is shown, float64 (T,)."""
+        return group_frames(self.meta.frame_seconds, self.adapter.temporal)
+
     def check_frames(self, frames: int) -> None:
         """Raise SignalError unless the video was sampled with as many frames as the model sees."""
         if frames != self.frames:

@@ -16,7 +16,7 @@ from compress.accuracy.clips import Clip
 from compress.accuracy.questions import WORDS
 from compress.accuracy.tower import TowerMemory
 from compress.demo import WordTokenizer
-from compress.models.answer import open_model, sample_question
+from compress.models.opening import open_model, sample_question
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_it_answers_with_and_without_compression(
 ) -> None:
     question = clip.questions[0]
     result = invoke(
-        "run", "--meta", metas, "--model", "demo", "--prompt", question.text, "--method", "infomerge", "--retention",
+        "ask", "--meta", metas, "--model", "demo", "--prompt", question.text, "--method", "infomerge", "--retention",
         retention, "--new-tokens", 1, "--json",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -66,14 +66,14 @@ def test_it_answers_with_and_without_compression(
 
 
 def test_words_it_does_not_know_are_wrong_usage(weights: Path, metas: Path) -> None:
-    result = invoke("run", "--meta", metas, "--model", "demo", "--prompt", "Why is the sky blue ?")
+    result = invoke("ask", "--meta", metas, "--model", "demo", "--prompt", "Why is the sky blue ?")
     assert result.exit_code == 2
     assert "does not know 'Why'" in result.stderr
 
 
 def test_missing_weights_are_told(metas: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.demo.model.WEIGHTS", tmp_path / "nowhere")
-    result = invoke("run", "--meta", metas, "--model", "demo", "--prompt", "which digit was shown ?")
+    result = invoke("ask", "--meta", metas, "--model", "demo", "--prompt", "which digit was shown ?")
     assert result.exit_code == 2
     assert "does not hold the demo model" in result.stderr
 

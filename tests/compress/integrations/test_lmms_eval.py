@@ -214,7 +214,7 @@ def test_the_command() -> None:
         (["--retention", "7"], "retention"),
         (["--frames", "0"], "'--frames'"),
         (["--limit", "0"], "'--limit'"),
-        (["--tasks", ""], "there are no benchmarks ''"),
+        (["--tasks", ""], "unknown benchmarks ''"),
         (["--model", ""], "--model is ''"),
         (["--model", "a,b"], "without a comma"),
     ],

@@ -63,7 +63,8 @@ def video_meta(seed: int = 0, *, frames: int = FRAMES, size: tuple[int, int] = (
             "duration_s": frames / 2,
         },
         "extraction": {"block": block},
-        "signals": {"carried": "bitstream"},
+        "signals": {"carried": {"source": "bitstream"}},
+        "verdict": {"state": "complete"},
     }
     return VideoMeta(
         info=info,

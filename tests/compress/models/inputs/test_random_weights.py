@@ -14,10 +14,10 @@ pytest.importorskip("transformers")
 import transformers.utils
 
 from compress.errors import ConfigError
-from compress.models.answer import open_model
 from compress.models.inputs.checkpoint import load_model
 from compress.models.inputs.preprocess import PixelSettings
 from compress.models.inputs.random_weights import build_random, configure
+from compress.models.opening import open_model
 from tests.compress.models.material import BACKBONES, TOKENIZER, inputs_of, video_meta
 
 

@@ -1,4 +1,4 @@
-"""The commands of `compress` that need a model."""
+"""`compress ask` and `compress run --model`: answers, tokens of a model, and what is refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ pytest.importorskip("transformers")
 from codecmeta_cli.compress import app
 
 import codecmeta
+from compress import read_tokens
 
 TINY = "llava-onevision-tiny"
 
@@ -35,7 +36,7 @@ def test_a_model_answers_about_every_video(metas: Path, config: str) -> None:
     (metas / "broken.npz").write_bytes(b"no archive")
     try:
         result = invoke(
-            "run", "--meta", metas, "--random-weights", config, "--prompt", "What?", "--retention", 0.4,
+            "ask", "--meta", metas, "--random-weights", config, "--prompt", "What?", "--retention", 0.4,
             "--new-tokens", 5, "--json",
         )  # fmt: skip
     finally:
@@ -52,7 +53,7 @@ def test_a_model_answers_about_every_video(metas: Path, config: str) -> None:
 
 def test_answers_for_people(metas: Path) -> None:
     result = invoke(
-        "run",
+        "ask",
         "--meta",
         metas,
         "--random-weights",
@@ -70,7 +71,7 @@ def test_answers_for_people(metas: Path) -> None:
 
 def ask(meta: Path, *more: object) -> Any:
     return invoke(
-        "run", "--meta", meta, "--random-weights", "qwen2-vl-tiny", "--prompt", "What?", "--new-tokens", 2, *more
+        "ask", "--meta", meta, "--random-weights", "qwen2-vl-tiny", "--prompt", "What?", "--new-tokens", 2, *more
     )
 
 
@@ -118,7 +119,7 @@ def test_the_metadata_is_looked_for_before_the_model_is_loaded(tmp_path: Path, m
     def load(*_: Any, **__: Any) -> Any:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("compress.models.answer.open_model", load)
+    monkeypatch.setattr("compress.models.opening.open_model", load)
     result = ask(tmp_path / "nowhere")
     assert result.exit_code == 2 and "it does not exist" in result.stderr
 
@@ -133,83 +134,54 @@ def test_the_metadata_is_looked_for_before_the_model_is_loaded(tmp_path: Path, m
         (["--prompt", "What?", "--model", "./no-such-folder"], "no-such-folder"),
         (["--prompt", "What?", "--random-weights", TINY, "--set", "layers=9"], "4 decoder layers"),
         (["--prompt", "What?", "--random-weights", TINY, "--new-tokens", "0"], "'--new-tokens'"),
-        (["--prompt", "What?", "--random-weights", TINY, "--plot", "--out", "x"], "leave out --out, --plot"),
-        (
-            ["--prompt", "What?", "--random-weights", TINY, "--html", "x", "--overwrite"],
-            "leave out --html, --overwrite",
-        ),
-        (["--prompt", "", "--random-weights", TINY], "--prompt is ''; write a question"),
-        (["--new-tokens", "5"], "--new-tokens is for answers; give --model"),
+        (["--prompt", "", "--random-weights", TINY], "the question is ''; write one"),
+        (["--prompt", "What?", "--random-weights", TINY, "--out", "x"], "--out"),
     ],
 )
-def test_wrong_usage(metas: Path, arguments: list[str], message: str) -> None:
-    result = invoke("run", "--meta", metas, *arguments)
+def test_wrong_questions(metas: Path, arguments: list[str], message: str) -> None:
+    result = invoke("ask", "--meta", metas, *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
 
 
-def test_bench(tmp_path: Path) -> None:
-    out, plot = tmp_path / "figures" / "b.json", tmp_path / "b.png"
-    result = invoke(
-        "bench", "--random-weights", TINY, "--methods", "metom,infomerge", "--retentions", "0.3", "--frames", 4,
-        "--repeats", 1, "--new-tokens", 2, "--out", out, "--plot", plot, "--json",
-    )  # fmt: skip
-    assert result.exit_code == 0, result.stderr
-    record = json.loads(result.stdout)
-    assert record == json.loads(out.read_text())
-    assert plot.read_bytes().startswith(b"\x89PNG")
-    assert [case["name"] for case in record["cases"]] == ["uncompressed", "null", "metom 0.3", "infomerge 0.3"]
-    plain, null, metom, infomerge = record["cases"]
-    assert plain["tokens_in"] == plain["tokens_out"] == null["tokens_out"] == 36
-    assert infomerge["tokens_out"] == round(0.3 * 36) and metom["tokens_inner"] < metom["tokens_out"] <= 11
-    assert metom["patches"] < 1 == null["patches"]
-    assert infomerge["macs"] < plain["macs"] == null["macs"]
-    for case in record["cases"]:
-        stages = case["seconds"]
-        parts = sum(value for name, value in stages.items() if name != "ttft")
-        assert parts == pytest.approx(stages["ttft"], rel=1e-6)
-    assert "TTFT" in record["ttft"]
-    assert "uncompressed" in invoke("bench", "--random-weights", TINY, "--methods", "metom", "--retentions", "0.3",
-                                    "--frames", 2, "--repeats", 1).stdout  # fmt: skip
-
-
-def test_bench_says_once_per_method_which_layers_it_reads() -> None:
-    result = invoke("bench", "--random-weights", TINY, "--methods", "metom,infomerge,matm", "--retentions", "0.5,0.3",
-                    "--frames", 2, "--repeats", 1, "--new-tokens", 0)  # fmt: skip
-    assert result.exit_code == 0, result.stderr
-    assert result.stderr.count("attention is read at layers (1, 2) of 4") == 2
-
-
-def test_bench_refuses(tmp_path: Path) -> None:
-    assert invoke("bench").exit_code == 2
-    assert "nonsense" in invoke("bench", "--random-weights", TINY, "--retentions", "nonsense").stderr
-    assert "fastest" in invoke("bench", "--random-weights", TINY, "--methods", "fastest").stderr
+def test_a_run_with_a_model_writes_its_tokens(metas: Path, tmp_path: Path) -> None:
+    (metas / "broken.npz").write_bytes(b"no archive")
+    command = ("run", "--meta", metas, "--out", tmp_path, "--random-weights", "qwen2-vl-tiny", "--json", "--plot")
+    try:
+        result, again = invoke(*command), invoke(*command)
+    finally:
+        (metas / "broken.npz").unlink()
+    assert result.exit_code == 1
+    broken, *done = map(json.loads, result.stdout.splitlines())
+    assert broken["status"] == "failed"
+    assert [json.loads(line)["status"] for line in again.stdout.splitlines()] == ["failed", "kept", "kept"]
+    keys = {"video", "method", "retention", "frames", "tokens_in", "tokens_out", "budgets", "seconds", "out"}
+    for one in done:
+        assert keys <= set(one)
+        file = read_tokens(one["out"])
+        assert file.tokens.shape == (round(0.3 * one["tokens_in"]), 64)
+        assert file.positions.shape == (3, one["tokens_out"])
+        assert one["sources"]["inside_llm"] == "skipped: there is no question"
+        assert Path(one["picture"]).read_bytes().startswith(b"\x89PNG")
+        assert {"load", "encode", "compress", "save"} <= set(one["seconds"])
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("arguments", "message"),
     [
-        (("--meta", "bad.npz"), "not a readable .npz"),
-        (("--meta", "missing.npz"), "missing.npz cannot be read: No such file"),
-        (("--repeats", "0"), "--repeats is 0; it must be at least 1"),
-        (("--frames", "0"), "--frames is 0"),
-        (("--new-tokens", "-1"), "--new-tokens is -1"),
-        (("--model", "empty"), "'empty' cannot be loaded"),
-        (("--frames", "4", "--meta", "bad.npz"), "--frames is for the synthetic video"),
-        (("--prompt", " "), "--prompt is ' '; write a question"),
-        (("--plot", "a.nothing"), "its ending is its format"),
-        (("--out", "empty"), "--out is 'empty', a folder"),
-        (("--device", "nowhere"), "nowhere"),
-        (("--device", "cuda:99"), "cuda:99"),
+        (["--prompt", "What?", "--random-weights", TINY], "compress ask --prompt TEXT"),
+        (["--prompt", "What?"], "compress ask --prompt TEXT"),
+        (["--random-weights", TINY, "--model", "x"], "either"),
+        (["--random-weights", "nothing-tiny"], "nothing-tiny"),
+        (["--model", "./no-such-folder"], "no-such-folder"),
+        (["--random-weights", TINY, "--method", "matm"], "no stage before the language model"),
+        (["--random-weights", TINY, "--set", "layers=9"], "4 decoder layers"),
+        (["--random-weights", TINY, "--device", "abacus"], "abacus"),
+        (["--new-tokens", "5"], "--new-tokens"),
     ],
 )
-def test_bench_refuses_in_one_line(
-    options: tuple[str, ...], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.npz").write_bytes(b"junk")
-    (tmp_path / "empty").mkdir()
-    model = () if "--model" in options else ("--random-weights", "llava-onevision-tiny")
-    result = invoke("bench", *model, *options)
+def test_wrong_runs(metas: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    result = invoke("run", "--meta", metas, "--out", tmp_path / "tokens", *arguments)
     assert result.exit_code == 2, result.output
-    assert says in result.stderr and "Traceback" not in result.stderr
+    assert message in result.stderr
+    assert not list((tmp_path / "tokens").rglob("*.safetensors"))

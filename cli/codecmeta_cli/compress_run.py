@@ -1,0 +1,219 @@
+"""The commands of `compress` that work on many videos: `run` writes tokens, `ask` prints answers."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from codecmeta_cli.compress_options import Assignments, Device, MethodName, Retention, import_hf
+from codecmeta_cli.console import ProgressBar, open_console, printable, refuse
+
+Map = Literal[
+    "auto", "none", "innovation", "carried", "texture", "bits", "texture-coded", "texture-innovation", "texture-bits"
+]
+Density = Annotated[
+    Map,
+    typer.Option(
+        "--map",
+        help="By what the density of patches is measured (docs/methods.md). auto takes the map that was chosen on "
+        "validation clips, or what the record has; with none nothing merges before the encoder.",
+    ),
+]
+Meta = Annotated[Path, typer.Option(help="Folder of .npz files from `codecmeta extract`, or one of them.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        show_default=False,
+        help="Hugging Face checkpoint, name or folder; demo is a small one that comes along.",
+    ),
+]
+RandomWeights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONFIG",
+        show_default=False,
+        help="Instead of --model: an architecture with random weights, a name or config.json.",
+    ),
+]
+
+
+def run(
+    meta: Meta,
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Output folder; it mirrors the input folder.")] = "tokens",
+    method: MethodName = "metom",
+    retention: Retention = None,
+    assignments: Assignments = None,
+    density: Density = "auto",
+    model: Model = None,
+    random_weights: RandomWeights = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw kept and merged tokens of each video as PNG.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            show_default=False,
+            help="Write one self-contained page over all videos, with pictures as --plot draws them.",
+        ),
+    ] = None,
+    device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object per video on standard output, and nothing else there."),
+    ] = False,
+    prompt: Annotated[str | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Shorten the tokens of every video under a folder.
+
+    The tokens are those of an embedded, weight-free encoder, or with --model those that its language model would be
+    given. Per video it writes NAME.safetensors (tokens, plan, positions) and NAME.json (report). Running the same
+    command again does only what is missing or stale. `compress ask` answers questions.
+
+    Exit code: 0 all done, 1 some videos failed, 2 wrong usage, 3 the output cannot be written.
+    """
+    from codecmeta_cli.compress_tables import print_reports
+    from codecmeta_cli.signals import end_like_interrupted
+    from compress.errors import ConfigError, OutputError
+    from compress.methods import build, retained_fraction
+    from compress.report import render_page
+    from compress.runner import Job, find_metas
+    from compress.runner import run as run_job
+    from compress.settings import parse_assignments
+    from compress.target import check_target
+    from compress.token_file import write_whole
+    from compress.video import EmbeddedShortener
+
+    end_like_interrupted()
+    if prompt is not None:
+        refuse("compress", "run writes tokens and answers no question; ask it by: compress ask --prompt TEXT")
+    reports = []
+    try:
+        if model is None and random_weights is None:
+            shortener = EmbeddedShortener(device=device)
+        else:
+            shortener = import_hf("compress.models.shortener").ModelShortener(
+                checkpoint=model, random_config=random_weights, device=device
+            )
+        chosen = build(method, retention=retention, settings=parse_assignments(assignments or []))
+        job = Job(
+            method=chosen,
+            name=method,
+            retention=retained_fraction(chosen),
+            shortener=shortener,
+            map=density,
+            plot=plot or (html is not None and find_spec("matplotlib") is not None),
+            overwrite=overwrite,
+        )
+        count = len(find_metas(meta))
+        if html is not None:
+            check_target("--html", html)
+        with ProgressBar("compressing", total=count) as progress:
+            for report in run_job(meta, out, job):
+                reports.append(report)
+                progress.advance(failed=report.status == "failed")
+                if as_json:
+                    print(report.to_json(), flush=True)  # noqa: T201
+                elif not progress.is_shown:
+                    result = f"{report.tokens_in} -> {report.tokens_out} tokens" if report.frames else report.message
+                    progress.say_plain(f"{report.video}: {report.status}, {result}")
+    except OutputError as error:
+        refuse("compress", error, code=3)
+    except ConfigError as error:
+        refuse("compress", error)
+    if html is not None:
+        page = render_page(reports, title=f"compress run: {method}, retention {job.retention:g}")
+        try:
+            write_whole(html, page.encode("utf-8"))
+        except OSError as error:
+            refuse("compress", f"{html}: {error.strerror or error}", code=3)
+    if not as_json:
+        print_reports(open_console(), reports)
+    raise typer.Exit(int(any(report.status == "failed" for report in reports)))
+
+
+def ask(
+    meta: Meta,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="The question.")],
+    model: Model = None,
+    random_weights: RandomWeights = None,
+    method: MethodName = "metom",
+    retention: Retention = None,
+    assignments: Assignments = None,
+    density: Density = "auto",
+    device: Device = "cpu",
+    new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object per video on standard output, and nothing else there."),
+    ] = False,
+) -> None:
+    """Ask a model about every video under a folder, over shortened tokens, and print its answers.
+
+    Exit code: 0 all answered, 1 some videos failed, 2 wrong usage.
+    """
+    from codecmeta_cli.signals import end_like_interrupted
+    from compress.errors import ConfigError
+    from compress.methods import build, retained_fraction
+    from compress.runner import find_metas
+    from compress.settings import parse_assignments
+
+    end_like_interrupted()
+    failed = False
+    try:
+        compressor = build(method, retention=retention, settings=parse_assignments(assignments or []))
+        count = len(find_metas(meta))
+        answers = import_hf("compress.models.answer")
+        answers.check_question(prompt)
+        opened, tokenizer = import_hf("compress.models.opening").open_model(
+            checkpoint=model, random_config=random_weights, device=device
+        )
+        question = answers.Question(
+            text=prompt,
+            model=opened,
+            tokenizer=tokenizer,
+            compressor=compressor,
+            method=method,
+            retention=retained_fraction(compressor),
+            map=density,
+            new_tokens=new_tokens,
+        )
+        with ProgressBar("asking", total=count, resumable=False) as progress:
+            for answer in answers.answer_videos(meta, question):
+                progress.advance(failed=answer.status == "failed")
+                failed |= answer.status == "failed"
+                if as_json:
+                    print(answer.to_json(), flush=True)  # noqa: T201
+                else:
+                    _print_answer(answer, progress)
+    except ConfigError as error:
+        refuse("compress", error)
+    raise typer.Exit(int(failed))
+
+
+def _print_answer(answer: Any, progress: ProgressBar) -> None:
+    name = printable(answer.video, longest=200)
+    if answer.status == "failed":
+        progress.say_plain(f"{name}: failed, {answer.message}")
+        return
+    stages = ", ".join(f"{stage} {seconds:.3f}" for stage, seconds in answer.seconds.items())
+    typer.echo(f"{name}: {printable(answer.answer, longest=100_000)}")
+    typer.echo(f"  {_account(answer)}; seconds: {stages}")
+    if answer.message:
+        typer.echo(f"  {printable(answer.message, longest=2000)}")
+
+
+def _account(answer: Any) -> str:
+    """How many tokens and patches stayed where."""
+    tokens = [answer.tokens_in, answer.tokens_out]
+    if "tokens_inside" in answer.merges:
+        tokens.append(answer.merges["tokens_inside"])
+    account = [f"{' -> '.join(map(str, tokens))} tokens"]
+    if answer.budgets:
+        account.append(f"{min(answer.budgets)}-{max(answer.budgets)} per frame")
+    if "patches_in" in answer.merges:
+        account.append(f"{100 * answer.merges['patches_encoded'] / answer.merges['patches_in']:.1f} % of the patches")
+    if "attention" in answer.sources:
+        account.append(f"attention of {answer.sources['attention']}")
+    return ", ".join(account)
