@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from codecmeta_cli.compress import Map
+from codecmeta_cli.compress_run import Map
 
 from codecmeta import DENSITY_MAPS, VideoMeta
 from compress.density import AUTO, MAP_CHOICES, choose_maps, measure_density
