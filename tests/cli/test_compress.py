@@ -124,7 +124,7 @@ def test_a_map_that_the_record_lacks_is_refused(records: dict[str, Path], tmp_pa
     )
     assert result.exit_code == 0
     assert "RPM skipped: map is none; tokens are ranked by texture" in result.stdout.replace("\n", " ")
-    assert "density from texture" in (tmp_path / "page.html").read_text()
+    assert "density: texture" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("name", DENSITY_MAPS)
