@@ -2,8 +2,9 @@
 
     python -m bench.hevc_residual [--repeats 5] [--clips ../shared/clips] [--peer VENV/bin/python]    (from the root)
 
-Measured as bench/h264_residual.py says. The rendered clips are 1280x720 from x265 at CRF 22 to 32; the five minutes are
-one of them, looped. The figures go to bench/results/hevc_residual.json.
+Measured as bench/h264_residual.py says. The rendered clips are 1280x720 from x265 at CRF 22 to 32, and at the rates
+of streaming services (CRF 15 and 10, 1.8 and 4 Mbit/s); the five minutes are one of them, looped. The figures go to
+bench/results/hevc_residual.json.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bench.h264_residual import CACHE, ROOT, compare_all, long_clip, loop, rende
 from codecmeta.hevc import ResidualReader
 
 REAL = ("bbb_hevc_1080p.ts", "nasa_hevc_main10_hdr.mp4", "derived/bedroom_hevc_opengop.mp4")
-RENDERED = {f"rendered_720p_hevc_crf{crf}": crf for crf in ("22", "27", "32")}
+RENDERED = {f"rendered_720p_hevc_crf{crf}": crf for crf in ("10", "15", "22", "27", "32")}
 
 
 def main() -> None:
