@@ -110,6 +110,28 @@ def test_lines_of_models(meta: Path, data: Path) -> None:
             validator(name).validate(line)
 
 
+def test_lines_of_answers(meta: Path, data: Path) -> None:
+    pytest.importorskip("transformers")
+    from codecmeta_cli.codecmeta import app as codecmeta
+    from codecmeta_cli.compress import app as compress
+
+    out = str(meta / "sprites")
+    lines(
+        codecmeta,
+        "extract",
+        str(data / "sprites" / "sprites_07.mp4"),
+        "--out",
+        out,
+        "--jobs",
+        "0",
+        "--frames",
+        "uniform:16",
+    )
+    (line,) = lines(compress, "ask", "--meta", out, "--model", "demo", "--prompt", "which digit was shown ?", "--json")
+    validator("ask").validate(line)
+    assert line["answer"]
+
+
 def test_a_line_with_an_unknown_key_or_a_wrong_type_is_refused() -> None:
     line = {
         "source": "a", "meta": "a.npz", "status": "done", "code": "", "message": "", "warnings": [], "frames": 1,
