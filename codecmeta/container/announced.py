@@ -1,4 +1,4 @@
-"""Packets that a container announces, against those that were read."""
+"""Packet counts, times and durations that a container announces, compared with those that were read."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from codecmeta.record.meta import MISSING
 _LEAST_GAP = 1.0
 _SHARE_GAP = 0.02
 _PAUSES = 4.0
-"""Seconds, share of its length, and longest pauses by which a file may end before its header says."""
+"""Seconds, share of the duration, and longest pauses by which a file may end before the duration in its header."""
 
 _LEAST_RATE = 8
 _SHARE_STEP = 0.1
-"""Packets from which a constant rate is recognised, and how much a step of it may differ from the others."""
+"""Packets from which a constant rate is recognised, and how far one of its steps may deviate from the others."""
 
 
 def find_missing(video: Video, packets: PacketTable) -> str | None:
-    """What tells that packets of a video stream are missing or that its container is damaged.
+    """Find evidence that packets of a video stream are missing or that its container is damaged.
 
     Args:
         video: the opened video.
         packets: its packet table.
 
     Returns:
-        The observation, None where all that is announced was read.
+        The observation; None where everything announced was read.
     """
     name = video.container.format.name
     if video.codec == "vp9" and (lost := _count_unshown(packets)):
@@ -47,17 +47,17 @@ def find_missing(video: Video, packets: PacketTable) -> str | None:
 
 
 def find_continuity(video: Video, packets: PacketTable) -> str | None:
-    """What tells that no packet is missing between the ends of a transport stream, which announces no length.
+    """Find evidence that no packet of a transport stream, which announces no length, is missing between its ends.
 
-    Continuity counters tell of losses but for multiples of 16 transport packets, a constant rate of all time stamps
-    tells of frames. The last packet was found whole when the file was judged.
+    Continuity counters reveal losses except for multiples of 16 transport packets; a constant rate of all time stamps
+    reveals lost frames. The last packet was found whole when the file was judged.
 
     Args:
         video: the opened video.
         packets: its packet table.
 
     Returns:
-        The observation, None for other containers, and where the rate varies or is not known.
+        The observation; None for other containers, and where the rate varies or is unknown.
     """
     if video.container.format.name != "mpegts" or packets.corrupt or packets.size.size < _LEAST_RATE:
         return None
@@ -72,12 +72,12 @@ def find_continuity(video: Video, packets: PacketTable) -> str | None:
 
 
 def _count_overlapped(packets: PacketTable) -> int:
-    """Samples of fragments that libav hides for their times, which go back, and not for an edit list."""
+    """Count samples of fragments that libav hides because their times go back, not because of an edit list."""
     return int(np.count_nonzero(packets.restarted & ~packets.shown))
 
 
 def _count_unshown(packets: PacketTable) -> int:
-    """Frames that are not shown, between shown ones further apart than others: those for reference take no time."""
+    """Count frames that are not shown in gaps between shown frames: frames for reference only take no time."""
     hidden = packets.pts[~packets.shown & (packets.pts != MISSING)]
     times = np.sort(packets.pts[packets.shown & (packets.pts != MISSING)])
     if times.size < _LEAST_RATE:
@@ -89,9 +89,9 @@ def _count_unshown(packets: PacketTable) -> int:
 
 
 def _compare_times(packets: PacketTable) -> str | None:
-    """Frames that are decoded at a constant rate are shown at that rate: a gap is a frame whose time is damaged.
+    """Compare decoding times with presentation times: where only the latter have a gap, a frame's time is damaged.
 
-    Such a frame comes last, or an edit list that ends before hides it.
+    The frame with the damaged time then comes last, or is hidden by an edit list that ends before it.
     """
     if packets.size.size < _LEAST_RATE or (packets.pts == MISSING).any() or (packets.dts == MISSING).any():
         return None
@@ -105,12 +105,12 @@ def _compare_times(packets: PacketTable) -> str | None:
 
 
 def _count(packets: PacketTable) -> int:
-    """Packets of the container, of which two can make an entry of the table."""
+    """Count the packets of the container, two of which can form one entry of the table."""
     return int(packets.size.size + np.count_nonzero(packets.second))
 
 
 def _place(video: Video) -> int:
-    """Which one of the file's video streams it is."""
+    """Return the index of the stream among the file's video streams."""
     return [stream.index for stream in video.container.streams.video].index(video.stream.index)
 
 
@@ -124,7 +124,7 @@ def _compare_matroska(video: Video, packets: PacketTable) -> str | None:
     written = found.blocks[found.video_tracks[place]]
     if written != read:
         return f"the track has {written} frames, {read} were read"
-    # the last picture of a varying rate may stay as long as others did, and more
+    # where the rate varies, the last picture may stay as long as earlier ones did, or longer
     allowed = max(_LEAST_GAP, _SHARE_GAP * (found.duration or 0), _PAUSES * found.pause)
     if found.duration is not None and found.duration - found.end > allowed:
         return f"the header announces {found.duration:.2f} s, the last packet ends at {found.end:.2f} s"
@@ -145,12 +145,12 @@ def _compare_avi(video: Video, packets: PacketTable) -> str | None:
 
 
 def count_malformed(video: Video, packets: PacketTable, units: UnitTable | None) -> int:
-    """Packets that a decoder will refuse for their form, in a file whose index says where they are.
+    """Count packets that a decoder will refuse for their form, in a file whose index gives their positions.
 
     Args:
         video: the opened video.
         packets: its packet table; without positions nothing is counted.
-        units: its NAL units, where the codec has some.
+        units: its NAL units, where the codec has NAL units.
     """
     if units is not None:
         return units.malformed

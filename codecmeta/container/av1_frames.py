@@ -1,4 +1,4 @@
-"""Frames of AV1 temporal units: the type of the picture that a packet shows, if it shows one.
+"""AV1 frame headers of a temporal unit: the type of the picture that a packet shows, if it shows one.
 
 AV1 bitstream and decoding process specification, 5.3, 5.5 and 5.9.2.
 """
@@ -13,12 +13,12 @@ from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
 
 _HEAD = 64
-"""Bytes of an OBU that are read: of a frame up to the references that it refreshes, of a sequence header all."""
+"""Bytes of an OBU that are read: a frame's up to the references that it refreshes, a sequence header's entirely."""
 
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3
 _SELECT = 2
-"""A tool that is chosen per frame (SELECT_SCREEN_CONTENT_TOOLS, SELECT_INTEGER_MV)."""
+"""Value of a tool that is chosen per frame (SELECT_SCREEN_CONTENT_TOOLS, SELECT_INTEGER_MV)."""
 
 _ALL, _SLOTS = 0xFF, 8
 _LATER = "i"
@@ -27,7 +27,7 @@ _LATER = "i"
 
 @dataclass(frozen=True, kw_only=True)
 class _Sequence:
-    """What frame headers need of a sequence header: bits of optional fields, and tools."""
+    """Fields of a sequence header that frame headers depend on: presence of optional fields, and tools."""
 
     reduced: bool
     presentation_bits: int
@@ -41,7 +41,7 @@ class _Sequence:
 
 
 class Av1Frames:
-    """Reads the frame headers of AV1 packets, which come in decode order.
+    """Reader of the frame headers of AV1 packets, which come in decode order.
 
     Args:
         extradata: the container's codec private data, whose sequence header holds until another comes.
@@ -54,7 +54,7 @@ class Av1Frames:
         self.read(lambda begin, count: body[begin : begin + count], len(body))
 
     def read(self, peek: Peek, size: int) -> tuple[str, bool]:
-        """Type of the last picture that is shown, else of the last one, and whether one is shown."""
+        """Return the type of the last shown picture, else of the last picture, and whether one is shown."""
         kind, shown = "?", False
         try:
             for obu, extension, begin, length in _list_obus(peek, size):
@@ -71,10 +71,10 @@ class Av1Frames:
         return kind, shown
 
     def _read_frame(self, payload: bytes, extension: int) -> tuple[str, bool]:
-        """frame_type, show_frame and refresh_frame_flags of uncompressed_header."""
+        """Read frame_type, show_frame and refresh_frame_flags of uncompressed_header."""
         sequence = self._sequence
         if sequence is None:
-            raise BitstreamError("AV1 frame header: it comes before any sequence header")
+            raise BitstreamError("AV1 frame header: no sequence header precedes it")
         if sequence.reduced:
             self._refresh(_ALL, "I")
             return "I", True
@@ -82,7 +82,7 @@ class Av1Frames:
         if bits.flag():
             kind = self._slots[bits.u(3)]
             if kind == _LATER:
-                # a key frame that is shown later takes the place of all references (7.21)
+                # a key frame that is shown later replaces all references (7.21)
                 self._refresh(_ALL, "I")
             return kind.upper(), True
         frame_type, shown = bits.u(2), bits.flag()
@@ -107,7 +107,7 @@ class Av1Frames:
 
 
 def _list_obus(peek: Peek, size: int) -> Iterator[tuple[int, int, int, int]]:
-    """Type, extension byte, begin and length of the payload of each OBU."""
+    """Yield type, extension byte, begin and length of the payload of each OBU."""
     position = 0
     for _ in range(MOST_UNITS):
         if position >= size:
@@ -127,7 +127,7 @@ def _list_obus(peek: Peek, size: int) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _skip_tools(bits: BitReader, sequence: _Sequence) -> None:
-    """disable_cdf_update, allow_screen_content_tools and force_integer_mv."""
+    """Skip disable_cdf_update, allow_screen_content_tools and force_integer_mv."""
     bits.skip(1)
     allowed = bits.flag() if sequence.screen_content == _SELECT else bool(sequence.screen_content)
     if allowed and sequence.integer_mv == _SELECT:
@@ -142,7 +142,7 @@ def _skip_removal_times(bits: BitReader, sequence: _Sequence, extension: int) ->
 
 
 def _read_sequence(payload: bytes) -> _Sequence:
-    """sequence_header_obu up to OrderHintBits."""
+    """Read sequence_header_obu up to OrderHintBits."""
     bits = BitReader(payload, "AV1 sequence header")
     bits.skip(4)
     reduced = bits.flag()

@@ -1,6 +1,6 @@
-"""Structure of an AVI file: chunks that join, and those of each stream against header and index.
+"""AVI chunk structure: whether chunks join, and whether each stream's chunks agree with header and index.
 
-libav goes from entry to entry of the index, or searches for what looks like a chunk, and passes over the rest.
+libav follows the entries of the index, or searches for what looks like a chunk, and skips the rest silently.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HEAD = struct.Struct("<4sI")
 
 @dataclass(kw_only=True)
 class AviStructure:
-    """What a walk over all chunks of a file shows.
+    """Result of a walk over all chunks of a file.
 
     Attributes:
         announced: length that each stream's header gives, in frames for video.
@@ -28,7 +28,7 @@ class AviStructure:
         empty: chunks without content per stream, which stand for frames that were dropped.
         covered: chunks per stream in the first RIFF list, which the index covers.
         indexed: entries of the index per stream; empty without an index.
-        fault: the first place where chunks do not join or differ from the index, in words; None in a sound file.
+        fault: description of the first place where chunks do not join or differ from the index; None in a sound file.
     """
 
     announced: list[int] = field(default_factory=list)
@@ -39,14 +39,14 @@ class AviStructure:
     fault: str | None = None
 
     def missing(self, stream: int) -> str | None:
-        """What tells that frames of a stream are missing, None without."""
+        """Return evidence that frames of a stream are missing, or None."""
         found = self.chunks[stream] + self.empty[stream]
         announced = self.announced[stream] if stream < len(self.announced) else 0
         if self.indexed and self.indexed[stream] != self.covered[stream]:
-            return f"the index lists {self.indexed[stream]} frames, {self.covered[stream]} are there"
+            return f"the index lists {self.indexed[stream]} frames, {self.covered[stream]} are present"
         # an index that agrees with all chunks is better evidence than a number in the header
         if (not self.indexed or found > self.covered[stream]) and announced > found:
-            return f"the header announces {announced} frames, {found} are there"
+            return f"the header announces {announced} frames, {found} are present"
         return None
 
 
@@ -55,7 +55,7 @@ class _BrokenError(Exception):
 
 
 def read_structure(path: Path) -> AviStructure:
-    """Walk all chunks of a file, as far as they join."""
+    """Walk all chunks of a file until they no longer join."""
     with open_window(path) as data:
         found = AviStructure()
         try:
@@ -86,7 +86,7 @@ def _walk(data: FileWindow, found: AviStructure) -> None:
             raise _BrokenError(f"the chunk at byte {at} ends after the list that holds it")
         count += 1
         if count > _MOST_CHUNKS:
-            raise _BrokenError(f"there are more than {_MOST_CHUNKS} chunks")
+            raise _BrokenError(f"the file has more than {_MOST_CHUNKS} chunks")
         inside = open_lists[-1][1] if open_lists else b""
         if kind in _LISTS and length >= 4:
             name = data.read(begin, 4)
@@ -115,14 +115,14 @@ def _walk(data: FileWindow, found: AviStructure) -> None:
 
 
 def _stream_of(kind: bytes) -> int | None:
-    """Number of the stream that a chunk belongs to, such as b"00dc"."""
+    """Return the number of the stream that a chunk such as b"00dc" belongs to."""
     return int(kind[:2]) if kind[:2].isdigit() and kind[2:].isalnum() else None
 
 
 def _compare_index(
     data: FileWindow, index: tuple[int, int], places: set[tuple[bytes, int, int]], found: AviStructure
 ) -> None:
-    """Count the entries of an index, and find out whether each is a chunk that is there."""
+    """Count the entries of an index, and check that each points to a chunk that exists."""
     begin, count = index
     first: int | None = None
     entries = data.read(begin, 16 * count)
@@ -131,7 +131,7 @@ def _compare_index(
         if stream is None:
             continue
         if first is None:
-            # offsets count from the list of the movie, or from the file
+            # offsets are relative to the movie list, or to the file
             first = 0 if (kind, offset, length) in places else offset - 4
         found.indexed[stream] += 1
         if found.fault is None and (kind, offset - first, length) not in places:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Box:
-    """One box: its four-character type, where its payload begins, and where the box ends."""
+    """Box header: the four-character type, where the payload begins, and where the box ends."""
 
     type: bytes
     begin: int
@@ -17,12 +17,12 @@ class Box:
 
 
 def parse_head(head: bytes, position: int, size: int) -> Box | None:
-    """The box whose first 16 bytes, or as many as there are, are `head`; None where its length is impossible.
+    """Parse a box from its first 16 bytes, or as many as there are; return None where its length is impossible.
 
     Args:
-        head: what stands at `position`.
+        head: bytes of the file from `position` on.
         position: where the box begins.
-        size: where the last box ends, if it has no length of its own.
+        size: where the last box ends if it has no length of its own.
     """
     if len(head) < 8:
         return None
@@ -41,7 +41,7 @@ def parse_head(head: bytes, position: int, size: int) -> Box | None:
 
 
 def children(data: bytes, begin: int, end: int) -> Iterator[Box]:
-    """The boxes between two places; none after the first that does not fit."""
+    """Yield the boxes between two positions, up to the first that does not fit."""
     position = begin
     while position + 8 <= end:
         box = parse_head(data[position : position + 16], position, end)
@@ -52,7 +52,7 @@ def children(data: bytes, begin: int, end: int) -> Iterator[Box]:
 
 
 def child(data: bytes, parent: Box, *path: bytes) -> Box | None:
-    """The first box of each type on a path down from a parent; None where one is missing."""
+    """Return the first box of each type on a path down from a parent; None where one is missing."""
     for kind in path:
         found = next((box for box in children(data, parent.begin, parent.end) if box.type == kind), None)
         if found is None:

@@ -1,4 +1,4 @@
-"""Is the file all there? Judged from the container's own structure, since libav reads half files without a word."""
+"""Completeness of a file, judged from the container's own structure, since libav reads half a file silently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def judge_file(path: Path, size: int) -> tuple[State, str]:
         size: its length in bytes.
 
     Returns:
-        The state, and the observation behind it. `unknown` where the format announces nothing: raw streams, live
+        The state, and the observation that supports it. `unknown` where the format announces nothing: raw streams, live
         recordings.
     """
     with path.open("rb") as file:
@@ -70,14 +70,14 @@ def _judge_boxes(file: BinaryIO, size: int) -> tuple[State, str]:
     if last.end > size:
         return "truncated", f"box {name!r} ends at byte {last.end}, the file at {size}"
     if not any(box.type == b"moov" for box in boxes):
-        return "truncated", "there is no 'moov' box"
+        return "truncated", "the file has no 'moov' box"
     if any(_is_other_movie(file, boxes, box) for box in boxes if box.type == b"moov"):
         return "damaged", "the file has more than one 'moov' box, of which the first is read"
     return "complete", f"{len(boxes)} boxes end at byte {last.end} of {size}"
 
 
 def _is_other_movie(file: BinaryIO, boxes: list[Box], box: Box) -> bool:
-    """Whether a `moov` box is neither the first nor, before fragments, the first one repeated: libav passes it over."""
+    """Return whether libav ignores a `moov` box: neither the first nor, before fragments, a repetition of it."""
     first = next(one for one in boxes if one.type == b"moov")
     length = first.end - first.begin
     if box == first:
@@ -127,7 +127,7 @@ def _judge_riff(file: BinaryIO, size: int) -> tuple[State, str]:
 
 
 def _judge_flv(file: BinaryIO, size: int) -> tuple[State, str]:
-    """Follow all tags (Video File Format 10.1, E.3). libav may drop what comes after bytes that are none."""
+    """Follow all tags (Video File Format 10.1, E.3). libav may drop what follows bytes that form no tag."""
     file.seek(5)
     position = int.from_bytes(file.read(4), "big") + 4
     for _ in range(_MAX_PARTS):
@@ -142,7 +142,7 @@ def _judge_flv(file: BinaryIO, size: int) -> tuple[State, str]:
     file.seek(max(0, size - 4))
     begin = size - 4 - int.from_bytes(file.read(4), "big")
     goes_on = begin > position and _flv_tag_end(file, begin) == size - 4
-    return "damaged" if goes_on else "unknown", f"at byte {position} there is no tag"
+    return "damaged" if goes_on else "unknown", f"no tag begins at byte {position}"
 
 
 def _flv_tag_end(file: BinaryIO, begin: int) -> int | None:
@@ -154,7 +154,7 @@ def _flv_tag_end(file: BinaryIO, begin: int) -> int | None:
 
 
 def _judge_ivf(file: BinaryIO, size: int) -> tuple[State, str]:
-    """Follow the frames, each of which has its length before it."""
+    """Follow the frames, each of which is preceded by its length."""
     file.seek(6)
     position = int.from_bytes(file.read(2), "little")
     for _ in range(_MAX_PARTS):
@@ -166,7 +166,7 @@ def _judge_ivf(file: BinaryIO, size: int) -> tuple[State, str]:
         if len(head) < 12 or end > size:
             return "truncated", f"the last frame ends at byte {end}, the file at {size}"
         position = end
-    return "unknown", "there are too many frames to follow"
+    return "unknown", "the file has too many frames to follow"
 
 
 def _judge_asf(file: BinaryIO, size: int) -> tuple[State, str]:
@@ -198,10 +198,10 @@ def _judge_program_stream(file: BinaryIO, size: int) -> tuple[State, str]:
             return "unknown", "the last packets of the program stream do not join"
         if len(head) < 6:
             if len(head) == 4 and head[3] == _PS_END:
-                return "complete", "the program end code is there"
+                return "complete", "the program end code is present"
             return "truncated", f"the last packet header has {len(head)} bytes"
         if head[3] == _PS_END:
-            return "complete", "the program end code is there"
+            return "complete", "the program end code is present"
         if head[3] == _PS_PACK:
             length = 14 + (head[13] & 7 if len(head) == 14 else 0) if head[4] >> 6 == 1 else 12
         else:
@@ -209,7 +209,7 @@ def _judge_program_stream(file: BinaryIO, size: int) -> tuple[State, str]:
         position += length
     if position > len(tail):
         return "truncated", f"the last packet ends {position - len(tail)} bytes after the file"
-    return "unknown", "there is no program end code"
+    return "unknown", "the file has no program end code"
 
 
 def _judge_transport_stream(file: BinaryIO, size: int, packet: int, first: int) -> tuple[State, str]:
@@ -244,8 +244,8 @@ def _judge_transport_stream(file: BinaryIO, size: int, packet: int, first: int) 
     if short:
         pid, count = max(short.items(), key=lambda item: item[1])
         return "truncated", f"the last packet of stream {pid:#x} lacks {count} bytes"
-    # A PES packet of unannounced length ends in a stuffed transport packet 183 times of 184. One that does not, and is
-    # ahead of the other streams, is still going on.
+    # A PES packet of unannounced length ends in a stuffed transport packet in 183 of 184 cases. One that does not, and
+    # is ahead of the other streams, is unfinished.
     behind = min(stamps.values(), default=0)
     for pid, unfinished in open_ended.items():
         if unfinished and stamps[pid] - behind > _TS_LEAD:

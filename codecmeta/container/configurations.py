@@ -1,7 +1,7 @@
-"""New decoder configurations that a container announces in the middle of a stream.
+"""Decoder configurations that a container announces in the middle of a stream.
 
-They are sequence headers of an FLV file, and sample descriptions of a fragmented MP4 file. libavformat hands them on
-with the next packet; where PyAV does not show that, the file is read for them.
+They are sequence headers of an FLV file, and sample descriptions of a fragmented MP4 file. libavformat passes them on
+with the next packet; where PyAV does not expose that, the file itself is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from codecmeta.container.video import Video
 from codecmeta.errors import SourceError
 
 Announced: TypeAlias = "Callable[[av.Packet[Any]], bytes | None]"
-"""Tells of each packet, in the order of the file, the record that is new with it, None if that before goes on."""
+"""Returns, for each packet in file order, the new configuration record, or None if the previous one stays in force."""
 
 _VIDEO_TAG, _AVC, _HEVC_OLD = 9, 7, 12
 _TAG_HEADER, _EXTENDED, _SEQUENCE_START = 11, 0x80, 0
@@ -24,23 +24,23 @@ _MOST_TAGS = 1 << 26
 
 
 def list_configurations(video: Video) -> Announced:
-    """What tells the configuration of each demuxed packet.
+    """Return a function that gives the configuration of each demuxed packet.
 
     Raises:
-        SourceError: the file has several sample descriptions, and this version of PyAV does not show which is in force.
+        SourceError: the file has several sample descriptions, and PyAV does not expose which is in force.
     """
     if pyav.SHOWS_SIDE_DATA:
         return pyav.new_extradata
     if video.container.format.name == "flv":
         return _follow_tags(video)
     if video.track is not None and len(video.track.descriptions) > 1:
-        raise SourceError("unreadable", "a fragmented file of several sample descriptions: PyAV 16 or later is needed")
+        raise SourceError("unreadable", "several sample descriptions in fragments; install PyAV 16 or later")
     return lambda packet: None
 
 
 def _follow_tags(video: Video) -> Announced:
     with video.path.open("rb") as file:
-        # the first is what the stream's extradata hold
+        # the first equals the stream's extradata
         headers = list(find_sequence_headers(file))[1:]
 
     def announced(packet: av.Packet[Any]) -> bytes | None:
@@ -53,7 +53,7 @@ def _follow_tags(video: Video) -> Announced:
 
 
 def find_sequence_headers(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Place and configuration record of the video sequence headers of an FLV file.
+    """Yield position and configuration record of the video sequence headers of an FLV file.
 
     Source: Adobe Flash Video File Format Specification 10.1, E.4; Enhanced RTMP v2, ExVideoTagHeader.
     """

@@ -1,4 +1,4 @@
-"""Display matrices: how a container or an SEI message says that pictures are turned and mirrored.
+"""Display matrices: how a container or an SEI message states that pictures are rotated and mirrored.
 
 A matrix is nine integers a, b, u, c, d, v, x, y, w as in ISO/IEC 14496-12 (6.2.2), as libavformat and libavcodec attach
 it to streams and frames.
@@ -28,12 +28,12 @@ _MOST_ELEMENTS = 1000
 
 
 def read_track_matrix(moov: bytes, track: Box, movie: Box | None) -> Matrix:
-    """The matrix of a track and its movie.
+    """Read the matrix of a track and its movie.
 
     Args:
-        moov: what the boxes lie in.
+        moov: payload of the `moov` box.
         track: the track's `tkhd` box.
-        movie: the `mvhd` box, if there is one.
+        movie: the `mvhd` box, if the file has one.
     """
     own = _read_matrix(moov, track, (40, 52))
     around = IDENTITY if movie is None else _read_matrix(moov, movie, (36, 48))
@@ -42,7 +42,7 @@ def read_track_matrix(moov: bytes, track: Box, movie: Box | None) -> Matrix:
 
 
 def _read_matrix(moov: bytes, box: Box, places: tuple[int, int]) -> Matrix:
-    """The matrix at a place that depends on the version of a box; the identity where the box is too short."""
+    """Read the matrix at the offset that a box's version implies; return the identity where the box is too short."""
     if box.end <= box.begin:
         return IDENTITY
     at = box.begin + places[moov[box.begin] == 1]
@@ -50,12 +50,12 @@ def _read_matrix(moov: bytes, box: Box, places: tuple[int, int]) -> Matrix:
 
 
 def read_picture_element(file: BinaryIO, size: int, number: int) -> bytes:
-    """Payload of the Video element of a Matroska track; empty where there is none.
+    """Read the payload of the Video element of a Matroska track; return b"" where it has none.
 
     Args:
         file: the opened file.
         size: its length in bytes.
-        number: of the track among those with video.
+        number: index of the track among those with video.
     """
     tracks = _read_tracks(file, size)
     videos = (one for one in children(tracks, 0, len(tracks)) if one.identifier == _TRACK)
@@ -67,18 +67,18 @@ def read_picture_element(file: BinaryIO, size: int, number: int) -> bytes:
 
 
 def read_projection(picture: bytes) -> Matrix:
-    """The matrix of a Video element whose projection is a rectangle that is turned or mirrored."""
+    """Read the matrix of a Video element whose projection is a rectangle that is rotated or mirrored."""
     return _turn_projection(_payload(picture, Element(_VIDEO, 0, len(picture)), _PROJECTION))
 
 
 def is_cut(picture: bytes) -> bool:
-    """Whether a Video element cuts rows or columns off the decoded picture."""
+    """Return whether a Video element cuts rows or columns off the decoded picture."""
     crops = (_payload(picture, Element(_VIDEO, 0, len(picture)), name) for name in _PIXEL_CROPS)
     return any(any(crop) for crop in crops)
 
 
 def _read_tracks(file: BinaryIO, size: int) -> bytes:
-    """Payload of the Tracks element, if it comes before the first cluster."""
+    """Read the payload of the Tracks element, if it comes before the first cluster."""
     position = 0
     for _ in range(_MOST_ELEMENTS):
         file.seek(position)
@@ -98,7 +98,7 @@ def _read_tracks(file: BinaryIO, size: int) -> bytes:
 
 
 def _payload(data: bytes, parent: Element, *path: int) -> bytes:
-    """Payload of the last element with each identifier on a path down; empty where one is missing."""
+    """Return the payload of the last element of each identifier on a path down; b"" where one is missing."""
     begin, end = parent.begin, parent.begin + (parent.size or 0)
     for identifier in path:
         found = [one for one in children(data, begin, end) if one.identifier == identifier]
@@ -109,7 +109,7 @@ def _payload(data: bytes, parent: Element, *path: int) -> bytes:
 
 
 def _turn_projection(projection: bytes) -> Matrix:
-    """The matrix of a Projection element, as libavformat makes it of rectangular ones."""
+    """Return the matrix of a Projection element, as libavformat derives it for rectangular projections."""
     values = {
         one.identifier: projection[one.begin : one.begin + (one.size or 0)]
         for one in children(projection, 0, len(projection))
@@ -124,7 +124,7 @@ def _turn_projection(projection: bytes) -> Matrix:
 
 
 def _rotate(degrees: float, *, mirrored: bool, flipped: bool) -> Matrix:
-    """The matrix of a counter-clockwise turn, followed by exchanges of left and right and of top and bottom."""
+    """Return the matrix of a counter-clockwise rotation, followed by left-right and top-bottom exchanges."""
     angle = math.radians(degrees)
     cosine, sine = (int(value * (1 << 16)) for value in (math.cos(angle), math.sin(angle)))
     x, y = -1 if mirrored else 1, -1 if flipped else 1
@@ -132,18 +132,18 @@ def _rotate(degrees: float, *, mirrored: bool, flipped: bool) -> Matrix:
 
 
 def read_display_orientation(payload: bytes) -> Matrix | None:
-    """The matrix of a display orientation SEI message (H.264, D.1.27; H.265, D.2.17).
+    """Read the matrix of a display orientation SEI message (H.264, D.1.27; H.265, D.2.17).
 
-    None if it cancels an earlier one, or neither turns nor mirrors: then the container's counts.
+    Returns None if it cancels an earlier one, or neither rotates nor mirrors: then the container's matrix applies.
 
     Raises:
         BitstreamError: the message is cut short.
     """
-    reader = BitReader(payload, "a display orientation message")
+    reader = BitReader(payload, "display orientation message")
     if reader.flag():
         return None
     mirrored, flipped = reader.flag(), reader.flag()
-    # the message mirrors before it turns, a matrix after it: each mirror reverses the turn
+    # the message mirrors before it rotates, a matrix after it: each mirror reverses the rotation
     degrees = reader.u(16) * 360 / (1 << 16)
     if not (mirrored or flipped or degrees):
         return None

@@ -11,7 +11,7 @@ HEAD_BYTES = 12
 
 
 class Element(NamedTuple):
-    """One element.
+    """EBML element header.
 
     Attributes:
         identifier: with its marker bits.
@@ -25,10 +25,10 @@ class Element(NamedTuple):
 
 
 def parse_head(head: bytes, position: int) -> Element | None:
-    """The element whose first bytes are `head`; None where they are none.
+    """Parse an element from its first bytes; return None where they form none.
 
     Args:
-        head: what stands at `position`.
+        head: bytes of the file from `position` on.
         position: where the element begins.
     """
     if not head or head[0] < 16:
@@ -46,7 +46,7 @@ def parse_head(head: bytes, position: int) -> Element | None:
 
 
 def children(data: bytes, begin: int, end: int) -> Iterator[Element]:
-    """The elements between two places; none after the first that does not fit."""
+    """Yield the elements between two positions, up to the first that does not fit."""
     position = begin
     while position < end:
         element = parse_head(data[position : min(position + HEAD_BYTES, end)], position)
@@ -57,7 +57,7 @@ def children(data: bytes, begin: int, end: int) -> Iterator[Element]:
 
 
 def read_float(payload: bytes) -> float | None:
-    """The value of a float element (RFC 8794, 7.3); None where its length is not allowed."""
+    """Read the value of a float element (RFC 8794, 7.3); return None where its length is not allowed."""
     if not payload:
         return 0.0
     code = {4: ">f", 8: ">d"}.get(len(payload))

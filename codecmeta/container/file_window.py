@@ -1,4 +1,4 @@
-"""Bytes of a file by place, read a window at a time.
+"""Random access to the bytes of a file, read one window at a time.
 
 Not a memory map: a file that shrinks while it is mapped ends the process.
 """
@@ -16,7 +16,7 @@ _CHUNK = 1 << 20
 
 
 class FileWindow:
-    """The bytes of an open file, as far as it reached when it was opened."""
+    """Bytes of an open file, up to its length when it was opened."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
@@ -28,7 +28,7 @@ class FileWindow:
         return self._size
 
     def byte(self, at: int) -> int:
-        """One byte.
+        """Return one byte.
 
         Raises:
             IndexError: the file ends before it.
@@ -40,7 +40,7 @@ class FileWindow:
         return self._data[offset]
 
     def read(self, at: int, length: int) -> bytes:
-        """Bytes from a place on, fewer where the file ends."""
+        """Return bytes from a position on, fewer where the file ends."""
         offset = at - self._begin
         if not 0 <= offset <= len(self._data) - length:
             self._data = os.pread(self._descriptor, max(_WINDOW, length), at)
@@ -48,7 +48,7 @@ class FileWindow:
         return self._data[offset : offset + length]
 
     def checksum(self, begin: int, end: int) -> int:
-        """CRC-32 of a part (ISO 3309)."""
+        """Return the CRC-32 of a part (ISO 3309)."""
         value = 0
         while begin < end:
             part = os.pread(self._descriptor, min(_CHUNK, end - begin), begin)
@@ -61,6 +61,6 @@ class FileWindow:
 
 @contextmanager
 def open_window(path: Path) -> Iterator[FileWindow]:
-    """Open a file for reading by place."""
+    """Open a file for random access."""
     with path.open("rb") as file:
         yield FileWindow(file.fileno(), os.fstat(file.fileno()).st_size)

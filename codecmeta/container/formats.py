@@ -1,4 +1,4 @@
-"""Containers that are read, and the reason why a file is refused that is none of them."""
+"""Container formats that are read, and the reason why a file of another format is refused."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class Format(NamedTuple):
-    """One kind of container.
+    """Kind of container.
 
     Attributes:
-        name: as users know it.
-        extensions: usual ends of file names, in lower case.
+        name: the name that users know.
+        extensions: usual file name extensions, in lower case.
         demuxers: libavformat's names; each reads the one file that it is given, and opens no other.
     """
 
@@ -38,11 +38,11 @@ FORMATS = (
     Format("GIF", (".gif",), ("gif",)),
     Format("animated PNG", (".apng",), ("apng",)),
     Format("elementary streams", _RAW, ("mpegvideo", "m4v", "h264", "hevc", "vvc", "obu", "av1", "h263", "h261")),
-    # to say "no video stream" of them
+    # opened only to report "no video stream"
     Format("sound", (), ("wav", "mp3", "flac", "aac")),
 )
 DEMUXERS = ",".join(name for one in FORMATS for name in one.demuxers)
-"""What libavformat may try, and nothing else: playlists and concat scripts would open other files."""
+"""Demuxers that libavformat may try, and no others: playlists and concat scripts would open other files."""
 
 _STILLS = {
     b"\xff\xd8\xff": "JPEG",
@@ -66,7 +66,7 @@ _OTHERS = {
 
 
 def explain_refusal(head: bytes) -> str | None:
-    """What a file is that no demuxer was allowed to read, by its first bytes; None if they tell nothing.
+    """Name the format of a file that no allowed demuxer reads, by its first bytes; return None if unknown.
 
     Args:
         head: the first 32 bytes.
@@ -74,8 +74,8 @@ def explain_refusal(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         # bit 1 of the flags of an extended file (RFC 9649, 2.7)
         if head[12:16] == b"VP8X" and len(head) > 20 and head[20] & 2:
-            # FFmpeg 9 has a decoder, which gives all pictures the tag of the first
-            return "an animated WebP, whose frames no version of FFmpeg decodes and ties to their packets; convert it"
+            # FFmpeg 9 decodes it, but gives all pictures the tag of the first
+            return "an animated WebP, whose frames FFmpeg cannot tie to their packets; convert it to a video"
         return "a WebP picture, not a video"
     if head[4:8] == b"ftyp" and (name := _ISO_STILLS.get(head[8:12])):
         return f"a {name} picture, not a video"
@@ -84,5 +84,5 @@ def explain_refusal(head: bytes) -> str | None:
             return f"a {name} picture, not a video"
     for start, name in _OTHERS.items():
         if head.startswith(start):
-            return f"{name}, which is no video container that is read"
+            return f"{name}, which is not a supported video container"
     return None

@@ -1,4 +1,4 @@
-"""Words of headers: the same syntax elements of many headers, read at once."""
+"""Header words: reads the same syntax elements of many headers at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORD = 8
 
 
 def read_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The first bits of some payloads, without bytes of emulation prevention (7.3.1)."""
+    """Read the first bits of some payloads, without emulation prevention bytes (7.3.1)."""
     prevents = (payload[:, :-2] == 0) & (payload[:, 1:-1] == 0) & (payload[:, 2:] == 3)
     words = np.ascontiguousarray(payload[:, :_WORD]).view(">u8")[:, 0].astype(np.uint64)
     for row in np.flatnonzero(prevents.any(1)).tolist():
@@ -27,7 +27,7 @@ def read_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 class HeaderBits:
-    """Reads the same syntax elements of many headers at once.
+    """Bit reader over many headers at once.
 
     Args:
         words: uint64 (n,), their first bits.
@@ -39,7 +39,7 @@ class HeaderBits:
         self.sound = np.ones(words.size, np.bool_)
 
     def u(self, count: Ints | int) -> Ints:
-        """Read `count` bits of each, at most 32; 0 where there are none to be read."""
+        """Read `count` bits of each, at most 32; 0 where no bits are left."""
         wide = np.broadcast_to(np.asarray(count, np.int64), self._at.shape)
         rest = self._words << np.minimum(self._at, 63).astype(np.uint64)
         value = (rest >> np.uint64(32) >> (32 - wide).astype(np.uint64)).astype(np.int64)
@@ -48,13 +48,13 @@ class HeaderBits:
         return value
 
     def skip_ue(self) -> None:
-        """Pass over an Exp-Golomb code of any length up to 63 bits."""
+        """Skip an Exp-Golomb code of any length up to 63 bits."""
         rest = self._words << np.minimum(self._at, 63).astype(np.uint64)
         self._at = self._at + 2 * _leading_zeros(rest) + 1
         self.sound &= self._at <= 64
 
     def ue(self, where: Flags | None = None) -> Ints:
-        """Read an Exp-Golomb code of at most 31 bits, of some headers only where `where` is given."""
+        """Read an Exp-Golomb code of at most 31 bits, only from the headers selected by `where` if given."""
         rest = self._words << np.minimum(self._at, 63).astype(np.uint64)
         zeros = _leading_zeros(rest)
         taken = np.ones(zeros.size, np.bool_) if where is None else where
@@ -63,6 +63,6 @@ class HeaderBits:
 
 
 def _leading_zeros(words: NDArray[np.uint64]) -> Ints:
-    """Zeros before the first one in the upper halves of some words."""
-    # a float64 holds 32 bits, and its exponent is their number
+    """Count the zeros before the first one bit in the upper halves of some words."""
+    # a float64 holds 32 bits exactly, and its exponent is the position of the first one
     return 32 - np.frexp((words >> np.uint64(32)).astype(np.float64))[1].astype(np.int64)

@@ -1,6 +1,6 @@
-"""Structure of a Matroska or WebM file: elements that join, checksums, and the blocks of each track.
+"""Matroska and WebM structure: whether elements join, their checksums, and the blocks of each track.
 
-libav skips what it cannot parse and goes on at the next cluster, without a word.
+libav skips what it cannot parse and silently continues at the next cluster.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _MOST_ELEMENTS = 1 << 26
 
 @dataclass(kw_only=True)
 class MatroskaStructure:
-    """What a walk over all elements of a segment shows.
+    """Result of a walk over all elements of a segment.
 
     Attributes:
         video_tracks: numbers of the video tracks, in the order of the header.
         blocks: frames with content per track number.
-        fault: the first place where elements do not join or a checksum is wrong, in words; None in a sound file.
-        duration: of the segment as its header announces it, in seconds; None where it does not.
+        fault: description of the first place where elements do not join or a checksum is wrong; None in a sound file.
+        duration: of the segment as its header announces it, in seconds; None where it announces none.
         end: time of the last block, with its duration where that is known, in seconds.
         pause: longest time between blocks of a video track that follow each other, in seconds.
     """
@@ -51,7 +51,7 @@ class _BrokenError(Exception):
 
 
 def read_structure(path: Path) -> MatroskaStructure:
-    """Walk all elements of a file, as far as they join."""
+    """Walk all elements of a file until they no longer join."""
     with open_window(path) as data:
         walk = _Walk(data)
         try:
@@ -72,7 +72,7 @@ class _Walk:
         self.elements = 0
 
     def next(self, at: int, end: int, inside: str) -> tuple[int, int | None, int, int]:
-        """Identifier, begin of the payload, its length, and where the next element begins."""
+        """Return identifier, begin of the payload, its length, and where the next element begins."""
         self.elements += 1
         if self.elements > _MOST_ELEMENTS:
             raise _BrokenError(f"{inside} has more than {_MOST_ELEMENTS} elements")
@@ -85,7 +85,7 @@ class _Walk:
         return identifier, length, begin, end if length is None else begin + length
 
     def file(self) -> None:
-        """All elements of the file up to the end of its segment."""
+        """Walk all elements of the file up to the end of its segment."""
         size, at = len(self.data), 0
         while at < size:
             identifier, _, begin, after = self.next(at, size, "the file")
@@ -111,7 +111,7 @@ class _Walk:
             at = after
 
     def check_sum(self, begin: int, end: int) -> None:
-        """The checksum over a master element whose first child is one (RFC 8794, 11.3.1)."""
+        """Verify the checksum of a master element whose first child is a CRC-32 element (RFC 8794, 11.3.1)."""
         head = self.data.read(begin, 6)
         stored = int.from_bytes(head[2:], "little") if head[:2] == bytes((_CRC, 0x84)) else None
         if end - begin >= 6 and stored is not None and self.data.checksum(begin + 6, end) != stored:
@@ -150,7 +150,7 @@ class _Walk:
             at = after
 
     def cluster(self, begin: int, end: int, *, open_ended: bool) -> int:
-        """One cluster; returns where it ends, which one of unknown length tells by the element that follows."""
+        """Walk one cluster and return where it ends; the element that follows ends one of unknown length."""
         if not open_ended:
             self.check_sum(begin, end)
         at, time = begin, 0

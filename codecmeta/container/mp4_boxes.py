@@ -1,4 +1,4 @@
-"""Tracks of an ISO base media file (MP4, MOV): what its `moov` box says of one, without its samples' bytes."""
+"""Tracks of an ISO base media file (MP4, MOV), as the `moov` box describes them, without reading their samples."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_TOP_LEVEL = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """What is read of one track.
+    """Track description.
 
     Attributes:
         samples: its samples; None where the `moov` box does not list all of them (fragmented files), or lists them
-            in a way that is left to the demuxer.
+            in a form that is left to the demuxer.
         descriptions: its sample descriptions, in the order of their index.
         matrix: display matrix of the track in its movie.
         fragmented: `moof` boxes may list more samples.
@@ -34,12 +34,12 @@ class Track:
 
     @property
     def protection(self) -> str | None:
-        """The encryption scheme of its samples, None where they are in the clear."""
+        """The encryption scheme of its samples; None where they are not encrypted."""
         return next((one.protection for one in self.descriptions if one.protection), None)
 
 
 def top_level_boxes(file: BinaryIO, size: int) -> list[Box]:
-    """The boxes of a file, in order; the last one may claim to end beyond `size`."""
+    """Return the boxes of a file, in order; the last one may claim to end beyond `size`."""
     boxes: list[Box] = []
     position = 0
     while position + 8 <= size and len(boxes) < MAX_TOP_LEVEL:
@@ -54,7 +54,7 @@ def top_level_boxes(file: BinaryIO, size: int) -> list[Box]:
 
 
 def read_track(file: BinaryIO, size: int, track_id: int) -> Track | None:
-    """Find a track in the `moov` box; None where there is none.
+    """Find a track in the `moov` box; return None where it has no such track.
 
     Args:
         file: the opened file.

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HEADER_BYTES = 512
-"""Bytes of a header that are looked at, more than the longest one."""
+"""Bytes of a header that are examined, more than the longest one has."""
 MOST_UNCODED = 64
-"""Bytes of the longest packet that may hold nothing but headers."""
+"""Bytes of the longest packet that may contain only headers."""
 
 P_VOP, S_VOP = 1, 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoObjectLayer:
-    """What prediction needs from a video_object_layer (ISO/IEC 14496-2, 6.2.3).
+    """Fields of a video_object_layer that prediction needs (ISO/IEC 14496-2, 6.2.3).
 
     Attributes:
         time_increment_bits: length of vop_time_increment.
@@ -32,14 +32,14 @@ class VideoObjectLayer:
 
 
 class HeaderBits:
-    """Bits of a header, from its first one."""
+    """Bit reader of a header."""
 
     def __init__(self, data: bytes) -> None:
         self.value = int.from_bytes(data, "big")
         self.left = 8 * len(data)
 
     def read(self, count: int) -> int:
-        """The next ``count`` bits; zeros beyond the end raise EOFError."""
+        """Read the next `count` bits; raise EOFError beyond the end."""
         if count > self.left:
             raise EOFError
         self.left -= count
@@ -47,7 +47,7 @@ class HeaderBits:
 
 
 def _find(data: bytes, low: int, high: int) -> int:
-    """Index after the first start code 00 00 01 low..high, or -1."""
+    """Return the index after the first start code 00 00 01 low..high, or -1."""
     at = data.find(b"\0\0\1")
     while at >= 0 and at + 3 < len(data):
         if low <= data[at + 3] <= high:
@@ -57,7 +57,7 @@ def _find(data: bytes, low: int, high: int) -> int:
 
 
 def video_object_layer(data: bytes) -> VideoObjectLayer | None:
-    """Parse the first video_object_layer in a decoder's extradata or a packet; None where there is none."""
+    """Parse the first video_object_layer in a decoder's extradata or a packet; return None where there is none."""
     at = _find(data, 0x20, 0x2F)
     if at < 0:
         return None
@@ -128,7 +128,7 @@ class VideoObjectPlane:
 
     Attributes:
         kind: vop_coding_type, 0 I, 1 P, 2 B, 3 S.
-        coded: vop_coded; without it, the picture is that of the reference before.
+        coded: vop_coded; without it, the picture repeats the reference before it.
         rounding: vop_rounding_type, 0 where the plane carries none.
     """
 
@@ -142,10 +142,10 @@ def video_object_plane(packet: bytes, layer: VideoObjectLayer | None) -> VideoOb
 
     Args:
         packet: bytes of one packet.
-        layer: the layer it belongs to, from extradata; a layer inside the packet goes before it.
+        layer: the layer it belongs to, from extradata; a layer inside the packet takes precedence.
 
     Returns:
-        None when the packet holds no readable plane or the layer is not known.
+        None when the packet holds no readable plane or the layer is unknown.
     """
     at = _find(packet, 0xB6, 0xB6)
     if at < 0:

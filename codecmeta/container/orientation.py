@@ -1,4 +1,4 @@
-"""Orientation of a video as its headers give it: the first picture's SEI message, else the container's matrix."""
+"""Orientation of a video from its headers: the first picture's SEI message, else the container's matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from codecmeta.errors import BitstreamError
 
 
 def find_display_matrix(video: Video, packets: PacketTable) -> Matrix:
-    """The display matrix of the first picture that can be decoded, as FFmpeg attaches it.
+    """Find the display matrix of the first picture that can be decoded, as FFmpeg attaches it.
 
     Args:
         video: the opened video.
@@ -44,9 +44,9 @@ def find_display_matrix(video: Video, packets: PacketTable) -> Matrix:
 
 
 def is_cut_by_container(video: Video) -> bool:
-    """Whether the container asks players to cut rows or columns off the decoded pictures.
+    """Return whether the container asks players to cut rows or columns off the decoded pictures.
 
-    It is a clean aperture (MP4, MOV) or PixelCrop (Matroska), besides the size that `Video` has.
+    That is a clean aperture (MP4, MOV) or PixelCrop (Matroska), in addition to the size that `Video` has.
     """
     if video.track is not None:
         return any(one.is_cut for one in video.track.descriptions)
@@ -54,7 +54,7 @@ def is_cut_by_container(video: Video) -> bool:
 
 
 def _read_picture_element(video: Video) -> bytes:
-    """Payload of the Video element of a Matroska file; empty for other containers."""
+    """Read the payload of the Video element of a Matroska file; return b"" for other containers."""
     if "matroska" not in video.container.format.name:
         return b""
     place = [stream.index for stream in video.container.streams.video].index(video.stream.index)
@@ -63,7 +63,7 @@ def _read_picture_element(video: Video) -> bytes:
 
 
 def _orientation_messages(video: Video, payload: bytes) -> Iterator[bytes]:
-    """Display orientation messages of an access unit of H.264 or H.265."""
+    """Yield the display orientation messages of an access unit of H.264 or H.265."""
     extradata = bytes(video.stream.codec_context.extradata or b"")
     place, header, kinds = _SEI_UNITS[video.codec]
     length_size = (extradata[place] & 3) + 1 if len(extradata) > place and extradata[0] == 1 else 0
@@ -77,6 +77,6 @@ def _orientation_messages(video: Video, payload: bytes) -> Iterator[bytes]:
         return
 
 
-# place of lengthSizeMinusOne in the configuration record (ISO/IEC 14496-15), bytes of a NAL unit's header, and which
-# bits of its first byte say that it is an SEI message before the picture
+# offset of lengthSizeMinusOne in the configuration record (ISO/IEC 14496-15), bytes of a NAL unit's header, and which
+# bits of its first byte mark an SEI message before the picture
 _SEI_UNITS = {"h264": (4, 1, (0x1F, 6)), "hevc": (21, 2, (0x7E, 39 << 1))}

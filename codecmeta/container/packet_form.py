@@ -1,6 +1,6 @@
-"""Form of packets: whether a packet's units join and one of them is a picture, without reading what they hold.
+"""Packet form: whether a packet's units join and one of them is a picture, without reading their content.
 
-A decoder refuses a packet whose units do not join. Their headers are a few bytes, so that all packets can be looked at
+A decoder refuses a packet whose units do not join. Their headers are a few bytes, so that all packets can be checked
 where only some pictures are read.
 """
 
@@ -17,9 +17,9 @@ from codecmeta.container.mpeg4_headers import (
 )
 
 Read: TypeAlias = Callable[[int, int], bytes]
-"""Some bytes of a packet: from a place in it on, and how many."""
+"""Reads bytes of a packet: from an offset, a number of them."""
 Check: TypeAlias = Callable[[Read, int, int], bool]
-"""Whether the packet that can be read, of a number of bytes, is one that a decoder will not refuse for its form.
+"""Returns whether the packet that `Read` gives, of a number of bytes, has a form that a decoder accepts.
 
 The last argument is the number of bytes of the length before each NAL unit, 0 for a byte stream.
 """
@@ -29,7 +29,7 @@ _LEAST_CHECKED = 4
 
 
 def open_check(codec: str, extradata: bytes) -> Check | None:
-    """The check of a stream's packets, None for codecs without one.
+    """Return the check of a stream's packets; None for codecs without one.
 
     Args:
         codec: libav's name.
@@ -58,7 +58,7 @@ def _is_hevc_picture(header: int) -> bool:
 
 
 def _is_mpeg4_picture(head: bytes, size: int, layer: VideoObjectLayer | None) -> bool:
-    """Whether a packet begins with a start code, and no plane that says it is not coded has many bytes."""
+    """Return whether a packet begins with a start code, and no plane that is marked as not coded has many bytes."""
     if head[:3] == b"\0\0\0":
         return True
     if head[:3] != b"\0\0\1" or head[3] not in _MPEG4_FIRST:
@@ -69,7 +69,7 @@ def _is_mpeg4_picture(head: bytes, size: int, layer: VideoObjectLayer | None) ->
 
 
 def _units_join(read: Read, size: int, width: int, is_picture: Callable[[int], bool]) -> bool:
-    """Whether NAL units with their lengths before them fill a packet, stray bytes after the last slice set aside."""
+    """Return whether length-prefixed NAL units fill a packet, apart from stray bytes after the last slice."""
     at, pictured = 0, False
     while size - at > width:
         head = read(at, width + 1)

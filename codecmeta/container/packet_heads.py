@@ -1,8 +1,8 @@
-"""Heads of packets: whether decoding can begin at one, and the parameter sets that it brings.
+"""Packet heads: whether decoding can begin at a packet, and the parameter sets that it contains.
 
-Only the first bytes of a packet are read, up to its first slice. What a container's key flag claims is compared with:
-the NAL unit type (H.264, HEVC, VVC), the picture type (MPEG-1, MPEG-2, MPEG-4, H.263 and Sorenson), or the frame header
-(VP8, VP9, AV1, Theora). Other codecs are not looked into, and the flag stands.
+Only the first bytes of a packet are read, up to its first slice. A container's key flag is compared with the NAL unit
+type (H.264, HEVC, VVC), the picture type (MPEG-1, MPEG-2, MPEG-4, H.263 and Sorenson), or the frame header (VP8, VP9,
+AV1, Theora). Packets of other codecs are not examined, and the flag is trusted.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from codecmeta.errors import BitstreamError
 from codecmeta.h264.encoder_build import find_x264_build
 
 Access: TypeAlias = Literal["point", "recovery", "intra", "none", "unknown"]
-"""`point`: decoding can begin at the packet. `recovery`: it can where the container says so too (a recovery point, or a
-key frame that is shown later). `intra`: a picture that refers to no other; later ones may refer to what came before it.
-`none`: decoding cannot begin there. `unknown`: the codec's packets are not looked into."""
+"""`point`: decoding can begin at the packet. `recovery`: it can if the container agrees (a recovery point, or a key
+frame that is shown later). `intra`: a picture without references; later pictures may refer to earlier ones. `none`:
+decoding cannot begin there. `unknown`: packets of the codec are not examined."""
 
 MOST_UNITS = 1 << 10
-"""NAL units or OBUs before the first slice that are looked at."""
+"""NAL units or OBUs before the first slice that are examined."""
 
 MOST_SET_BYTES = 1 << 16
 """Bytes of the longest parameter set that is kept; the longest that standards allow are shorter."""
 
 FAITHFUL_X264 = 151
-"""Build of x264 from which on decoders follow no faults of it; only the first access unit names the build."""
+"""First build of x264 for which decoders apply no workarounds; only the first access unit names the build."""
 
 HEADER_BYTES = 4096
-"""Bytes of a packet that hold all headers before the first picture where no length tells where they end."""
+"""Bytes of a packet that contain all headers before the first picture where no length marks their end."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the head of a packet tells.
+    """Facts that the head of a packet states.
 
     Attributes:
         access: whether decoding can begin there.
@@ -57,21 +57,21 @@ _USER_DATA = re.compile(rb"\x00\x00\x01\xb2(?:(?!\x00\x00\x01).){1,256}", re.DOT
 _LAYER = re.compile(rb"\x00\x00\x01[\x20-\x2f]")
 
 Peek: TypeAlias = Callable[[int, int], bytes]
-"""`peek(begin, count)`: bytes of the packet from a place on, fewer where it ends."""
+"""`peek(begin, count)`: bytes of the packet from an offset, fewer where it ends."""
 
 
 def read_head(codec: str, packet: bytes | memoryview, *, length_size: int) -> Head:
-    """Look at the head of a packet that is at hand; see `peek_head`."""
+    """Read the head of a packet in memory; see `peek_head`."""
     view = memoryview(packet)
     return peek_head(codec, lambda begin, count: bytes(view[begin : begin + count]), len(view), length_size=length_size)
 
 
 def peek_head(codec: str, peek: Peek, size: int, *, length_size: int) -> Head:
-    """Look at the head of a packet.
+    """Read the head of a packet.
 
     Args:
         codec: libav's name of the codec.
-        peek: gives bytes of the packet.
+        peek: returns bytes of the packet.
         size: length of the packet.
         length_size: bytes of the length before each NAL unit, 0 for a byte stream.
     """
@@ -87,9 +87,9 @@ def peek_head(codec: str, peek: Peek, size: int, *, length_size: int) -> Head:
 
 
 def is_inner_slice(codec: str, start: bytes | memoryview, *, length_size: int) -> bool:
-    """Whether the first bytes of a packet of an H.264 or HEVC stream show a slice that is no random access point.
+    """Return whether the first bytes of an H.264 or HEVC packet show a slice that is no random access point.
 
-    It is what most packets begin with, and nothing else of such a head matters unless it was flagged.
+    Most packets begin with such a slice, and nothing else of their head matters unless the packet was flagged.
     """
     if len(start) <= length_size or not length_size:
         return False
@@ -97,23 +97,23 @@ def is_inner_slice(codec: str, start: bytes | memoryview, *, length_size: int) -
 
 
 def begins_decoding(access: Access, *, flagged: bool, one: bool) -> bool:
-    """Whether decoding can begin at a packet.
+    """Return whether decoding can begin at a packet.
 
     Args:
-        access: what its head tells.
-        flagged: what the container says.
-        one: pictures refer to the one before only, so that nothing refers to what came before an intra picture.
+        access: what its head states.
+        flagged: whether the container flags it as a key packet.
+        one: pictures refer only to the one before, so that nothing refers across an intra picture.
     """
     return access == "point" or (flagged and (access in ("recovery", "unknown") or (access == "intra" and one)))
 
 
 def looks_into(codec: str) -> bool:
-    """Whether heads of a codec's packets tell anything."""
+    """Return whether heads of a codec's packets are examined."""
     return codec in NAL_CODECS or codec in _READERS
 
 
 def brings_sets(codec: str, head: Head) -> bool:
-    """Whether a head holds parameter sets proper, and not only the name of an encoder."""
+    """Return whether a head holds parameter sets, not only the name of an encoder."""
     return codec in NAL_CODECS and any(nal_type(codec, unit) in _SETS[codec] for unit in head.sets)
 
 
@@ -150,7 +150,7 @@ def _read_nal_head(codec: str, peek: Peek, size: int, length_size: int) -> Head:
 
 
 def nal_type(codec: str, unit: bytes) -> int:
-    """nal_unit_type of a unit, from its first two bytes."""
+    """Return nal_unit_type of a unit, from its first two bytes."""
     return unit[0] & 31 if codec == "h264" else unit[0] >> 1 & 63 if codec == "hevc" else unit[1] >> 3
 
 
@@ -159,7 +159,7 @@ def _access_h264(kind: int) -> Access | None:
 
 
 def _access_inner_h264(unit: bytes) -> Access:
-    """slice_type of a slice of no IDR picture (Rec. ITU-T H.264, 7.3.3); the picture must be a reference, too."""
+    """Classify a non-IDR slice by slice_type (Rec. ITU-T H.264, 7.3.3); the picture must be a reference, too."""
     bits = BitReader(remove_emulation_prevention(unit[1:]), "slice header")
     try:
         bits.ue()
@@ -185,7 +185,7 @@ _SLICES: dict[str, Callable[[int], Access | None]] = {
 
 
 def _list_units(peek: Peek, size: int, length_size: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of the NAL units of a packet, of a byte stream those in its first bytes."""
+    """Yield begin and end of the NAL units of a packet; in a byte stream, of those in its first bytes."""
     start = peek(0, 4)
     coded = start[:3] == b"\0\0\1" or start == b"\0\0\0\1"
     if length_size and (not coded or _divides(peek, size, length_size)):
@@ -213,7 +213,7 @@ def _list_prefixed(peek: Peek, size: int, length_size: int) -> Iterator[tuple[in
 
 
 def _divides(peek: Peek, size: int, length_size: int) -> bool:
-    """Whether lengths lead exactly to the end: that of a unit of one byte, or of 256, looks like a start code."""
+    """Return whether lengths lead exactly to the end: the length 1, or 256, looks like a start code."""
     position = 0
     for _ in range(MOST_UNITS):
         position += length_size + int.from_bytes(peek(position, length_size), "big")
@@ -223,7 +223,7 @@ def _divides(peek: Peek, size: int, length_size: int) -> bool:
 
 
 def _read_mpeg12(head: bytes) -> Head:
-    """picture_coding_type of the first picture (ISO/IEC 13818-2, 6.2.3), and the sequence header before it."""
+    """Read picture_coding_type of the first picture (ISO/IEC 13818-2, 6.2.3), and the sequence header before it."""
     picture = head.find(b"\0\0\1\0")
     sequence = head.find(b"\0\0\1\xb3", 0, picture if picture >= 0 else None)
     ends = [place for place in (head.find(b"\0\0\1\xb8", max(sequence, 0)), picture) if place >= 0]
@@ -233,9 +233,9 @@ def _read_mpeg12(head: bytes) -> Head:
 
 
 def _read_mpeg4(head: bytes) -> Head:
-    """vop_coding_type of the first plane (ISO/IEC 14496-2, 6.2.5), the headers before it, and its user data.
+    """Read vop_coding_type of the first plane (ISO/IEC 14496-2, 6.2.5), the headers before it, and its user data.
 
-    User data name the encoder, whose faults and packed planes decoders follow; many streams have them only once.
+    User data name the encoder, whose faults and packed planes decoders handle; many streams have them only once.
     """
     plane = head.find(b"\0\0\1\xb6")
     before = head[:plane] if plane >= 0 else head
@@ -248,7 +248,7 @@ def _read_mpeg4(head: bytes) -> Head:
 
 
 def _read_h263(head: bytes) -> Head:
-    """PTYPE or PLUSPTYPE of a picture (Rec. ITU-T H.263, 5.1.3 and 5.1.4)."""
+    """Read PTYPE or PLUSPTYPE of a picture (Rec. ITU-T H.263, 5.1.3 and 5.1.4)."""
     bits = BitReader(head, "picture header")
     if bits.u(22) != 0x20:
         return NONE
@@ -261,7 +261,7 @@ def _read_h263(head: bytes) -> Head:
 
 
 def _read_sorenson(head: bytes) -> Head:
-    """PictureType of a Sorenson picture (SWF File Format 10, Sorenson H.263 bitstream)."""
+    """Read PictureType of a Sorenson picture (SWF File Format 10, Sorenson H.263 bitstream)."""
     bits = BitReader(head, "picture header")
     if bits.u(17) != 1:
         return NONE
@@ -276,7 +276,7 @@ def _read_vp8(head: bytes) -> Head:
 
 
 def _read_vp9(head: bytes) -> Head:
-    """frame_type of the first frame (VP9 bitstream specification, 6.2)."""
+    """Read frame_type of the first frame (VP9 bitstream specification, 6.2)."""
     bits = BitReader(head, "frame header")
     if bits.u(2) != 2:
         return NONE
@@ -291,7 +291,7 @@ def _read_theora(head: bytes) -> Head:
 
 
 def _read_av1(head: bytes) -> Head:
-    """The first frame header after a sequence header, if one comes with it (AV1 specification, 5.5 and 5.9.2)."""
+    """Read the first frame header after a sequence header, if the packet has one (AV1 specification, 5.5 and 5.9.2)."""
     sets: tuple[bytes, ...] = ()
     position = 0
     still = False
@@ -317,13 +317,13 @@ def _read_av1(head: bytes) -> Head:
 
 
 def read_leb128(data: bytes, position: int) -> tuple[int, int]:
-    """A number and the place after it (AV1 specification, 4.10.5)."""
+    """Read a number and return the position after it as well (AV1 specification, 4.10.5)."""
     value = 0
     for index in range(8):
         value |= (data[position + index] & 127) << 7 * index
         if data[position + index] < 128:
             return value, position + index + 1
-    raise BitstreamError("a length of more than eight bytes")
+    raise BitstreamError("a leb128 number has more than eight bytes")
 
 
 _READERS: dict[str, Callable[[bytes], Head]] = {

@@ -1,4 +1,4 @@
-"""Pictures of packets: type, and whether one is shown, as headers tell without decoding."""
+"""Picture types of packets, and whether a packet shows a picture, read from headers without decoding."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from codecmeta.container.vpx_frames import Vp8Frames, Vp9Frames
 _START = 16
 _SLICED = ("h264", "hevc")
 _MOST_UNITS = 1 << 12
-"""Units of a packet that are looked at."""
+"""Units of a packet that are examined."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PacketPictures:
-    """What the headers of P packets tell of their pictures.
+    """Pictures of P packets according to their headers.
 
     Attributes:
-        type: `<U1` (P,): I, P or B, the most general of a picture's slices; ? where it cannot be read. Of a packet of
-            several frames that of the shown one.
+        type: `<U1` (P,): I, P or B, the most general of a picture's slices; ? where it cannot be read. For a packet of
+            several frames, the type of the shown one.
         shown: bool (P,), the packet shows a picture.
     """
 
@@ -37,15 +37,15 @@ class PacketPictures:
 
 
 class FrameReader(Protocol):
-    """Reads the frame headers of packets that come in decode order."""
+    """Reader of the frame headers of packets that come in decode order."""
 
     def read(self, peek: Peek, size: int) -> tuple[str, bool]:
-        """Type of the picture that a packet shows, else of its last one, and whether it shows one."""
+        """Return the type of the picture that a packet shows, else of its last one, and whether it shows one."""
         ...
 
 
 def open_frame_reader(codec: str, extradata: bytes) -> FrameReader | None:
-    """What reads the frame headers of VP8, VP9 and AV1; None for other codecs."""
+    """Return the reader of the frame headers of VP8, VP9 and AV1; None for other codecs."""
     readers: dict[str, Callable[[], FrameReader]] = {
         "vp8": Vp8Frames,
         "vp9": Vp9Frames,
@@ -55,12 +55,12 @@ def open_frame_reader(codec: str, extradata: bytes) -> FrameReader | None:
 
 
 def tells_pictures(codec: str) -> bool:
-    """Whether the pictures of a codec are read from headers."""
+    """Return whether the pictures of a codec are read from headers."""
     return codec in _SLICED or codec in ("vp8", "vp9", "av1")
 
 
 class PictureCollector:
-    """Looks at packets that pass by in decode order.
+    """Collector of the pictures of packets that pass in decode order.
 
     Args:
         codec: libav's name.
@@ -74,9 +74,9 @@ class PictureCollector:
         self._pictures: list[tuple[str, bool]] = []
 
     def take(self, number: int, packet: memoryview, *, length_size: int) -> bool:
-        """Look at a packet; whether it shows a picture, True where only all packets tell.
+        """Examine a packet; return whether it shows a picture, True where only all packets together decide.
 
-        Args:
+        number: its row in the packet table; both fields of a frame share one.
             number: its place in the packet table; both fields of a frame have one.
             packet: its bytes.
             length_size: bytes of the length before each NAL unit, 0 for a byte stream.
@@ -94,7 +94,7 @@ class PictureCollector:
         return True
 
     def close(self, packets: int, history: ParameterHistory) -> PacketPictures | None:
-        """What the headers of all packets tell; None for codecs whose headers are not read."""
+        """Return the pictures that all packets' headers describe; None for codecs whose headers are not read."""
         if self._frames is not None:
             return from_list(self._pictures)
         if self._codec not in _SLICED:
@@ -106,14 +106,14 @@ class PictureCollector:
 
 
 def from_list(pictures: list[tuple[str, bool]]) -> PacketPictures:
-    """The pictures of packets one by one."""
+    """Return the pictures of packets listed one by one."""
     return PacketPictures(
         type=np.array([kind for kind, _ in pictures], "<U1"), shown=np.array([shown for _, shown in pictures], np.bool_)
     )
 
 
 def _list_units(data: bytes, width: int) -> list[int]:
-    """Where the units of a packet begin: after lengths, as far as they join, else after start codes."""
+    """Find where the units of a packet begin: after lengths while they join, else after start codes."""
     places: list[int] = []
     at = width
     while width and at < len(data) and len(places) < _MOST_UNITS:
@@ -127,7 +127,7 @@ def _list_units(data: bytes, width: int) -> list[int]:
 
 
 def _list_started(data: bytes) -> list[int]:
-    """Where the units of a byte stream begin."""
+    """Find where the units of a byte stream begin."""
     places: list[int] = []
     at = data.find(b"\0\0\1") + 3
     while 3 <= at < len(data) and len(places) < _MOST_UNITS:

@@ -1,4 +1,4 @@
-"""Packets of a video by their number in the packet table, from any place in the file."""
+"""Packet access by number in the packet table, from any position in the file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from codecmeta.errors import SourceError
 from codecmeta.record.meta import MISSING
 
 _READ_AHEAD = 32
-"""Packets that are read over rather than sought over."""
+"""Packets that are read and discarded instead of seeking past them."""
 
 
 class PacketFeed:
-    """Yields `(number, packets)` from where `go_to` put it: one packet, or two where each holds a field."""
+    """Iterator of `(number, packets)` from where `go_to` placed it: one packet, or two where each holds a field."""
 
     def __init__(self, video: Video, packets: PacketTable) -> None:
         self._video = video
@@ -37,12 +37,12 @@ class PacketFeed:
                 self._packet = None
                 return
             if [packet.size for packet in packets] != sizes:
-                raise SourceError("changed_while_reading", f"packet {number} is not what it was at first")
+                raise SourceError("changed_while_reading", f"packet {number} differs from the packet table")
             self._next += 1
             yield number, packets
 
     def _sizes(self, number: int) -> list[int]:
-        """Bytes of the packets that make up an entry of the table; beyond the table none has a size."""
+        """Return the sizes of the packets that form an entry of the table; packets beyond the table have none."""
         table = self._packets
         if number >= table.size.size:
             return [-1]
@@ -54,7 +54,7 @@ class PacketFeed:
         near = self._packet is not None and self._next <= start <= self._next + _READ_AHEAD
         if not near and (start == 0 or not self._seek(start)):
             if self._restarts:
-                # where several packets have the first one's time, libav seeks any of them
+                # where several packets share the first one's time, libav seeks to any of them
                 self._video.reopen()
             else:
                 self._video.rewind()
@@ -97,12 +97,12 @@ class PacketFeed:
 
 
 def join(parts: Iterable[av.Packet[Any]]) -> bytes:
-    """The bytes of an entry of the packet table."""
+    """Return the bytes of an entry of the packet table."""
     return b"".join(bytes(part) for part in parts)
 
 
 def copy_packet(packet: av.Packet[Any], payload: bytes) -> av.Packet[Any]:
-    """A packet of other bytes, with the time stamps of one and without its side data."""
+    """Return a packet with other bytes and the time stamps of a given one, without its side data."""
     copy = av.Packet(payload)
     copy.pts, copy.dts, copy.is_keyframe = packet.pts, packet.dts, packet.is_keyframe
     if packet.time_base:
@@ -111,9 +111,9 @@ def copy_packet(packet: av.Packet[Any], payload: bytes) -> av.Packet[Any]:
 
 
 def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) -> Iterator[tuple[int, bytes]]:
-    """The bytes of some packets, in rising order, reading as little else as the container allows.
+    """Yield the bytes of some packets, in rising order, reading as little else as the container allows.
 
-    Where parameter sets change in the course of the stream, each comes after those in force, so that packets can be
+    Where parameter sets change within the stream, each packet is preceded by those in force, so that packets can be
     read one by one.
 
     Args:
@@ -121,7 +121,7 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
         packets: its packet table.
         numbers: packets wanted.
 
-    Raises:
+    SourceError: the file has changed since the table was read.
         SourceError: the file has changed since the table was made.
     """
     wanted = sorted(set(numbers))

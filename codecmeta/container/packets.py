@@ -1,4 +1,4 @@
-"""The packet table of a video: from the container's index, or by demuxing once. Never decodes."""
+"""Packet table of a video, from the container's index or by demuxing once. Never decodes."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _PROBES = 50
 
 @dataclass(frozen=True, kw_only=True)
 class PacketTable:
-    """The packets of a video stream in decode order, P of them.
+    """Packets of a video stream in decode order, P of them.
 
-    The two fields of an H.264 frame count as one packet, also where they come in one each: a packet is a frame.
+    The two fields of an H.264 frame count as one packet, even where each has its own: a packet is a frame.
 
     Attributes:
-        pts: int64 (P,), MISSING where there is none; of two fields that of the first, as all below.
+        pts: int64 (P,), MISSING where the packet has none; for two fields, like all columns below, that of the first.
         dts: int64 (P,), likewise.
         size: uint32 (P,), bytes.
         key: bool (P,), starts a GoP.
         shown: bool (P,), False for packets that an edit list discards or that carry no displayed picture.
-        second: uint32 (P,), how many of these bytes come in a packet of their own, the second field; mostly 0.
+        second: uint32 (P,), how many of these bytes are in a separate packet, the second field; mostly 0.
         corrupt: number of packets that the demuxer marked as corrupt, or whose units do not join.
         position: int64 (P,), where each packet's bytes begin in the file; None where the container's index does not
-            tell.
-        second_position: int64 (P,), likewise of the second field, where there is one.
+            give it.
+        second_position: int64 (P,), likewise for the second field, where the frame has one.
         history: parameter sets in force at each packet.
-        pictures: what headers tell of the pictures; None where no packet has passed by, as of an index, and for codecs
-            whose headers are not read.
+        pictures: the pictures that headers describe; None where the table comes from an index, which reads no packets,
+            and for codecs whose headers are not read.
     """
 
     pts: NDArray[np.int64]
@@ -73,7 +73,7 @@ class PacketTable:
 
     @property
     def restarted(self) -> NDArray[np.bool_]:
-        """bool (P,), packets that are decoded no later than one before them, by their time stamps."""
+        """bool (P,), packets whose decode time does not exceed all earlier ones."""
         known = self.dts != MISSING
         latest = np.maximum.accumulate(self.dts)
         restarted = np.zeros(known.size, np.bool_)
@@ -82,9 +82,9 @@ class PacketTable:
 
 
 def read_packets(video: Video, *, payloads: bool = True) -> PacketTable:
-    """The packet table of the stream: from the MP4/MOV index where it is complete, else by demuxing once.
+    """Read the packet table of the stream: from the MP4/MOV index where it is complete, else by demuxing once.
 
-    Key flags are compared with the packets' heads. Of an index only flagged packets are looked at: all of them, or,
+    Key flags are compared with the packets' heads. Of an index, only flagged packets are examined: all of them, or,
     where no payload is going to be read, a hundred, and all if one of these was flagged by mistake.
 
     Args:
@@ -92,7 +92,7 @@ def read_packets(video: Video, *, payloads: bool = True) -> PacketTable:
         payloads: whether packets are going to be read or decoded.
 
     Raises:
-        SourceError: there are no packets, no key packet, or more than can be a video.
+        SourceError: the stream has no packets, no key packet, or more than a video can have.
     """
     table = _from_index(video, payloads=payloads) or _from_demuxing(video)
     if table.size.size == 0:
@@ -112,7 +112,7 @@ def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
     samples = None if track is None else track.samples
     if samples is None or track is None:
         return None
-    # samples without bytes stand for dropped frames, and are not packets
+    # samples without bytes represent dropped frames, and are not packets
     samples = samples.select(samples.size > 0)
     _check_count(samples.size.size, video.limits)
     descriptions = track.descriptions
@@ -142,7 +142,7 @@ def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
 def _check_keys(
     flagged: NDArray[np.bool_], heads: SampleHeads, history: ParameterHistory, *, payloads: bool
 ) -> NDArray[np.bool_]:
-    """Which of the flagged samples of an index are random access points by their payload."""
+    """Return which flagged samples of an index are random access points by their payload."""
     if not looks_into(history.codec):
         return flagged
     rows = np.flatnonzero(flagged)
@@ -168,7 +168,7 @@ def _open_history(video: Video) -> ParameterHistory:
 
 
 def _find_second_fields(video: Video, columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which packets of an index are the second field of the frame before; reads the headers of interlaced streams."""
+    """Find packets of an index that are the second field of the frame before, by headers of interlaced streams."""
     second = np.zeros(len(columns), np.bool_)
     pairs = _open_pairs(video)
     if pairs is None:
@@ -204,7 +204,7 @@ def _as_table(
         columns: int64 (n, 5 or 6), one row per packet: pts, dts, size, key, shown, and position where it is known.
         second: bool (n,), never set twice in a row.
         history: the parameter sets.
-        corrupt: number of corrupt packets.
+        pictures: the pictures of the frames as headers describe them.
         pictures: what headers tell of the frames' pictures.
     """
     frames = columns[~second]
@@ -228,7 +228,7 @@ def _as_table(
 
 
 def _check_index(video: Video, samples: SampleTable, *, probe: int = 4) -> tuple[int, int] | None:
-    """What the demuxer adds to the pts and dts of all samples; None where the first packets contradict the table."""
+    """Return what the demuxer adds to all pts and dts; None where the first packets contradict the table."""
     shifts: tuple[int, int] | None = None
     for number, packet in enumerate(demux(video)):
         if number == min(probe, samples.size.size) or packet.pts is None or packet.dts is None:

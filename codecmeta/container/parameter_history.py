@@ -1,8 +1,8 @@
-"""Parameter sets in force at each packet, as a reader that comes from the file's start has them.
+"""Parameter sets in force at each packet, as a reader that starts at the beginning of the file has them.
 
-They come from the container's header, from every sample description or new sequence header, and from packets before. A
-decoder that begins in the middle of a file is given what it would have seen (design of random access: nothing that is
-decoded depends on what else is read).
+They come from the container's header, from every sample description or new sequence header, and from earlier packets.
+A decoder that begins in the middle of a file is given what it would have seen, so that nothing that is decoded depends
+on what else is read.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.h264.parameter_sets import read_sequence_parameters
 
 MOST_BYTES = 64 << 20
-"""Bytes of parameter sets that are kept of a file; no stream changes them that often."""
+"""Limit on the bytes of parameter sets kept per file; no stream changes them that often."""
 
 MOST_ID_BYTES = 256
-"""Bytes of a parameter set that hold its number."""
+"""Bytes of a parameter set that contain its number."""
 
 SetKey: TypeAlias = tuple[int, int]
 _X264_BUILD: SetKey = (99, 0)
@@ -34,10 +34,10 @@ _AVC_RECORD, _HEVC_RECORD, _AV1_RECORD = 7, 23, 4
 
 
 class Scanner(Protocol):
-    """Looks at heads of packets that have not been read, and notes their parameter sets."""
+    """Scanner of packet heads that have not been read, which notes their parameter sets."""
 
     def reach(self, packet: int) -> None:
-        """Look at all packets before one."""
+        """Scan all packets before one."""
         ...
 
 
@@ -46,8 +46,8 @@ class ParameterHistory:
 
     Attributes:
         codec: libav's name of the codec.
-        length_size: bytes of the length before each NAL unit in what is handed out, 0 for a byte stream.
-        scanner: looks at packets that nobody has shown to the history; None where all have been.
+        length_size: bytes of the length before each NAL unit in returned packets, 0 for a byte stream.
+        scanner: scans packets that the history has not seen; None where all have been.
     """
 
     def __init__(self, codec: str, extradata: bytes) -> None:
@@ -56,7 +56,7 @@ class ParameterHistory:
         try:
             self.length_size, units = read_configuration(codec, extradata)
         except BitstreamError:
-            # whoever reads pictures of such a stream says what is wrong
+            # code that reads pictures of such a stream reports the error
             self.length_size, units = 0, []
         self._initial = self._key_all(units)
         self._places: list[int] = []
@@ -69,12 +69,12 @@ class ParameterHistory:
 
     @property
     def is_plain(self) -> bool:
-        """Whether what the container's header holds is in force throughout what has been looked at."""
+        """Whether the container header's sets are in force throughout the packets seen so far."""
         return not self._changes and not self._record_sizes
 
     @property
     def refers_to_one(self) -> bool:
-        """Whether the H.264 pictures seen so far refer to one frame at most, the one before."""
+        """Whether the H.264 pictures seen so far refer to at most one frame, the previous one."""
         counts = []
         for (kind, _), unit in self._state.items():
             if self.codec == "h264" and kind == 7:
@@ -85,20 +85,20 @@ class ParameterHistory:
         return bool(counts) and max(counts) <= 1
 
     def note(self, packet: int, units: Iterable[bytes]) -> bool:
-        """Take in the parameter sets that a packet brings; packets come in rising order.
+        """Record the parameter sets in a packet; packets come in rising order.
 
         Returns:
             Whether there were any.
 
         Raises:
-            SourceError: there are more of them than in any video.
+            SourceError: they exceed what any video has.
         """
         found = self._key_all(units)
         self._change(packet + 1, found, begin=packet)
         return bool(found)
 
     def switch(self, packet: int, record: bytes) -> None:
-        """Take in a new decoder configuration that the container announces with a packet.
+        """Record a new decoder configuration that the container announces with a packet.
 
         Raises:
             SourceError: as `note`, or the record is corrupt.
@@ -106,13 +106,13 @@ class ParameterHistory:
         try:
             size, units = read_configuration(self.codec, record)
         except BitstreamError as error:
-            raise SourceError("damaged", f"the decoder configuration of packet {packet}: {error}") from error
+            raise SourceError("damaged", f"decoder configuration of packet {packet}: {error}") from error
         self._change(packet, self._key_all(units), begin=packet)
         if size != (self._record_sizes[-1][1] if self._record_sizes else self.length_size):
             self._record_sizes.append((packet, size))
 
     def before(self, packet: int) -> tuple[bytes, ...]:
-        """The units in force when a packet comes, in an order in which they can be taken in again."""
+        """Return the units in force when a packet comes, in an order in which a decoder accepts them."""
         if self.scanner is not None:
             self.scanner.reach(packet)
         done, state = self._cursor
@@ -125,10 +125,10 @@ class ParameterHistory:
         return tuple(state[key] for key in sorted(state))
 
     def list_stretches(self, packets: int) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
-        """Stretches of packets whose slices have the same sets in force, those of their own packet included.
+        """Yield stretches of packets whose slices have the same sets in force, those of their own packet included.
 
         Args:
-            packets: number of packets; the parameter sets of all of them are looked at.
+            packets: number of packets; all of them are scanned for parameter sets.
 
         Yields:
             The first packet, one past the last, and the units.
@@ -147,7 +147,9 @@ class ParameterHistory:
                 yield begin, bounds[number + 1], tuple(state[key] for key in sorted(state))
 
     def lead(self, packet: int, payload: bytes) -> bytes:
-        """The bytes of a packet after all parameter sets in force, in one packaging; as they are where nothing changes.
+        """Return the bytes of a packet preceded by all parameter sets in force, in one packaging.
+
+        Where nothing changes within the stream, the bytes are returned as they are.
 
         Args:
             packet: its number.
@@ -169,18 +171,18 @@ class ParameterHistory:
             return packaged + payload
 
     def packaging(self, packet: int) -> int:
-        """Bytes of the length before each NAL unit in a packet as it comes, 0 for a byte stream."""
+        """Return how many bytes the length before each NAL unit has in a packet as stored, 0 for a byte stream."""
         if not self._record_sizes:
             return self.length_size
         place = bisect_right(self._record_sizes, (packet, 5))
         return self._record_sizes[place - 1][1] if place else self.length_size
 
     def is_repackaged(self, packet: int) -> bool:
-        """Whether a packet comes in another packaging than it is handed out in."""
+        """Return whether a packet is stored in another packaging than it is returned in."""
         return self.packaging(packet) != self.length_size
 
     def changes_at(self, packet: int) -> bool:
-        """Whether the container announces a new configuration with a packet."""
+        """Return whether the container announces a new configuration with a packet."""
         place = bisect_right(self._places, packet)
         return place > 0 and self._places[place - 1] == packet
 
@@ -192,14 +194,14 @@ class ParameterHistory:
         if not changed:
             return
         if not self._initial and not self._changes:
-            # raw and transport streams bring with their first packets what others have in the header
+            # raw and transport streams have in their first packets what other containers have in the header
             self._initial.update(changed)
             self._state.update(changed)
             self._cursor = 0, dict(self._initial)
             return
         self._bytes += sum(len(unit) for unit in changed.values())
         if self._bytes > MOST_BYTES:
-            raise SourceError("damaged", f"more than {MOST_BYTES >> 20} MiB of parameter sets")
+            raise SourceError("damaged", f"the stream has more than {MOST_BYTES >> 20} MiB of parameter sets")
         self._state.update(changed)
         self._places.append(place)
         self._begins.append(begin)
@@ -213,7 +215,7 @@ class ParameterHistory:
 
 
 def read_configuration(codec: str, record: bytes) -> tuple[int, list[bytes]]:
-    """Packaging and parameter sets of a container's codec private data.
+    """Read packaging and parameter sets of a container's codec private data.
 
     Returns:
         Bytes of the length before each NAL unit, 0 for a byte stream, and the units with their headers.
@@ -238,14 +240,14 @@ def read_configuration(codec: str, record: bytes) -> tuple[int, list[bytes]]:
         return (record[21] & 3) + 1, units
     if codec in NAL_CODECS:
         starts = record[:3] == b"\0\0\1" or record[:4] == b"\0\0\0\1"
-        # a VVC record is left to the decoder, but for the packaging (ISO/IEC 14496-15, 11.2.4.2)
+        # a VVC record is left to the decoder, except for the packaging (ISO/IEC 14496-15, 11.2.4.2)
         return (0 if starts or not record else (record[0] >> 1 & 3) + 1), list(split_units(record, 0)) if starts else []
     body = record[_AV1_RECORD:] if codec == "av1" and record[:1] == b"\x81" else record
     return 0, list(read_head(codec, body, length_size=0).sets) if body else []
 
 
 def _key(codec: str, unit: bytes) -> SetKey | None:
-    """Kind and number of a parameter set, in an order in which they can refer to each other; None if it is none."""
+    """Return kind and number of a parameter set, sorting after the sets it may refer to; None for other units."""
     if codec not in NAL_CODECS:
         name = _USER_DATA.match(unit)
         return (1, zlib.crc32(name[1])) if name else _HEADERS
@@ -265,7 +267,7 @@ def _key(codec: str, unit: bytes) -> SetKey | None:
 
 
 def _hevc_number(kind: int, bits: BitReader) -> int:
-    """Number of an HEVC parameter set (Rec. ITU-T H.265, 7.3.2.1 to 7.3.2.3, 7.3.3)."""
+    """Read the number of an HEVC parameter set (Rec. ITU-T H.265, 7.3.2.1 to 7.3.2.3, 7.3.3)."""
     if kind == 32:
         return bits.u(4)
     if kind == 33:

@@ -1,4 +1,4 @@
-"""Headers of the pictures of an index, read where its packets are."""
+"""Picture headers of an indexed file, read at the positions that the index gives."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
 
 _WINDOW = 64
-"""Bytes that hold the headers of most packets."""
+"""Bytes that contain the headers of most packets."""
 
 
 def read_pictures(video: Video, packets: PacketTable, units: UnitTable | None) -> PacketPictures | None:
-    """Read what the headers of all packets tell of their pictures.
+    """Read the pictures of all packets from their headers.
 
     Args:
         video: the opened video.
         packets: its packet table.
-        units: its NAL units, where the codec has some and the index tells where.
+        units: its NAL units, where the codec has NAL units and the index gives positions.
 
     Returns:
-        None where the codec's headers are not read, or it is not known where they are.
+        None where the codec's headers are not read, or their positions are unknown.
     """
     if packets.pictures is not None:
         return packets.pictures
@@ -43,7 +43,7 @@ def read_pictures(video: Video, packets: PacketTable, units: UnitTable | None) -
 
 
 def _open_peek(file: int, place: int, size: int) -> Peek:
-    """What gives bytes of a packet, most of them from its first ones, which are read at once."""
+    """Return a function that gives bytes of a packet, most of them from its first ones, which are read at once."""
     window = os.pread(file, min(size, _WINDOW), place)
 
     def peek(begin: int, count: int) -> bytes:

@@ -1,8 +1,8 @@
-"""Picture order counts of packets against their time stamps (Rec. ITU-T H.264, 8.2.1; H.265, 8.3.1).
+"""Picture order counts of packets compared with their time stamps (Rec. ITU-T H.264, 8.2.1; H.265, 8.3.1).
 
-From one random access point to the next, pictures are shown in the order of their counts, and no two have the same. A
+Between two random access points, pictures are shown in the order of their counts, and no two have the same count. A
 slice whose count is damaged makes a decoder drop pictures, also in packets that are not read; the first bytes of a
-packet tell its count. Where a stream is not as most are, nothing is compared.
+packet contain its count. Streams of an unusual structure are not compared.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from codecmeta.hevc.sequence_parameters import read_sequence_parameters, sequenc
 from codecmeta.record.meta import MISSING
 
 _HEADER = 512
-"""Bytes of an H.264 slice in which its header lies."""
+"""Bytes of an H.264 slice that contain its header."""
 
 _LEAST_HABIT, _SHARE_HABIT = 2, 10
-"""Contradictions, and pictures for each, above which they are the encoder's or the container's habit, not damage."""
+"""Contradictions, and pictures per contradiction, above which the encoder or container causes them, not damage."""
 
 _HEADER_SIZE = {"h264": 1, "hevc": 2}
 _SETS = {"h264": (h264.SPS, h264.PPS), "hevc": (hevc.VPS, hevc.SPS, hevc.PPS)}
@@ -44,7 +44,7 @@ Sets: TypeAlias = ParameterSets[Any, Any]
 
 
 class _Form(NamedTuple):
-    """Bits of slice headers: reserved and flag before the count (H.265), of frame_num (H.264), and of the count."""
+    """Widths in slice headers: reserved bits and flag before the count (H.265), frame_num (H.264), and the count."""
 
     reserved: int
     output_flag: int
@@ -53,11 +53,11 @@ class _Form(NamedTuple):
 
 
 def count_contradictions(video: Video, packets: PacketTable, units: UnitTable) -> int:
-    """Places where the order of picture order counts contradicts that of the time stamps.
+    """Count the places where the order of picture order counts contradicts that of the time stamps.
 
     Args:
         video: the opened video.
-        packets: its packet table, with time stamps that are the file's own.
+        packets: its packet table, with time stamps that come from the file.
         units: its NAL units.
 
     Returns:
@@ -91,7 +91,7 @@ def count_contradictions(video: Video, packets: PacketTable, units: UnitTable) -
 
 
 def _brings_others(file: int, codec: str, units: UnitTable, first: Ints, known: Iterable[bytes]) -> bool:
-    """Whether a parameter set that the container's header lacks comes before the first slice of a packet."""
+    """Return whether a parameter set that the container's header lacks precedes the first slice of a packet."""
     header = units.start[:, 0]
     kind = header & 31 if codec == "h264" else header >> 1 & 63
     places = np.flatnonzero(np.isin(kind, _SETS[codec]))
@@ -102,7 +102,7 @@ def _brings_others(file: int, codec: str, units: UnitTable, first: Ints, known: 
 
 
 def _find_falls(codec: str, start: NDArray[np.uint8], form: _Form, packets: PacketTable) -> tuple[Ints, Ints]:
-    """Packets whose count does not rise over the one shown before, and the number of the access point of each."""
+    """Find packets whose count does not exceed the one shown before, and the number of the access point of each."""
     words = read_words(start[:, _HEADER_SIZE[codec] :])
     header = start[:, 0].astype(np.int64)
     if codec == "hevc":
@@ -132,7 +132,7 @@ def _find_falls(codec: str, start: NDArray[np.uint8], form: _Form, packets: Pack
 
 
 def _unwrap(lsb: Ints, anchor: Flags, begins: Flags, bits: int) -> Ints:
-    """Counts relative to the access point before: each lies within half a period of the anchor's before it."""
+    """Return counts relative to the previous access point: each lies within half a period of its anchor's."""
     half = 1 << (bits - 1)
     latest = np.maximum.accumulate(np.where(anchor, np.arange(lsb.size), 0))
     before = np.concatenate([[0], latest[:-1]])
@@ -143,7 +143,7 @@ def _unwrap(lsb: Ints, anchor: Flags, begins: Flags, bits: int) -> Ints:
 
 
 def _read_h264(words: NDArray[np.uint64], kind: Ints, form: _Form) -> tuple[Ints, Flags]:
-    """pic_order_cnt_lsb (H.264, 7.3.3), and where it could be read in the first slice of a picture."""
+    """Read pic_order_cnt_lsb (H.264, 7.3.3), and where it could be read in the first slice of a picture."""
     bits = HeaderBits(words)
     first = bits.ue() == 0
     bits.ue()
@@ -155,7 +155,7 @@ def _read_h264(words: NDArray[np.uint64], kind: Ints, form: _Form) -> tuple[Ints
 
 
 def _read_hevc(words: NDArray[np.uint64], kind: Ints, irap: Flags, form: _Form) -> tuple[Ints, Flags]:
-    """slice_pic_order_cnt_lsb (H.265, 7.3.6.1), 0 of IDR pictures, and where the picture's first slice tells it."""
+    """Read slice_pic_order_cnt_lsb (H.265, 7.3.6.1), 0 for IDR pictures, and where a first slice contains it."""
     bits = HeaderBits(words)
     first = bits.u(1) == 1
     bits.u(irap.astype(np.int64))
@@ -169,7 +169,7 @@ def _read_hevc(words: NDArray[np.uint64], kind: Ints, irap: Flags, form: _Form) 
 
 
 def _open_sets(codec: str, units: Iterable[bytes]) -> Sets:
-    """The parameter sets of a container's header."""
+    """Return the parameter sets of a container's header."""
     sets: Sets = (
         h264_sets.ParameterSets()
         if codec == "h264"
@@ -191,7 +191,7 @@ def _open_sets(codec: str, units: Iterable[bytes]) -> Sets:
 
 
 def _list_forms(codec: str, units: Iterable[bytes], sets: Sets) -> Iterator[_Form | None]:
-    """The form of slice headers with each picture parameter set; None for one whose counts are not compared."""
+    """Yield the slice header widths for each picture parameter set; None for one whose counts are not compared."""
     for unit in units:
         rbsp = remove_emulation_prevention(unit[_HEADER_SIZE[codec] :])
         if codec == "h264" and nal_type(codec, unit) == h264.PPS:
@@ -204,7 +204,7 @@ def _list_forms(codec: str, units: Iterable[bytes], sets: Sets) -> Iterator[_For
 
 
 def _restarts(heads: Iterable[bytes], sets: Sets) -> bool:
-    """Whether counts begin again at one of some H.264 pictures (memory_management_control_operation 5, 8.2.1)."""
+    """Return whether counts restart at one of some H.264 pictures (memory_management_control_operation 5, 8.2.1)."""
     for head in heads:
         rbsp = remove_emulation_prevention(head[1:])
         try:

@@ -13,18 +13,18 @@ _VISUAL_ENTRY = 78
 _MOST = 1 << 10
 _RECORDS = frozenset((b"avcC", b"hvcC", b"vvcC", b"av1C", b"vpcC", b"lhvC"))
 _PROTECTED = {b"encv": "an encrypted sample entry", b"drmi": "FairPlay", b"encm": "an encrypted sample entry"}
-# of these, all parameter sets stand in the sample entry (ISO/IEC 14496-15, 5.4.2.1, 8.4.1)
+# formats whose parameter sets are all in the sample entry (ISO/IEC 14496-15, 5.4.2.1, 8.4.1)
 _OUT_OF_BAND = frozenset((b"avc1", b"avc2", b"hvc1", b"hvc2", b"dvh1", b"dva1", b"vvc1"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleDescription:
-    """One sample entry of a video track.
+    """Sample entry of a video track.
 
     Attributes:
-        format: its four-character code, or that of the format which is protected.
+        format: its four-character code; for a protected entry, that of the original format.
         record: payload of its configuration box such as `avcC`, b"" without one.
-        protection: the encryption scheme, None where samples are in the clear.
+        protection: the encryption scheme; None where samples are not encrypted.
         is_cut: whether a clean aperture leaves less than the whole picture (ISO/IEC 14496-12, 12.1.4).
     """
 
@@ -35,12 +35,12 @@ class SampleDescription:
 
     @property
     def forbids_sets(self) -> bool:
-        """Whether samples must not hold parameter sets."""
+        """Whether samples must not contain parameter sets."""
         return self.format in _OUT_OF_BAND
 
 
 def read_descriptions(moov: bytes, trak: Box) -> tuple[SampleDescription, ...]:
-    """The sample descriptions of a track in the order of their index; none where the box is damaged."""
+    """Read the sample descriptions of a track in the order of their index; return none where the box is damaged."""
     box = child(moov, trak, b"mdia", b"minf", b"stbl", b"stsd")
     if box is None or box.end - box.begin < 8:
         return ()

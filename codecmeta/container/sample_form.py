@@ -1,4 +1,4 @@
-"""Form of a picture's samples: bit depth and chroma format."""
+"""Sample form of pictures: bit depth and chroma format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHROMA_FORMATS = ("4:0:0", "4:2:0", "4:2:2", "4:4:4")
 
 
 class SampleForm(NamedTuple):
-    """What pictures of a stream have in common besides their size; it is not mixed in one record.
+    """Format that all pictures of a record share, besides their size.
 
     Attributes:
         bits: of a luma sample.
@@ -28,7 +28,7 @@ class SampleForm(NamedTuple):
 
 
 def read_form(pixels: av.VideoFormat) -> SampleForm:
-    """The form that a pixel format of libav has; ranges (yuvj420p) make no difference."""
+    """Return the form of a pixel format of libav; ranges (yuvj420p) make no difference."""
     colours = "RGB" if pixels.is_rgb else "YCbCr"
     if len(pixels.components) < 3:
         return SampleForm(pixels.components[0].bits, "4:0:0", colours)
@@ -44,4 +44,4 @@ _CHROMA = {
     (4, 1): "4:1:1",
     (4, 4): "4:1:0",
 }
-"""Names by how many luma samples a chroma sample stands for, across and down."""
+"""Names by how many luma samples a chroma sample covers, horizontally and vertically."""

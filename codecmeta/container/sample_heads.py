@@ -1,4 +1,4 @@
-"""Heads of samples that lie where an index says: a few bytes of each, read without the rest of the file."""
+"""Sample heads at the positions that an index gives: a few bytes of each, read without the rest of the file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from codecmeta.container.packet_heads import NAL_CODECS, Head, is_inner_slice, p
 from codecmeta.container.parameter_history import ParameterHistory
 
 _WINDOW = 64
-"""Bytes that hold the head of most samples: a delimiter, a message and the begin of a slice."""
+"""Bytes that contain the head of most samples: a delimiter, a message and the beginning of a slice."""
 
 
 class SampleHeads:
-    """Reads heads of samples, and keeps the history of parameter sets up with what is decoded.
+    """Reader of sample heads, which keeps the history of parameter sets up to date with decoding.
 
     Args:
         path: the file.
-        history: takes the parameter sets that are found.
+        history: receives the parameter sets that are found.
         position: int64 (n,), where each sample begins.
         size: int64 (n,), bytes.
         packet: int64 (n,), number of the packet that each sample belongs to.
@@ -44,18 +44,18 @@ class SampleHeads:
         self._rows: NDArray[np.int64] = np.arange(packet.size)
 
     def read(self, rows: Iterable[int]) -> dict[int, Head]:
-        """Heads of some samples by row; those that were read before are not read again."""
+        """Return heads of some samples by row, reading each only once."""
         missing = [row for row in rows if row not in self._heads]
         if missing:
             self._read_missing(missing)
         return self._heads
 
     def restrict(self, rows: NDArray[np.int64]) -> None:
-        """Look for parameter sets in some samples only, such as the key samples where others must not hold any."""
+        """Limit the search for parameter sets to some samples, such as key samples where others must not hold any."""
         self._rows = rows
 
     def reach(self, packet: int) -> None:
-        """Take in the parameter sets of all samples of earlier packets."""
+        """Record the parameter sets of all samples of earlier packets."""
         stop = int(np.searchsorted(self._packet[self._rows], packet))
         rows = self._rows[self._next : stop].tolist()
         if not rows:
@@ -72,7 +72,7 @@ class SampleHeads:
                 self._heads[row] = self._peek(file.fileno(), row, b"")
 
     def _find_sets(self, rows: list[int]) -> dict[int, Head]:
-        """Heads of the samples among some that do not begin with an inner slice."""
+        """Find heads of those samples that do not begin with an inner slice."""
         codec = self._history.codec
         if codec not in NAL_CODECS:
             return self.read(rows)
@@ -90,7 +90,7 @@ class SampleHeads:
         return self._heads
 
     def _peek(self, descriptor: int, row: int, start: bytes) -> Head:
-        """The head of a sample, of which the first bytes may be known."""
+        """Return the head of a sample whose first bytes may be known."""
         size, position = int(self._size[row]), int(self._position[row])
         start = (start or os.pread(descriptor, _WINDOW, position))[:size]
 

@@ -1,7 +1,6 @@
-"""Sample tables of an MP4/MOV track (ISO/IEC 14496-12, 8.5 to 8.7): where each sample lies, when it is shown, and the
-sample description it belongs to.
+"""Sample tables of an MP4/MOV track (ISO/IEC 14496-12, 8.5 to 8.7): position, times and description of each sample.
 
-A table is read whole and strictly, or not at all: what a count, an index or a sum contradicts is left to the demuxer.
+A table is read entirely and strictly, or not at all: contradicting counts, indices or sums leave it to the demuxer.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _RATE_ONE = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class SampleTable:
-    """The samples of a track in decode order, n of them.
+    """Samples of a track in decode order, n of them.
 
     Attributes:
         size: int64 (n,), bytes.
@@ -32,7 +31,7 @@ class SampleTable:
         pts: int64 (n,), composition time, likewise.
         key: bool (n,), sync samples, partial sync samples and those of the group `rap `.
         description: int64 (n,), index of the sample description.
-        shown: bool (n,), False for what the edit list leaves out, but a decoder needs.
+        shown: bool (n,), False for samples that the edit list omits, but a decoder needs.
     """
 
     size: NDArray[np.int64]
@@ -44,13 +43,13 @@ class SampleTable:
     shown: NDArray[np.bool_]
 
     def select(self, rows: slice | NDArray[np.bool_]) -> SampleTable:
-        """Some of the samples."""
+        """Return some of the samples."""
         return SampleTable(**{name: column[rows] for name, column in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """The one stretch of a track that is presented, in units of the track's time scale.
+    """Edit list entry of the one stretch of a track that is presented, in units of the track's time scale.
 
     Attributes:
         begin: composition time of its first sample.
@@ -72,12 +71,12 @@ def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int, m
         moov: payload of the `moov` box.
         trak: the track's box in it.
         descriptions: number of its sample descriptions.
-        file_size: length of the file in bytes, which bounds what a table may claim.
-        movie_scale: units per second of the movie, in which edits are counted.
+        file_size: length of the file in bytes, which bounds the table.
+        movie_scale: time units per second of the movie, in which edits are given.
 
     Returns:
-        None where a table is absent, damaged, or means what only a demuxer can tell: edits in pieces or at another
-        speed, negative durations.
+        None where a table is absent, damaged, or needs a demuxer: edits in several pieces or at another speed,
+        negative durations.
 
     Raises:
         SourceError: more samples or bytes are listed than the file can hold.
@@ -112,11 +111,11 @@ def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int, m
 
 
 def apply_edit(samples: SampleTable, edit: Edit) -> SampleTable | None:
-    """The samples that an edit presents, and those without which they cannot be decoded, as libavformat takes them.
+    """Select the samples that an edit presents, and those needed to decode them, as libavformat does.
 
-    It begins at the last key sample that is neither decoded nor shown after the edit's begin, and ends at the first
-    key sample that reaches the edit's end, or, where samples are reordered, at the second: leading pictures of the
-    first may still belong to the edit. None where it presents no sample.
+    They begin at the last key sample that is neither decoded nor shown after the edit's begin, and end at the
+    first key sample that reaches the edit's end, or, where samples are reordered, at the second: leading pictures of
+    the first may still belong to the edit. Returns None where the edit presents no sample.
     """
     end = edit.begin + edit.duration
     starts = np.flatnonzero(samples.key & (samples.dts <= edit.begin) & (samples.pts <= edit.begin))
@@ -133,7 +132,7 @@ def apply_edit(samples: SampleTable, edit: Edit) -> SampleTable | None:
 
 
 def _entries(moov: bytes, box: Box | None, fields: int, *, header: int = 4) -> NDArray[np.int64] | None:
-    """The rows of a table of 32-bit fields whose number stands before them; None where they do not fit the box."""
+    """Return the rows of a table of 32-bit fields preceded by their number; None where they do not fit the box."""
     if box is None or box.end - box.begin < header + 4:
         return None
     (count,) = struct.unpack_from(">I", moov, box.begin + header)
@@ -150,7 +149,7 @@ def _sizes(moov: bytes, table: Box, file_size: int) -> NDArray[np.int64] | None:
     if box is None or box.end - box.begin < 12:
         return None
     common, count = struct.unpack_from(">II", moov, box.begin + 4)
-    # a sample has a byte at least: a few bytes of header may claim any number of them
+    # a sample has at least one byte: a few bytes of header may claim any number of them
     if count > file_size:
         raise SourceError("damaged", f"the index lists {count} packets, the file has {file_size} bytes")
     width = (common & 255) if compact else 32
@@ -169,7 +168,7 @@ def _sizes(moov: bytes, table: Box, file_size: int) -> NDArray[np.int64] | None:
 
 
 def _places(moov: bytes, table: Box, size: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Position and description of each sample, from the chunks (8.7.4, 8.7.5)."""
+    """Read position and description of each sample from the chunks (8.7.4, 8.7.5)."""
     short = child(moov, table, b"stco")
     if short is not None:
         offsets = _entries(moov, short, 1)
@@ -208,12 +207,12 @@ def _composition_offsets(moov: bytes, table: Box, count: int) -> NDArray[np.int6
     runs = _entries(moov, box, 2)
     if runs is None or int(runs[:, 0].sum()) != count:
         return None
-    # signed in version 1, and in files of version 0, too
+    # signed in version 1, and in practice in version 0, too
     return np.repeat(runs[:, 1] - ((runs[:, 1] >= _LONGEST) << 32), runs[:, 0])
 
 
 def _sync_samples(moov: bytes, table: Box, count: int) -> NDArray[np.bool_] | None:
-    """Without a list all samples are sync samples (8.6.2); of an empty one, the first is taken to be."""
+    """Return the sync samples: all without a list (8.6.2); the first where the list is empty."""
     listed = [child(moov, table, kind) for kind in (b"stss", b"stps")]
     numbers = [_entries(moov, box, 1) for box in listed if box is not None]
     if any(rows is None for rows in numbers):
@@ -231,7 +230,7 @@ def _sync_samples(moov: bytes, table: Box, count: int) -> NDArray[np.bool_] | No
 
 
 def _random_access_group(moov: bytes, table: Box, count: int) -> NDArray[np.bool_] | None:
-    """Samples of the group `rap `: open random access points (10.4)."""
+    """Return the samples of the group `rap `: open random access points (10.4)."""
     for box in children(moov, table.begin, table.end):
         if box.type == b"sbgp" and moov[box.begin + 4 : box.begin + 8] == b"rap ":
             rows = _entries(moov, box, 2, header=12 if moov[box.begin] == 1 else 8)
@@ -243,14 +242,14 @@ def _random_access_group(moov: bytes, table: Box, count: int) -> NDArray[np.bool
 
 
 def read_time_scale(moov: bytes, header: Box | None) -> int:
-    """Units per second of an `mdhd` or `mvhd` box, 0 where it is damaged."""
+    """Read the time units per second of an `mdhd` or `mvhd` box, 0 where it is damaged."""
     if header is None or header.end - header.begin < 24:
         return 0
     return int(struct.unpack_from(">I", moov, header.begin + (20 if moov[header.begin] == 1 else 12))[0])
 
 
 def _read_edit(moov: bytes, box: Box | None, scale: int, movie_scale: int) -> Edit | None:
-    """The one edit of a track, None for lists that are left to the demuxer (8.6.6)."""
+    """Read the one edit of a track; return None for lists that are left to the demuxer (8.6.6)."""
     if box is None or box.end - box.begin < 8:
         return _WHOLE
     (count,) = struct.unpack_from(">I", moov, box.begin + 4)

@@ -1,4 +1,4 @@
-"""Types of H.264 and HEVC pictures, and which are shown, from the first bytes of their slices."""
+"""Slice types of H.264 and HEVC pictures, and which pictures are shown, from the first bytes of their slices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from codecmeta.hevc.sequence_parameters import SequenceParameters, read_sequence
 _UNKNOWN = 3
 _RANKS = np.array(["I", "P", "B", "?"], "<U1")
 _H264_RANKS = np.array([1, 2, 0, 1, 0])
-"""Types by how general they are, of H.264's slice_type modulo 5 (Table 7-6): P, B, I, SP, SI."""
+"""Types in order of generality, by H.264's slice_type modulo 5 (Table 7-6): P, B, I, SP, SI."""
 _HEVC_RANKS = np.array([2, 1, 0])
-"""Likewise of HEVC's (Table 7-7): B, P, I."""
+"""The same for HEVC (Table 7-7): B, P, I."""
 _H264_TYPED = (1, 2, 5)
 """Units that begin with a slice header: slices, partitions A, slices of IDR pictures."""
 
@@ -31,11 +31,11 @@ EOS = 36
 
 _MOST_SETS = 64
 _MOST_TABLES = 1 << 10
-"""Picture parameter sets by number, and different states of all of them in one stream."""
+"""Limits: picture parameter sets by number, and different states of all of them in one stream."""
 
 
 def keeps(codec: str, header: int) -> bool:
-    """Whether a NAL unit is one that `describe_slices` takes, by the first byte of its header."""
+    """Return whether `describe_slices` takes a NAL unit, by the first byte of its header."""
     if codec == "h264":
         return header & 31 in _H264_TYPED
     kind = header >> 1 & 63
@@ -45,10 +45,10 @@ def keeps(codec: str, header: int) -> bool:
 def describe_slices(
     codec: str, history: ParameterHistory, *, packets: int, packet: Ints, start: NDArray[np.uint8]
 ) -> tuple[NDArray[np.str_], Flags]:
-    """Types of the pictures of a stream, the most general of their slices, and whether each is shown.
+    """Find the types of the pictures of a stream, the most general of their slices, and whether each is shown.
 
-    Pictures of HEVC are not shown where pic_output_flag is 0, nor those that refer to what comes before a random access
-    point after which decoding begins (RASL, Rec. ITU-T H.265, 8.1.3).
+    HEVC pictures are not shown where pic_output_flag is 0, nor those that refer to pictures before a random access
+    point at which decoding begins (RASL, Rec. ITU-T H.265, 8.1.3).
 
     Args:
         codec: h264 or hevc.
@@ -58,7 +58,7 @@ def describe_slices(
         start: uint8 (n, 16), first bytes of each unit.
 
     Returns:
-        `<U1` (P,), ? where a slice cannot be read or there is none, and bool (P,).
+        `<U1` (P,), ? where a packet has no readable slice, and bool (P,).
     """
     if codec == "h264":
         kept = np.isin(start[:, 0] & 31, _H264_TYPED)
@@ -74,7 +74,7 @@ def describe_slices(
 
 
 def _rank_h264(start: NDArray[np.uint8]) -> Ints:
-    """slice_type of some slices (Rec. ITU-T H.264, 7.3.3)."""
+    """Rank slices by the generality of slice_type (Rec. ITU-T H.264, 7.3.3)."""
     bits = HeaderBits(read_words(start[:, 1:]))
     bits.skip_ue()
     kind = bits.ue()
@@ -82,8 +82,8 @@ def _rank_h264(start: NDArray[np.uint8]) -> Ints:
 
 
 class _Form(NamedTuple):
-    """Bits of HEVC slice headers by picture parameter set, int64 (64,): whether it is known, those of dependent slices,
-    addresses, reserved bits and the output flag."""
+    """Layout of HEVC slice headers by picture parameter set, int64 (64,): whether it is known, widths of dependent
+    slice flags, addresses, reserved bits and the output flag."""
 
     known: Ints
     dependent: Ints
@@ -95,17 +95,17 @@ class _Form(NamedTuple):
 def _read_hevc(
     history: ParameterHistory, packets: int, packet: Ints, start: NDArray[np.uint8]
 ) -> tuple[Flags, Ints, Flags]:
-    """The independent slices among some units, ranks of their types and whether they are shown."""
+    """Read the independent slices among some units: ranks of their types and whether they are shown."""
     header = start[:, 0].astype(np.int64) << 8 | start[:, 1]
     kind, base = header >> 9, header >> 3 & 63 == 0
     kept = (kind <= hevc.LAST_IRAP) & base
-    # a picture follows a random access point: the first of all, after the end of a sequence, or one after a break
+    # leading pictures belong to a random access point: the first, after the end of a sequence, or after a break
     number = np.arange(kind.size)
     irap = kept & (kind >= hevc.FIRST_IRAP)
     point = np.maximum.accumulate(np.where(irap, number, -1))
     end = np.maximum.accumulate(np.where(kind == EOS, number, -1))
     fresh = irap & ((kind <= hevc.IDR_N_LP) | (end > np.concatenate([[-1], point[:-1]])))
-    # further slices of the point itself come after no end
+    # further slices of the point itself do not follow the end of a sequence
     first = np.concatenate([[-1], packet[:-1]]) != packet
     fresh |= irap & (np.cumsum(irap & first) == 1)
     begun = np.maximum.accumulate(np.where(irap & first & fresh, number, -1))
@@ -119,7 +119,7 @@ def _read_hevc(
 def _rank_hevc(
     history: ParameterHistory, packets: int, packet: Ints, start: NDArray[np.uint8], kind: Ints
 ) -> tuple[Ints, Flags, Flags]:
-    """slice_type and pic_output_flag of some slice segments, and which are independent (H.265, 7.3.6.1)."""
+    """Read rank of slice_type and pic_output_flag of slice segments, and which are independent (H.265, 7.3.6.1)."""
     bits = HeaderBits(read_words(start[:, 2:]))
     first = bits.u(1) == 1
     bits.u(((kind >= hevc.FIRST_IRAP) & (kind <= hevc.LAST_IRAP)).astype(np.int64))

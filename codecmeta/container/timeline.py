@@ -1,4 +1,4 @@
-"""The frames of a video in presentation order, joined to their packets by time stamp, never by position."""
+"""Timeline of a video: its frames in presentation order, joined to their packets by time stamp, never by position."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from codecmeta.errors import SourceError
 from codecmeta.record.meta import MISSING
 
 _MAX_STAMP = 1 << 52
-"""Largest time stamp that is trusted where others are not, so that float64 holds it."""
+"""Largest time stamp that is trusted where others are not, so that float64 holds it exactly."""
 
 _MAX_TICKS = 1 << 36
-"""Longest frame, so that the time of the last one of as many as there can be fits its 64 bits."""
+"""Longest frame duration, so that the time of the last possible frame fits 64 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """F frames in presentation order.
+    """Frames in presentation order, F of them.
 
     Attributes:
         packet: int64 (F,), packet of each frame.
         pts: int64 (F,), strictly increasing.
-        rank: int64 (P,), place of every packet's picture in presentation order, shown or not; -1 where unknown.
+        rank: int64 (P,), index of every packet's picture in presentation order, shown or not; -1 where unknown.
         synthetic: the stream has no usable time stamps; pts count frames at the nominal rate, and the order is the
             decoder's.
-        mended: frames whose own time stamp is missing, repeated or out of order, and that lie between their neighbours.
-        unplaced: packets of shown pictures that are not among the frames, since the decoder, which was asked for the
-            order, gave no picture of them.
-        errors: packets that this decoder refused.
-        corrupt: pictures that it marked as corrupt.
-        leading: pictures before or led by the first key packet, which no decoder can show.
+        mended: number of frames whose time stamp is missing, repeated or out of order, and was interpolated.
+        unplaced: packets of shown pictures for which the decoder that determined the order returned no picture.
+        errors: number of packets that this decoder refused.
+        corrupt: number of pictures that it marked as corrupt.
+        leading: number of pictures before the first key packet, or leading it, which no decoder can show.
     """
 
     packet: NDArray[np.int64]
@@ -49,14 +48,14 @@ class Timeline:
 
 
 def has_usable_pts(packets: PacketTable, *, reorders: bool = False) -> bool:
-    """Whether every shown packet has a presentation time of its own.
+    """Return whether every shown packet has a presentation time of its own.
 
-    AVI and ASF have one stamp per packet. Where libav makes both times of it, pts - dts is one constant, and a stream
+    AVI and ASF have one stamp per packet. Where libav derives both times from it, pts - dts is constant, and a stream
     that reorders its pictures has no presentation times.
 
     Args:
         packets: the packet table.
-        reorders: whether the decoder shows pictures in another order than they come in.
+        reorders: whether the decoder shows pictures in another order than decode order.
     """
     pts, dts = packets.pts[packets.shown], packets.dts[packets.shown]
     if (pts == MISSING).any() or np.unique(pts).size != pts.size:
@@ -68,7 +67,7 @@ def from_pts(packets: PacketTable) -> Timeline:
     """Order the shown packets by pts.
 
     Packets before the first key packet, and pictures that follow it in the stream but are shown before it, refer to
-    what is not in the file.
+    pictures that are not in the file.
 
     Raises:
         SourceError: no packet is shown.
@@ -78,7 +77,7 @@ def from_pts(packets: PacketTable) -> Timeline:
     decodable[:first] = False
     leading = (packets.pts < packets.pts[first]) & packets.shown
     leading[first] = False
-    # before the next key packet only: later ones can be shown early too, but refer to what came after `first`
+    # only before the next key packet: later pictures can be shown early too, but refer to pictures after `first`
     later = np.flatnonzero(packets.key)[1:2]
     leading[int(later[0]) if later.size else leading.size :] = False
     leading[:first] = packets.shown[:first]
@@ -97,17 +96,17 @@ def from_pts(packets: PacketTable) -> Timeline:
 
 
 def mend_pts(packets: PacketTable, order: NDArray[np.int64]) -> Timeline | None:
-    """Order frames whose time stamps are right but for a few.
+    """Order frames of which only a few time stamps are wrong.
 
-    The stamps that rise along the order stay, as many as there can be; the others are laid evenly between them.
+    A largest set of stamps that rise along the order is kept; the others are spaced evenly between them.
 
     Args:
         packets: the packet table.
         order: packets of the frames in presentation order, int64 (F,), each once.
 
     Returns:
-        None where more than a tenth of the stamps (of a short video: more than one) are of no use, or there is no room
-        between the neighbours.
+        None where more than a tenth of the stamps (in a short video: more than one) are unusable, or the neighbours
+        leave no room.
     """
     known = packets.pts[order]
     usable = np.flatnonzero((known > -_MAX_STAMP) & (known < _MAX_STAMP))
@@ -127,14 +126,14 @@ def mend_pts(packets: PacketTable, order: NDArray[np.int64]) -> Timeline | None:
         return None
     table = packets.pts.copy()
     table[order] = pts
-    # a packet of which no picture came has no place among the others
+    # a packet that gave no picture has no rank among the others
     shown = packets.shown & np.isin(np.arange(table.size), order)
     timeline = from_pts(replace(packets, pts=table, shown=shown))
     return replace(timeline, mended=order.size - kept.size)
 
 
 def _longest_rise(values: list[int]) -> list[int]:
-    """Places of a longest strictly rising subsequence, the earlier of equal values first."""
+    """Return the indices of a longest strictly rising subsequence, the earlier of equal values first."""
     tails: list[int] = []
     lasts: list[int] = []
     before: list[int] = []
@@ -155,7 +154,7 @@ def _longest_rise(values: list[int]) -> list[int]:
 
 
 def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timeline:
-    """Take the order in which the decoder put the frames out.
+    """Take the order in which the decoder output the frames.
 
     Args:
         order: packet of each frame as decoded, int64 (F,); of a packet that gives several, the first is taken.
@@ -163,10 +162,10 @@ def from_decoder(order: NDArray[np.int64], *, packets: int, ticks: int) -> Timel
         ticks: length of a frame in units of the time base.
 
     Raises:
-        SourceError: there is no frame.
+        SourceError: the decoder output no frame.
     """
     if order.size == 0:
-        raise SourceError("no_frames", "the decoder puts out no frame")
+        raise SourceError("no_frames", "the decoder outputs no frame")
     first = np.unique(order, return_index=True)[1]
     order = order[np.sort(first)]
     pts = np.arange(order.size, dtype=np.int64) * min(max(ticks, 1), _MAX_TICKS)

@@ -1,7 +1,7 @@
-"""NAL units of the packets of an index: how they join, and the first bytes of each slice, read once for all packets.
+"""NAL units of an index's packets: whether they join, and the first bytes of each slice, read once for all packets.
 
-A picture's type, its order count and whether its units join are told by a few bytes of each unit. They are read a
-packet at a time, and looked at for thousands of packets at once.
+A few bytes of each unit contain a picture's type and order count and show whether units join. They are read one
+packet at a time, and evaluated for thousands of packets at once.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ START = 16
 """First bytes of a unit that are kept: its header, and of a slice the type and the order count."""
 
 _WINDOW = 64
-"""Bytes that are looked at at once: a delimiter, a message and the begin of a slice."""
+"""Bytes that are examined at once: a delimiter, a message and the beginning of a slice."""
 
 _STRIDE = _WINDOW + 4 + START
-"""Bytes that are read at once, so that a unit which begins in a window can be read to its START."""
+"""Bytes that are read at once, so that START bytes of a unit that begins in a window are available."""
 
 _ROUNDS = 24
 _MOST_UNITS, _MOST_BYTES = 1 << 16, 1 << 26
-"""Windows of a packet that are read with those of others; of a packet with more, units and bytes that are looked at."""
+"""Windows of a packet that are read in the batch; limits on units and bytes of a packet with more."""
 
 _BLOCK = 1 << 13
-"""Packets that are looked at together, so that memory is bounded."""
+"""Packets that are examined together, which bounds memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnitTable:
-    """The NAL units of a stream's packets, U of them in stream order.
+    """NAL units of a stream's packets, U of them in stream order.
 
     Attributes:
         packet: int64 (U,), the packet of each; the two fields of a frame are one packet.
@@ -45,7 +45,7 @@ class UnitTable:
         length: int64 (U,), bytes.
         start: uint8 (U, START), the file's bytes from there on, also those after a shorter unit.
         pictured: bool (U,), coded slices.
-        malformed: packets of the container without a slice before the place where their units cease to join.
+        malformed: packets of the container without a slice before the place where their units no longer join.
     """
 
     packet: Ints
@@ -57,7 +57,7 @@ class UnitTable:
 
 
 class _Units(NamedTuple):
-    """Some units: row of the packet, place in it, length, first bytes."""
+    """Units: row of the packet, offset in it, length, first bytes."""
 
     row: Ints
     at: Ints
@@ -66,14 +66,14 @@ class _Units(NamedTuple):
 
 
 def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
-    """Read the begin of all NAL units of an H.264 or HEVC stream whose index tells where its packets are.
+    """Read the beginning of all NAL units of an H.264 or HEVC stream whose index gives packet positions.
 
     Args:
         video: the opened video.
         packets: its packet table.
 
     Returns:
-        None for other codecs, packets without a place, and byte streams.
+        None for other codecs, packets without a position, and byte streams.
     """
     if video.codec not in _SLICES or packets.position is None or packets.second_position is None:
         return None
@@ -132,7 +132,7 @@ def find_units(file: int, codec: str, *, position: Ints, size: Ints, width: Ints
 
 
 def _walk(file: int, rows: Ints, position: Ints, size: Ints, width: int) -> Iterator[_Units]:
-    """The units of some packets, as far as they join."""
+    """Yield the units of some packets until they no longer join."""
     at = np.zeros(rows.size, np.int64)
     live = np.flatnonzero(size[rows] > width)
     for _ in range(_ROUNDS):
@@ -144,7 +144,7 @@ def _walk(file: int, rows: Ints, position: Ints, size: Ints, width: int) -> Iter
         while inner.size:
             row, begin = rows[live[inner]], local[inner] + width
             total = size[row]
-            # the next bytes of a window that reaches the end of its packet are of no interest
+            # bytes beyond a window that reaches the end of its packet are not needed
             near = (begin + START <= _WINDOW) | (total - at[live[inner]] <= _WINDOW)
             ahead.append(inner[~near])
             inner, row, begin, total = inner[near], row[near], begin[near], total[near]
@@ -171,7 +171,7 @@ def _walk(file: int, rows: Ints, position: Ints, size: Ints, width: int) -> Iter
 
 
 def _walk_one(file: int, row: int, position: int, size: int, at: int, width: int) -> _Units:
-    """The units of a packet of very many, from a place in it on."""
+    """Return the units of a packet that has very many, from an offset on."""
     data = os.pread(file, min(size - at + START, _MOST_BYTES), position + at)
     places: list[tuple[int, int]] = []
     begin = width
@@ -188,7 +188,7 @@ def _walk_one(file: int, row: int, position: int, size: int, at: int, width: int
 
 
 def _read_windows(file: int, place: Ints) -> NDArray[np.uint8]:
-    """The bytes of the file from some places on, zeros after its end; uint8 (n, _STRIDE)."""
+    """Read a window at each of some positions, zeros after the end of the file; uint8 (n, _STRIDE)."""
     parts = [os.pread(file, _STRIDE, begin) for begin in place.tolist()]
     data = b"".join(parts)
     if len(data) < len(parts) * _STRIDE:

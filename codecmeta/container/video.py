@@ -1,4 +1,4 @@
-"""Videos: opening one, and choosing its video stream. Never decodes."""
+"""Video files: opening one, and choosing its video stream. Never decodes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from codecmeta.record.limits import Limits
 
 @dataclass(kw_only=True)
 class Video:
-    """An opened video and its chosen stream. Both are replaced where going back means opening the file again.
+    """Opened video and its chosen stream. Both are replaced when going back requires opening the file again.
 
     Attributes:
         path: the file.
         size: its length in bytes.
         container: libav's demuxer.
         stream: the video stream.
-        width: display width in luma samples, coded orientation, as the header tells it; the decoder's own changes
+        width: display width in luma samples, coded orientation, as the header states it; the decoder's own changes
             with the pictures.
         height: display height, likewise.
-        pixels: libav's pixel format of the stream as the header tells it, likewise; None where it does not.
-        track: the MP4/MOV track of the stream, if there is one.
-        limits: what it may demand at most.
-        others: the other video streams, in words.
+        pixels: libav's pixel format of the stream, likewise; None where the header does not state it.
+        track: the MP4/MOV track of the stream, if it has one.
+        limits: the largest demands that it may make.
+        others: descriptions of the other video streams.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Video:
 
     @property
     def form(self) -> SampleForm | None:
-        """Bit depth and chroma format, None where the header does not tell."""
+        """Bit depth and chroma format; None where the header does not state them."""
         return None if self.pixels is None else read_form(self.pixels)
 
     @property
@@ -77,14 +77,14 @@ class Video:
 
     @property
     def fps(self) -> float | None:
-        """Average frame rate as the container tells it."""
+        """Average frame rate as the container states it."""
         rate = self.stream.average_rate or self.stream.base_rate
         return float(rate) if rate else None
 
     @property
     def has_alpha(self) -> bool:
-        """Whether the pictures come with an opacity, in their pixel format or beside them (Matroska, AlphaMode)."""
-        # every GIF is given as if it had one
+        """Whether the pictures have an opacity channel, in their pixel format or separately (Matroska, AlphaMode)."""
+        # libav reports one for every GIF
         inside = self.codec != "gif" and self.pixels is not None and any(one.is_alpha for one in self.pixels.components)
         return inside or self.stream.metadata.get("alpha_mode") == "1"
 
@@ -101,7 +101,7 @@ class Video:
             self.reopen()
 
     def reopen(self) -> None:
-        """Open the file again, with a decoder that has not begun."""
+        """Open the file again, with a new decoder."""
         index = self.stream.index
         self.container.close()
         self.container = _open(self.path)
@@ -116,14 +116,14 @@ def open_video(
 
     Args:
         source: path of a regular file. Only the demuxers in `DEMUXERS` are tried, and no second file is opened.
-        limits: what it may demand at most, None for the defaults of `Limits`.
-        track: index of the video stream among all streams of the file; None takes the one that libavformat calls best.
+        limits: the largest demands that it may make, None for the defaults of `Limits`.
+        track: index of the video stream among all streams of the file; None takes the one that libavformat ranks best.
 
     Yields:
         The opened video; it is closed on exit.
 
     Raises:
-        SourceError: the file cannot be read as a video; `code` says why.
+        SourceError: the file cannot be read as a video; `code` gives the reason.
         UsageError: it has no such video stream.
     """
     path = Path(source)
@@ -183,13 +183,13 @@ def _open(path: Path) -> InputContainer:
     name = "file:" + os.fspath(path)
     try:
         return pyav.open_input(name, options)
-    except Exception as error:  # libav's errors come as many types
+    except Exception as error:  # libav raises errors of many types
         raise _refusal(path, error) from error
 
 
 def _refusal(path: Path, error: Exception) -> SourceError:
     try:
-        # libav's demuxers have other reasons to say so
+        # libav's demuxers also report this for other reasons
         with path.open("rb") as file:
             head = file.read(32)
     except PermissionError:
@@ -208,7 +208,7 @@ def _refusal(path: Path, error: Exception) -> SourceError:
 
 
 def _choose_stream(container: InputContainer, track: int | None) -> tuple[VideoStream, tuple[str, ...]]:
-    """The stream to read, and the other video streams in words."""
+    """Choose the stream to read, and describe the other video streams."""
     candidates = [s for s in container.streams.video if not pyav.is_attached_picture(s)]
     if not candidates:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "no streams"
@@ -238,15 +238,15 @@ def _check_size(stream: VideoStream, limits: Limits) -> None:
         raise SourceError("limit_exceeded", f"pictures of {width}x{height}, allowed are {limits.pixels} pixels")
 
 
-# what a header looks like whose end is missing
+# typical of a header whose end is missing
 _OF_MISSING_PARTS = frozenset(("no_video_stream", "decoder_missing", "unreadable"))
 
 
 def _check_protection(video: Video) -> None:
-    """Refuse encrypted samples: their headers can be read, and nothing else.
+    """Refuse encrypted samples, of which nothing but headers can be read.
 
     Raises:
-        SourceError: the sample entry or the track says that samples are encrypted.
+        SourceError: the sample entry or the track marks samples as encrypted.
     """
     scheme = None if video.track is None else video.track.protection
     if scheme is None and "enc_key_id" in video.stream.metadata:
@@ -263,17 +263,17 @@ def _read_track(path: Path, size: int, stream: VideoStream) -> mp4_boxes.Track |
 
 
 def demux(video: Video) -> Iterator[av.Packet[Any]]:
-    """The packets of the stream from where the demuxer is, in decode order.
+    """Yield the packets of the stream in decode order, from the demuxer's position.
 
     Raises:
-        SourceError: there are packets that cannot be read.
+        SourceError: some packets cannot be read.
     """
     try:
         for packet in video.container.demux(video.stream):
             if packet.size:
                 yield packet
     except IndexError:
-        # when all packets have come, PyAV trips over streams of the file that have appeared since it was opened
+        # after the last packet, PyAV fails on streams of the file that have appeared since it was opened
         return
     except (av.FFmpegError, ValueError) as error:
         # a sample that is too large for memory is damage, too

@@ -1,4 +1,4 @@
-"""Frames of VP8 and VP9 packets: the type of the picture that a packet shows, if it shows one.
+"""VP8 and VP9 frame headers: the type of the picture that a packet shows, if it shows one.
 
 RFC 6386, 9.1; VP9 bitstream specification, 6.2, 7.2 and Annex B.
 """
@@ -19,22 +19,22 @@ _SRGB = 7
 
 
 class Vp8Frames:
-    """Reads the frame tags of VP8 packets, one frame each."""
+    """Reader of the frame tags of VP8 packets, one frame each."""
 
     def read(self, peek: Peek, size: int) -> tuple[str, bool]:
-        """Type of the picture, I or P, and whether it is shown; frames that are only referred to are not."""
+        """Return the type of the picture, I or P, and whether it is shown; some frames only serve as references."""
         tag = peek(0, min(size, 1))
         return ("?", False) if not tag else ("P" if tag[0] & 1 else "I", bool(tag[0] & 0x10))
 
 
 class Vp9Frames:
-    """Reads the headers of the frames of VP9 packets, superframes among them; packets come in decode order."""
+    """Reader of the frame headers of VP9 packets, including superframes; packets come in decode order."""
 
     def __init__(self) -> None:
         self._slots = ["?"] * _SLOTS
 
     def read(self, peek: Peek, size: int) -> tuple[str, bool]:
-        """Type of the last picture that is shown, else of the last one, and whether one is shown."""
+        """Return the type of the last shown picture, else of the last picture, and whether one is shown."""
         kind, shown = "?", False
         for begin, length in _list_frames(peek, size):
             try:
@@ -49,7 +49,7 @@ class Vp9Frames:
     def _read_frame(self, head: bytes) -> tuple[str, bool]:
         bits = BitReader(head, "VP9 frame header")
         if bits.u(2) != 2:
-            raise BitstreamError("VP9 frame header: it does not begin with the frame marker")
+            raise BitstreamError("VP9 frame header: the frame marker is missing")
         profile = bits.u(1) | bits.u(1) << 1
         if profile == 3:
             bits.skip(1)
@@ -73,7 +73,7 @@ class Vp9Frames:
 
 
 def _skip_colours(bits: BitReader, profile: int) -> None:
-    """color_config of an intra-only frame; profile 0 has none."""
+    """Skip color_config of an intra-only frame; profile 0 has none."""
     if profile == 0:
         return
     bits.skip(1 if profile >= 2 else 0)
@@ -84,7 +84,7 @@ def _skip_colours(bits: BitReader, profile: int) -> None:
 
 
 def _list_frames(peek: Peek, size: int) -> Iterator[tuple[int, int]]:
-    """Begin and length of the frames of a packet, by the index at its end if it is a superframe."""
+    """Yield begin and length of the frames of a packet, by the index at its end if it is a superframe."""
     last = peek(size - 1, 1)[0] if size else 0
     count, width = (last & 7) + 1, (last >> 3 & 3) + 1
     length = 2 + count * width
