@@ -1,4 +1,4 @@
-"""Read what a video codec already computed: packets, GoPs, motion vectors, quantisers and exact residuals.
+"""Codec metadata of videos, read from the file itself: packets, GoPs, motion vectors, quantisers and exact residuals.
 
 import codecmeta
 

@@ -1,4 +1,4 @@
-"""Bit costs of sampled frames in the form that codec-trained models' front ends take."""
+"""Bit costs of sampled frames in the format that front ends of codec-trained models take."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def bit_costs(
     """Count the bits of macroblocks or coding tree units of some frames; nothing is decoded.
 
     The result has the keys that `codec_video_prep.cv_reader_fast.read_video_fast_selected` of codec-video-prep 0.2.5
-    gives with `export_bitcost=1`. Its counts are of whole bytes; these are exact.
+    returns with `export_bitcost=1`. Its counts are in whole bytes; these are exact.
 
     Args:
         source: the file, H.264 or HEVC.
         frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order.
-        limits: what the video may demand at most, None for the defaults of `Limits`.
+        limits: the largest demands that the video may make, None for the defaults of `Limits`.
 
     Returns:
         One object per frame, in presentation order: `frame_idx`, `pict_type` ("I", "P", "B"), `width`, `height`,
         `codec_name`, and `bitcost`. That has `sub_mb_bit_cost`, float32 bits of 4x4 blocks, spread evenly over 16x16
-        samples, with `sub_width`, `sub_height`, `sub_stride`; of H.264 `mb_bit_cost`, int32 (mb_height, mb_stride), a
-        last column of zeros included, with `mb_width`; of HEVC `ctu_bit_cost`, int32 (ctb_height, ctb_width), with
+        samples, with `sub_width`, `sub_height`, `sub_stride`; for H.264 `mb_bit_cost`, int32 (mb_height, mb_stride),
+        including a last column of zeros, with `mb_width`; for HEVC `ctu_bit_cost`, int32 (ctb_height, ctb_width), with
         `ctb_stride` and `log2_ctb_size`.
 
     Raises:
@@ -48,7 +48,7 @@ def bit_costs(
     wanted = parse_frames(frames)
     with open_video(source, limits or Limits()) as video:
         if video.codec not in _READERS:
-            raise SourceError("no_signal", f"bit costs are read of {' and '.join(_READERS)}, not of {video.codec}")
+            raise SourceError("no_signal", f"bit costs are read from {' and '.join(_READERS)}, not from {video.codec}")
         packets = read_packets(video)
         timeline = order_frames(video, packets)
         base = float(video.stream.time_base or 1)

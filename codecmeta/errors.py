@@ -1,4 +1,4 @@
-"""The errors of codecmeta.
+"""Errors of codecmeta.
 
 CodecMetaError
 ├── UsageError          an argument is wrong                            (also a ValueError)
@@ -43,19 +43,19 @@ SourceCode = Literal[
 
 
 class CodecMetaError(Exception):
-    """Base of every error that codecmeta raises on purpose."""
+    """Base of every error that codecmeta raises deliberately."""
 
 
 class UsageError(CodecMetaError, ValueError):
-    """An argument is not allowed; the message says what was given and what is."""
+    """Argument that is not allowed; the message states what was given and what is allowed."""
 
 
 class SamplingError(UsageError):
-    """A frame specification cannot be understood or selects no frame of this video."""
+    """Frame specification that cannot be understood or selects no frame of this video."""
 
 
 class SourceError(CodecMetaError):
-    """A video cannot be read.
+    """Video that cannot be read.
 
     Attributes:
         code: stable word for machines, one of `SourceCode`.
@@ -70,7 +70,7 @@ class SourceError(CodecMetaError):
 
 
 class BitstreamError(SourceError):
-    """Entropy-coded data of a picture is corrupt, cut short, or uses a tool that is not supported.
+    """Entropy-coded data of a picture that is corrupt, cut short, or uses an unsupported tool.
 
     Attributes:
         slice_index: slice within the picture, -1 before the first slice.
@@ -91,15 +91,15 @@ class BitstreamError(SourceError):
 
 
 class OutputError(CodecMetaError, OSError):
-    """The output folder, or the disk that it is on, cannot be written."""
+    """Output folder, or its disk, that cannot be written."""
 
 
 class MetaFormatError(CodecMetaError):
-    """An .npz file is not a valid VideoMeta.
+    """.npz file that is not a valid VideoMeta.
 
     Attributes:
         path: the file, as given.
-        field: name of the offending array, or None when the file as a whole is wrong.
+        field: name of the wrong array, or None when the file as a whole is wrong.
     """
 
     def __init__(self, path: str, field: str | None, message: str) -> None:

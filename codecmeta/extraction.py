@@ -1,4 +1,4 @@
-"""One video file -> VideoMeta."""
+"""Extraction of one video file to a VideoMeta."""
 
 from __future__ import annotations
 
@@ -57,21 +57,21 @@ def extract(
     Args:
         source: the file.
         frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order.
-        residual: where the residual comes from: `auto`, `bitstream`, `motion`, `proxy` or `none`. `auto` takes the best
-            source that reads the stream's own residual; codecs without one have none, unless `proxy` is asked for.
+        residual: source of the residual: `auto`, `bitstream`, `motion`, `proxy` or `none`. `auto` takes the best source
+            that reads the stream's own residual; codecs without one have none unless `proxy` is requested.
         maps: energy maps to make, of `innovation` and `carried`, which decodes and follows all pictures in between.
         pixels: short side of the cached RGB frames; None caches none.
-        square_pixels: scale the cached frames of anamorphic videos to the aspect in which they are displayed; without,
-            a pixel is a sample.
+        square_pixels: scale the cached frames of anamorphic videos to their display aspect; otherwise a pixel is a
+            sample.
         motion: keep the motion vectors of the sampled frames.
         qp: keep their quantisers.
         track: index of the video stream among all streams of the file, as `info.stream.index` has it; None takes the
             one that libavformat calls best.
-        limits: what the video may demand at most, None for the defaults of `Limits`.
+        limits: the largest demands that the video may make, None for the defaults of `Limits`.
 
     Raises:
         UsageError: an option is not allowed, or selects no frame.
-        SourceError: the file cannot be read; `code` says why.
+        SourceError: the file cannot be read; `code` gives the reason.
     """
     options = Options(
         frames=frames,
@@ -87,7 +87,7 @@ def extract(
 
 
 def extract_video(source: str | os.PathLike[str], options: Options, limits: Limits) -> VideoMeta:
-    """`extract` with checked options."""
+    """Run `extract` with checked options."""
     path = Path(source)
     with open_video(path, limits, track=options.track) as video:
         state, evidence = judge_file(path, video.size)
@@ -149,7 +149,7 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
 
 
 def _check_output(request: Request, frames: int, limits: Limits) -> None:
-    """Refuse what would not fit the record, before anything is allocated."""
+    """Refuse output that would not fit the record, before anything is allocated."""
     video, options, block = request.video, request.options, request.block
     blocks = -(-video.width // block) * -(-video.height // block)
     size = frames * blocks * 4 * (8 if options.chosen_maps else 0)
@@ -172,7 +172,7 @@ def _check_bytes(size: int, frames: int, limits: Limits) -> None:
 
 
 def _check_last_packet(video: Video, packets: PacketTable) -> None:
-    """A raw or transport stream that was cut ends in a picture that cannot be parsed to its end (H.264, HEVC)."""
+    """Refuse a raw or transport stream whose last picture cannot be parsed to its end (H.264, HEVC): it was cut."""
     readers = {"h264": h264.ResidualReader, "hevc": hevc.ResidualReader}
     if video.codec not in readers:
         return
@@ -194,7 +194,7 @@ def _check_last_packet(video: Video, packets: PacketTable) -> None:
 
 
 def _list_warnings(request: Request, table: FrameTable, orientation: Orientation | None) -> list[str]:
-    """What a user should know of a record, in sentences."""
+    """Describe what a user should know about a record, in sentences."""
     timeline, ratio = request.timeline, request.video.sample_aspect
     warnings = []
     if request.video.others and request.options.track is None:
@@ -202,25 +202,29 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
     if timeline.synthetic:
         warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
     if timeline.mended:
-        warnings.append(f"{timeline.mended} of the time stamps were missing or repeated: set between their neighbours")
+        warnings.append(f"{timeline.mended} of the time stamps were missing or repeated and were interpolated")
     if timeline.leading:
         warnings.append(f"{timeline.leading} pictures before the first key frame cannot be decoded")
     if missing := table.decoding.missing:
         given = f"{missing} of {missing + len(table.packets)} frames"
-        warnings.append(f"{given} are left out: the decoder gives no picture of them")
+        warnings.append(f"{given} are omitted: the decoder gives no picture for them")
     damaged = table.decoding.unreadable.intersection(table.packets)
     if table.asks_for("residual") and (lost := sum(not table.holds(packet, "residual") for packet in damaged)):
         warnings.append(f"{lost} of {len(table.packets)} frames are damaged and have no residual")
     if orientation is None:
-        warnings.append("the display matrix turns by other than quarters: pictures are left as they are coded")
+        warnings.append(
+            "the display matrix does not rotate by a multiple of 90 degrees: pictures keep their coded orientation"
+        )
     if turned := table.decoding.turned_otherwise:
-        warnings.append(f"the orientation changes: {turned} frames are displayed as the first picture says")
+        warnings.append(
+            f"the orientation changes: {turned} frames are displayed in the orientation of the first picture"
+        )
     if request.video.has_alpha and request.options.pixels is not None:
-        warnings.append("the pictures have an alpha channel, which is not read: frames show their colours as if opaque")
+        warnings.append("the pictures have an alpha channel, which is not read: frames show their colours as opaque")
     if is_cut_by_container(request.video):
-        warnings.append("the container cuts the pictures by a clean aperture or PixelCrop: they are shown whole")
+        warnings.append("the container cuts the pictures by a clean aperture or PixelCrop: they are shown uncropped")
     if ratio is not None and not is_believable(ratio):
-        warnings.append(f"samples of {ratio[0]}:{ratio[1]} are not believable: they are taken for square")
+        warnings.append(f"the sample aspect ratio {ratio[0]}:{ratio[1]} is implausible: samples are taken as square")
     return warnings
 
 

@@ -1,4 +1,4 @@
-"""Columns of the sampled frames: which are asked for, and what a picture and a reading put into them."""
+"""Columns of the sampled frames: which are requested, and how pictures and readings fill them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from codecmeta.residual.source import Evidence, Reading, ResidualSource, SourceN
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """An opened video, and what is wanted of it.
+    """Opened video, and what is requested of it.
 
     Attributes:
         video: the video.
         packets: its packets.
         timeline: its frames in presentation order.
-        options: what is wanted.
+        options: what is requested.
         orientation: in which its pictures are displayed.
         block: luma samples per block side of the energy maps.
     """
@@ -46,7 +46,7 @@ class Request:
 
     @property
     def carries(self) -> bool:
-        """Whether what pictures carry is followed along their motion."""
+        """Whether the energy that pictures carry is followed along their motion."""
         return "carried" in self.options.chosen_maps and self.video.codec in STANDARDS
 
     @property
@@ -55,17 +55,17 @@ class Request:
         return self.video.sample_aspect if self.options.square_pixels else None
 
     def rank(self, packet: int) -> int:
-        """Place of a packet's picture in presentation order."""
+        """Return the index of a packet's picture in presentation order."""
         return int(self.timeline.rank[packet])
 
 
 def list_not_asked(options: Options, codec: str, sources: Sequence[SourceName]) -> dict[Column, str]:
-    """The columns that are not asked for, with the option that leaves them out.
+    """List the columns that are not requested, with the option that omits them.
 
     Args:
-        options: what is wanted.
+        options: what is requested.
         codec: of the video.
-        sources: that are to be tried for the residual.
+        sources: residual sources that will be tried.
     """
     absent: dict[Column, str] = {}
     if options.pixels is None:
@@ -95,7 +95,7 @@ def read_residual(
     packet: int,
     target: int | None,
 ) -> Reading | None:
-    """Take the residual of a packet from the first source that has it; of a target, keep it."""
+    """Read the residual of a packet from the first source that has it; keep it if the packet is a target."""
     for source in sources:
         try:
             reading = source.read(evidence, block=request.block, energy=target is not None, cells=request.carries)
@@ -115,7 +115,7 @@ def read_residual(
 
 
 def keep_picture(request: Request, table: FrameTable, picture: Picture, target: int | None) -> None:
-    """Take what a picture shows by itself."""
+    """Store the data that a decoded picture contains itself."""
     frame, video = picture.frame, request.video
     if target is None or table.holds(target, "picture"):
         return
@@ -153,13 +153,13 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
 def display_picture(
     picture: Picture, video: Video, *, short_side: int, orientation: Orientation, sample_aspect: tuple[int, int] | None
 ) -> NDArray[np.uint8]:
-    """A row of `frames`: a picture as it is displayed, uint8 (h, w, 3)."""
+    """Return a row of `frames`: a picture as it is displayed, uint8 (h, w, 3)."""
     shown = crop(picture.frame, width=video.width, height=video.height)
     return to_rgb(shown, short_side=short_side, orientation=orientation, sample_aspect=sample_aspect)
 
 
 def keep_reading(table: FrameTable, target: int, origin: Origin, reading: Reading) -> None:
-    """Take the residual of a row from a reading, and what its source knows besides."""
+    """Store the residual of a row from a reading, and the other data of its source."""
     table.types[target] = reading.type or table.types[target]
     energy = reading.energy
     if energy is not None:
@@ -176,19 +176,19 @@ def keep_reading(table: FrameTable, target: int, origin: Origin, reading: Readin
 
 
 def keep_carried(request: Request, table: FrameTable, target: int, state: CarriedState, along: Origin) -> None:
-    """Take what a row carries, along motion of some origin."""
+    """Store what a row carries along motion of some origin."""
     luma, chroma = (request.video.height, request.video.width), request.video.chroma_size
     carried = carried_energy(state, luma=luma, chroma=chroma, block=request.block)
     table.hold(target, "carried", along, energy_carried=carried.energy, range_carried=carried.range)
 
 
 def close_columns(request: Request, table: FrameTable) -> None:
-    """Say of all that is not read by now who did not give it."""
+    """Record, for all that is still unread, which source did not provide it."""
     codec = request.video.codec
     table.give_nothing("picture", "the decoder gave no picture")
     table.give_nothing("frames", "the decoder gave no picture")
     if table.vectors:
-        # this decoder exports some: the pictures without are predicted from no other
+        # this decoder exports vectors: pictures without any are predicted from no other picture
         for packet in (packet for packet in table.packets if table.holds(packet, "picture")):
             if table.is_unread(packet, "motion"):
                 table.hold_vectors(packet, "decoder", None)

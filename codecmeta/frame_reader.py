@@ -1,4 +1,4 @@
-"""Reading passes: everything that is wanted of the chosen frames, with as little decoding as it takes.
+"""Reading passes over a video: everything requested of the chosen frames, with as little decoding as possible.
 
 Each pass fills what it can of a `FrameTable`; the next one reads what the table still lacks.
 """
@@ -28,19 +28,19 @@ from codecmeta.residual.reference_store import Decoded, ReferenceStore, in_decod
 from codecmeta.residual.source import Evidence, ResidualSource
 
 MOST_MISSING = 0.1
-"""Share of the sampled frames that may be left out since the decoder gives no picture; beyond it a file is refused."""
+"""Share of the sampled frames that may be omitted because the decoder gives no picture; above it, a file is refused."""
 
 
 def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
-    """Read all that is wanted of some frames.
+    """Read all requested data of some frames.
 
     Args:
-        request: the video, and what is wanted of it.
+        request: the video, and what is requested of it.
         targets: packets of the frames, in presentation order.
 
     Returns:
-        A table whose rows all hold the pixels and the residual that are asked for. Rows of which the decoder gives no
-        picture are left out and counted, up to the share `MOST_MISSING`.
+        A table whose rows all hold the requested pixels and residual. Rows for which the decoder gives no picture are
+        omitted and counted, up to the share `MOST_MISSING`.
 
     Raises:
         SourceError: the decoder gives none of the pictures, too many are missing, or a residual cannot be read.
@@ -54,7 +54,7 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
     sources = sources if options.chosen_maps else []
     if sources and sources[0].context == "nothing":
         read_packets(request, table, sources[0])
-        # read again with the pictures around it, a picture carries although something before it is unreadable
+        # on a second reading with its neighbours, a picture carries energy although a picture before it is unreadable
         sources = sources if request.carries and table.lacking("residual", "carried") else sources[1:]
     by_references = [source for source in sources if source.context == "references" or source.context == "nothing"]
     by_predecessor = [source for source in sources if source.context == "predecessor"]
@@ -78,10 +78,11 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
 
 
 def _close_residual(request: Request, table: FrameTable) -> None:
-    """Record that pictures have a residual which no source reads, where nobody insists on one.
+    """Record that pictures have a residual which no source reads, unless a source was named explicitly.
 
-    Sound pictures of tools that are not supported are so throughout, pictures whose data contradicts itself here and
-    there: their rows keep what else there is of them, up to the share `MOST_MISSING`.
+    Sound pictures with unsupported tools fail throughout, pictures with contradictory data only here and there: their
+        rows
+    keep all other data, up to the share `MOST_MISSING`.
 
     Raises:
         SourceError: too many pictures are damaged, the decoder gave nothing to read it from, or the source that was
@@ -103,7 +104,7 @@ def _close_residual(request: Request, table: FrameTable) -> None:
 
 
 def read_packets(request: Request, table: FrameTable, source: ResidualSource) -> None:
-    """Read the residual from packets alone; what cannot be read, or what it carries to, is still lacking after it."""
+    """Read the residual from packets alone; what cannot be read, or what it carries, remains lacking."""
     wanted = set(table.packets)
     if request.options.motion or request.carries:
         runs = plan_runs(request.packets, request.timeline.rank, wanted)
@@ -134,17 +135,17 @@ def read_packets(request: Request, table: FrameTable, source: ResidualSource) ->
 def read_pictures(
     request: Request, table: FrameTable, sources: Sequence[ResidualSource], targets: Sequence[int]
 ) -> None:
-    """Decode targets for what the decoder shows, and read what the table lacks of their residual.
+    """Decode targets for their side data, and read what the table lacks of their residual.
 
     Args:
-        request: the video, and what is wanted of it.
+        request: the video, and what is requested of it.
         table: to be filled.
-        sources: of the residual; none where it is not lacking or cannot be read from decoded pictures.
+        sources: of the residual; none where it is complete or cannot be read from decoded pictures.
         targets: packets of the pictures.
     """
     unread = set(table.lacking("residual", "carried")) & set(targets) if sources else set()
     if request.options.pixels is None and (not unread or sources[0].context == "nothing"):
-        # nobody looks at samples, unless a picture turns out to need another source
+        # samples are not needed unless a picture turns out to need another source
         if _decode_runs(request, table, sources[:1], targets, unread, samples=False):
             return
         unread &= set(table.lacking("residual", "carried"))
@@ -160,7 +161,7 @@ def _decode_runs(
     *,
     samples: bool,
 ) -> bool:
-    """One decoding for `read_pictures`; without samples, False as soon as a picture needs them."""
+    """Run one decoding for `read_pictures`; without samples, return False as soon as a picture needs them."""
     sources = sources if unread else ()
     estimates = any(source.context == "references" for source in sources)
     decoder = Decoder(
@@ -195,7 +196,7 @@ def _decode_runs(
 
 
 def _list_runs(request: Request, table: FrameTable, targets: Sequence[int], packets: Iterable[int]) -> Iterator[Run]:
-    """Runs that cover the packets; as long as targets are not decoded, again from earlier key packets."""
+    """Yield runs that cover the packets; while targets are not decoded, again from earlier key packets."""
     yield from plan_runs(request.packets, request.timeline.rank, packets)
     for back in (1, 2, 4, 8):
         missing = [target for target in targets if not table.holds(target, "picture")]
@@ -204,7 +205,7 @@ def _list_runs(request: Request, table: FrameTable, targets: Sequence[int], pack
 
 
 def read_pairs(request: Request, table: FrameTable, sources: Sequence[ResidualSource]) -> None:
-    """Read the residual that the table lacks, each with the picture shown before it."""
+    """Read the residual that the table lacks from each picture and the picture shown before it."""
     frames = request.timeline.packet
     targets = table.lacking("residual")
     place = {int(packet): index for index, packet in enumerate(frames)}
@@ -235,32 +236,32 @@ def read_pairs(request: Request, table: FrameTable, sources: Sequence[ResidualSo
 
 
 def _leave_out_undecoded(request: Request, table: FrameTable, asked: Sequence[int]) -> None:
-    """Drop rows whose pixels or residual cannot be read since the decoder gives no picture; refuse a file of many.
+    """Drop rows that cannot be read because the decoder gives no picture; refuse a file with many such rows.
 
     Args:
-        request: the video, and what is wanted of it.
+        request: the video, and what is requested of it.
         table: what was read.
-        asked: packets of the rows that the decoder was asked for.
+        asked: packets of the rows requested from the decoder.
 
     Raises:
-        SourceError: the decoder gave none of the pictures, or more rows than a few would be left out.
+        SourceError: the decoder gave none of the pictures, or too many rows would be omitted.
     """
     undecoded = [target for target in asked if not table.holds(target, "picture")]
     if not undecoded:
         return
     reasons = next((table.refusals[target] for target in undecoded if table.refusals[target]), {})
-    told = "; ".join(
+    details = "; ".join(
         [f"the decoder refused {table.decoding.errors} packets"] * (table.decoding.errors > 0)
         + [f"{name}: {reason}" for name, reason in reasons.items()]
     )
-    told = f" ({told})" if told else ""
+    details = f" ({details})" if details else ""
     if len(undecoded) == len(table.packets):
-        raise SourceError("damaged", f"nothing is decoded: none of {len(undecoded)} frames gives a picture{told}")
+        raise SourceError("damaged", f"nothing is decoded: none of {len(undecoded)} frames gives a picture{details}")
     unread = set(table.lacking("frames", "residual"))
     missing = [target for target in undecoded if target in unread]
     if len(missing) > MOST_MISSING * len(table.packets):
         first = f"{len(missing)} of {len(table.packets)} frames are not decoded, first frame"
-        raise SourceError("damaged", f"{first} {request.rank(missing[0])}{told}")
+        raise SourceError("damaged", f"{first} {request.rank(missing[0])}{details}")
     table.drop(missing)
     table.decoding.missing = len(missing)
 
@@ -274,10 +275,10 @@ def _read_decoded(
     *,
     target: int | None,
 ) -> bool:
-    """Read a decoded picture; with a store, let it be a reference, and follow what it carries.
+    """Read a decoded picture; with a store, keep it as a reference, and follow what it carries.
 
     Returns:
-        False if it is to be read and cannot be.
+        False if it must be read and cannot be.
     """
     rank = request.rank(picture.packet)
     if store is None and target is not None:
@@ -290,7 +291,7 @@ def _read_decoded(
     decoded = Decoded(picture=picture, rank=rank, room=store.room)
     past, future = store.around(rank)
     if request.video.codec != "h264":
-        # the reference is known, and fields of motion count these two only
+        # the reference is known, and motion of fields counts only these two
         past, future = past[:1], future[:1]
     reading, read = None, True
     if target is not None or request.carries:

@@ -1,4 +1,4 @@
-"""Table of the sampled frames: what every row and column holds, or why it holds nothing."""
+"""Frame table of the sampled frames: the origin of every cell, or the reason for its absence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS: tuple[Column, ...] = get_args(Column)
 
 
 class Absence(Enum):
-    """Kinds of reason for which a cell holds nothing."""
+    """Kind of reason for which a cell holds nothing."""
 
     NOT_ASKED = "not asked for"
     NOT_READ = "not read yet"
@@ -32,7 +32,7 @@ class Absence(Enum):
 
 @dataclass(frozen=True)
 class Absent:
-    """A cell that holds nothing, and why, in words."""
+    """Cell that holds nothing, and the reason."""
 
     kind: Absence
     reason: str
@@ -40,14 +40,14 @@ class Absent:
 
 @dataclass(frozen=True)
 class Held:
-    """A cell that holds something, and where that came from."""
+    """Cell that holds a value, and its origin."""
 
     origin: Origin
 
 
 @dataclass(kw_only=True)
 class DecodeCounts:
-    """What decoding showed of the stream.
+    """Counts from decoding the stream.
 
     Attributes:
         pictures: pictures that were decoded.
@@ -56,8 +56,8 @@ class DecodeCounts:
         checked: packets whose picture was read or decoded.
         unreadable: packets whose coded data contradicts itself.
         gaps: pictures between the rows whose residual could not be read, so that nothing of it is carried.
-        missing: rows that were left out because the decoder gave no picture.
-        turned_otherwise: rows whose picture says that it is displayed in another orientation than the first one.
+        missing: number of rows that were omitted because the decoder gave no picture.
+        turned_otherwise: number of rows whose picture has another display orientation than the first one.
     """
 
     pictures: int = 0
@@ -70,21 +70,21 @@ class DecodeCounts:
     turned_otherwise: int = 0
 
     def add(self, other: DecodeCounts) -> None:
-        """Count what another decoding showed as well."""
+        """Add the counts of another decoding."""
         for name, count in vars(other).items():
             own = getattr(self, name)
             setattr(self, name, own | count if isinstance(own, set) else own + count)
 
 
 class FrameTable:
-    """One row per sampled frame, named by its packet; one column per signal.
+    """One row per sampled frame, identified by its packet; one column per signal.
 
     Attributes:
         packets: packet of each row, in presentation order.
         types: I, P, B or ? of each packet.
         refusals: per packet, which sources refused to read its residual, and why.
         vectors: motion vectors of the packets whose `motion` cell holds some, int16 (n, 7).
-        decoding: what decoding showed.
+        decoding: counts from decoding the stream.
     """
 
     def __init__(self, packets: Sequence[int], *, not_asked: Mapping[Column, str]) -> None:
@@ -92,7 +92,7 @@ class FrameTable:
 
         Args:
             packets: packet of each row.
-            not_asked: the columns that are not asked for, each with the reason in words.
+            not_asked: the columns that are not requested, each with the reason.
         """
         self.packets = list(packets)
         self.types = dict.fromkeys(self.packets, "?")
@@ -108,29 +108,29 @@ class FrameTable:
             self._cells[column] = dict.fromkeys(self.packets, Absent(kind, reason or kind.value))
 
     def cells(self, column: Column) -> list[Held | Absent]:
-        """A column from top to bottom."""
+        """Return a column from top to bottom."""
         return [self._cells[column][packet] for packet in self.packets]
 
     def asks_for(self, column: Column) -> bool:
-        """Whether a column is asked for."""
+        """Return whether a column is requested."""
         return not all(isinstance(one, Absent) and one.kind is Absence.NOT_ASKED for one in self.cells(column))
 
     @property
     def reads_payload(self) -> bool:
-        """Whether anything is asked for that lies in the packets' bytes."""
+        """Whether anything is requested that lies in the packets' bytes."""
         return any(self.asks_for(column) for column in ("frames", "residual", "motion", "qp"))
 
     def holds(self, packet: int, column: Column) -> bool:
-        """Whether a cell holds something."""
+        """Return whether a cell holds something."""
         return isinstance(self._cells[column][packet], Held)
 
     def is_unread(self, packet: int, *columns: Column) -> bool:
-        """Whether a cell of some columns is asked for and nothing has been tried for it."""
+        """Return whether a cell of some columns is requested and has not been tried."""
         cells = (self._cells[column][packet] for column in columns)
         return any(isinstance(one, Absent) and one.kind is Absence.NOT_READ for one in cells)
 
     def lacking(self, *columns: Column) -> list[int]:
-        """Packets of the rows that lack one of some columns: not read yet, or refused by the sources tried so far."""
+        """List packets of rows that lack one of some columns: unread so far, or refused by the sources tried."""
         open_kinds = (Absence.NOT_READ, Absence.REFUSED)
 
         def lacks(packet: int) -> bool:
@@ -140,7 +140,7 @@ class FrameTable:
         return [packet for packet in self.packets if lacks(packet)]
 
     def hold(self, packet: int, column: Column, origin: Origin, **arrays: NDArray[Any]) -> None:
-        """Fill a cell that is asked for.
+        """Fill a cell that is requested.
 
         Args:
             packet: names the row.
@@ -170,20 +170,20 @@ class FrameTable:
             self._cells["residual"][packet] = Absent(Absence.REFUSED, f"{source}: {reason}")
 
     def give_nothing(self, column: Column, reason: str, packets: Iterable[int] | None = None) -> None:
-        """Record that whoever was asked has nothing for the cells of a column that are still to be read."""
+        """Record that the source just read has nothing for the unread cells of a column."""
         for packet in self.packets if packets is None else packets:
             if self.is_unread(packet, column):
                 self._cells[column][packet] = Absent(Absence.NOT_GIVEN, reason)
 
     def withdraw(self, column: Column, reason: str) -> None:
-        """Record that nobody reads the cells of a column that hold nothing by now, refused ones included."""
+        """Record the reason for all cells of a column that are still empty, including refused ones."""
         for packet in self.packets:
             cell = self._cells[column][packet]
             if isinstance(cell, Absent) and cell.kind is not Absence.NOT_ASKED:
                 self._cells[column][packet] = Absent(Absence.NOT_GIVEN, reason)
 
     def drop(self, packets: Iterable[int]) -> None:
-        """Leave rows out."""
+        """Drop rows."""
         gone = set(packets)
         if not gone:
             return
@@ -193,12 +193,12 @@ class FrameTable:
         self._arrays = {name: array[rows] for name, array in self._arrays.items()}
 
     def array(self, name: str, column: Column, *, fill: int | None = None) -> NDArray[Any] | None:
-        """An array of the record.
+        """Return an array of the record.
 
         Args:
             name: of the array.
             column: the column that it belongs to.
-            fill: value of the rows that hold nothing; without, such a row leaves no array.
+            fill: value of the rows that hold nothing; without it, such a row makes the array absent.
 
         Returns:
             The array, None where a row of it is absent, or all are.

@@ -1,4 +1,4 @@
-"""Pictures of a VideoMeta: packet sizes and GoPs over time, sampled frames with energy and motion laid over."""
+"""Plots of a VideoMeta: packet sizes and GoPs over time, sampled frames with energy and motion overlaid."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ LISTS = {-1: ("#ffb000", "list 0 (mostly from before)"), 1: ("#ff5fa2", "list 1 
 COLUMNS = 4
 _MAX_BARS = 20_000
 _MAX_BANDS = 700
-"""Beyond these a bar, or a band, is narrower than what a picture shows."""
+"""Numbers above which a bar, or a band, is narrower than the picture can show."""
 
 
 def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | None = None, count: int = 8) -> None:
-    """Write one picture of a video's metadata: packets and GoPs, and frames where there is something to show of them.
+    """Write one picture of a video's metadata: packets and GoPs, and frames where the record has something to show.
 
     Args:
         meta: the metadata.
-        path: file to write; its ending (.png, .pdf, .svg) is the format.
-        map: energy map to lay over the frames; None takes `carried`, else `innovation`, else none.
-        count: most frames to draw, spread evenly over the sampled ones.
+        path: file to write; its extension (.png, .pdf, .svg) sets the format.
+        map: energy map to overlay on the frames; None takes `carried`, else `innovation`, else none.
+        count: largest number of frames to draw, spread evenly over the sampled ones.
 
     Raises:
-        UsageError: matplotlib is not installed, the map is not there, or the ending is no known format.
+        UsageError: matplotlib is not installed, the map is absent, or the extension is no known format.
         OSError: the file cannot be written.
     """
     try:
@@ -72,9 +72,9 @@ def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | N
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write the picture whole or not at all."""
+    """Write the picture completely or not at all."""
     if not path.suffix:
-        raise UsageError(f"{str(path)!r} has no ending; the picture's format is its ending: .png, .pdf or .svg")
+        raise UsageError(f"{str(path)!r} has no extension; choose from .png, .pdf, .svg")
     picture = io.BytesIO()
     try:
         figure.savefig(picture, format=path.suffix[1:], dpi=110, facecolor="white")
@@ -86,19 +86,19 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _title(figure: Figure, meta: VideoMeta) -> None:
     stream = meta.info["stream"]
-    # as long as a file name can be
+    # a file name can be this long
     text = f"{meta.info['source']['name'][:255]}   {stream.get('codec', '')} {meta.width}x{meta.height}"
     figure.suptitle(text.encode("ascii", "backslashreplace").decode(), color=INK, fontsize=11, parse_math=False)
 
 
 def _add_colour_bar(figure: Figure, frames: list[Axes], meta: VideoMeta, name: MapName) -> None:
-    """What the colours of the blocks say, drawn as they are laid over the frames."""
+    """Draw the scale of the block colours, as they look over the frames."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap
 
     on_pixels = meta.frames is not None
     laid_over = _overlay(np.linspace(0, 1, 256), on_pixels=on_pixels)
-    # a colour bar takes no notice of transparency: show what comes out over white
+    # a colour bar ignores transparency: show the resulting colours over white
     colours = ListedColormap(1 - laid_over[:, 3:] * (1 - laid_over[:, :3]))
     bar = figure.colorbar(
         ScalarMappable(cmap=colours), ax=frames, orientation="horizontal", fraction=0.03, aspect=80, pad=0.02
@@ -122,7 +122,7 @@ def _add_arrow_legend(figure: Figure) -> None:
 
 
 def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
-    """Packet sizes in decode order as bars, GoPs as bands with their mean, sampled frames as marks.
+    """Draw packet sizes in decode order as bars, GoPs as bands with their mean, sampled frames as marks.
 
     Args:
         axes: where to draw.
@@ -170,7 +170,7 @@ def draw_timeline(axes: Axes, meta: VideoMeta) -> None:
 def _thin(
     at: NDArray[np.intp], sizes: NDArray[np.float64], step: int
 ) -> tuple[NDArray[np.intp], float, NDArray[np.float64]]:
-    """Bars of packets: one for every `step` of them, as high as the largest."""
+    """Return one bar for every `step` packets, as high as the largest of them."""
     firsts = np.arange(0, at.size, step)
     return at[firsts], 1.0, np.maximum.reduceat(sizes, firsts) if at.size else sizes
 
@@ -203,16 +203,16 @@ def _add_legend(axes: Axes, gops: int, *, shaded: bool) -> None:
 
 
 def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) -> None:
-    """One sampled frame with its energy and its motion vectors.
+    """Draw one sampled frame with its energy and its motion vectors.
 
     Args:
         axes: where to draw.
         meta: the metadata.
-        index: which sampled frame.
-        map: energy map to lay over, None for none.
+        index: number of the sampled frame.
+        map: energy map to overlay, None for none.
 
     Raises:
-        UsageError: the map is not there.
+        UsageError: the map is absent.
     """
     width, height = meta.display_size
     extent = (0, width, height, 0)
@@ -244,10 +244,10 @@ def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) 
 
 
 def _strength(meta: VideoMeta, index: int, map: MapName) -> NDArray[np.float64]:
-    """Energy of each block in display orientation, 0 to 1 by rank so that a few loud blocks do not hide the rest."""
+    """Rank the energy of each block in display orientation, 0 to 1, so that few loud blocks do not hide the rest."""
     energy, extent = getattr(meta, f"energy_{map}"), getattr(meta, f"range_{map}")
     if energy is None:
-        raise UsageError(f"there is no map {map!r} in this VideoMeta; extract it with --maps {map}")
+        raise UsageError(f"this VideoMeta has no map {map!r}; extract it with --maps {map}")
     width, height = meta.orientation.swap(meta.width, meta.height)
     grid = (-(-height // meta.block), -(-width // meta.block))
     density = patch_density(
@@ -269,7 +269,7 @@ def _strength(meta: VideoMeta, index: int, map: MapName) -> NDArray[np.float64]:
 
 
 def _overlay(strength: NDArray[np.float64], *, on_pixels: bool) -> NDArray[np.float64]:
-    """Colour from blue to yellow, and clearer where the energy is low."""
+    """Return colours from blue to yellow, more transparent where the energy is low."""
     from matplotlib import colormaps
 
     picture: Any = colormaps["viridis"](strength)
@@ -283,7 +283,7 @@ def _draw_arrows(axes: Axes, vectors: NDArray[np.float32]) -> None:
         return
     moving = moving[:: -(-len(moving) // 600)].astype(np.float64)
     x, y = moving[:, 0] + moving[:, 2] / 2, moving[:, 1] + moving[:, 3] / 2
-    # an arrow leads from where a block comes from to where it is
+    # an arrow leads from a block's reference to the block
     dx, dy = -moving[:, 4], -moving[:, 5]
     colors = np.where(moving[:, 6] < 0, LISTS[-1][0], LISTS[1][0])
     axes.quiver(x - dx, y - dy, dx, dy, color=colors, angles="xy", scale_units="xy", scale=1, width=0.004, headwidth=4)

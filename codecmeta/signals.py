@@ -1,4 +1,4 @@
-"""Signals of a record: where each one came from, or why it is absent."""
+"""Signals of a record: the source of each, or the reason for its absence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codecmeta.record import npz
 _UNKNOWN_QP = -128
 _MAX_REASONS = 100
 _FILLED: dict[Column, int] = {"qp": _UNKNOWN_QP, "residual": 0, "innovation": 0}
-"""Signals that may lack rows, and the value of those: a map without energy, which merges nothing."""
+"""Signals that may lack rows, and the fill value of those: a map without energy, which merges nothing."""
 
 _COLUMNS: dict[str, Column] = {
     "energy_innovation": "innovation",
@@ -36,12 +36,12 @@ _COLUMNS: dict[str, Column] = {
 def describe_signals(
     table: FrameTable, packets: PacketTable, pictures: PacketPictures | None, *, codec: str
 ) -> dict[str, dict[str, Any]]:
-    """Say of every signal of a record where it came from, or why it is absent.
+    """Describe the source of every signal of a record, or the reason for its absence.
 
     Args:
-        table: what was read of the sampled frames.
+        table: the data read of the sampled frames.
         packets: the packet table.
-        pictures: what headers tell of the packets' pictures.
+        pictures: the packets' pictures as headers describe them.
         codec: libav's name.
 
     Returns:
@@ -65,16 +65,16 @@ def describe_signals(
 
 
 def _explain_no_types(table: FrameTable, codec: str) -> str:
-    """Why it is not known which types the packets' pictures have, and which are shown."""
+    """Explain why the types of the packets' pictures, and which are shown, are unknown."""
     if not tells_pictures(codec):
-        return f"{codec}: headers are read of H.264, HEVC, VP8, VP9 and AV1"
+        return f"{codec}: headers are read only of H.264, HEVC, VP8, VP9 and AV1"
     if not table.reads_payload:
-        return "no payload is read where packets of an index are all that is asked for"
-    return "the index does not tell where the NAL units are"
+        return "no payload is read where only packets of an index are requested"
+    return "the index does not give the positions of the NAL units"
 
 
 def _describe(table: FrameTable, column: Column) -> dict[str, Any]:
-    """The source of one column, or why it is absent."""
+    """Describe the source of one column, or the reason for its absence."""
     cells = table.cells(column)
     absent = [cell for cell in cells if isinstance(cell, Absent)]
     held = [cell.origin for cell in cells if isinstance(cell, Held)]
@@ -92,7 +92,7 @@ def _describe(table: FrameTable, column: Column) -> dict[str, Any]:
 
 
 def _list_reasons(table: FrameTable) -> dict[str, Any]:
-    """Why sources refused to read some rows, if any did."""
+    """List why sources refused to read some rows, if any did."""
     reasons: dict[str, list[int]] = {}
     for row, packet in enumerate(table.packets):
         for name, reason in table.refusals[packet].items():
@@ -102,15 +102,15 @@ def _list_reasons(table: FrameTable) -> dict[str, Any]:
 
 
 def name_origin(names: Sequence[str]) -> dict[str, Any]:
-    """One source for all frames, or the source of each."""
+    """Return one source for all frames, or the source of each."""
     return {"source": names[0]} if len(set(names)) == 1 else {"source": "mixed", "per_frame": list(names)}
 
 
 def list_arrays(table: FrameTable, signals: dict[str, dict[str, Any]]) -> dict[str, NDArray[Any]]:
-    """The optional arrays of all signals that are present.
+    """List the optional arrays of all signals that are present.
 
     Args:
-        table: what was read of the sampled frames.
+        table: the data read of the sampled frames.
         signals: of the same table.
     """
     arrays: dict[str, NDArray[Any]] = {}

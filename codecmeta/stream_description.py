@@ -1,4 +1,4 @@
-"""Stream description: what a record says of the video stream."""
+"""Stream description of a record."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codecmeta.record.orientation import Orientation, display_aspect
 
 
 def _frame_rate(video: Video, packets: PacketTable, timeline: Timeline, time_base: tuple[int, int]) -> float | None:
-    """Frames per second as the container states it; measured where packets are fields, which containers count."""
+    """Return frames per second as the container states it, or as measured where its packets are fields."""
     span = int(timeline.pts[-1]) - int(timeline.pts[0])
     if not packets.second.any() or not span:
         return video.fps

@@ -1,4 +1,4 @@
-"""Verdict about a file: whether all of it is there and what was read of it is sound."""
+"""Verdict on a file: whether it is complete and what was read of it is sound."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def describe_verdict(
     timeline: Timeline,
     table: FrameTable,
 ) -> dict[str, Any]:
-    """State the verdict for `info`.
+    """Describe the verdict for `info`.
 
-    A file is `complete` if no packet is missing and nothing that was read is damaged, whatever was asked for.
+    A file is `complete` if no packet is missing and nothing that was read is damaged, whatever was requested.
 
     Args:
-        state: of the file, by the length that its container announces.
-        evidence: the observation behind it.
+        state: of the file, according to the length that its container announces.
+        evidence: the observation that supports it.
         video: the opened video.
         packets: its packet table.
-        units: its NAL units, where payload is read and they are known.
+        units: its NAL units, where payload is read and the units are known.
         timeline: the frames in presentation order.
-        table: what was read of them.
+        table: the data read of them.
     """
     decoding = table.decoding
     corrupt = packets.corrupt
-    # whoever decodes everything for the order meets all errors, those of the frames among them
+    # decoding everything for the order meets all errors, including those of the frames
     errors, corrupt_pictures = max(decoding.errors, timeline.errors), max(decoding.corrupt, timeline.corrupt)
     contradictions = 0
     if table.reads_payload:

@@ -1,7 +1,7 @@
-"""Pictures and side data of chosen frames, decoded from the nearest key frame, one thread.
+"""Decoding of chosen frames from the nearest key frame, in one thread: pictures and side data.
 
-FFmpeg's export of vectors and quantisers races under frame threading, so decoding is always serial; videos are what
-runs in parallel. A picture is tied to its packet by an opaque tag that libav carries along.
+FFmpeg's export of vectors and quantisers races under frame threading, so decoding is always serial; parallelism is
+across videos. A picture is tied to its packet by an opaque tag that libav passes through.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _TYPES = {1: "I", 2: "P", 3: "B"}
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A decoded picture and the packet it came from.
+    """Decoded picture and the packet it came from.
 
     Attributes:
         packet: number of the packet.
-        frame: the picture; at its coded size if the decoder was asked for that.
-        payload: the packet's bytes, b"" unless the decoder was asked to keep them.
-        flushed: it was put out because there was no further packet.
-        repeats: its packet codes nothing: it is the reference picture before, shown again (an MPEG-4 plane that is not
-            coded).
+        frame: the picture; at its coded size if the decoder was opened with `coded_size`.
+        payload: the packet's bytes, b"" unless the decoder was opened with `payloads`.
+        flushed: it was output because no further packet followed.
+        repeats: its packet codes nothing: it is the previous reference picture, shown again (an MPEG-4 plane that is
+            not coded).
     """
 
     packet: int
@@ -55,14 +55,14 @@ class Picture:
 
     @cached_property
     def vectors(self) -> NDArray[np.int16] | None:
-        """Its motion vectors as `motion.vectors` gives them, None without."""
+        """Its motion vectors as `side_data.vectors` returns them; None without."""
         if self.repeats:
             return _still(self.frame.width, self.frame.height)
         return side_data.vectors(self.frame)
 
 
 def _still(width: int, height: int) -> NDArray[np.int16]:
-    """Vectors of a picture that shows the one before again: every macroblock stays where it was."""
+    """Return the vectors of a picture that repeats the one before: every macroblock stays where it was."""
     y, x = np.mgrid[: -(-height // 16), : -(-width // 16)].reshape(2, -1) * 16
     rest = np.broadcast_to(np.array([16, 16, 0, 0, -1]), (x.size, 5))
     return np.column_stack([x, y, rest]).astype(np.int16)
@@ -70,7 +70,7 @@ def _still(width: int, height: int) -> NDArray[np.int16]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Packets that are decoded in one go, in decode order.
+    """Packets that are decoded in one pass, in decode order.
 
     Attributes:
         start: the key packet where decoding begins.
@@ -86,15 +86,15 @@ class Run:
 def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[int], *, back: int = 0) -> list[Run]:
     """Cover the targets with as little decoding as possible.
 
-    A target needs the packets from the key packet before it; a picture that is shown before that key packet (an open
-    GoP) needs the GoP before, too. Targets whose stretches meet share a run.
+    A target needs the packets from the previous key packet on; a picture that is shown before that key packet (an open
+    GoP) also needs the GoP before it. Targets whose stretches meet share a run.
 
     Args:
         packets: the packet table.
-        rank: place of every packet's picture in presentation order, int64 (P,).
+        rank: index of every packet's picture in presentation order, int64 (P,).
         targets: packets of the wanted frames.
-        back: key packets to begin earlier. A key packet of a stream that is refreshed little by little is a
-            recovery point, and nothing is shown until the recovery is done.
+        back: key packets to begin earlier. A key packet of a stream that is refreshed gradually is a recovery point,
+            and nothing is shown until the recovery is complete.
 
     Raises:
         SourceError: a target comes before the first key packet.
@@ -108,7 +108,7 @@ def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[i
         if place > 0 and target != keys[place] and rank[target] < rank[keys[place]]:
             place -= 1
         run = Run(start=int(keys[max(place - back, 0)]), stop=target + 1, targets=(target,))
-        # a leading picture reaches back over the run that its key picture began
+        # a leading picture extends the run to the one that its key picture began
         while runs and run.start < runs[-1].stop:
             before = runs.pop()
             run = Run(start=min(before.start, run.start), stop=run.stop, targets=(*before.targets, *run.targets))
@@ -117,11 +117,11 @@ def plan_runs(packets: PacketTable, rank: NDArray[np.int64], targets: Iterable[i
 
 
 class Decoder:
-    """Decodes runs of packets of one opened video.
+    """Decoder of runs of packets of one opened video.
 
     Attributes:
-        errors: packets that the decoder refused.
-        corrupt: pictures that it marked as corrupt.
+        errors: number of packets that the decoder refused.
+        corrupt: number of pictures that it marked as corrupt.
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class Decoder:
             vectors: attach motion vectors to the pictures.
             quantisers: attach quantisers, likewise.
             payloads: keep the packets of the pictures.
-            coded_size: do not cut pictures to the display size, where the decoder can leave that.
-            samples: whether samples matter; without, an H.264 decoder leaves its loop filter out, a fifth of its work.
+            coded_size: do not cut pictures to the display size, where the decoder supports that.
+            samples: whether samples matter; otherwise an H.264 decoder skips its loop filter, a fifth of its work.
         """
         if video.stream.codec_context.is_open:
             video.reopen()
@@ -154,15 +154,15 @@ class Decoder:
         self.errors = 0
         self.corrupt = 0
         exports = ["mvs"] * vectors + ["venc_params"] * quantisers
-        # cut pictures exactly where the stream says, not at the next aligned column
-        # decoders count pictures as they lie in memory
+        # cut pictures exactly where the stream states, not at the next aligned column
+        # decoders count pictures as they are laid out in memory
         most = video.limits.pixels + _MOST_PADDING * (video.width + video.height + _MOST_PADDING)
         self._options = {"max_pixels": str(most), "flags": "+unaligned"}
         # dav1d reads the option once, when it is opened
         self._skips = video.codec != "av1"
         if exports:
             self._options["export_side_data"] = "+".join(exports)
-        # these decoders attach nothing to a picture that is flushed: a further packet makes it come by itself
+        # these decoders attach nothing to a flushed picture: a further packet makes them output it before the flush
         self._pushes = bool(exports) and video.codec in ("mpeg1video", "mpeg2video", "mpeg4")
         if coded_size:
             self._options["apply_cropping"] = "0"
@@ -190,16 +190,16 @@ class Decoder:
         self._prepared = stream
 
     def decode(self, run: Run, *, every: bool = False) -> Iterator[Picture]:
-        """The pictures of a run in presentation order, those included whose packets code nothing.
+        """Decode the pictures of a run in presentation order, including those whose packets code nothing.
 
-        Pictures that nothing refers to are skipped unless they are targets.
+        Pictures that are no references are skipped unless they are targets.
 
         Args:
             run: what to decode.
             every: skip nothing.
 
         Raises:
-            SourceError: a picture has another size, bit depth or chroma format than the header says.
+            SourceError: a picture has another size, bit depth or chroma format than the header states.
         """
         self._uncoded.clear()
         reference: Picture | None = None
@@ -208,7 +208,7 @@ class Decoder:
                 if picture.flushed:
                     # FFmpeg shows the last picture again where the stream ends in a plane that is not coded
                     continue
-                # a placeholder in a packed stream: it shows what came in the packet before
+                # a placeholder in a packed stream: it shows what the previous packet contained
                 self._uncoded.remove(picture.packet)
             elif picture.type != "B":
                 yield from self._repeat(reference, before=picture.packet)
@@ -242,7 +242,7 @@ class Decoder:
             if self._skips:
                 context.skip_frame = "DEFAULT" if every or number in wanted else "NONREF"
             for packet in self._lead(number, packets, first=number == run.start):
-                # a fresh object: PyAV keeps tags by identity, and small integers are shared between decoders
+                # a new object: PyAV keeps tags by identity, and small integers are shared between decoders
                 packet.opaque = (number,)
                 yield from self._decode(packet)
             if number + 1 >= run.stop:
@@ -254,7 +254,7 @@ class Decoder:
             yield replace(picture, flushed=True)
 
     def _lead(self, number: int, packets: tuple[av.Packet[Any], ...], *, first: bool) -> Iterator[av.Packet[Any]]:
-        """The packets, after the parameter sets that the decoder has not seen, as it has come another way."""
+        """Yield the packets after any parameter sets in force that the decoder has not seen on its way."""
         history = self._history
         history.before(number)
         if history.is_plain:
@@ -295,13 +295,13 @@ class Decoder:
         width, height = self._video.width, self._video.height
         if not self._coded_size:
             return (frame.width, frame.height) == (width, height)
-        # the picture has its macroblocks whole: it is for the decoder to say how much of them is shown
+        # the picture has whole macroblocks: the decoder decides how much of them is shown
         context = self._video.stream.codec_context
         shown = (context.width, context.height) == (width, height)
         return shown and width <= frame.width < width + 64 and height <= frame.height < height + 64
 
     def _payload(self, number: int) -> bytes:
-        """The bytes of a packet; those of earlier ones that were put out or skipped are forgotten."""
+        """Return the bytes of a packet, and forget those of earlier ones that were output or skipped."""
         if self._payloads is None:
             return b""
         payload = self._payloads.pop(number, b"")
@@ -311,17 +311,17 @@ class Decoder:
 
 
 def _check_memory(error: av.FFmpegError, size: int) -> None:
-    """Tell want of memory from damage: decoders mostly say that the data are invalid in both cases.
+    """Distinguish lack of memory from damage: decoders mostly report invalid data in both cases.
 
     Raises:
-        MemoryError: a picture of so many bytes could not be allocated.
+        MemoryError: a picture of this size could not be allocated.
     """
     if isinstance(error, MemoryError):
         raise error
     try:
         mmap.mmap(-1, size).close()
     except OSError as reason:
-        raise MemoryError("no room for a picture") from reason
+        raise MemoryError("not enough memory for a picture") from reason
 
 
 _MOST_PADDING = 256
@@ -329,17 +329,17 @@ _BYTES_PER_PIXEL = 8
 """Enough for three channels of 16 bits, and borders."""
 
 _HELD_BACK = 64
-"""Packets after which one that gave no picture is taken for skipped."""
+"""Packets after which one that gave no picture counts as skipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownOrder:
-    """What decoding a whole stream for its order showed.
+    """Result of decoding a whole stream for its presentation order.
 
     Attributes:
         packet: int64 (F,), packets in the order in which the decoder shows them.
-        errors: packets that the decoder refused.
-        corrupt: pictures that it marked as corrupt.
+        errors: number of packets that the decoder refused.
+        corrupt: number of pictures that it marked as corrupt.
     """
 
     packet: NDArray[np.int64]
@@ -348,7 +348,7 @@ class ShownOrder:
 
 
 def presentation_order(video: Video, packets: PacketTable) -> ShownOrder:
-    """Packets in the order in which the decoder shows them, by decoding the whole stream."""
+    """Find the order in which the decoder shows packets, by decoding the whole stream."""
     decoder = Decoder(video, packets)
     first = int(np.flatnonzero(packets.key)[0])
     count = packets.size.size

@@ -1,4 +1,4 @@
-"""Linear decode of a whole video: how many of its pictures there are, and what of it is damaged."""
+"""Linear decode of a whole video: number of its pictures, and which of it is damaged."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from codecmeta.decoding.decoder import Decoder, Picture, Run
 
 @dataclass(frozen=True, kw_only=True)
 class LinearDecode:
-    """What decoding every packet of a video showed.
+    """Result of decoding every packet of a video.
 
     Attributes:
-        packets: packets of the stream.
-        pictures: pictures that the decoder gave, those included that show another one again.
-        errors: packets that the decoder refused.
-        corrupt: pictures that it marked as corrupt.
-        missing: packets from the first key packet on that promise a shown picture and gave none.
+        packets: number of packets of the stream.
+        pictures: number of pictures that the decoder gave, including those that show another one again.
+        errors: number of packets that the decoder refused.
+        corrupt: number of pictures that it marked as corrupt.
+        missing: number of packets from the first key packet on whose shown picture the decoder did not give.
     """
 
     packets: int
@@ -51,7 +51,7 @@ def decode_linearly(source: str | os.PathLike[str]) -> LinearDecode:
 
 
 def decode_video(video: Video, packets: PacketTable, *, look: Callable[[Picture], None] | None = None) -> LinearDecode:
-    """`decode_linearly` of an opened video; every picture is passed to `look`."""
+    """Decode an opened video like `decode_linearly`; pass every picture to `look`."""
     decoder = Decoder(video, packets)
     count = packets.size.size
     first = int(np.flatnonzero(packets.key)[0])
@@ -63,7 +63,7 @@ def decode_video(video: Video, packets: PacketTable, *, look: Callable[[Picture]
         if look is not None:
             look(picture)
     expected = packets.shown.copy()
-    # pictures led by the first key picture but shown before it refer to what is not in the file
+    # pictures led by the first key picture but shown before it refer to pictures that are not in the file
     expected[:first] = False
     expected &= packets.pts >= packets.pts[first]
     return LinearDecode(

@@ -1,4 +1,4 @@
-"""Presentation order of a video's frames: from time stamps, or from the decoder where those are not usable."""
+"""Presentation order of a video's frames, from time stamps, or from the decoder where those are not usable."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from codecmeta.record.meta import MISSING
 
 
 def order_frames(video: Video, packets: PacketTable) -> Timeline:
-    """Lay the frames of a video out in presentation order.
+    """Arrange the frames of a video in presentation order.
 
-    Time stamps are used where every frame has one of its own. A few that are missing or repeated are mended between
-    their neighbours. Where most are useless, they are made up at the nominal rate. In both cases, streams that reorder
-    their pictures are decoded as a whole for their order.
+    Time stamps are used where every frame has one of its own. A few that are missing or repeated are interpolated
+    between their neighbours. Where most are useless, they are generated at the nominal rate. In both cases, streams
+    that reorder their pictures are decoded entirely for their order.
 
     Raises:
-        SourceError: there is no frame.
+        SourceError: the video has no frame.
     """
     reorders = bool(video.stream.codec_context.has_b_frames)
     if has_usable_pts(packets, reorders=reorders and _has_one_stamp(video)):
@@ -46,7 +46,7 @@ def _order_by_decoder(video: Video, packets: PacketTable, *, reorders: bool) -> 
 
 
 def _count_unplaced(packets: PacketTable, timeline: Timeline) -> int:
-    """Packets of shown pictures that are no frames, where the container says when they are decoded."""
+    """Count packets of shown pictures that are no frames, where the container gives their decode times."""
     first = int(np.flatnonzero(packets.key)[0])
     expected = packets.shown & (packets.dts != MISSING)
     expected[:first] = False
@@ -56,12 +56,12 @@ def _count_unplaced(packets: PacketTable, timeline: Timeline) -> int:
 
 
 def _has_one_stamp(video: Video) -> bool:
-    """Whether the container has one time stamp per packet, that of decoding."""
+    """Return whether the container has one time stamp per packet, that of decoding."""
     return video.container.format.name in ("avi", "asf")
 
 
 def _measured_ticks(packets: PacketTable) -> int | None:
-    """Length of a frame in a stream of fields, which containers count, from the few packets that have a time stamp."""
+    """Measure the frame duration of a field-coded stream, whose fields containers count, from its few time stamps."""
     known = np.flatnonzero(packets.dts != MISSING)
     if not packets.second.any() or known.size < 2:
         return None

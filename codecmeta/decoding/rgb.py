@@ -1,4 +1,4 @@
-"""Decoded pictures -> 8-bit RGB as a vision encoder sees them."""
+"""RGB pictures, 8-bit, as a vision encoder receives them, from decoded pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codecmeta.record.orientation import UPRIGHT, Orientation, display_size
 
 
 def crop(frame: av.VideoFrame, *, width: int, height: int) -> av.VideoFrame:
-    """The top-left part of a picture, without copying its samples."""
+    """Crop the top-left part of a picture, without copying its samples."""
     if (frame.width, frame.height) == (width, height):
         return frame
     graph = av.filter.Graph()
@@ -38,13 +38,14 @@ def to_rgb(
     orientation: Orientation = UPRIGHT,
     sample_aspect: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8]:
-    """8-bit RGB as it is displayed, the short side scaled down to `short_side`, never up.
+    """Return 8-bit RGB as displayed, the short side scaled down to `short_side`, never up.
 
     Args:
         frame: the picture.
-        short_side: most pixels of the shorter side.
+        short_side: largest size of the shorter side, in pixels.
         orientation: in which the picture is displayed.
-        sample_aspect: width and height of one of its samples, for square pixels; None keeps its samples.
+        sample_aspect: width and height of one of its samples, to make pixels square; None keeps the samples as they
+            are.
 
     Returns:
         uint8 (h, w, 3).
@@ -59,7 +60,7 @@ def to_rgb(
 
 
 def convert(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str) -> av.VideoFrame:
-    """A picture in another size and pixel format.
+    """Convert a picture to another size and pixel format.
 
     Raises:
         SourceError: libav cannot convert such pictures.
@@ -69,17 +70,17 @@ def convert(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str)
     try:
         return pyav.reformat(frame, width=width, height=height, pixel_format=pixel_format)
     except (OSError, av.FFmpegError) as error:
-        told = f"pixel format {frame.format.name}, colour space {int(frame.colorspace)}"
-        raise SourceError("unreadable", f"its pictures cannot be converted to {pixel_format} ({told})") from error
+        details = f"pixel format {frame.format.name}, colour space {int(frame.colorspace)}"
+        raise SourceError("unreadable", f"its pictures cannot be converted to {pixel_format} ({details})") from error
 
 
-# matrix coefficients (Rec. ITU-T H.273, table 4), of which some encoders write the reserved ones
+# matrix coefficients (Rec. ITU-T H.273, table 4); some encoders write reserved ones
 _UNSPECIFIED = 2
 _MEANINGLESS = frozenset({3, *range(18, 256)})
 
 
 def scaled_size(width: int, height: int, *, short_side: int) -> tuple[int, int]:
-    """Width and height after the short side has become `short_side`, the aspect kept to the nearest pixel."""
+    """Return width and height once the short side is `short_side`, the aspect kept to the nearest pixel."""
     short = min(width, height)
     if short <= short_side:
         return width, height

@@ -1,7 +1,7 @@
-"""What a decoder says about a picture: its samples, motion vectors and quantisers.
+"""Side data of a decoded picture: samples, motion vectors and quantisers.
 
 The readers copy what they need, so nothing returned keeps a decoder buffer alive. Read vectors and quantisers only
-from decoders without frame threading: FFmpeg fills the side data when a frame is put out, and another thread may still
+from decoders without frame threading: FFmpeg fills the side data when a frame is output, and another thread may still
 be writing it.
 """
 
@@ -30,7 +30,7 @@ _PLANAR = {
 
 
 def bit_depth(frame: av.VideoFrame) -> int:
-    """Bits per sample of a decoded picture.
+    """Return the bits per sample of a decoded picture.
 
     Raises:
         UsageError: the pixel format has no separate Y, Cb and Cr planes.
@@ -44,10 +44,10 @@ def bit_depth(frame: av.VideoFrame) -> int:
 
 
 def views(frame: av.VideoFrame) -> Planes:
-    """Samples of a decoded picture where the decoder keeps them, to be read before the frame is given up.
+    """Return the samples of a decoded picture in the decoder's own buffer, to be read before the frame is released.
 
     Returns:
-        Y (H, W), Cb, Cr: read-only, uint8 for 8 bit, else uint16; rows are contiguous, but may be apart.
+        Y (H, W), Cb, Cr: read-only, uint8 for 8 bit, else uint16; each row is contiguous, the rows may not be.
 
     Raises:
         UsageError: the pixel format is not planar YCbCr or gray.
@@ -65,11 +65,10 @@ def views(frame: av.VideoFrame) -> Planes:
 
 
 def planes(frame: av.VideoFrame) -> Planes:
-    """Samples of a decoded picture.
+    """Return a copy of the samples of a decoded picture.
 
     Returns:
-        Y (H, W), Cb, Cr: as `views`, but contiguous copies, so that they may be kept while the decoder reuses its
-        buffers.
+        Y (H, W), Cb, Cr: as `views`, but contiguous copies, which may be kept while the decoder reuses its buffers.
 
     Raises:
         UsageError: the pixel format is not planar YCbCr or gray.
@@ -79,23 +78,23 @@ def planes(frame: av.VideoFrame) -> Planes:
 
 
 def _side_data(frame: av.VideoFrame) -> Any:
-    """What the decoder attached to a picture.
+    """Return the side data that the decoder attached to a picture.
 
-    Not ``frame.side_data``, which ties the frame into a reference cycle: pictures would stay in memory until Python
-    looks for cycles, hundreds of them.
+    Not ``frame.side_data``, which puts the frame in a reference cycle: hundreds of pictures would stay in memory until
+    Python's garbage collector runs.
     """
     container: Any = SideDataContainer
     return container(frame)
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, ...] | None:
-    """How a decoded picture is turned and mirrored for display, see display_matrix.py; None where nothing says so."""
+    """Return a decoded picture's display rotation and mirroring, see display_matrix.py; None without a matrix."""
     data = _side_data(frame).get("DISPLAYMATRIX")
     return None if data is None else struct.unpack("<9i", bytes(data))
 
 
 def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:
-    """Motion vectors of a decoded picture, in decoder order (macroblock raster, list 0 before list 1).
+    """Return the motion vectors of a decoded picture, in decoder order (macroblock raster, list 0 before list 1).
 
     Returns:
         (n, 7) int16: x, y of the block's top-left luma sample in coded orientation, its w and h, dx and dy in
@@ -112,7 +111,7 @@ def vectors(frame: av.VideoFrame) -> NDArray[np.int16] | None:
 
 
 def parse_vectors(exported: NDArray[np.void]) -> NDArray[np.int16] | None:
-    """`vectors` from an array of AVMotionVector records; None if it is empty."""
+    """Return `vectors` of an array of AVMotionVector records; None if it is empty."""
     if len(exported) == 0:
         return None
     table = np.empty((len(exported), 7), np.int16)
@@ -139,16 +138,16 @@ _PARAMETERS = struct.Struct("<IxxxxQQiiii")  # nb_blocks, blocks_offset, block_s
 
 
 def quantisers(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.int8] | None:
-    """Luma quantiser of each macroblock (QP of H.264, quantiser_scale of the MPEG family).
+    """Return the luma quantiser of each macroblock (QP of H.264, quantiser_scale of the MPEG family).
 
     Args:
         frame: decoded picture.
-        width: luma samples per row of the map wanted.
-        height: luma rows of the map wanted.
+        width: luma samples per row of the map.
+        height: luma rows of the map.
 
     Returns:
-        (⌈height/16⌉, ⌈width/16⌉) int8; None when the decoder gave no block table, or one that does not cover
-        the picture in 16x16 blocks (VP9). Rows that MBAFF adds are dropped.
+        (⌈height/16⌉, ⌈width/16⌉) int8; None when the decoder gave no block table, or one that does not cover the
+        picture in 16x16 blocks (VP9). Rows that MBAFF adds are dropped.
     """
     data = _side_data(frame).get("VIDEO_ENC_PARAMS")
     if data is None:
@@ -158,7 +157,7 @@ def quantisers(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.int8
 
 
 def parse_quantisers(buffer: NDArray[np.uint8], *, width: int, height: int) -> NDArray[np.int8] | None:
-    """`quantisers` on the bytes of an AVVideoEncParams (libavutil/video_enc_params.h, 64-bit layout)."""
+    """Return `quantisers` of the bytes of an AVVideoEncParams (libavutil/video_enc_params.h, 64-bit layout)."""
     if len(buffer) < _PARAMETERS.size:
         return None
     count, offset, size, _, base, *_ = _PARAMETERS.unpack_from(buffer.data)
@@ -174,7 +173,7 @@ def parse_quantisers(buffer: NDArray[np.uint8], *, width: int, height: int) -> N
 
 @kernel()
 def _fill_quantisers(blocks: NDArray[np.int32], base: int, table: NDArray[np.int8], known: NDArray[np.bool_]) -> bool:
-    """Enter all whole 16x16 blocks; False if the quantiser of one is no int8."""
+    """Enter all whole 16x16 blocks; return False if the quantiser of one does not fit int8."""
     rows, cols = table.shape
     for i in range(len(blocks)):
         x, y = blocks[i, 0], blocks[i, 1]

@@ -1,4 +1,4 @@
-"""Bits of an RBSP: syntax elements of parameter sets and headers (H.264 7.2, 9.1; H.265 7.2, 9.2)."""
+"""Bit reader of an RBSP: syntax elements of parameter sets and headers (H.264 7.2, 9.1; H.265 7.2, 9.2)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from codecmeta.errors import BitstreamError
 
 
 class BitReader:
-    """Reads syntax elements of a parameter set or slice header from an RBSP.
+    """Reader of the syntax elements of a parameter set or slice header in an RBSP.
 
     Attributes:
         position: next bit, counted from the first bit of the RBSP.
@@ -23,7 +23,7 @@ class BitReader:
         self.position = 0
 
     def _load(self) -> None:
-        """Take the 64 bytes from the current position on as one integer; beyond the data they are 0."""
+        """Load the 64 bytes from the current position on as one integer; beyond the data they are 0."""
         start = self.position >> 3
         self._chunk = int.from_bytes(self._rbsp[start : start + 64].ljust(64, b"\0"), "big")
         self._chunk_end = 8 * (start + 64)
@@ -42,7 +42,7 @@ class BitReader:
         return (self._chunk >> (self._chunk_end - after)) & ((1 << count) - 1)
 
     def skip(self, count: int) -> None:
-        """Pass over `count` bits."""
+        """Skip `count` bits."""
         self.position += count
         if self.position > self._end:
             raise self._cut_short()
@@ -62,7 +62,7 @@ class BitReader:
         window = (self._chunk >> (self._chunk_end - self.position - 64)) & 0xFFFFFFFFFFFFFFFF
         zeros = 64 - window.bit_length()
         if zeros > 31:
-            raise BitstreamError(f"{self._what}: an Exp-Golomb code of more than 31 leading zeros")
+            raise BitstreamError(f"{self._what}: an Exp-Golomb code has more than 31 leading zeros")
         self.position += 2 * zeros + 1
         if self.position > self._end:
             raise self._cut_short()
@@ -77,12 +77,12 @@ class BitReader:
         return (code + 1) >> 1 if code & 1 else -(code >> 1)
 
     def more_rbsp_data(self) -> bool:
-        """Whether syntax elements precede the trailing bits (7.2)."""
+        """Return whether syntax elements precede the trailing bits (7.2)."""
         return self.position < stop_bit(self._rbsp)
 
 
 def stop_bit(rbsp: bytes) -> int:
-    """Position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
+    """Return the position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
     body = rbsp.rstrip(b"\0")
     if not body:
         return -1

@@ -1,8 +1,8 @@
-"""The arithmetic decoding engine (H.264 9.3.1.2, 9.3.3.2; H.265 9.3.2.5, 9.3.4.3), the same in both standards.
+"""Arithmetic decoding engine (H.264 9.3.1.2, 9.3.3.2; H.265 9.3.2.5, 9.3.4.3), the same in both standards.
 
-Compiled functions take the record `s` of the slice being read, with the bits' `data` and `end` (bits.py), the engine's
-`range`, `offset`, `ahead` and `byte`, and the words of its `context` variables; and the codec's tables `t`, whose
-`engine` is what `cabac_states.engine_words` gives.
+Compiled functions take the record `s` of the slice being read, with `data` and `end` of its bits (slice_bits.py), the
+engine's `range`, `offset`, `ahead` and `byte`, and the words of its `context` variables; and the codec's tables `t`,
+whose `engine` is the result of `cabac_states.engine_words`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STATE = np.uint64(127)
 
 @inlined
 def decide(word, width, offset, ahead, t):
-    """DecodeDecision (9.3.3.2.1) without branches, by a context's word.
+    """Run DecodeDecision (9.3.3.2.1) without branches on a context's word.
 
     Returns:
         The bin, the context's next word, codIRange, codIOffset and bits ahead.
@@ -49,7 +49,7 @@ def decide(word, width, offset, ahead, t):
 
 @inlined
 def decide_bypass(width, offset):
-    """DecodeBypass (9.3.3.2.3) without branches: returns -1 for a bin of 1, else 0, and codIOffset."""
+    """Run DecodeBypass (9.3.3.2.3) without branches: return -1 for a bin of 1, else 0, and codIOffset."""
     half = width >> np.uint64(1)
     one = np.uint64(0) - np.uint64(offset >= half)
     return np.int64(one), (offset - (half & one)) << np.uint64(1)
@@ -57,7 +57,7 @@ def decide_bypass(width, offset):
 
 @inlined
 def decide_bypass_bins(width, offset, count):
-    """Up to 16 bypass bins at once, the first in the most significant place, and codIOffset."""
+    """Decode up to 16 bypass bins at once; return them, the first most significant, and codIOffset."""
     part = width >> np.uint64(count)
     value = offset // part
     return value, (offset - value * part) << np.uint64(count)
@@ -87,7 +87,7 @@ def start_engine(s, byte):
 
 @inlined
 def position(s):
-    """Bits of the RBSP that the engine has read, as 9.3.1.2 counts them."""
+    """Return the number of bits of the RBSP that the engine has read, as 9.3.1.2 counts them."""
     return s.byte * 8 - s.ahead
 
 
@@ -110,7 +110,7 @@ def bypass(s):
 
 @compiled
 def bypass_bins(s, count):
-    """Decode up to 16 bins without a context, the first in the most significant place."""
+    """Decode up to 16 bins without a context; the first becomes the most significant."""
     value, offset = decide_bypass_bins(s.range, s.offset, count)
     s.offset, s.ahead, s.byte = refill(s, offset, s.ahead - count, s.byte)
     return np.int64(value)
@@ -118,7 +118,7 @@ def bypass_bins(s, count):
 
 @compiled
 def terminate(s):
-    """DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
+    """Run DecodeTerminate (9.3.3.2.2.3); after a bin of 1, the last bit read is the last one the encoder flushed."""
     s.range -= np.uint64(2) << TOP
     if s.offset >= s.range:
         return 1

@@ -12,12 +12,12 @@ _STARTS_WITH_CODE = re.compile(rb"\x00\x00+\x01")
 
 
 def remove_emulation_prevention(payload: bytes) -> bytes:
-    """The bytes of a NAL unit after its header without emulation prevention bytes (7.3.1): an RBSP."""
+    """Return the RBSP of a NAL unit: its bytes after the header without emulation prevention bytes (7.3.1)."""
     return payload.replace(b"\0\0\3", b"\0\0")
 
 
 def split_units(packet: bytes, length_size: int) -> Iterator[bytes]:
-    """Cut a packet into its NAL units.
+    """Split a packet into its NAL units.
 
     Args:
         packet: one access unit.
@@ -25,8 +25,8 @@ def split_units(packet: bytes, length_size: int) -> Iterator[bytes]:
             Packets that begin with a start code are accepted where lengths are announced but do not fit.
 
     Yields:
-        The NAL units with their headers, in order; empty ones are left out. A tail too short for a unit is passed
-        over, and a last unit longer than the packet is given as far as it goes: whoever parses it finds the cut.
+        The NAL units with their headers, in order, without empty ones. A tail too short for a unit is skipped, and a
+        last unit longer than the packet is cut off at its end: its parser detects that.
 
     Raises:
         BitstreamError: the packet can be read in neither way.
@@ -40,21 +40,21 @@ def split_units(packet: bytes, length_size: int) -> Iterator[bytes]:
     starts = [match.end() for match in _START_CODE.finditer(packet)]
     if not starts or packet[: starts[0] - 3].strip(b"\0"):
         expected = f"{length_size}-byte lengths" if length_size else "a start code"
-        raise BitstreamError(f"a packet of {len(packet)} bytes does not divide into NAL units: expected {expected}")
+        raise BitstreamError(f"a packet of {len(packet)} bytes does not divide into NAL units; expected {expected}")
     ends = [start - 3 for start in starts[1:]] + [len(packet)]
     yield from _units(packet, list(zip(starts, ends, strict=True)))
 
 
 def read_record_units(record: bytes, position: int, count: int) -> tuple[list[bytes], int]:
-    """NAL units of a container's decoder configuration record (ISO/IEC 14496-15), each after its 16-bit length.
+    """Read NAL units of a container's decoder configuration record (ISO/IEC 14496-15), each after its 16-bit length.
 
     Args:
         record: the record.
-        position: place of the first length.
+        position: offset of the first length.
         count: number of units.
 
     Returns:
-        The units with their headers, empty ones left out, and the place after the last.
+        The units with their headers, without empty ones, and the offset after the last.
 
     Raises:
         BitstreamError: the record is cut short.
@@ -71,7 +71,7 @@ def read_record_units(record: bytes, position: int, count: int) -> tuple[list[by
 
 
 def _length_prefixed(packet: bytes, length_size: int) -> list[tuple[int, int]]:
-    """Begin and end of each unit that is not empty, as announced; the last end may lie beyond the packet."""
+    """Return begin and end of each unit that is not empty, as announced; the last end may exceed the packet."""
     bounds = []
     position = 0
     while position + length_size < len(packet):

@@ -1,4 +1,4 @@
-"""The parameter sets of a stream by their numbers, each parsed when a slice first needs it."""
+"""Parameter sets of a stream by number, each parsed when a slice first needs it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Picture = TypeVar("Picture")
 class ParameterSets(Generic[Sequence, Picture]):
     """Sequence and picture parameter sets.
 
-    A set that is corrupt takes the place of its predecessor all the same: what it meant to change is not known, so
-    slices that name it are refused until it comes again. All others stay as they are.
+    A corrupt set still replaces its predecessor: what it meant to change is unknown, so slices that refer to it are
+    refused until it is sent again. All other sets remain in force.
 
     Args:
-        sequence_number, picture_number: give the number of a set from its RBSP, or raise BitstreamError.
+        sequence_number, picture_number: return the number of a set from its RBSP, or raise BitstreamError.
         read_sequence: parses a sequence parameter set.
-        read_picture: parses a picture parameter set, given what finds the sequence parameter set of a number.
+        read_picture: parses a picture parameter set, given a function that finds a sequence parameter set by number.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ParameterSets(Generic[Sequence, Picture]):
         self._pictures: dict[int, Picture] = {}
 
     def store_sequence(self, rbsp: bytes) -> None:
-        """Take in a sequence parameter set RBSP."""
+        """Store a sequence parameter set RBSP."""
         for number in _numbers(self._sequence_number, rbsp, self._raw_sequences):
             if self._raw_sequences.get(number) != rbsp:
                 self._raw_sequences[number] = rbsp
@@ -47,14 +47,14 @@ class ParameterSets(Generic[Sequence, Picture]):
                 self._pictures.clear()
 
     def store_picture(self, rbsp: bytes) -> None:
-        """Take in a picture parameter set RBSP."""
+        """Store a picture parameter set RBSP."""
         for number in _numbers(self._picture_number, rbsp, self._raw_pictures):
             if self._raw_pictures.get(number) != rbsp:
                 self._raw_pictures[number] = rbsp
                 self._pictures.pop(number, None)
 
     def sequence(self, number: int) -> Sequence:
-        """The sequence parameter set that a picture parameter set names.
+        """Return the sequence parameter set that a picture parameter set refers to.
 
         Raises:
             BitstreamError: it has not been seen, is corrupt, or describes a picture beyond the limits.
@@ -66,10 +66,10 @@ class ParameterSets(Generic[Sequence, Picture]):
         return self._sequences[number]
 
     def picture(self, number: int) -> Picture:
-        """The picture parameter set that a slice header names.
+        """Return the picture parameter set that a slice header refers to.
 
         Raises:
-            BitstreamError: it, or the sequence parameter set it names, has not been seen or is corrupt.
+            BitstreamError: it, or its sequence parameter set, has not been seen or is corrupt.
         """
         if number not in self._pictures:
             if number not in self._raw_pictures:
@@ -79,7 +79,7 @@ class ParameterSets(Generic[Sequence, Picture]):
 
 
 def _numbers(number_of: Callable[[bytes], int], rbsp: bytes, known: Iterable[int]) -> list[int]:
-    """The number of a set; one whose number cannot be read may be any that is known."""
+    """Return the number of a set; where it cannot be read, all known numbers, since any may be meant."""
     try:
         return [number_of(rbsp)]
     except BitstreamError:

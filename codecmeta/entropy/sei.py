@@ -8,17 +8,17 @@ USER_DATA_UNREGISTERED = 5
 """payloadType of messages that begin with a UUID of 16 bytes."""
 
 DISPLAY_ORIENTATION = 47
-"""payloadType of messages that say how pictures are turned and mirrored for display."""
+"""payloadType of messages that state the display orientation of pictures."""
 
 
 def split_messages(rbsp: bytes) -> Iterator[tuple[int, bytes]]:
-    """payloadType and payload of the messages of an SEI NAL unit; a message that is cut short ends it.
+    """Yield payloadType and payload of the messages of an SEI NAL unit; a message that is cut short ends it.
 
     Args:
         rbsp: everything after the NAL unit's header, without emulation prevention bytes.
     """
     position = 0
-    # what is left after the last message are trailing bits
+    # what remains after the last message are trailing bits
     while position + 2 < len(rbsp):
         numbers = []
         for _ in range(2):

@@ -1,7 +1,7 @@
 """Bits of slice data, read by compiled code (H.264 7.2, 9.1; H.265 7.2, 9.2).
 
-Compiled functions take the record `s` of the slice being read: `data` and `end`, address and size of the RBSP, which
-`PADDING` zero bytes follow; `bit`, the current position; `fault`, see faults.py.
+Compiled functions take the record `s` of the slice being read: `data` and `end`, address and size of the RBSP, which is
+followed by `PADDING` zero bytes; `bit`, the current position; `fault`, see faults.py.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from codecmeta.entropy import faults
 from codecmeta.simd.numba_compile import compiled, inlined
 
 PADDING = 16
-"""Zero bytes that follow every RBSP handed to compiled code, so that a 64-bit load is always inside."""
+"""Zero bytes that follow every RBSP passed to compiled code, so that a 64-bit load stays inside."""
 
 
 @intrinsic
 def load_be64(typingctx, address):
-    """The eight bytes at an address, the first in the most significant place."""
+    """Return the eight bytes at an address, the first most significant."""
 
     def codegen(context, builder, signature, args):
         word = builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), align=1)
@@ -31,7 +31,7 @@ def load_be64(typingctx, address):
 
 @intrinsic
 def leading_zeros(typingctx, word):
-    """Number of 0 bits above the most significant 1 of a uint64, 64 for 0."""
+    """Count the 0 bits above the most significant 1 of a uint64; 64 for 0."""
 
     def codegen(context, builder, signature, args):
         return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
@@ -41,7 +41,7 @@ def leading_zeros(typingctx, word):
 
 @intrinsic
 def set_bits(typingctx, word):
-    """Number of 1 bits of a uint64."""
+    """Count the 1 bits of a uint64."""
 
     def codegen(context, builder, signature, args):
         return builder.ctpop(args[0])
@@ -51,10 +51,10 @@ def set_bits(typingctx, word):
 
 @intrinsic
 def settled(typingctx, word):
-    """The uint64 itself, as a value that the compiler knows nothing of.
+    """Return the uint64 itself, as a value opaque to the compiler.
 
-    A choice between two loads, both settled, is a choice between two values; it would become one load from a chosen
-    address, which waits for the choice.
+    A choice between two loads, both settled, stays a choice between two values; otherwise the compiler turns it into
+    one load from a chosen address, which must wait for the choice.
     """
 
     def codegen(context, builder, signature, args):
@@ -66,19 +66,19 @@ def settled(typingctx, word):
 
 @inlined
 def peek_at(s, bit):
-    """The bits from a position on, first bit topmost; 57 or more of the 64 are valid."""
+    """Return the bits from a position on, the first bit topmost; 57 or more of the 64 are valid."""
     return load_be64(s.data + min(bit >> 3, s.end + 8)) << np.uint64(bit & 7)
 
 
 @inlined
 def peek(s):
-    """The bits from the current position on, like `peek_at`."""
+    """Return the bits from the current position on, like `peek_at`."""
     return peek_at(s, s.bit)
 
 
 @compiled
 def read_bits(s, count):
-    """u(count), 1 <= count <= 32."""
+    """Read u(count), 1 <= count <= 32."""
     value = np.int64(peek(s) >> np.uint64(64 - count))
     s.bit += count
     return value
@@ -86,7 +86,7 @@ def read_bits(s, count):
 
 @compiled
 def read_ue(s):
-    """ue(v) of up to 28 leading zeros (9.1); longer codes set the fault and return 0."""
+    """Read ue(v) of up to 28 leading zeros (9.1); longer codes set the fault and return 0."""
     window = peek(s)
     zeros = np.int64(leading_zeros(window))
     if zeros > 28:
@@ -98,14 +98,14 @@ def read_ue(s):
 
 @compiled
 def read_se(s):
-    """se(v) (9.1.1)."""
+    """Read se(v) (9.1.1)."""
     code = read_ue(s)
     return (code + 1) >> 1 if code & 1 else -(code >> 1)
 
 
 @compiled
 def read_te(s, largest):
-    """te(v) for values of 0 to `largest` (9.1)."""
+    """Read te(v) for values of 0 to `largest` (9.1)."""
     if largest > 1:
         return read_ue(s)
     return 1 - read_bits(s, 1)
@@ -113,7 +113,7 @@ def read_te(s, largest):
 
 @compiled
 def find_stop_bit(data, end):
-    """Position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
+    """Return the position of rbsp_stop_one_bit, the last 1 of the RBSP; -1 if it holds none (7.3.2.11)."""
     last = end - 1
     while last >= 0 and data[last] == 0:
         last -= 1

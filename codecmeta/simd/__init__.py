@@ -1,1 +1,1 @@
-"""Code that is about the machine rather than the codec: compilation, caches, vector code."""
+"""Machine-specific code: compilation, caches, vector instructions."""

@@ -1,11 +1,11 @@
-"""Four rows of a block at a time: its prediction, and how far the samples are from it.
+"""Block rows, four at a time: their prediction, and how far the samples are from it.
 
-Memory is named by addresses (int64), rows are ``stride`` samples apart, and whoever calls sees to it that what is named
-is there. ``kind`` is any number of the sample type, uint8 or uint16 (up to 14 bits).
+Memory is referred to by addresses (int64), rows are ``stride`` samples apart, and the caller guarantees that all
+addresses are valid. ``kind`` is any number of the sample type, uint8 or uint16 (up to 14 bits).
 
-A prediction is read from ``points``, four addresses of rows that are equally far apart: the mean of the first two
-is one prediction, the mean of the last two the other. Whole samples name their place twice, a single prediction is
-named as both. ``weights`` are (w0, w1, shift, offset, largest sample value) of weighted prediction.
+A prediction is read from ``points``, four row addresses that are equally far apart: the mean of the first two is one
+prediction, the mean of the last two the other. Whole-sample positions are given twice, a single prediction is given as
+both. ``weights`` are (w0, w1, shift, offset, largest sample value) of weighted prediction.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from numba.extending import intrinsic
 from codecmeta.simd.vector_ir import I16, I32, I64, ROWS, Rows, clamp, reduce, shuffle, splat, spread
 
 BLOCK = 16
-"""Largest side of a block, and the row length of blocks that are put somewhere."""
+"""Largest side of a block, and the row length of blocks in a buffer of their own."""
 
 _PLACE = types.int64
 _PAIR, _POINTS, _WEIGHTS = UniTuple(_PLACE, 2), UniTuple(_PLACE, 4), UniTuple(_PLACE, 5)
 
 
 def _average(builder: Any, first: Any, second: Any) -> Any:
-    """``(first + second + 1) >> 1`` (8-250, 8-273)."""
+    """Average ``(first + second + 1) >> 1`` (8-250, 8-273)."""
     wide = ir.VectorType(ir.IntType(2 * first.type.element.width), first.type.count)
     total = builder.add(builder.zext(first, wide), builder.zext(second, wide))
     return builder.trunc(builder.lshr(builder.add(total, splat(wide, 1)), splat(wide, 1)), first.type)
 
 
 def _weigh(builder: Any, first: Any, second: Any, weights: list[Any]) -> Any:
-    """``((w0 first + w1 second + half) >> shift) + offset`` between 0 and the largest value (8-298, 8-299)."""
+    """Return ``((w0 first + w1 second + half) >> shift) + offset`` clipped to 0..largest value (8-298, 8-299)."""
     wide = ir.VectorType(I32, first.type.count)
     w0, w1, shift, offset, top = (spread(builder, weight, wide) for weight in weights)
     half = builder.lshr(builder.shl(splat(wide, 1), shift), splat(wide, 1))
@@ -70,7 +70,7 @@ def _differences(builder: Any, bits: int, current: Any, predictions: list[Any], 
 
 
 def _squares(builder: Any, lines: list[Any]) -> Any:
-    """Sums of the squares of neighbouring lanes of all rows; eight squares of 14 bits fit an unsigned lane of 32."""
+    """Return sums of squares of neighbouring lanes over all rows; eight squares of 14 bits fit a uint32 lane."""
     count = lines[0].type.count
     wide = ir.VectorType(I32, count // 2)
     total: Any = None
@@ -104,7 +104,7 @@ def _error(count: int, *, weighted: bool) -> Any:
 
 
 error_16, error_8 = _error(16, weighted=False), _error(8, weighted=False)
-"""(kind, (address, stride) of the samples, points, stride): sum of squared differences to the prediction."""
+"""(kind, (address, stride) of the samples, points, stride): sum of squared differences from the prediction."""
 
 weighted_error_16, weighted_error_8 = _error(16, weighted=True), _error(8, weighted=True)
 """The same, followed by the weights."""
@@ -116,7 +116,7 @@ def _subtract(count: int, *, weighted: bool) -> Any:
         predictions = _predict(builder, bits, args[2], args[3], args[6] if weighted else None, count=count)
         lines = _differences(builder, bits, args[1], predictions, count=count)
         total = _squares(builder, lines)
-        # the sums of a 4x4 block, in both of its lanes
+        # the sum of squares of a 4x4 block, in both of its lanes
         total = builder.add(total, shuffle(builder, total, [lane ^ 1 for lane in range(count // 2)]))
         coded = builder.icmp_unsigned(">=", total, spread(builder, args[5], total.type))
         coded = builder.and_(coded, builder.icmp_unsigned("!=", total, splat(total.type, 0)))
@@ -146,7 +146,7 @@ def _subtract(count: int, *, weighted: bool) -> Any:
 
 subtract_16, subtract_8, subtract_4 = (_subtract(count, weighted=False) for count in (16, 8, 4))
 """(kind, (address, stride) of the samples, points, stride, (address, stride) of int16, limit): differences; those of a
-4x4 block whose sum of squares is below the limit (at most 32 bits) are 0. Tells whether any other is not 0."""
+4x4 block whose sum of squares is below the limit (at most 32 bits) are 0. Returns whether any is not 0."""
 
 weighted_subtract_16, weighted_subtract_8, weighted_subtract_4 = (_subtract(n, weighted=True) for n in (16, 8, 4))
 """The same, followed by the weights."""
@@ -182,8 +182,8 @@ def _bilinear(builder: Any, source: Rows, wide: Any, stride: Any, fractions: lis
 
 
 put_bilinear_16, put_bilinear_8, put_bilinear_4 = (_put(count, 2, _bilinear) for count in (16, 8, 4))
-"""(kind, address, stride, address to write to, (fy, fx) in eighths): bilinear interpolation (8-270). One row and one
-column more are read than written."""
+"""(kind, address, stride, address to write to, (fy, fx) in eighths): bilinear interpolation (8-270). Reads one row and
+one column more than it writes."""
 
 
 def _mean_of_four(builder: Any, source: Rows, wide: Any, stride: Any, how: list[Any]) -> list[Any]:
@@ -206,7 +206,7 @@ samples and the bias."""
 
 @intrinsic
 def fetch(typingctx: Any, address: Any) -> Any:
-    """Ask for the cache line at an address before it is needed; any address will do."""
+    """Prefetch the cache line at an address; any address is allowed."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
@@ -221,7 +221,7 @@ def fetch(typingctx: Any, address: Any) -> Any:
 
 @intrinsic
 def size_of(typingctx: Any, kind: Any) -> Any:
-    """Bytes per sample, as int64."""
+    """Return the bytes per sample, as int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return ir.Constant(I64, signature.args[0].bitwidth // 8)
@@ -231,7 +231,7 @@ def size_of(typingctx: Any, kind: Any) -> Any:
 
 @intrinsic
 def sample_at(typingctx: Any, kind: Any, address: Any) -> Any:
-    """The sample at an address, as int64."""
+    """Return the sample at an address, as int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = builder.inttoptr(args[1], ir.IntType(signature.args[0].bitwidth).as_pointer())

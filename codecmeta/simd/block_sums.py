@@ -1,6 +1,6 @@
-"""Sums and extremes of int16 samples that are kept as 4x4 blocks one after the other.
+"""Sums and extremes of int16 samples that are stored as consecutive 4x4 blocks.
 
-Every function here takes an array and a place, and trusts that what it names lies inside.
+All functions take an array and an index, and rely on the caller that the samples lie inside.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from codecmeta.simd.vector_ir import I16, I32, I64, Lanes, reduce, shuffle, spla
 
 
 def _pairs(builder: Any, narrow: Any) -> tuple[Any, Any]:
-    """The even and the odd lanes of 16 int16, as int32."""
+    """Return the even and the odd lanes of 16 int16, as int32."""
     wide = ir.VectorType(I32, 8)
     even = shuffle(builder, narrow, list(range(0, 16, 2)))
     odd = shuffle(builder, narrow, list(range(1, 16, 2)))
@@ -25,7 +25,7 @@ def _pairs(builder: Any, narrow: Any) -> tuple[Any, Any]:
 
 @intrinsic
 def run_sums(typingctx: Any, samples: Any, place: Any, blocks: Any) -> Any:
-    """Sum, sum of squares, and square of the largest magnitude of the int16 `samples` of a run of 4x4 blocks.
+    """Return sum, sum of squares, and square of the largest magnitude of the int16 `samples` of a run of 4x4 blocks.
 
     The run begins at `place` and has 1 to 2^11 blocks.
     """
@@ -66,7 +66,7 @@ def run_sums(typingctx: Any, samples: Any, place: Any, blocks: Any) -> Any:
 
 @intrinsic
 def block_extremes(typingctx: Any, samples: Any, place: Any) -> Any:
-    """Minimum and maximum of the 16 int16 `samples` from `place` on."""
+    """Return minimum and maximum of the 16 int16 `samples` from `place` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         values = Lanes(context, builder, signature.args[0], args[0], 16).load(args[1], ir.Constant(I64, 0), 0)

@@ -1,6 +1,6 @@
-"""Array views of memory that compiled code knows by its address.
+"""Array views of memory at an address, for compiled code.
 
-A view owns nothing: what is at the address must stay alive while the view is in use, and be as long as what is read.
+A view owns nothing: the caller keeps the memory alive while the view is in use, and large enough for what is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _view(context: Any, builder: Any, kind: Any, address: Any, count: Any) -> An
 
 @intrinsic
 def borrow_at(typingctx: Any, address: Any, like: Any) -> Any:
-    """Flat view of the samples at an address, of the type and length of ``like``."""
+    """Return a flat view of the samples at an address, of the type and length of ``like``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         length = context.make_array(signature.args[1])(context, builder, args[1]).nitems
@@ -34,7 +34,7 @@ def borrow_at(typingctx: Any, address: Any, like: Any) -> Any:
 
 
 def array_at(dtype: DTypeLike) -> Any:
-    """An intrinsic (address, count) -> flat view of ``count`` elements of ``dtype`` there."""
+    """Return an intrinsic (address, count) -> flat view of ``count`` elements of ``dtype``."""
     kind = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
 
     @intrinsic

@@ -21,10 +21,10 @@ _WIDE = ir.VectorType(I32, _SIDE * _SIDE)
 def subtract_best_of_four(
     typingctx: Any, plane: Any, at: Any, row: Any, out: Any, o: Any, out_row: Any, top: Any
 ) -> Any:
-    """Residual of a 4x4 block that has neighbours above and left.
+    """Return the residual of a 4x4 block that has neighbours above and left.
 
-    (samples, index, row length, out, index, row length, largest sample): the prediction by mean, column above, row
-    left or gradient with the smallest sum of squared differences is subtracted; of equal ones the first.
+    (samples, index, row length, out, index, row length, largest sample): subtracts the prediction with the smallest sum
+    of squared differences: mean, column above, row left or gradient; among equal ones the first.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -39,7 +39,7 @@ def subtract_best_of_four(
         sides = [builder.zext(source.load(before, args[2], k), line) for k in range(-1, _SIDE)]
         corner, *lefts = (shuffle(builder, side, [0] * _SIDE) for side in sides)
         left = join(builder, join(builder, lefts[0], lefts[1]), join(builder, lefts[2], lefts[3]))
-        # each of the eight neighbours is there four times
+        # the lanes hold each of the eight neighbours four times
         total = reduce(builder, "add", builder.add(above, left))
         mean = builder.lshr(builder.add(total, ir.Constant(I32, 16)), ir.Constant(I32, 5))
         corners = shuffle(builder, corner, [0] * _SIDE * _SIDE)
@@ -72,7 +72,7 @@ def subtract_best_of_four(
 
 
 OWN_MEAN = -1
-"""Makes `intra_residual` predict a block without neighbours by its own mean."""
+"""Value of ``grey`` at which `intra_residual` predicts a block without neighbours by its own mean."""
 
 
 @kernel()
@@ -85,11 +85,11 @@ def intra_residual(
     grey: int,
     out: NDArray[np.int16],
 ) -> None:
-    """Fill ``out`` with the residual of every 4x4 block of a plane, but for blocks that are covered.
+    """Fill ``out`` with the residual of every 4x4 block of a plane except those that are covered.
 
-    Rows of ``plane`` are contiguous but may be apart, those of ``out`` are not. ``covered`` marks 8x8 luma blocks that
-    have an inter prediction; an empty array covers nothing. ``shift_y``, ``shift_x`` are the plane's subsampling.
-    ``grey`` predicts the block that has no neighbours; below 0 its mean does.
+    Each row of ``plane`` is contiguous, the rows may not be; ``out`` is contiguous. ``covered`` marks 8x8 luma blocks
+    that have an inter prediction; an empty array covers nothing. ``shift_y``, ``shift_x`` are the plane's subsampling.
+    ``grey`` predicts the block that has no neighbours; below 0, its mean does.
     """
     height, width = plane.shape
     room = (np.empty(4, np.int32), np.empty(4, np.int32), np.empty((4, 4), np.int32))
@@ -116,7 +116,7 @@ def _block_residual(
     room: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]],
     out: NDArray[np.int16],
 ) -> None:
-    """Residual of any block, ``area`` being y, x, rows and columns of it."""
+    """Compute the residual of any block; ``area`` is its y, x, rows and columns."""
     y, x, rows, cols = area
     above, left, block = room
     total = np.int32(0)

@@ -1,6 +1,6 @@
-"""Compiled functions whose machine code is kept on disk until any source that went into it changes.
+"""Cache of compiled functions on disk, invalidated when any source file that affects them changes.
 
-numba compares the time and size of a function's own file only. It goes on using the machine code of callees, and of
+numba compares only the time and size of a function's own file. It keeps using the machine code of callees, and of
 constants, that have changed in another file, as happens in an editable install.
 """
 
@@ -18,7 +18,7 @@ from numba.core import event
 from numba.core.compiler_lock import global_compiler_lock
 
 COMPILING = "codecmeta:compile"
-"""Kind of numba event (numba.core.event) that spans the compilation of a kernel that is not on disk yet."""
+"""Kind of numba event (numba.core.event) that spans the compilation of a kernel not yet in the cache."""
 
 _locked: set[Path] = set()
 _ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ _IMPORT = re.compile(r"\nfrom (codecmeta[.\w]*) import (\([^)]*\)|.*)")
 
 
 def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorator: compile a function without the interpreter lock, and keep its machine code.
+    """Return a decorator that compiles a function without the interpreter lock and caches its machine code.
 
     Args:
         options: further options of `numba.njit`.
@@ -41,25 +41,25 @@ def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 def keep(dispatcher: Any) -> None:
-    """Cache what a dispatcher compiles, until a module that its own imports, directly or not, changes."""
+    """Cache the output of a dispatcher until a module that its own imports, directly or indirectly, changes."""
     dispatcher.enable_caching()
     dispatcher._cache._cache_file._source_stamp = source_stamp(Path(dispatcher.py_func.__code__.co_filename))
     dispatcher.compile = partial(_compile_once, dispatcher, dispatcher.compile)
 
 
 def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signature: Any) -> Any:
-    """Compile under a lock between processes, so that what one of them compiles the others load."""
+    """Compile under a lock between processes, so that the others load what one of them compiles."""
     with global_compiler_lock:
         if _is_compiled(dispatcher, signature):
             return compile_or_load(signature)
         name, module = dispatcher.py_func.__qualname__, Path(dispatcher.py_func.__code__.co_filename).stem
-        # a lock per file: imports know no circles, so that no two processes wait for each other
+        # one lock per file: imports have no circles, so no two processes wait for each other
         lock = Path(dispatcher._cache.cache_path, f"{module}.compile.lock")
         with event.trigger_event(COMPILING, data=name), _hold(lock):
             try:
                 return compile_or_load(signature)
             except OSError:
-                # it is compiled, and cannot be kept: the disk of the cache is full, say
+                # compiled, but not cached: the disk of the cache is full, for example
                 return compile_or_load(signature)
 
 
@@ -74,7 +74,7 @@ def _is_compiled(dispatcher: Any, signature: Any) -> bool:
 
 @contextmanager
 def _hold(lock: Path) -> Iterator[None]:
-    """Hold a lock file; where it cannot be made or locked, processes may compile the same twice."""
+    """Hold a lock file; where it cannot be created or locked, processes may compile the same function twice."""
     if lock in _locked:
         yield
         return
@@ -98,7 +98,7 @@ def _hold(lock: Path) -> Iterator[None]:
 
 @cache
 def source_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, modification time and size of a file of this package and of all files of it that it needs."""
+    """Return name, modification time and size of a file of this package and of all its files that it imports."""
     needed, waiting = set(), [path]
     while waiting:
         file = waiting.pop()
@@ -111,7 +111,7 @@ def source_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 
 @cache
 def imported(path: Path) -> tuple[Path, ...]:
-    """The files of this package that a file of it imports when it is loaded."""
+    """Return the files of this package that a file of it imports when it is loaded."""
     files = []
     for match in _IMPORT.finditer("\n" + path.read_text(encoding="utf-8")):
         module, names = match.groups()

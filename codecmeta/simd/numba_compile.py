@@ -1,8 +1,8 @@
-"""How the functions of this package are compiled.
+"""Compilation settings of this package's functions.
 
-numba compiles a function anew for every literal integer that it is called with. Most calls here pass context
-numbers and block sizes as literals, so arguments are widened to int64: one machine-code version per function, in
-half the compile time. Nothing here allocates, so reference counting is left out.
+numba recompiles a function for every literal integer that it is called with. Most calls here pass context numbers and
+block sizes as literals, so arguments are widened to int64: one machine-code version per function, in half the compile
+time. Nothing here allocates, so reference counting is disabled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Dispatcher(CPUDispatcher):  # type: ignore[misc]
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that compiled code calls."""
+    """Compile a function that only compiled code calls."""
     return _dispatcher(function)
 
 
@@ -32,7 +32,7 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 
 def entry(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls; its machine code, with all it calls, is cached on disk."""
+    """Compile a function that Python calls; cache its machine code, including all it calls, on disk."""
     dispatcher = _dispatcher(function)
     keep(dispatcher)
     return dispatcher

@@ -1,4 +1,4 @@
-"""Vector code that the compiler does not find by itself: lanes, and rows of samples in memory."""
+"""Vector instructions that the compiler does not find by itself: lanes, and rows of samples in memory."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from llvmlite import ir
 from numba.core import cgutils
 
 ROWS = 4
-"""Rows that are worked on together."""
+"""Rows that are processed together."""
 
 I16, I32, I64 = (ir.IntType(bits) for bits in (16, 32, 64))
 
 
 def splat(kind: Any, value: int) -> Any:
-    """A constant in every lane."""
+    """Return a vector with a constant in every lane."""
     return ir.Constant(kind, [value] * kind.count)
 
 
 def pick(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
-    """The named lanes of two vectors in their order; those of the second are counted on from the first."""
+    """Return the given lanes of two vectors in their order; numbers of the second's continue those of the first."""
     return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
 
 
 def shuffle(builder: Any, vector: Any, lanes: list[int]) -> Any:
-    """The named lanes in their order."""
+    """Return the given lanes in their order."""
     return pick(builder, vector, vector, lanes)
 
 
 def join(builder: Any, first: Any, second: Any) -> Any:
-    """The lanes of two vectors, one after the other."""
+    """Return the lanes of two vectors, one after the other."""
     return pick(builder, first, second, list(range(first.type.count + second.type.count)))
 
 
 def spread(builder: Any, value: Any, vector: Any) -> Any:
-    """An int64 in every lane."""
+    """Return a vector with an int64 in every lane."""
     element = builder.trunc(value, vector.element) if value.type != vector.element else value
     seed = builder.insert_element(ir.Constant(vector, ir.Undefined), element, ir.Constant(I32, 0))
     return shuffle(builder, seed, [0] * vector.count)
 
 
 def clamp(builder: Any, value: Any, top: Any) -> Any:
-    """Between 0 and ``top``, lane by lane."""
+    """Clip to 0..``top``, lane by lane."""
     zero = splat(value.type, 0)
     value = builder.select(builder.icmp_signed("<", value, zero), zero, value)
     return builder.select(builder.icmp_signed(">", value, top), top, value)
@@ -56,7 +56,7 @@ def saturate(builder: Any, value: Any) -> Any:
 
 
 def reduce(builder: Any, operation: Literal["add", "or", "smin", "smax"], vector: Any) -> Any:
-    """All lanes joined by an operation."""
+    """Reduce all lanes by an operation."""
     element = vector.type.element
     kind = ir.FunctionType(element, [vector.type])
     name = f"llvm.vector.reduce.{operation}.v{vector.type.count}i{element.width}"
@@ -81,7 +81,7 @@ class Rows:
         return builder.bitcast(builder.gep(self._first, [offset]), self.vector.as_pointer())
 
     def load(self, row: int, ahead: Any = None) -> Any:
-        """The samples of a row, from the one that is ``ahead`` samples after its first."""
+        """Load the samples of a row, from the one that is ``ahead`` samples after its first."""
         return self._builder.load(self._place(row, ahead), align=self._size)
 
     def store(self, value: Any, row: int) -> None:
@@ -90,7 +90,7 @@ class Rows:
 
 
 class Lanes:
-    """An array argument, read and written in rows of ``count`` samples."""
+    """Array argument, read and written in rows of ``count`` samples."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, array: Any, count: int) -> None:
         self._builder = builder
@@ -104,7 +104,7 @@ class Lanes:
         return builder.bitcast(builder.gep(self._data, [place]), self.vector.as_pointer())
 
     def load(self, start: Any, stride: Any, row: int) -> Any:
-        """The samples ``row`` rows after index ``start``."""
+        """Load the samples ``row`` rows after index ``start``."""
         return self._builder.load(self._address(start, stride, row), align=self._size)
 
     def store(self, value: Any, start: Any, stride: Any, row: int) -> None:

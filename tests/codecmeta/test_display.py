@@ -227,7 +227,7 @@ def test_other_angles_and_changes_are_said(tmp_path: Path) -> None:
     turned = set_matrices(insert_unit(path, tmp_path / "turned.mp4", unit), track=MIRROR)
     meta = codecmeta.extract(turned, frames="0,5", maps=("innovation",))
     assert meta.info["extraction"]["warnings"] == [
-        "the orientation changes: 1 frames are displayed as the first picture says"
+        "the orientation changes: 1 frames are displayed in the orientation of the first picture"
     ]
 
 
@@ -364,4 +364,4 @@ def test_samples_of_absurd_shape_are_square(tmp_path: Path) -> None:
     meta = codecmeta.extract(path, frames="0")
     assert meta.frames is not None and meta.frames.shape == (1, 64, 96, 3)
     assert meta.display_size == (96, 64)
-    assert "not believable" in " ".join(meta.info["extraction"]["warnings"])
+    assert "implausible" in " ".join(meta.info["extraction"]["warnings"])
