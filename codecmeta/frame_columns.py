@@ -18,9 +18,10 @@ from codecmeta.decoding.rgb import crop, to_rgb
 from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.frame_table import Column, FrameTable, Origin
 from codecmeta.prediction.standards import STANDARDS
+from codecmeta.record.cell_moments import CellMoments
 from codecmeta.record.options import Options
 from codecmeta.record.orientation import Orientation
-from codecmeta.residual.carried import CarriedState, carried_energy
+from codecmeta.residual.carried import carried_energy
 from codecmeta.residual.source import Evidence, Reading, ResidualSource, SourceName
 
 
@@ -138,7 +139,7 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
         if exported is not None:
             # libavcodec counts H.264's from 0 at any bit depth, the standard's QPY begins below (7.4.2.1.1)
             offset = 6 * (frame.format.components[0].bits - 8) if video.codec == "h264" else 0
-            table.hold(target, "qp", "decoder", qp=exported - np.int8(offset))
+            table.hold(target, "qp", "decoder", exported - np.int8(offset))
     if request.options.pixels is not None:
         rgb = display_picture(
             picture,
@@ -147,7 +148,7 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
             orientation=request.orientation,
             sample_aspect=request.sample_aspect,
         )
-        table.hold(target, "frames", "decoder", frames=rgb)
+        table.hold(target, "frames", "decoder", rgb)
 
 
 def display_picture(
@@ -160,26 +161,24 @@ def display_picture(
 
 def keep_reading(table: FrameTable, target: int, origin: Origin, reading: Reading) -> None:
     """Store the residual of a row from a reading, and the other data of its source."""
-    table.types[target] = reading.type or table.types[target]
-    energy = reading.energy
+    energy, maps = reading.energy, reading.maps
     if energy is not None:
-        table.hold(target, "residual", origin, residual_power=energy.power, residual_mean=energy.mean)
-        table.hold(target, "innovation", origin, energy_innovation=energy.energy, range_innovation=energy.range)
-    if reading.mb_bits is not None:
-        table.hold(target, "mb_bits", origin, mb_bits=reading.mb_bits)
-    if reading.mb_type is not None:
-        table.hold(target, "mb_type", origin, mb_type=reading.mb_type)
-    if reading.qp is not None:
-        table.hold(target, "qp", origin, qp=reading.qp)
+        table.hold(target, "residual", origin, energy.power, energy.mean)
+        table.hold(target, "innovation", origin, energy.energy, energy.range)
+    if maps is not None:
+        table.types[target] = maps.type
+        table.hold(target, "mb_bits", origin, maps.mb_bits)
+        table.hold(target, "mb_type", origin, maps.mb_type)
+        table.hold(target, "qp", origin, maps.qp)
     if reading.vectors is not None:
         table.hold_vectors(target, origin, reading.vectors)
 
 
-def keep_carried(request: Request, table: FrameTable, target: int, state: CarriedState, along: Origin) -> None:
+def keep_carried(request: Request, table: FrameTable, target: int, state: CellMoments, along: Origin) -> None:
     """Store what a row carries along motion of some origin."""
     luma, chroma = (request.video.height, request.video.width), request.video.chroma_size
     carried = carried_energy(state, luma=luma, chroma=chroma, block=request.block)
-    table.hold(target, "carried", along, energy_carried=carried.energy, range_carried=carried.range)
+    table.hold(target, "carried", along, carried.energy, carried.range)
 
 
 def close_columns(request: Request, table: FrameTable) -> None:

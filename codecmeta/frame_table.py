@@ -20,6 +20,17 @@ Column: TypeAlias = Literal[
 Origin: TypeAlias = Literal["decoder", "bitstream", "motion", "proxy"]
 COLUMNS: tuple[Column, ...] = get_args(Column)
 
+ARRAYS: dict[Column, tuple[str, ...]] = {
+    "frames": ("frames",),
+    "residual": ("residual_power", "residual_mean"),
+    "innovation": ("energy_innovation", "range_innovation"),
+    "carried": ("energy_carried", "range_carried"),
+    "mb_bits": ("mb_bits",),
+    "mb_type": ("mb_type",),
+    "qp": ("qp",),
+}
+"""Arrays of a record with one row per frame, by the column that they belong to."""
+
 
 class Absence(Enum):
     """Kind of reason for which a cell holds nothing."""
@@ -139,20 +150,20 @@ class FrameTable:
 
         return [packet for packet in self.packets if lacks(packet)]
 
-    def hold(self, packet: int, column: Column, origin: Origin, **arrays: NDArray[Any]) -> None:
+    def hold(self, packet: int, column: Column, origin: Origin, *values: NDArray[Any]) -> None:
         """Fill a cell that is requested.
 
         Args:
             packet: names the row.
             column: names the column.
             origin: where the values came from.
-            arrays: values of this row for arrays of the record.
+            values: of this row, for the arrays of the column (`ARRAYS`).
         """
         cell = self._cells[column][packet]
         if isinstance(cell, Absent) and cell.kind is Absence.NOT_ASKED:
             return
         self._cells[column][packet] = Held(origin)
-        for name, value in arrays.items():
+        for name, value in zip(ARRAYS.get(column, ()), values, strict=True):
             if name not in self._arrays:
                 self._arrays[name] = np.empty((len(self.packets), *value.shape), value.dtype)
             self._arrays[name][self._row[packet]] = value
@@ -192,22 +203,23 @@ class FrameTable:
         self._row = {packet: row for row, packet in enumerate(self.packets)}
         self._arrays = {name: array[rows] for name, array in self._arrays.items()}
 
-    def array(self, name: str, column: Column, *, fill: int | None = None) -> NDArray[Any] | None:
-        """Return an array of the record.
+    def arrays(self, column: Column, *, fill: int | None = None) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a column by name.
 
         Args:
-            name: of the array.
-            column: the column that it belongs to.
-            fill: value of the rows that hold nothing; without it, such a row makes the array absent.
+            column: names the column.
+            fill: value of the rows that hold nothing; without it, such a row makes the arrays absent.
 
         Returns:
-            The array, None where a row of it is absent, or all are.
+            `ARRAYS` of the column; nothing where a row of it is absent, or all are.
         """
         held = np.array([self.holds(packet, column) for packet in self.packets], np.bool_)
-        if name not in self._arrays or not held.any() or (fill is None and not held.all()):
-            return None
+        if not held.any() or (fill is None and not held.all()):
+            return {}
+        arrays = {name: self._arrays[name] for name in ARRAYS.get(column, ())}
         if held.all():
-            return self._arrays[name]
-        array = self._arrays[name].copy()
-        array[~held] = fill
-        return array
+            return arrays
+        for name, array in arrays.items():
+            arrays[name] = array.copy()
+            arrays[name][~held] = fill
+        return arrays

@@ -10,27 +10,12 @@ from numpy.typing import NDArray
 
 from codecmeta.container.packet_pictures import PacketPictures, tells_pictures
 from codecmeta.container.packets import PacketTable
-from codecmeta.frame_table import Absent, Column, FrameTable, Held
-from codecmeta.record import npz
+from codecmeta.frame_table import ARRAYS, Absent, Column, FrameTable, Held
 
 _UNKNOWN_QP = -128
 _MAX_REASONS = 100
 _FILLED: dict[Column, int] = {"qp": _UNKNOWN_QP, "residual": 0, "innovation": 0}
 """Signals that may lack rows, and the fill value of those: a map without energy, which merges nothing."""
-
-_COLUMNS: dict[str, Column] = {
-    "energy_innovation": "innovation",
-    "range_innovation": "innovation",
-    "energy_carried": "carried",
-    "range_carried": "carried",
-    "residual_power": "residual",
-    "residual_mean": "residual",
-    "mb_bits": "mb_bits",
-    "mb_type": "mb_type",
-    "qp": "qp",
-    "frames": "frames",
-}
-"""Optional arrays of a record with one row per frame, and the columns that they belong to."""
 
 
 def describe_signals(
@@ -114,11 +99,8 @@ def list_arrays(table: FrameTable, signals: dict[str, dict[str, Any]]) -> dict[s
         signals: of the same table.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    for name in npz.OPTIONAL:
-        column = _COLUMNS.get(name)
-        array = None if column is None else table.array(name, column, fill=_FILLED.get(column))
-        if array is not None:
-            arrays[name] = array
+    for column in ARRAYS:
+        arrays |= table.arrays(column, fill=_FILLED.get(column))
     if "source" in signals["motion"]:
         empty = np.zeros((0, 7), np.int16)
         vectors = [table.vectors.get(packet, empty) for packet in table.packets]

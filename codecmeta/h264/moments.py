@@ -9,11 +9,11 @@ only macroblocks which may hold the picture's extremes are looked at sample by s
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codecmeta.h264.moment_kernels import fill_moments, measure
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.picture import Buffers
+from codecmeta.record.cell_moments import CellMoments
 from codecmeta.record.energy import BlockEnergy
 
 
@@ -25,7 +25,8 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
         sequence: its geometry; nothing may be cropped at the top or left.
         block: luma samples per block side, 4 or 8.
     """
-    moments = _no_moments(sequence, block)
+    height, width = sequence.display_size
+    moments = np.zeros((2, 3, -(-height // block), -(-width // block)), np.float32)
     energy = np.empty(moments.shape[2:], np.float32)
     extent = np.empty(2, np.float32)
     geometry = _geometry(sequence, block)
@@ -33,17 +34,13 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
     return BlockEnergy(energy=energy, power=moments[0], mean=moments[1], range=extent)
 
 
-def measure_moments(buffers: Buffers, sequence: SequenceParameters) -> NDArray[np.float32]:
-    """Block means of r² and r alone: `power` and `mean` of `measure_blocks` on 4x4 cells, float32 (2, 3, h, w)."""
-    moments = _no_moments(sequence, 4)
-    geometry = _geometry(sequence, 4)
-    fill_moments(buffers.macroblocks, buffers.samples, geometry, buffers.coded, buffers.room, moments)
-    return moments
-
-
-def _no_moments(sequence: SequenceParameters, block: int) -> NDArray[np.float32]:
+def measure_moments(buffers: Buffers, sequence: SequenceParameters) -> CellMoments:
+    """Block means of r² and r on 4x4 cells, without the energy of `measure_blocks`."""
     height, width = sequence.display_size
-    return np.zeros((2, 3, -(-height // block), -(-width // block)), np.float32)
+    moments = np.zeros((-(-height // 4), -(-width // 4), 2, 3), np.float32)
+    geometry, by_channel = _geometry(sequence, 4), moments.transpose(2, 3, 0, 1)
+    fill_moments(buffers.macroblocks, buffers.samples, geometry, buffers.coded, buffers.room, by_channel)
+    return CellMoments(moments=moments)
 
 
 def _geometry(sequence: SequenceParameters, block: int) -> tuple[int, int, int, int, int, int, int]:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from codecmeta.h264.parameter_sets import SequenceParameters
 from codecmeta.h264.records import MACROBLOCK, MOTION
 from codecmeta.h264.residual_data import LUMA_SAMPLES, chroma_samples
-from codecmeta.record.picture_reading import PictureMaps, ResidualCells, ResidualMoments, ResidualPlanes
+from codecmeta.record.picture_reading import PictureMaps, ResidualMoments, ResidualPlanes
 
 Structure = Literal["frame", "field", "mbaff"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFacts(PictureMaps):
+class MacroblockMaps(PictureMaps):
     """What the headers and macroblocks of a picture say.
 
     A cell describes the macroblock that holds its upper left sample; in field pictures and field macroblock pairs,
@@ -35,18 +35,13 @@ class PictureFacts(PictureMaps):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureResidual(PictureFacts, ResidualPlanes):
+class PictureResidual(MacroblockMaps, ResidualPlanes):
     """One picture with its residual samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureMoments(PictureFacts, ResidualMoments):
+class PictureMoments(MacroblockMaps, ResidualMoments):
     """One picture with block means of its residual."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureCells(PictureFacts, ResidualCells):
-    """One picture with the means of 4x4 blocks of its residual."""
 
 
 class Buffers:

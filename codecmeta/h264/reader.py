@@ -17,7 +17,6 @@ from codecmeta.h264.moments import measure_blocks, measure_moments
 from codecmeta.h264.parameter_sets import ParameterSets, PictureParameters, SequenceParameters
 from codecmeta.h264.picture import (
     Buffers,
-    PictureCells,
     PictureMoments,
     PictureResidual,
     Structure,
@@ -30,9 +29,9 @@ from codecmeta.h264.scaling import level_scale
 from codecmeta.h264.slice_data import read_slice
 from codecmeta.h264.slice_header import I, SliceHeader, read_slice_header
 from codecmeta.h264.tables import tables
-from codecmeta.record.energy import measure_energy
+from codecmeta.record.cell_moments import CellMoments, measure_cells
+from codecmeta.record.energy import BlockEnergy, Residual, measure_energy
 from codecmeta.record.picture_bits import PictureBits, picture_type
-from codecmeta.record.picture_reading import Planes
 
 
 @dataclass(kw_only=True)
@@ -129,39 +128,29 @@ class ResidualReader:
         """
         picture = self.decode(packet)
         y, cb, cr = self._planes(picture)
-        return PictureResidual(y=y, cb=cb, cr=cr, **self._facts(picture))
+        return PictureResidual(y=y, cb=cb, cr=cr, **self._maps(picture))
 
-    def measure(self, packet: bytes | Sequence[bytes], *, block: Literal[4, 8], cells: bool = False) -> PictureMoments:
+    def measure(
+        self, packet: bytes | Sequence[bytes], *, block: Literal[4, 8] | None, cells: bool = False
+    ) -> PictureMoments:
         """Read a picture and reduce its residual to block means.
 
         Args:
             packet: as for `read`.
-            block: luma samples per block side.
-            cells: measure 4x4 blocks as well.
+            block: luma samples per block side of the energy; None leaves it out.
+            cells: measure the moments of 4x4 cells as well.
 
         Raises:
             BitstreamError: as `read`.
         """
-        if block not in (4, 8):
+        if block not in (4, 8, None):
             raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
         picture = self.decode(packet)
-        if picture.is_plain:
-            energy = measure_blocks(picture.parts[False, 0], picture.sequence, block=block)
-        else:
-            energy = measure_energy(self._planes(picture), block=block)
-        return PictureMoments(energy=energy, cells=self._cells(picture) if cells else None, **self._facts(picture))
-
-    def measure_cells(self, packet: bytes | Sequence[bytes]) -> PictureCells:
-        """Read a picture and reduce its residual to the means of 4x4 blocks alone.
-
-        Args:
-            packet: as for `read`.
-
-        Raises:
-            BitstreamError: as `read`.
-        """
-        picture = self.decode(packet)
-        return PictureCells(cells=self._cells(picture), **self._facts(picture))
+        return PictureMoments(
+            energy=self._energy(picture, block) if block else None,
+            cells=self._cells(picture) if cells else None,
+            **self._maps(picture),
+        )
 
     def count_bits(self, packet: bytes | Sequence[bytes]) -> PictureBits:
         """Read a picture for the bits of its macroblocks.
@@ -187,11 +176,15 @@ class ResidualReader:
         mbs = picture.parts[False, 0].macroblocks
         return np.concatenate([mbs, picture.parts[True, 0].macroblocks]) if picture.structure == "field" else mbs
 
-    def _cells(self, picture: CodedPicture) -> NDArray[np.float32]:
+    def _energy(self, picture: CodedPicture, block: int) -> BlockEnergy:
+        if picture.is_plain:
+            return measure_blocks(picture.parts[False, 0], picture.sequence, block=block)
+        return measure_energy(self._planes(picture), block=block)
+
+    def _cells(self, picture: CodedPicture) -> CellMoments:
         if picture.is_plain:
             return measure_moments(picture.parts[False, 0], picture.sequence)
-        energy = measure_energy(self._planes(picture), block=4)
-        return np.stack([energy.power, energy.mean])
+        return measure_cells(self._planes(picture))
 
     def store(self, units: Iterable[nal.NalUnit]) -> None:
         """Take in the parameter sets among NAL units, and which encoder wrote them."""
@@ -341,7 +334,7 @@ class ResidualReader:
                         macroblock=missing,
                     )
 
-    def _planes(self, picture: CodedPicture) -> Planes:
+    def _planes(self, picture: CodedPicture) -> Residual:
         sequence = picture.sequence
         chroma_shape = subsampled(sequence.display_size, sequence.subsampling)
         if sequence.chroma_format_idc == 0:
@@ -369,7 +362,7 @@ class ResidualReader:
                 )
         return planes
 
-    def _facts(self, picture: CodedPicture) -> dict[str, Any]:
+    def _maps(self, picture: CodedPicture) -> dict[str, Any]:
         sequence = picture.sequence
         order = self._orders.get(picture.structure)
         if order is None:
@@ -379,6 +372,7 @@ class ResidualReader:
         cbp, bits = np.empty(order.shape, np.uint16), np.empty(order.shape, np.uint16)
         fill_maps(mbs, order, mb_type, qp, cbp, bits)
         return {
+            "size": sequence.display_size,
             "slice_types": tuple(picture.slice_types),
             "bit_depth": (sequence.bit_depth_luma, sequence.bit_depth_chroma),
             "chroma_format": sequence.chroma_format_idc,

@@ -13,11 +13,11 @@ from codecmeta.hevc.scaling_lists import scaling_factors
 from codecmeta.hevc.sequence_parameters import SequenceParameters
 from codecmeta.hevc.slice_header import SliceHeader
 from codecmeta.hevc.tables import TABLES, tables
-from codecmeta.record.picture_reading import PictureMaps, ResidualCells, ResidualMoments, ResidualPlanes
+from codecmeta.record.picture_reading import PictureMaps, ResidualMoments, ResidualPlanes
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureFacts(PictureMaps):
+class CodingUnitMaps(PictureMaps):
     """What the headers and coding units of a picture say; the bits of a unit of several cells are split evenly.
 
     Attributes:
@@ -30,18 +30,13 @@ class PictureFacts(PictureMaps):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureResidual(PictureFacts, ResidualPlanes):
+class PictureResidual(CodingUnitMaps, ResidualPlanes):
     """One picture with its residual samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureMoments(PictureFacts, ResidualMoments):
+class PictureMoments(CodingUnitMaps, ResidualMoments):
     """One picture with block means of its residual."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureCells(PictureFacts, ResidualCells):
-    """One picture with the means of 4x4 blocks of its residual."""
 
 
 class Buffers:

@@ -7,21 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codecmeta.entropy.parameter_sets import ParameterSets
 from codecmeta.entropy.slice_bits import PADDING
 from codecmeta.errors import BitstreamError, UsageError
 from codecmeta.hevc import faults, nal
-from codecmeta.hevc.picture import Buffers, PictureCells, PictureMoments, PictureResidual
+from codecmeta.hevc.picture import Buffers, PictureMoments, PictureResidual
 from codecmeta.hevc.picture_parameters import picture_number, read_picture_parameters
 from codecmeta.hevc.sequence_parameters import SequenceParameters, read_sequence_parameters, sequence_number
 from codecmeta.hevc.slice_data import read_segment
 from codecmeta.hevc.slice_header import SliceHeader, read_slice_header
 from codecmeta.hevc.tables import tables
-from codecmeta.record.energy import BlockEnergy, measure_energy
+from codecmeta.record.cell_moments import CellMoments
+from codecmeta.record.energy import BlockEnergy, Residual, measure_energy
 from codecmeta.record.picture_bits import PictureBits, picture_type
-from codecmeta.record.picture_reading import Planes
 
 
 @dataclass(kw_only=True)
@@ -108,33 +107,27 @@ class ResidualReader:
         """
         picture = self.decode(packet)
         y, cb, cr = self._planes(picture)
-        return PictureResidual(y=y, cb=cb, cr=cr, **self._facts(picture))
+        return PictureResidual(y=y, cb=cb, cr=cr, **self._maps(picture))
 
-    def measure(self, packet: bytes, *, block: Literal[4, 8], cells: bool = False) -> PictureMoments:
+    def measure(self, packet: bytes, *, block: Literal[4, 8] | None, cells: bool = False) -> PictureMoments:
         """Read a picture and reduce its residual to block means.
 
         Args:
             packet: the picture's packet.
-            block: luma samples per block side.
-            cells: measure 4x4 blocks as well.
+            block: luma samples per block side of the energy; None leaves it out.
+            cells: measure the moments of 4x4 cells as well.
 
         Raises:
             BitstreamError: as `read`.
         """
-        if block not in (4, 8):
+        if block not in (4, 8, None):
             raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
         picture = self.decode(packet)
-        energy = self._measure(picture, block)
-        return PictureMoments(energy=energy, cells=self._cells(picture) if cells else None, **self._facts(picture))
-
-    def measure_cells(self, packet: bytes) -> PictureCells:
-        """Read a picture and reduce its residual to the means of 4x4 blocks alone.
-
-        Raises:
-            BitstreamError: as `read`.
-        """
-        picture = self.decode(packet)
-        return PictureCells(cells=self._cells(picture), **self._facts(picture))
+        return PictureMoments(
+            energy=self._energy(picture, block) if block else None,
+            cells=CellMoments.from_energy(self._energy(picture, 4)) if cells else None,
+            **self._maps(picture),
+        )
 
     def count_bits(self, packet: bytes) -> PictureBits:
         """Read a picture for the bits of its coding tree units.
@@ -150,11 +143,7 @@ class ResidualReader:
             cells=picture.buffers.cells["bits"].astype(np.int32),
         )
 
-    def _cells(self, picture: CodedPicture) -> NDArray[np.float32]:
-        energy = self._measure(picture, 4)
-        return np.stack([energy.power, energy.mean])
-
-    def _measure(self, picture: CodedPicture, block: int) -> BlockEnergy:
+    def _energy(self, picture: CodedPicture, block: int) -> BlockEnergy:
         """Block means of a picture: of what is coded where it is shown from its first sample on, else of its planes."""
         sequence = picture.sequence
         left, _, top, _ = sequence.crop
@@ -243,7 +232,7 @@ class ResidualReader:
         self._buffers.marks[:] = 0
         return CodedPicture(header=header, kind=unit.kind, temporal_id=unit.temporal_id, buffers=self._buffers)
 
-    def _planes(self, picture: CodedPicture) -> Planes:
+    def _planes(self, picture: CodedPicture) -> Residual:
         sequence = picture.sequence
         left, _, top, _ = sequence.crop
         height, width = sequence.display_size
@@ -256,12 +245,13 @@ class ResidualReader:
             planes.append(np.ascontiguousarray(shown, np.int16))
         return planes[0], planes[1], planes[2]
 
-    def _facts(self, picture: CodedPicture) -> dict[str, Any]:
+    def _maps(self, picture: CodedPicture) -> dict[str, Any]:
         sequence = picture.sequence
         left, _, top, _ = sequence.crop
         height, width = sequence.display_size
         cells = picture.buffers.cells[top >> 4 :, left >> 4 :][: -(-height >> 4), : -(-width >> 4)]
         return {
+            "size": sequence.display_size,
             "slice_types": tuple(picture.slice_types),
             "bit_depth": (sequence.bit_depth, sequence.bit_depth),
             "chroma_format": sequence.chroma_format_idc,

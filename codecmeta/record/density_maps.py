@@ -26,8 +26,8 @@ from codecmeta.record.density import FLAT, Box, patch_density
 from codecmeta.record.macroblock_types import B_SKIP, NOT_CODED, P_SKIP
 
 if TYPE_CHECKING:
+    from codecmeta.record.energy import EnergyMap
     from codecmeta.record.meta import VideoMeta
-    from codecmeta.record.texture import TextureEnergy
 
 DensityMap = Literal[
     "innovation", "carried", "texture", "bits", "texture-coded", "texture-innovation", "texture-bits"
@@ -137,7 +137,7 @@ def _average(
 
 
 def _average_texture(
-    meta: VideoMeta, texture: TextureEnergy, grid: tuple[int, int], box: Box | None
+    meta: VideoMeta, texture: EnergyMap, grid: tuple[int, int], box: Box | None
 ) -> NDArray[np.float32]:
     """`patch_density` of the cached frames' texture; they are upright and smaller than the displayed picture."""
     height, width = np.asarray(meta.frames).shape[1:3]

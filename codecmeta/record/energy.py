@@ -23,20 +23,29 @@ Residual = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockEnergy:
-    """What is kept of one picture's residual; block size b, h = ⌈H/b⌉ and w = ⌈W/b⌉ blocks.
+class EnergyMap:
+    """Energy of a picture, or of T of them along a first axis; block size b, h = ⌈H/b⌉ and w = ⌈W/b⌉ blocks.
 
     Attributes:
         energy: float32 (h, w), block means of E; a border block averages what lies inside the picture.
-        power: float32 (3, h, w), block means of r² of Y, Cb, Cr, each over the block's own samples.
-        mean: float32 (3, h, w), block means of r, likewise.
-        range: float32 (2,), smallest and largest E of any pixel.
+        range: float32 (2,), smallest and largest E of any pixel, or of any cell where single pixels are not known.
     """
 
     energy: NDArray[np.float32]
+    range: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockEnergy(EnergyMap):
+    """What is kept of one picture's residual.
+
+    Attributes:
+        power: float32 (3, h, w), block means of r² of Y, Cb, Cr, each over the block's own samples.
+        mean: float32 (3, h, w), block means of r, likewise.
+    """
+
     power: NDArray[np.float32]
     mean: NDArray[np.float32]
-    range: NDArray[np.float32]
 
 
 def measure_energy(

@@ -74,7 +74,7 @@ _REQUIRED = (
 _NAMES = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "an object", type(None): "null"}
 
 
-def check_facts(info: Mapping[str, Any]) -> None:
+def check_info(info: Mapping[str, Any]) -> None:
     """Check the kinds of all facts that have a meaning, and that those are there which the arrays need.
 
     Raises:

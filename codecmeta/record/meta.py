@@ -17,7 +17,7 @@ from codecmeta.record.density_maps import TEXTURE_BLOCK, DensityMap, list_maps, 
 from codecmeta.record.orientation import Orientation, display_size
 
 if TYPE_CHECKING:
-    from codecmeta.record.texture import TextureEnergy
+    from codecmeta.record.energy import EnergyMap
 
 MapName = Literal["innovation", "carried"]
 
@@ -153,7 +153,7 @@ class VideoMeta:
         return list_maps(self)
 
     @cached_property
-    def texture(self) -> TextureEnergy:
+    def texture(self) -> EnergyMap:
         """Texture energy of the cached frames on blocks of 4x4 pixels: see `codecmeta.record.texture`.
 
         Raises:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from codecmeta.errors import MetaFormatError
 from codecmeta.record.atomic_file import replace_file
-from codecmeta.record.info_schema import check_facts
+from codecmeta.record.info_schema import check_info
 from codecmeta.record.orientation import Orientation, display_aspect
 
 SCHEMA = 2
@@ -112,7 +112,7 @@ def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
     Raises:
         KeyError, TypeError, ValueError: `info` lacks something or holds something wrong.
     """
-    check_facts(info)
+    check_info(info)
     width, height = info["stream"]["width"], info["stream"]["height"]
     block = info["extraction"]["block"]
     numerator, denominator = info["stream"]["time_base"]

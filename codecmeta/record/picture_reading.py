@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.record.cell_moments import CellMoments
 from codecmeta.record.energy import BlockEnergy
-
-Planes = tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]
+from codecmeta.record.picture_bits import picture_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,7 @@ class PictureMaps:
     """What every picture says; shapes are (⌈H/16⌉, ⌈W/16⌉) of the display size (H, W).
 
     Attributes:
+        size: H and W.
         slice_types: types of the picture's slices in order of first appearance, of "I", "P", "B".
         bit_depth: bits per luma and chroma sample.
         chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
@@ -25,12 +26,18 @@ class PictureMaps:
         mb_bits: uint16, bits of slice data that the cell took, 65535 for any more.
     """
 
+    size: tuple[int, int]
     slice_types: tuple[str, ...]
     bit_depth: tuple[int, int]
     chroma_format: int
     mb_type: NDArray[np.uint8]
     qp: NDArray[np.int8]
     mb_bits: NDArray[np.uint16]
+
+    @property
+    def type(self) -> str:
+        """I, P or B: the most general of its slices."""
+        return picture_type(self.slice_types)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +61,9 @@ class ResidualMoments:
     """Block means of one picture's residual.
 
     Attributes:
-        energy: what `codecmeta.record.energy.measure_energy` returns for the residual planes.
-        cells: its `power` and `mean` on 4x4 blocks, float32 (2, 3, ⌈H/4⌉, ⌈W/4⌉); None if not asked for.
+        energy: what `codecmeta.record.energy.measure_energy` returns for the residual planes; None if not asked for.
+        cells: moments on 4x4 cells; None if not asked for.
     """
 
-    energy: BlockEnergy
-    cells: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ResidualCells:
-    """Block means of one picture's residual on 4x4 blocks, without its energy.
-
-    Attributes:
-        cells: as those of `ResidualMoments`.
-    """
-
-    cells: NDArray[np.float32]
+    energy: BlockEnergy | None = None
+    cells: CellMoments | None = None

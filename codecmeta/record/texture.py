@@ -9,31 +9,17 @@ it as mid-grey, and so does the `motion` source, which stands in for one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
-from codecmeta.record.energy import Residual, measure_energy
+from codecmeta.record.energy import EnergyMap, Residual, measure_energy
 from codecmeta.simd.intra_4x4 import OWN_MEAN, intra_residual
 from codecmeta.simd.numba_cache import kernel
 
 Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextureEnergy:
-    """Texture of T frames on blocks of b samples.
-
-    Attributes:
-        energy: float32 (T, ⌈H/b⌉, ⌈W/b⌉), block means of E (see `codecmeta.record.energy`).
-        range: float32 (T, 2), smallest and largest E of any sample.
-    """
-
-    energy: NDArray[np.float32]
-    range: NDArray[np.float32]
 
 
 def texture_planes(planes: tuple[Samples, Samples, Samples], *, bit_depth: int = 8) -> Residual:
@@ -52,12 +38,15 @@ def texture_planes(planes: tuple[Samples, Samples, Samples], *, bit_depth: int =
     return y, cb, cr
 
 
-def texture_energy(frames: NDArray[np.uint8], *, block: int = 8) -> TextureEnergy:
+def texture_energy(frames: NDArray[np.uint8], *, block: int = 8) -> EnergyMap:
     """Texture energy of RGB frames, in BT.601 Y, Cb, Cr at full resolution.
 
     Args:
         frames: (T, H, W, 3) uint8, R, G, B.
         block: 4 or 8 samples per block side.
+
+    Returns:
+        Energy (T, ⌈H/b⌉, ⌈W/b⌉) and range (T, 2).
 
     Raises:
         UsageError: the frames are not (T, H, W, 3) uint8, or the block is neither 4 nor 8.
@@ -75,7 +64,7 @@ def texture_energy(frames: NDArray[np.uint8], *, block: int = 8) -> TextureEnerg
         measured = measure_energy(texture_planes((samples[0], samples[1], samples[2])), block=block)
         energy[index] = measured.energy
         extent[index] = measured.range
-    return TextureEnergy(energy=energy, range=extent)
+    return EnergyMap(energy=energy, range=extent)
 
 
 _NOTHING: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)

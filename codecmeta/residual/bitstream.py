@@ -9,11 +9,10 @@ from typing import Literal
 from codecmeta.container.sample_form import SampleForm
 from codecmeta.errors import BitstreamError
 from codecmeta.h264.motion import FrameMotion, MotionArrays, MotionReader
-from codecmeta.h264.picture import PictureCells, PictureMoments
 from codecmeta.h264.reader import ResidualReader
-from codecmeta.record.picture_bits import picture_type
-from codecmeta.residual.carried import CarriedState, carry, from_block_means
-from codecmeta.residual.geometry import Coded, check_geometry
+from codecmeta.record.cell_moments import CellMoments
+from codecmeta.residual.carried import carry
+from codecmeta.residual.geometry import check_geometry
 from codecmeta.residual.motion_field import motion_field, nearest_field
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
@@ -47,7 +46,7 @@ class BitstreamSource:
         self.reader = ResidualReader(self.extradata, motion=self._follows, container_size=(self.width, self.height))
         self._motion = MotionReader(self.reader)
         self._followed: tuple[bytes, FrameMotion | None] = b"", None
-        self._states: dict[int, CarriedState] = {}
+        self._states: dict[int, CellMoments] = {}
 
     def restart(self) -> None:
         """See `ResidualSource`."""
@@ -71,9 +70,6 @@ class BitstreamSource:
             self._followed = payload, frame
         return self._followed[1]
 
-    def _check(self, picture: Coded, blocks: tuple[int, ...], block: int) -> None:
-        check_geometry(picture, blocks, block, width=self.width, height=self.height, form=self.form)
-
     def _prepare(self, payload: bytes) -> FrameMotion | None:
         """The same, ready to be read."""
         frame = self._follow(payload) if self._follows else None
@@ -94,7 +90,7 @@ class BitstreamSource:
         except BitstreamError:
             return None
 
-    def _carry(self, frame: FrameMotion, arrays: MotionArrays, own: CarriedState) -> CarriedState:
+    def _carry(self, frame: FrameMotion, arrays: MotionArrays, own: CellMoments) -> CellMoments:
         """What a frame carries, from the frames that its blocks are predicted from."""
         known = list(self._states)
         columns = 4 * frame.headers[0].parameters.sequence.width_mbs
@@ -107,34 +103,21 @@ class BitstreamSource:
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
-        measured: PictureMoments | PictureCells
         frame = self._prepare(evidence.payload)
-        if energy:
-            measured = self.reader.measure(evidence.payload, block=block, cells=cells)
-            self._check(measured, measured.energy.energy.shape, block)
-        else:
-            measured = self.reader.measure_cells(evidence.payload)
-            self._check(measured, measured.cells.shape[2:], 4)
+        measured = self.reader.measure(evidence.payload, block=block if energy else None, cells=cells)
+        grid = block if energy else 4
+        check_geometry(measured, grid, width=self.width, height=self.height, form=self.form)
         arrays = self._derive(frame)
-        state = field = carried = None
-        if cells and measured.cells is not None:
-            state = from_block_means(*measured.cells)
+        field = carried = None
+        if measured.cells is not None:
             if evidence.picture is not None:
                 past, future = len(evidence.past), len(evidence.future)
                 field = nearest_field(evidence.vectors, width=self.width, height=self.height, past=past, future=future)
             elif self.carries and frame is not None and arrays is not None:
-                carried = self._carry(frame, arrays, state)
+                carried = self._carry(frame, arrays, measured.cells)
         table = None
         if self.vectors and energy and arrays is not None and self.reader.latest is not None:
             table = self._motion.list_vectors(arrays, self.reader.latest)
         return Reading(
-            energy=measured.energy if isinstance(measured, PictureMoments) else None,
-            cells=state,
-            field=field,
-            carried=carried,
-            type=picture_type(measured.slice_types),
-            mb_bits=measured.mb_bits,
-            mb_type=measured.mb_type,
-            qp=measured.qp,
-            vectors=table,
+            energy=measured.energy, cells=measured.cells, field=field, carried=carried, maps=measured, vectors=table
         )

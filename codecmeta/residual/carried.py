@@ -8,20 +8,18 @@ from, along its motion vectors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.errors import UsageError
 from codecmeta.prediction.compensation import MotionField
-from codecmeta.record.energy import Residual
+from codecmeta.record.cell_moments import CellMoments, cell_size
+from codecmeta.record.energy import EnergyMap
 from codecmeta.record.energy_kernels import standardise
 from codecmeta.residual.carried_kernels import (
     carry_moments,
-    fill_cell_moments,
     fill_energy,
-    interleave,
     sum_channel,
 )
 
@@ -29,83 +27,22 @@ MOST = 17
 """References of a picture that are told apart: the sixteen that H.264 allows, and the picture itself."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CarriedState:
-    """Residual moments of the cells of one picture.
-
-    Attributes:
-        moments: float32 (h4, w4, 2, 3): per 4x4 luma cell the means of r² and of r, for Y, Cb, Cr, each over
-            the cell's own samples (2x2 chroma samples in 4:2:0).
-    """
-
-    moments: NDArray[np.float32]
-
-    @property
-    def power(self) -> NDArray[np.float32]:
-        """(3, h4, w4) view: means of r²."""
-        return np.moveaxis(self.moments[:, :, 0], 2, 0)
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """(3, h4, w4) view: means of r."""
-        return np.moveaxis(self.moments[:, :, 1], 2, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CarriedEnergy:
-    """Energy of a state, standardised over its picture.
-
-    Attributes:
-        energy: float32 (⌈H/b⌉, ⌈W/b⌉), block means of E.
-        range: float32 (2,), smallest and largest E of any 4x4 cell.
-    """
-
-    energy: NDArray[np.float32]
-    range: NDArray[np.float32]
-
-
-def innovation(planes: Residual) -> CarriedState:
-    """Moments of a picture's own residual.
-
-    Args:
-        planes: int16 Y (H, W), Cb, Cr in 4:2:0, 4:2:2, 4:4:4, or (0, 0) for monochrome.
-    """
-    height, width = planes[0].shape
-    moments = np.zeros((-(-height // 4), -(-width // 4), 2, 3), np.float32)
-    for channel, plane in enumerate(planes):
-        if plane.size:
-            fill_cell_moments(plane, *_cell_size(planes[0].shape, plane.shape), channel, moments)
-    return CarriedState(moments=moments)
-
-
 _BY_POWER: NDArray[np.bool_] = np.zeros((0, 0, 0), np.bool_)
 
 
-def from_block_means(power: NDArray[np.float32], mean: NDArray[np.float32]) -> CarriedState:
-    """State of a picture whose residual is known as block means.
-
-    Args:
-        power: float32 (3, h4, w4), means of r² on 4x4 luma cells.
-        mean: float32 (3, h4, w4), means of r.
-    """
-    moments = np.empty((*power.shape[1:], 2, 3), np.float32)
-    interleave(power, mean, moments)
-    return CarriedState(moments=moments)
-
-
 def carry(
-    references: Sequence[CarriedState],
+    references: Sequence[CellMoments],
     field: MotionField,
-    own: CarriedState,
+    own: CellMoments,
     *,
     coded: NDArray[np.bool_] | None = None,
-) -> CarriedState:
+) -> CellMoments:
     """State of a picture from its own residual and the states of its references.
 
     Args:
         references: states of the references that ``field`` indexes, at most `MOST`.
         field: where each cell is predicted from.
-        own: `innovation` of the picture.
+        own: residual moments of the picture.
         coded: bool (h4, w4) or (3, h4, w4), where the picture codes a residual; None takes the cells and channels
             whose own power is not 0.
 
@@ -139,10 +76,10 @@ def carry(
         np.ascontiguousarray(own.moments).reshape(-1),
         moments.reshape(-1),
     )
-    return CarriedState(moments=moments)
+    return CellMoments(moments=moments)
 
 
-def carried_energy(state: CarriedState, *, luma: tuple[int, int], chroma: tuple[int, int], block: int) -> CarriedEnergy:
+def carried_energy(state: CellMoments, *, luma: tuple[int, int], chroma: tuple[int, int], block: int) -> EnergyMap:
     """Energy of a state: `codecmeta.record.energy` from cell moments.
 
     Per channel the mean and standard deviation are taken over the picture, E of a cell is
@@ -170,16 +107,10 @@ def carried_energy(state: CarriedState, *, luma: tuple[int, int], chroma: tuple[
         size = luma if channel == 0 else chroma
         if size[0] == 0 or size[1] == 0:
             continue
-        step_y, step_x = _cell_size(luma, size)
+        step_y, step_x = cell_size(luma, size)
         total, square_total = sum_channel(moments, channel, step_y, step_x, size[0], size[1])
         means[channel], weights[channel] = standardise(total, square_total, size[0] * size[1])
     energy = np.zeros((-(-height // block), -(-width // block)), np.float32)
     extent = np.zeros(2, np.float32)
     fill_energy(moments, means, weights, height, width, block // 4, energy, extent)
-    return CarriedEnergy(energy=energy, range=extent)
-
-
-def _cell_size(luma: tuple[int, ...], plane: tuple[int, ...]) -> tuple[int, int]:
-    if any(part not in (full, (full + 1) // 2) for full, part in zip(luma, plane, strict=True)):
-        raise UsageError(f"a plane of {plane} does not go with luma of {luma}")
-    return 4 if plane[0] == luma[0] else 2, 4 if plane[1] == luma[1] else 2
+    return EnergyMap(energy=energy, range=extent)

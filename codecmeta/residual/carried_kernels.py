@@ -7,44 +7,6 @@ import numpy as np
 from codecmeta.simd.numba_cache import kernel
 
 
-@kernel()
-def interleave(power, mean, moments):
-    """Lay out block means (3, h4, w4) as the moments of cells (h4, w4, 2, 3)."""
-    for row in range(moments.shape[0]):
-        for col in range(moments.shape[1]):
-            for channel in range(3):
-                moments[row, col, 0, channel] = power[channel, row, col]
-                moments[row, col, 1, channel] = mean[channel, row, col]
-
-
-@kernel()
-def fill_cell_moments(plane, step_y, step_x, channel, moments):
-    """Means of r² and r of a channel on all cells, ``step_y`` x ``step_x`` samples each."""
-    height, width = plane.shape
-    sums = np.empty(width, np.int32)
-    squares = np.empty(width, np.int64)
-    for row in range(moments.shape[0]):
-        y0, y1 = min(row * step_y, height - 1), min(row * step_y + step_y, height)
-        sums[:] = 0
-        squares[:] = 0
-        for y in range(y0, y1):
-            line = plane[y]
-            for x in range(width):
-                r = np.int32(line[x])
-                sums[x] = np.int32(sums[x] + r)
-                squares[x] += np.int64(np.int32(r * r))
-        for col in range(moments.shape[1]):
-            x0, x1 = min(col * step_x, width - 1), min(col * step_x + step_x, width)
-            total = np.int64(0)
-            square_total = np.int64(0)
-            for x in range(x0, x1):
-                total += np.int64(sums[x])
-                square_total += squares[x]
-            samples = (y1 - y0) * (x1 - x0)
-            moments[row, col, 0, channel] = square_total / samples
-            moments[row, col, 1, channel] = total / samples
-
-
 @kernel(_nrt=False, inline="always")
 def _source(row, col, displacement, side, rows, cols):
     """First of the six moments of the cell that a cell is predicted from."""

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from codecmeta.container.sample_form import CHROMA_FORMATS, SampleForm
 from codecmeta.errors import SourceError
+from codecmeta.record.picture_reading import PictureMaps
 
 
-class Coded(Protocol):
-    """What the headers of a picture say of its samples."""
-
-    @property
-    def bit_depth(self) -> tuple[int, int]:
-        """Bits per luma and chroma sample."""
-        ...
-
-    @property
-    def chroma_format(self) -> int:
-        """chroma_format_idc."""
-        ...
-
-
-def check_geometry(
-    picture: Coded, shape: tuple[int, ...], block: int, *, width: int, height: int, form: SampleForm | None
-) -> None:
+def check_geometry(picture: PictureMaps, block: int, *, width: int, height: int, form: SampleForm | None) -> None:
     """Refuse a picture that has another size or form than the stream.
 
     Args:
         picture: the picture.
-        shape: rows and columns of its blocks.
-        block: luma samples per block side.
+        block: luma samples per block side: sizes that take the same blocks are the same here.
         width, height: of the stream's pictures.
         form: of the stream's samples, None where it is not known.
 
@@ -42,6 +24,6 @@ def check_geometry(
     chroma = form is None or own.chroma in (form.chroma, "4:0:0")
     if form is not None and (own.bits != form.bits or not chroma):
         raise SourceError("varying_geometry", f"a picture of {own} samples in a stream of {form} ones")
-    if shape != (-(-height // block), -(-width // block)):
-        blocks = "x".join(str(count) for count in shape[::-1])
-        raise SourceError("varying_geometry", f"a picture of {blocks} blocks in a stream of {width}x{height}")
+    tall, wide = picture.size
+    if (-(-tall // block), -(-wide // block)) != (-(-height // block), -(-width // block)):
+        raise SourceError("varying_geometry", f"a picture of {wide}x{tall} in a stream of {width}x{height}")

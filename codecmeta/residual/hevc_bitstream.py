@@ -8,11 +8,8 @@ from typing import Literal
 
 from codecmeta.container.sample_form import SampleForm
 from codecmeta.errors import BitstreamError
-from codecmeta.hevc.picture import PictureCells, PictureMoments
 from codecmeta.hevc.reader import ResidualReader
-from codecmeta.record.picture_bits import picture_type
-from codecmeta.residual.carried import from_block_means
-from codecmeta.residual.geometry import Coded, check_geometry
+from codecmeta.residual.geometry import check_geometry
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 
@@ -44,23 +41,9 @@ class HevcSource:
         with suppress(BitstreamError):
             self.reader.observe(payload)
 
-    def _check(self, picture: Coded, blocks: tuple[int, ...], block: int) -> None:
-        check_geometry(picture, blocks, block, width=self.width, height=self.height, form=self.form)
-
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """See `ResidualSource`."""
-        measured: PictureMoments | PictureCells
-        if energy:
-            measured = self.reader.measure(evidence.payload, block=block, cells=cells)
-            self._check(measured, measured.energy.energy.shape, block)
-        else:
-            measured = self.reader.measure_cells(evidence.payload)
-            self._check(measured, measured.cells.shape[2:], 4)
-        return Reading(
-            energy=measured.energy if isinstance(measured, PictureMoments) else None,
-            cells=from_block_means(*measured.cells) if cells and measured.cells is not None else None,
-            type=picture_type(measured.slice_types),
-            mb_bits=measured.mb_bits,
-            mb_type=measured.mb_type,
-            qp=measured.qp,
-        )
+        measured = self.reader.measure(evidence.payload, block=block if energy else None, cells=cells)
+        grid = block if energy else 4
+        check_geometry(measured, grid, width=self.width, height=self.height, form=self.form)
+        return Reading(energy=measured.energy, cells=measured.cells, maps=measured)

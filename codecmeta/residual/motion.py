@@ -17,8 +17,8 @@ from codecmeta.prediction.compensation import MotionField, MotionResidual, Refer
 from codecmeta.prediction.reference_selection import FUTURE, PAST
 from codecmeta.prediction.rounding_control import h263_rounding_type, rounding_type
 from codecmeta.prediction.standards import STANDARDS
+from codecmeta.record.cell_moments import measure_cells
 from codecmeta.record.energy import Residual, measure_energy
-from codecmeta.residual.carried import innovation
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 
@@ -93,7 +93,7 @@ class MotionSource:
         coded = measured.coded[:, : -(-self.height // 8), : -(-self.width // 8)]
         return Reading(
             energy=measure_energy(self._crop(measured.samples), block=block, coded=coded) if energy else None,
-            cells=innovation(self._crop(measured.planes)) if cells else None,
+            cells=measure_cells(self._crop(measured.planes)) if cells else None,
             field=self._cells(measured) if cells else None,
         )
 

@@ -77,6 +77,7 @@ class ProxySource:
         else:
             packet = self._encode(evidence.picture.frame, intra=True)
         fine = self.reader.measure(packet, block=_CELL).energy
+        assert fine is not None  # its block is given
         down = _shares(self.height, block, self.coded[1])
         across = _shares(self.width, block, self.coded[0])
         mapped = BlockEnergy(

@@ -18,7 +18,7 @@ from codecmeta.errors import BitstreamError
 from codecmeta.h264 import nal
 from codecmeta.prediction.padded_reference import ReferenceSamples
 from codecmeta.prediction.reference_selection import FUTURE, PAST
-from codecmeta.residual.carried import CarriedState
+from codecmeta.record.cell_moments import CellMoments
 
 MAX_REORDER = 16
 """Most pictures that a decoder holds back to put them in presentation order (Rec. ITU-T H.264, A.3.1)."""
@@ -40,7 +40,7 @@ class Decoded:
 
     picture: Picture
     rank: int
-    state: CarriedState | None = None
+    state: CellMoments | None = None
     room: list[ReferenceSamples] = field(default_factory=list)
 
     @cached_property

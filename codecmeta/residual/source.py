@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from codecmeta.decoding import side_data
 from codecmeta.decoding.decoder import Picture
 from codecmeta.prediction.compensation import MotionField
+from codecmeta.record.cell_moments import CellMoments
 from codecmeta.record.energy import BlockEnergy
-from codecmeta.residual.carried import CarriedState
+from codecmeta.record.picture_reading import PictureMaps
 from codecmeta.residual.reference_store import Decoded
 
 SourceName = Literal["bitstream", "motion", "proxy"]
@@ -64,22 +65,16 @@ class Reading:
         cells: moments on 4x4 cells for the `carried` map; None if not asked for.
         field: where cells are predicted from among the pictures of the evidence; None if not asked for.
         carried: what the picture carries, where the source follows references by itself.
-        type: I, P or B where the source knows it.
-        mb_bits: uint16 (⌈H/16⌉, ⌈W/16⌉), where the source knows it.
-        mb_type: uint8, likewise.
-        qp: int8, likewise.
-        vectors: int16 (n, 7) as `motion.vectors` gives them, likewise; empty where nothing is predicted from another
-            picture.
+        maps: what the picture says of its macroblocks, where the source reads them.
+        vectors: int16 (n, 7) as `side_data.vectors` gives them, where the source knows them; empty where nothing is
+            predicted from another picture.
     """
 
     energy: BlockEnergy | None = None
-    cells: CarriedState | None = None
+    cells: CellMoments | None = None
     field: MotionField | None = None
-    carried: CarriedState | None = None
-    type: str | None = None
-    mb_bits: NDArray[np.uint16] | None = None
-    mb_type: NDArray[np.uint8] | None = None
-    qp: NDArray[np.int8] | None = None
+    carried: CellMoments | None = None
+    maps: PictureMaps | None = None
     vectors: NDArray[np.int16] | None = None
 
 

@@ -21,7 +21,7 @@ def test_four_kinds_of_absence(table: FrameTable) -> None:
     assert kinds(table, "qp") == [Absence.NOT_ASKED] * 3
     assert kinds(table, "residual") == [Absence.NOT_READ] * 3
     table.refuse(2, "bitstream", "cut short")
-    table.hold(4, "residual", "motion", residual_mean=np.zeros(3))
+    table.hold(4, "residual", "motion", np.zeros(3), np.zeros(3))
     table.give_nothing("residual", "the decoder gave no picture")
     assert kinds(table, "residual") == [None, Absence.REFUSED, Absence.NOT_GIVEN]
     assert table.cells("residual")[0] == Held("motion")
@@ -31,30 +31,30 @@ def test_four_kinds_of_absence(table: FrameTable) -> None:
 
 def test_what_was_refused_may_still_be_read(table: FrameTable) -> None:
     table.refuse(2, "bitstream", "cut short")
-    table.hold(2, "residual", "proxy")
+    table.hold(2, "residual", "proxy", np.zeros(3), np.zeros(3))
     table.refuse(2, "motion", "too late")
     assert table.holds(2, "residual")
     assert list(table.refusals[2]) == ["bitstream", "motion"]
 
 
 def test_what_is_not_asked_for_is_not_kept(table: FrameTable) -> None:
-    table.hold(4, "qp", "decoder", qp=np.ones((2, 2)))
+    table.hold(4, "qp", "decoder", np.ones((2, 2)))
     table.give_nothing("qp", "nothing")
     assert kinds(table, "qp") == [Absence.NOT_ASKED] * 3
-    assert table.array("qp", "qp") is None
+    assert table.arrays("qp") == {}
     assert not table.asks_for("qp") and table.asks_for("frames")
 
 
 def test_arrays_follow_the_rows_that_stay(table: FrameTable) -> None:
     for packet in (7, 4):
-        table.hold(packet, "frames", "decoder", frames=np.full(2, packet))
-    assert table.array("frames", "frames") is None
-    filled = table.array("frames", "frames", fill=-1)
-    assert filled is not None and filled.tolist() == [[4, 4], [-1, -1], [7, 7]]
+        table.hold(packet, "frames", "decoder", np.full(2, packet))
+    assert table.arrays("frames") == {}
+    filled = table.arrays("frames", fill=-1)["frames"]
+    assert filled.tolist() == [[4, 4], [-1, -1], [7, 7]]
     table.drop([2])
-    whole = table.array("frames", "frames")
+    whole = table.arrays("frames")["frames"]
     assert table.packets == [4, 7]
-    assert whole is not None and whole.tolist() == [[4, 4], [7, 7]]
+    assert whole.tolist() == [[4, 4], [7, 7]]
 
 
 def test_no_vectors_and_unknown_vectors_differ(table: FrameTable) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from codecmeta import MetaFormatError, extract, load
-from codecmeta.record.info_schema import check_facts
+from codecmeta.record.info_schema import check_info
 from tests.codecmeta.record.test_meta import INFO, record, rewrite, with_info
 
 WRONG: list[tuple[str, Any]] = [
@@ -55,13 +55,13 @@ def test_what_the_arrays_need_is_there(place: str) -> None:
     section, _, name = place.partition(".")
     del (info[section] if name else info)[name or section]
     with pytest.raises(KeyError, match=place):
-        check_facts(info)
+        check_info(info)
 
 
 def test_other_facts_are_left_alone(data: Path) -> None:
-    check_facts(extract(data / "noise_mpeg4.avi", frames="uniform:2").info)
-    check_facts(INFO)
+    check_info(extract(data / "noise_mpeg4.avi", frames="uniform:2").info)
+    check_info(INFO)
     info = copy.deepcopy(INFO)
     info["stream"]["colour"] = {"primaries": [1, None]}
     info["signals"]["depth"] = {"source": "elsewhere", "scale": 1.5}
-    check_facts(info)
+    check_info(info)

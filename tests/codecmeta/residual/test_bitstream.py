@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 import codecmeta
 from codecmeta.h264 import ResidualReader
+from codecmeta.record.cell_moments import CellMoments
 from codecmeta.record.options import MAPS
 from codecmeta.residual.bitstream import BitstreamSource
-from codecmeta.residual.carried import CarriedState, carried_energy
+from codecmeta.residual.carried import carried_energy
 from codecmeta.residual.source import Evidence
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 from tests.codecmeta.h264.test_motion_vectors import HEIGHT, WIDTH, encode, lay_out, read_motion
@@ -67,10 +68,11 @@ def test_what_is_carried_comes_from_the_pictures_that_blocks_are_predicted_from(
         )
         if nearest:
             numbers[numbers > 0] = frame.number - 1
-        own = reader.measure_cells(packet).cells
+        cells = reader.measure(packet, block=None, cells=True).cells
+        own = np.stack([cells.power, cells.mean])
         states[frame.number] = carry_slowly(states, numbers, vectors, own)
         moments = np.moveaxis(states[frame.number], (2, 3), (0, 1)).astype(np.float32)
-        state = CarriedState(moments=np.ascontiguousarray(moments))
+        state = CellMoments(moments=np.ascontiguousarray(moments))
         energies.append(carried_energy(state, luma=(HEIGHT, WIDTH), chroma=(HEIGHT // 2, WIDTH // 2), block=4).energy)
     meta = codecmeta.extract(path, frames="all", pixels=None, maps=MAPS)
     assert meta.energy_carried is not None
@@ -107,7 +109,7 @@ def test_columns_that_are_coded_and_not_shown_make_no_difference_to_those_that_a
         )
         for packet in packets(path)[:2]:
             reading = source.read(Evidence(payload=packet), block=4, energy=False, cells=True)
-        assert reading.carried is not None and reading.type == "P"
+        assert reading.carried is not None and reading.maps.type == "P"
         moments.append(reading.carried.moments)
     # no vector points farther than 32 samples to the right
     shared = slice(0, (WIDTH - 64) // 4)

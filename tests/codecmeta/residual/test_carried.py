@@ -7,8 +7,9 @@ import pytest
 
 from codecmeta.errors import UsageError
 from codecmeta.prediction.compensation import MotionField
+from codecmeta.record.cell_moments import CellMoments, measure_cells
 from codecmeta.record.energy import measure_energy
-from codecmeta.residual.carried import CarriedState, carried_energy, carry, innovation
+from codecmeta.residual.carried import carried_energy, carry
 
 
 def residual(seed: int, luma: tuple[int, int], chroma: tuple[int, int]) -> Any:
@@ -16,8 +17,8 @@ def residual(seed: int, luma: tuple[int, int], chroma: tuple[int, int]) -> Any:
     return tuple(rng.integers(-40, 41, shape).astype(np.int16) for shape in (luma, chroma, chroma))
 
 
-def random_state(seed: int, rows: int, cols: int) -> CarriedState:
-    return CarriedState(moments=np.random.default_rng(seed).random((rows, cols, 2, 3)).astype(np.float32))
+def random_state(seed: int, rows: int, cols: int) -> CellMoments:
+    return CellMoments(moments=np.random.default_rng(seed).random((rows, cols, 2, 3)).astype(np.float32))
 
 
 def field(rows: int, cols: int) -> MotionField:
@@ -39,7 +40,7 @@ SIZES = [
 @pytest.mark.parametrize(("luma", "chroma"), SIZES)
 def test_moments_of_cells_are_those_of_the_energy(luma: tuple[int, int], chroma: tuple[int, int]) -> None:
     planes = residual(0, luma, chroma)
-    state = innovation(planes)
+    state = measure_cells(planes)
     expected = measure_energy(planes, block=4)
     np.testing.assert_allclose(state.power, expected.power, rtol=1e-6)
     np.testing.assert_allclose(state.mean, expected.mean, rtol=1e-6)
@@ -49,7 +50,7 @@ def test_moments_of_cells_are_those_of_the_energy(luma: tuple[int, int], chroma:
 @pytest.mark.parametrize(("luma", "chroma"), SIZES)
 def test_energy_from_moments_is_that_of_the_samples(luma: tuple[int, int], chroma: tuple[int, int], block: int) -> None:
     planes = residual(0, luma, chroma)
-    got = carried_energy(innovation(planes), luma=luma, chroma=chroma, block=block)
+    got = carried_energy(measure_cells(planes), luma=luma, chroma=chroma, block=block)
     expected = measure_energy(planes, block=block)
     # where the picture is odd, the last chroma sample stands for one luma sample, not two
     odd = luma[0] % 2 or luma[1] % 2
@@ -62,19 +63,19 @@ def test_border_cells_count_with_their_area() -> None:
     luma, chroma = (20, 18), (10, 9)
     planes = residual(3, luma, chroma)
     planes[0][:, 16:] = 500  # a cell of two columns
-    got = carried_energy(innovation(planes), luma=luma, chroma=chroma, block=8)
+    got = carried_energy(measure_cells(planes), luma=luma, chroma=chroma, block=8)
     np.testing.assert_allclose(got.energy, measure_energy(planes, block=8).energy, rtol=1e-5)
     # counted as whole cells, the border would weigh twice as much
     padded = tuple(
         np.pad(plane, ((0, 0), (0, width)), mode="edge") for plane, width in zip(planes, (2, 1, 1), strict=True)
     )
-    other = carried_energy(innovation(padded), luma=(20, 20), chroma=(10, 10), block=8)  # type: ignore[arg-type]
+    other = carried_energy(measure_cells(padded), luma=(20, 20), chroma=(10, 10), block=8)  # type: ignore[arg-type]
     assert not np.allclose(got.energy, other.energy, rtol=1e-2)
 
 
 def test_a_state_at_coded_size_is_cut_to_the_display() -> None:
     planes = residual(0, (64, 64), (32, 32))
-    state = innovation(planes)
+    state = measure_cells(planes)
     got = carried_energy(state, luma=(56, 64), chroma=(28, 32), block=8)
     cut = (planes[0][:56], planes[1][:28], planes[2][:28])
     np.testing.assert_allclose(got.energy, measure_energy(cut, block=8).energy, rtol=1e-5)
@@ -82,7 +83,7 @@ def test_a_state_at_coded_size_is_cut_to_the_display() -> None:
 
 def test_a_still_picture_without_residual_keeps_its_state() -> None:
     before = random_state(0, 6, 8)
-    nothing = CarriedState(moments=np.zeros((6, 8, 2, 3), np.float32))
+    nothing = CellMoments(moments=np.zeros((6, 8, 2, 3), np.float32))
     still = field(6, 8)
     still.reference[0] = 0
     np.testing.assert_array_equal(carry([before], still, nothing).moments, before.moments)
@@ -92,7 +93,7 @@ def test_a_still_picture_without_residual_keeps_its_state() -> None:
 
 def test_states_move_along_the_vectors() -> None:
     before = random_state(0, 6, 8)
-    nothing = CarriedState(moments=np.zeros((6, 8, 2, 3), np.float32))
+    nothing = CellMoments(moments=np.zeros((6, 8, 2, 3), np.float32))
     moved = field(6, 8)
     moved.reference[0] = 0
     moved.displacement[0] = (16, -32)  # one cell right, two up
