@@ -133,7 +133,7 @@ def cases(path: Path, peers: str | None) -> dict[str, Callable[[], float | None]
         },
     }  # fmt: skip
     for name, options in variants.items():
-        table[name] = timed(lambda options=options: codecmeta.extract(path, **options))  # type: ignore[misc]
+        table[name] = timed(lambda options=options: codecmeta.extract(path, **options))
     if shutil.which("ffprobe"):
         command = ["ffprobe", "-v", "error", "-select_streams", "v:0", "-show_packets", "-of", "csv", str(path)]
         table["ffprobe -show_packets"] = child(command, printed=False)

@@ -25,7 +25,7 @@ def read_selected(path: str, frame_ids: Sequence[int], **options: Any) -> list[d
 
 def replace_reader(video_processor: ModuleType) -> None:
     """Let codec-video-prep read bit costs with codecmeta."""
-    video_processor._read_video_fast_selected = read_selected  # type: ignore[attr-defined]
+    video_processor._read_video_fast_selected = read_selected
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""Sizes of codecmeta's files and functions, and which modules the type checker passes over."""
+"""Sizes of codecmeta's files and functions, and what the type checker is asked to pass over."""
 
 from __future__ import annotations
 
 import ast
+import re
 import statistics
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MEDIAN, FILE, FUNCTION = 140, 400, 80
-"""Most lines of the median file, of any file, of any function that is no kernel."""
+MEDIAN, FILE, FUNCTION, SILENCED = 140, 400, 80, 20
+"""Most lines of the median file, of any file, of any function that is no kernel; and what the count of silenced type
+errors stays below."""
 
 COMPILERS = {"kernel", "entry", "compiled", "inlined", "intrinsic"}
 """Decorators of functions that numba compiles, or that write its intermediate code."""
@@ -65,3 +68,14 @@ def test_modules_without_annotations_hold_kernels_only(name: str) -> None:
     assert [node.name for node in functions if not compilers(node)] == []
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     assert [node.name for node in classes if "NamedTuple" not in map(ast.unparse, node.bases)] == []
+
+
+def test_few_type_errors_are_silenced() -> None:
+    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    comment = re.compile(r"#\s*type:\s*ignore")
+    files = [ROOT / name for name in listed.stdout.split() if (ROOT / name).exists()]
+    silenced = [str(path) for path in files for _ in comment.findall(path.read_text(encoding="utf-8"))]
+    assert len(files) > 100
+    assert len(silenced) < SILENCED, silenced

@@ -176,7 +176,7 @@ def tune(
 def adopt(method: Measured, chosen: Mapping[str, str]) -> Measured:
     """The method with settings changed, its map among them."""
     settings = {field: value for field, value in chosen.items() if field != MAP}
-    return method.with_settings(method.name, settings, map=chosen.get(MAP))  # type: ignore[arg-type]
+    return method.with_settings(method.name, settings, map=chosen.get(MAP))
 
 
 def scan(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +81,9 @@ class Buffers:
         state["line"], state["line_size"] = self._line.ctypes.data, self._line.size
         state["coefficients"], state["half"] = self._coefficients.ctypes.data, self._half.ctypes.data
         address = tables().ctypes.data
+        places: Mapping[str, Any] = TABLES.fields or {}
         for name in ("matrix_columns", "matrix_pairs"):
-            state[name] = address + TABLES.fields[name][1]  # type: ignore[index]
+            state[name] = address + places[name][1]
 
     def _fill_sequence(self, sequence: SequenceParameters) -> None:
         state = self.state[0]

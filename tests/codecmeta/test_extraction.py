@@ -151,9 +151,9 @@ def test_block_size_follows_the_picture(data: Path, tmp_path: Path) -> None:
 def test_options_are_refused_before_the_file_is_opened(tmp_path: Path) -> None:
     missing = tmp_path / "missing.mp4"
     with pytest.raises(UsageError, match="auto, bitstream, motion, proxy, none"):
-        extract(missing, residual="exact")  # type: ignore[arg-type]
+        extract(missing, residual="exact")
     with pytest.raises(UsageError, match="innovation, carried"):
-        extract(missing, maps=("texture",))  # type: ignore[arg-type]
+        extract(missing, maps=("texture",))
     with pytest.raises(UsageError, match=r"16\.\.4320"):
         extract(missing, pixels=3)
     with pytest.raises(SamplingError):
@@ -166,7 +166,7 @@ def test_options_are_refused_before_the_file_is_opened(tmp_path: Path) -> None:
 def test_sources_that_a_codec_does_not_have(data: Path) -> None:
     for source in ("bitstream", "motion"):
         with pytest.raises(SourceError, match="auto, proxy, none"):
-            extract(data / "objects_vp9.webm", residual=source)  # type: ignore[arg-type]
+            extract(data / "objects_vp9.webm", residual=source)
     with pytest.raises(SourceError, match="auto, bitstream, proxy, none"):
         extract(data / "pan_hevc.mp4", residual="motion")
     with pytest.raises(SamplingError, match=r"frames 0\.\.63"):
@@ -180,7 +180,7 @@ def test_a_file_that_changes_while_it_is_read(data: Path, tmp_path: Path, monkey
 
     def touch(self: ResidualReader, *arguments: object, **named: object) -> object:
         os.utime(path, ns=(1, 1))
-        return original(self, *arguments, **named)  # type: ignore[arg-type]
+        return original(self, *arguments, **named)
 
     monkeypatch.setattr(ResidualReader, "measure", touch)
     with pytest.raises(SourceError) as caught:

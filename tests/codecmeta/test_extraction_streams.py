@@ -85,7 +85,7 @@ def test_concatenated_transport_streams(tmp_path: Path) -> None:
 
 
 def read_all(path: Path, **options: object) -> VideoMeta:
-    meta = extract(path, **options)  # type: ignore[arg-type]
+    meta = extract(path, **options)
     assert meta.info["verdict"]["missing_frames"] == 0
     return meta
 

@@ -14,7 +14,7 @@ def table() -> FrameTable:
 
 
 def kinds(table: FrameTable, column: str) -> list[Absence | None]:
-    return [cell.kind if isinstance(cell, Absent) else None for cell in table.cells(column)]  # type: ignore[arg-type]
+    return [cell.kind if isinstance(cell, Absent) else None for cell in table.cells(column)]
 
 
 def test_four_kinds_of_absence(table: FrameTable) -> None:

@@ -39,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path
     def make(kind: str) -> tuple[Path, VideoMeta]:
         if kind not in known:
             path = KINDS[kind](tmp_path_factory.mktemp("made"))
-            known[kind] = path, extract(path, frames="all", **READ)  # type: ignore[arg-type]
+            known[kind] = path, extract(path, frames="all", **READ)
         return known[kind]
 
     return make

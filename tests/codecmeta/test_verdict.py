@@ -42,7 +42,7 @@ def test_damage_that_was_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "damaged.mp4"
     path.write_bytes(content)
     for options in ({"frames": [5]}, {"frames": "all", "pixels": None, "maps": ("innovation",)}, {"frames": "all"}):
-        verdict = extract(path, **options).info["verdict"]  # type: ignore[arg-type]
+        verdict = extract(path, **options).info["verdict"]
         assert verdict["state"] == "damaged", options
         assert verdict["unreadable_packets"] == 1
         assert "contradicts itself" in verdict["evidence"]

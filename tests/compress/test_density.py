@@ -20,7 +20,7 @@ FIELDS = *INNOVATION, "energy_carried", "range_carried", "frames"
 
 def holding(*arrays: str) -> VideoMeta:
     """A record with some of the optional arrays."""
-    return replace(record(), **{name: None for name in FIELDS if name not in arrays})  # type: ignore[arg-type]
+    return replace(record(), **{name: None for name in FIELDS if name not in arrays})
 
 
 DEFAULT = holding(*INNOVATION, "frames")
@@ -63,11 +63,11 @@ def test_a_map_by_name() -> None:
     none = choose_maps(DEFAULT, "none")
     assert (none.patches, none.tokens, none.skipped) == (None, AUTO["tokens"][0], "map is none")
     with pytest.raises(ConfigError, match="unknown map 'detail'; choose from auto, none, innovation"):
-        choose_maps(DEFAULT, "detail")  # type: ignore[arg-type]
+        choose_maps(DEFAULT, "detail")
 
 
 def test_the_command_line_offers_all_maps() -> None:
-    assert set(Map.__args__) == set(MAP_CHOICES)  # type: ignore[attr-defined]
+    assert set(Map.__args__) == set(MAP_CHOICES)
 
 
 @pytest.mark.parametrize("name", DENSITY_MAPS)
@@ -75,8 +75,8 @@ def test_an_all_zero_map_merges_nothing(name: str) -> None:
     meta = record()
     arrays = {field: np.zeros_like(array) for field in FIELDS if (array := getattr(meta, field)) is not None}
     still = replace(meta, **arrays)
-    density = measure_density(still, name, (6, 8), covered=1.0)  # type: ignore[arg-type]
+    density = measure_density(still, name, (6, 8), covered=1.0)
     assert (density == 1).all()
     merged = RPM(target_keep=0.5).before_encoder(density)
     assert merged.achieved == merged.plan.count_in
-    assert RPM(target_keep=0.5).before_encoder(measure_density(meta, name, (6, 8), covered=1.0)).achieved < 3 * 48  # type: ignore[arg-type]
+    assert RPM(target_keep=0.5).before_encoder(measure_density(meta, name, (6, 8), covered=1.0)).achieved < 3 * 48

@@ -39,7 +39,7 @@ def test_density_lines_up_with_frames(tmp_path: Path, turn: tuple[int, int, int,
     assert noisy_corner(measure_density(meta, "texture", GRID, covered=COVERED).mean(axis=0)) == corner
     adapter: Any = SimpleNamespace(temporal=1, covered=1.0)
     for choice in ("innovation", "texture"):
-        signals = MetaSignals(meta, adapter, choice)  # type: ignore[arg-type]
+        signals = MetaSignals(meta, adapter, choice)
         grid = (3, 4, 6) if abs(a) else (3, 6, 4)
         assert noisy_corner(signals.density(grid).mean(axis=0)) == corner
     result = compress_video(meta, MeToM(retention=0.3), encoder=SpectralEncoder())

@@ -21,7 +21,7 @@ class LargestResult(TorchDispatchMode):
         super().__init__()
         self.elements = 0
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, torch.Tensor):
@@ -51,7 +51,7 @@ def test_infomerge_waits_for_the_device_three_times(monkeypatch: pytest.MonkeyPa
         return fetch(*tensors)
 
     class NoReads(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             if "_local_scalar_dense" in str(function) or "nonzero" in str(function):
                 reads.append(str(function))
             return function(*args, **(kwargs or {}))

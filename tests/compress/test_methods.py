@@ -99,7 +99,7 @@ def test_metom_refuses_what_no_stage_has() -> None:
     with pytest.raises(TypeError, match="no field 'tua'; choose from tau, target_keep"):
         MeToM(tua=0.2)
     with pytest.raises(ConfigError, match=r"btm is RPM.*give BTM"):
-        MeToM(btm=RPM())  # type: ignore[arg-type]
+        MeToM(btm=RPM())
     with pytest.raises(AttributeError, match="no attribute 'tua'"):
         _ = MeToM().tua
 

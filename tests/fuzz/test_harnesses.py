@@ -13,7 +13,7 @@ import pytest
 
 def fuzz(config: pytest.Config, harness: str, *, packets: int) -> dict[str, Any]:
     """What a harness reports of so many packets."""
-    checked = config.cache.mkdir("numba-boundscheck")  # type: ignore[union-attr]
+    checked = config.cache.mkdir("numba-boundscheck")
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(checked)}
     command = [sys.executable, "-m", f"tests.fuzz.{harness}", "--packets", str(packets), "--seed", "1"]
     result = subprocess.run(command, cwd=config.rootpath, env=environment, capture_output=True, text=True, check=False)

@@ -37,7 +37,7 @@ class OnAccelerator(torch.Tensor):
 
     @staticmethod
     def __new__(cls, held: torch.Tensor) -> OnAccelerator:
-        return torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined,no-any-return]
+        return torch.Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -50,7 +50,7 @@ class OnAccelerator(torch.Tensor):
     def __init__(self, held: torch.Tensor) -> None:
         self.held = held
 
-    def __repr__(self) -> str:  # type: ignore[override]
+    def __repr__(self) -> str:
         return f"OnAccelerator({self.held!r})"
 
     def tolist(self) -> Any:

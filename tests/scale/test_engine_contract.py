@@ -84,7 +84,7 @@ def test_jobs_are_taken_as_they_are_needed(bench: Bench) -> None:
     results = bench.make().run(act, jobs(), failure=lambda *_: "lost")
     next(iter(results))
     assert taken <= 10
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_nothing_runs_on_when_a_run_is_ended(bench: Bench, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_nothing_runs_on_when_a_run_is_ended(bench: Bench, tmp_path: Path) -> No
     deadline = time.monotonic() + 30
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     pids = [int(path.read_text()) for path in tmp_path.iterdir()]
     assert pids
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:

@@ -39,10 +39,10 @@ def trained() -> Any:
 def corpus(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     for split, count in (("train", 6), ("val", 2)):
-        rows = [render_clip(seed, split) for seed in range(count)]  # type: ignore[arg-type]
+        rows = [render_clip(seed, split) for seed in range(count)]
         np.savez(folder / f"{split}-00000", **{one.name: np.stack([row[one.name] for row in rows])
                                                for one in fields(Corpus)})  # fmt: skip
-        cache_tokens(folder, split, trained, folder / "tokens")  # type: ignore[arg-type]
+        cache_tokens(folder, split, trained, folder / "tokens")
     return folder
 
 

@@ -22,5 +22,5 @@ def inputs(folder: Path) -> Iterator[Input]:
 def run(videos: Path, out: Path, **options: object) -> tuple[dict[str, int], list[Outcome]]:
     seen: list[Outcome] = []
     arguments = {"options": LIGHT, "engine": SerialEngine(), **options}
-    counts = extract_inputs(inputs(videos), out, report=seen.append, **arguments)  # type: ignore[arg-type]
+    counts = extract_inputs(inputs(videos), out, report=seen.append, **arguments)
     return dict(counts), seen

@@ -131,7 +131,7 @@ def double(x):
 
 
 def double(number: float) -> float:
-    import kernel_of_a_test  # type: ignore[import-not-found]
+    import kernel_of_a_test
 
     result: float = kernel_of_a_test.double(number)
     return result
@@ -173,7 +173,7 @@ def test_compiling_in_this_process_is_said_once(tmp_path: Path, monkeypatch: pyt
 
 
 def half(number: float) -> float:
-    import kernel_of_this_process  # type: ignore[import-not-found]
+    import kernel_of_this_process
 
     result: float = kernel_of_this_process.half(number)
     return result
@@ -195,7 +195,7 @@ def test_the_engine_that_is_chosen() -> None:
     assert choose_engine("local", jobs=3, memory=1 << 30) == LocalEngine(workers=3, timeout=None, memory=1 << 30)
     for name, jobs in (("ray", 2), ("local", 0)):
         with pytest.raises(UsageError, match="does not limit memory"):
-            choose_engine(name, jobs=jobs, memory=1 << 30)  # type: ignore[arg-type]
+            choose_engine(name, jobs=jobs, memory=1 << 30)
 
 
 def write_slowly(path: Path) -> str:
@@ -224,5 +224,5 @@ def test_a_job_that_is_ended_removes_what_it_began(tmp_path: Path) -> None:
     while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert list(tmp_path.iterdir())
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert list(tmp_path.iterdir()) == []

@@ -105,7 +105,7 @@ def test_encrypted_tracks(tmp_path: Path, scheme: bytes, codec: str) -> None:
     path.write_bytes(encrypt(path.read_bytes(), scheme))
     for options in ({}, {"residual": "none", "pixels": None}):
         with pytest.raises(SourceError, match=rf"encrypted \({scheme.decode()}\)") as caught:
-            extract(path, **options)  # type: ignore[arg-type]
+            extract(path, **options)
         assert caught.value.code == "encrypted"
 
 

@@ -36,7 +36,7 @@ CODECS = [
 def test_key_pictures_are_found(tmp_path: Path, encoder: str, suffix: str, options: dict[str, str]) -> None:
     """Of each packet, its head says whether the decoder calls its picture a key frame."""
     size = {"width": 176, "height": 144}
-    path = write_video(tmp_path / f"clip.{suffix}", codec=encoder, frames=24, options=options, **size)  # type: ignore[arg-type]
+    path = write_video(tmp_path / f"clip.{suffix}", codec=encoder, frames=24, options=options, **size)
     said: list[bool] = []
     shown: dict[int, bool] = {}
     with av.open(str(path)) as source:

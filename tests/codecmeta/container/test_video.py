@@ -201,7 +201,7 @@ def read_sizes(path: Path, error: Exception | None) -> list[int]:
     with container.open_video(path) as video:
         plain = video.container
         if error is not None:
-            video.container = Broken(plain, error)  # type: ignore[assignment]
+            video.container = Broken(plain, error)
         try:
             return [packet.size for packet in container.demux(video)]
         finally:

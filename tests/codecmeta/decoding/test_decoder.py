@@ -25,7 +25,7 @@ from tests.codecmeta.make_video import decode_all, write_video
 def line_up(video: object, packets: PacketTable) -> timeline.Timeline:
     if timeline.has_usable_pts(packets):
         return timeline.from_pts(packets)
-    order = decode.presentation_order(video, packets).packet  # type: ignore[arg-type]
+    order = decode.presentation_order(video, packets).packet
     return timeline.from_decoder(order, packets=packets.size.size, ticks=1)
 
 

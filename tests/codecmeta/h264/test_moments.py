@@ -20,7 +20,7 @@ def test_moments_equal_those_of_the_planes(name: str, block: int) -> None:
     for packet in packets(CLIPS / name):
         planes = reader.read(packet)
         expected = measure_energy((planes.y, planes.cb, planes.cr), block=block)
-        measured = reader.measure(packet, block=block, cells=True)  # type: ignore[arg-type]
+        measured = reader.measure(packet, block=block, cells=True)
         np.testing.assert_array_equal(measured.energy.power, expected.power)
         np.testing.assert_array_equal(measured.energy.mean, expected.mean)
         np.testing.assert_array_equal(measured.energy.range, expected.range)
@@ -38,4 +38,4 @@ def test_moments_equal_those_of_the_planes(name: str, block: int) -> None:
 def test_an_unknown_block_size_is_refused() -> None:
     name = "baseline_cavlc.mp4"
     with pytest.raises(UsageError, match="16"):
-        ResidualReader(extradata(CLIPS / name)).measure(packets(CLIPS / name)[0], block=16)  # type: ignore[arg-type]
+        ResidualReader(extradata(CLIPS / name)).measure(packets(CLIPS / name)[0], block=16)

@@ -27,7 +27,7 @@ class Counting(ResidualReader):
 
     count = 0
 
-    def decode(self, packet: bytes | list[bytes], *, learn: bool = True) -> CodedPicture:  # type: ignore[override]
+    def decode(self, packet: bytes | list[bytes], *, learn: bool = True) -> CodedPicture:
         self.count += 1
         return super().decode(packet, learn=learn)
 

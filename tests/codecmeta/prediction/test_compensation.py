@@ -229,13 +229,13 @@ def test_dead_zone_zeroes_small_blocks_only() -> None:
     before[1][0:4, 0:4] += 2  # chroma QP 31, Qstep 22: below 7.5625
     before[1][4:8, 4:8] += 3
     rows = np.array([[0, 0, 16, 16, 0, 0, -1]], np.int16)
-    past = [Reference(samples=ReferenceSamples(before))]  # type: ignore[arg-type]
-    residual = motion_residual(current, rows, past, standard="h264", qp=qp)  # type: ignore[arg-type]
+    past = [Reference(samples=ReferenceSamples(before))]
+    residual = motion_residual(current, rows, past, standard="h264", qp=qp)
     assert not residual.planes[0][:4, :4].any()
     assert (residual.planes[0][4:8, 4:8] == -4).all()
     assert not residual.planes[1][:4, :4].any()
     assert (residual.planes[1][4:8, 4:8] == -3).all()
-    without = motion_residual(current, rows, past, standard="h264")  # type: ignore[arg-type]
+    without = motion_residual(current, rows, past, standard="h264")
     assert (without.planes[0][:4, :4] == -3).all()
     assert (without.planes[1][:4, :4] == -2).all()
 
@@ -246,9 +246,9 @@ def test_blocks_without_residual_are_marked_and_left_alone() -> None:
     before[0][16:24, 32:40] += 9  # the third 8x8 block of the second row of macroblocks
     before[2][4:8, 4:8] += 9
     rows = np.array([[x, y, 16, 16, 0, 0, -1] for y in (0, 16, 32) for x in (0, 16, 32)], np.int16)
-    past = [Reference(samples=ReferenceSamples(before))]  # type: ignore[arg-type]
+    past = [Reference(samples=ReferenceSamples(before))]
     room = tuple(np.full(plane.shape, 77, np.int16) for plane in current)
-    residual = motion_residual(current, rows, past, standard="h264", out=room)  # type: ignore[arg-type]
+    residual = motion_residual(current, rows, past, standard="h264", out=room)
     expected = np.zeros((3, 6, 8), bool)
     expected[:, :, 6:] = True  # no vectors: predicted intra
     expected[0, 2:4, 4:6] = expected[2, :2, :2] = True  # whole blocks of 16x16 are marked
@@ -302,7 +302,7 @@ def test_vectors_that_make_no_sense_are_left_out() -> None:
     noise[:, :2] = rng.integers(-2, 8, (4000, 2)) * 8
     noise[:, 2:4] = rng.choice([8, 16], (4000, 2))
     for standard in ("h264", "mpeg2", "mpeg4", "mpeg4_qpel"):
-        motion_residual(current, noise, past, [reference(2)], standard=standard)  # type: ignore[arg-type]
+        motion_residual(current, noise, past, [reference(2)], standard=standard)
 
 
 def test_a_block_over_the_picture_edge_counts_inside_only() -> None:

@@ -39,8 +39,8 @@ SIZES = [(64, 96, (2, 2)), (81, 121, (2, 2)), (50, 34, (1, 2)), (33, 47, (1, 1))
 @pytest.mark.parametrize(("height", "width", "chroma"), SIZES)
 def test_block_means_of_energy(height: int, width: int, chroma: tuple[int, int], block: int) -> None:
     planes = random_planes(height, width, chroma, seed=height)
-    measured = measure_energy(planes, block=block)  # type: ignore[arg-type]
-    expected = pixel_energy(planes)  # type: ignore[arg-type]
+    measured = measure_energy(planes, block=block)
+    expected = pixel_energy(planes)
     assert measured.range == pytest.approx([expected.min(), expected.max()], rel=1e-5)
     for row in range(measured.energy.shape[0]):
         for col in range(measured.energy.shape[1]):
@@ -55,7 +55,7 @@ def test_block_means_of_energy(height: int, width: int, chroma: tuple[int, int],
 
 def test_mean_of_energy_is_the_number_of_varying_channels() -> None:
     planes = random_planes(64, 96, (2, 2), seed=1)
-    assert measure_energy(planes, block=8).energy.mean() == pytest.approx(3, rel=1e-5)  # type: ignore[arg-type]
+    assert measure_energy(planes, block=8).energy.mean() == pytest.approx(3, rel=1e-5)
     flat = (planes[0], np.full_like(planes[1], 7), planes[2])
     assert measure_energy(flat, block=8).energy.mean() == pytest.approx(2, rel=1e-5)
     gray = (planes[0], planes[1][:0, :0], planes[2][:0, :0])
@@ -87,7 +87,7 @@ EIGHT = [
 @pytest.mark.parametrize("box", [None, (16, 8, 48, 56)])
 def test_density_of_aligned_patches_is_exact(orientation: Orientation, box: tuple[int, int, int, int] | None) -> None:
     planes = random_planes(64, 96, (2, 2), seed=3)
-    measured = measure_energy(planes, block=8)  # type: ignore[arg-type]
+    measured = measure_energy(planes, block=8)
     grid = (4, 4) if box is None else (3, 2)
     density = patch_density(
         measured.energy[None],
@@ -99,18 +99,18 @@ def test_density_of_aligned_patches_is_exact(orientation: Orientation, box: tupl
         grid=grid,
         box=box,
     )
-    expected = shown_density(pixel_energy(planes), orientation, grid, box)  # type: ignore[arg-type]
+    expected = shown_density(pixel_energy(planes), orientation, grid, box)
     np.testing.assert_allclose(density[0], expected, rtol=2e-5, atol=1e-7)
     for other in EIGHT:
         if other != orientation and other.transposed == orientation.transposed:
-            turned = shown_density(pixel_energy(planes), other, grid, box)  # type: ignore[arg-type]
+            turned = shown_density(pixel_energy(planes), other, grid, box)
             assert np.abs(density[0] - turned).max() > 1e-3
 
 
 def test_density_in_square_pixels() -> None:
     """A box in pixels that are half as wide as the samples: the same region, the same density."""
     planes = random_planes(64, 96, (2, 2), seed=4)
-    measured = measure_energy(planes, block=8)  # type: ignore[arg-type]
+    measured = measure_energy(planes, block=8)
     turned = Orientation.from_rotation(90)
     for orientation, box, wide in (
         (UPRIGHT, (16, 8, 48, 56), (32, 8, 96, 56)),
@@ -136,7 +136,7 @@ def test_density_in_square_pixels() -> None:
 def test_density_of_any_patch_is_area_weighted() -> None:
     """Patches that cut through blocks: equal to averaging pixels whose energy is constant within a block."""
     planes = random_planes(81, 121, (2, 2), seed=5)
-    measured = measure_energy(planes, block=8)  # type: ignore[arg-type]
+    measured = measure_energy(planes, block=8)
     pixels = np.repeat(np.repeat(measured.energy.astype(np.float64), 8, 0), 8, 1)[:81, :121]
     normal = (pixels - measured.range[0]) / (float(measured.range[1]) - float(measured.range[0]))
     fine = np.repeat(np.repeat(normal, 27, 0), 27, 1)  # every patch edge of a 27x27 grid falls on a fine pixel

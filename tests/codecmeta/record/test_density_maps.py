@@ -52,7 +52,7 @@ def test_texture_is_weighed_by_what_is_coded(meta: VideoMeta) -> None:
     }
     for name, coded in expected.items():
         assert coded.min() + 0.02 > 0.01 and coded.std() > 0.05
-        found = meta.density(GRID, map=name)  # type: ignore[arg-type]
+        found = meta.density(GRID, map=name)
         np.testing.assert_allclose(found, texture * (1 + coded) / 2, atol=0.01)
         assert not np.allclose(found, texture, atol=0.01)
 
@@ -66,7 +66,7 @@ def test_a_frame_that_codes_nothing_keeps_the_order_of_its_texture(meta: VideoMe
     )
     texture = skipped.density(GRID, map="texture")
     for name in ("texture-coded", "texture-innovation", "texture-bits"):
-        np.testing.assert_allclose(skipped.density(GRID, map=name), texture / 2, rtol=1e-6)  # type: ignore[arg-type]
+        np.testing.assert_allclose(skipped.density(GRID, map=name), texture / 2, rtol=1e-6)
 
 
 def test_maps_that_a_record_has(meta: VideoMeta) -> None:
@@ -82,4 +82,4 @@ def test_maps_that_a_record_has(meta: VideoMeta) -> None:
     with pytest.raises(UsageError, match=r"no map 'texture' .*it has no map; .*--pixels 384"):
         replace(pixels, frames=None).density(GRID, map="texture")
     with pytest.raises(UsageError, match="unknown map 'detail'; choose from innovation, carried"):
-        meta.density(GRID, map="detail")  # type: ignore[arg-type]
+        meta.density(GRID, map="detail")

@@ -49,4 +49,4 @@ def test_packets_that_show_no_picture_count_to_the_next_that_does() -> None:
 
 def test_unknown_kind() -> None:
     with pytest.raises(ValueError, match="'mean', 'total', 'packet' or 'interval'"):
-        frame_packet_size(SIZE, KEY, FRAMES, kind="median")  # type: ignore[arg-type]
+        frame_packet_size(SIZE, KEY, FRAMES, kind="median")

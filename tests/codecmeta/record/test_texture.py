@@ -102,7 +102,7 @@ def test_energy_of_frames(block: int) -> None:
         )
         planes = tuple(np.clip(np.rint(p), 0, 255).astype(np.uint8) for p in exact)
         residuals = tuple(best_of_four(p).astype(np.int16) for p in planes)
-        expected = measure_energy(residuals, block=block)  # type: ignore[arg-type]
+        expected = measure_energy(residuals, block=block)
         # the conversion in integers of 1/256 is off by one here and there
         assert np.corrcoef(got.energy[index].ravel(), expected.energy.ravel())[0, 1] > 0.999
         np.testing.assert_allclose(got.energy[index].mean(), expected.energy.mean(), rtol=1e-3)
@@ -119,7 +119,7 @@ def test_grey_frames_have_no_chroma_texture() -> None:
 
 def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(UsageError, match="uint8"):
-        texture_energy(np.zeros((1, 8, 8, 3), np.float32))  # type: ignore[arg-type]
+        texture_energy(np.zeros((1, 8, 8, 3), np.float32))
     with pytest.raises(UsageError, match="frames must be"):
         texture_energy(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(UsageError, match="block"):

@@ -69,7 +69,7 @@ def test_border_cells_count_with_their_area() -> None:
     padded = tuple(
         np.pad(plane, ((0, 0), (0, width)), mode="edge") for plane, width in zip(planes, (2, 1, 1), strict=True)
     )
-    other = carried_energy(measure_cells(padded), luma=(20, 20), chroma=(10, 10), block=8)  # type: ignore[arg-type]
+    other = carried_energy(measure_cells(padded), luma=(20, 20), chroma=(10, 10), block=8)
     assert not np.allclose(got.energy, other.energy, rtol=1e-2)
 
 

@@ -75,11 +75,11 @@ def test_methods_with_attention(frames: int, retention: float) -> None:
     zipped = VisionZip(retention=retention).before_llm(tokens, signals)
     agrees(zipped, tokens, oracle.visionzip(x, attention, keys, count))
     for budget in ("video", "onevision"):
-        method: Any = FastVID(retention=retention, budget=budget, c=3)  # type: ignore[arg-type]
+        method: Any = FastVID(retention=retention, budget=budget, c=3)
         answer = oracle.fastvid(x, attention, features, count, budget=budget, c=3)
         agrees(method.before_llm(tokens, signals), tokens, answer)
     for selection in ("v2", "v1"):
-        method = FlashVID(retention=retention, selection=selection, c=3)  # type: ignore[arg-type]
+        method = FlashVID(retention=retention, selection=selection, c=3)
         answer = oracle.flashvid(x, attention, count, c=3, relevance=selection == "v2")
         agrees(method.before_llm(tokens, signals), tokens, answer)
 
@@ -153,13 +153,13 @@ def test_fastvid_splits_every_segment(
     bounds = np.array([0, 1, 3, 8])
     granted = np.full(8, int(196 * retention + 1e-9))
     for budget, expected in (("video", video_split), ("onevision", onevision_split)):
-        salient, context = FastVID(budget=budget).split(granted, bounds, 196)  # type: ignore[arg-type]
+        salient, context = FastVID(budget=budget).split(granted, bounds, 196)
         assert list(zip(np.add.reduceat(salient, bounds[:-1]).tolist(), context.tolist(), strict=True)) == expected
     # With 169 tokens (LLaVA-Video) the two agree where 0.4 of a frame's budget is whole: 25 at 15 %, not 16 or 42.
     agreeing = []
     for r in (0.10, 0.15, 0.25):
         granted = np.full(8, int(169 * r))
-        splits = [FastVID(budget=budget).split(granted, bounds, 169)[1].tolist() for budget in ("video", "onevision")]  # type: ignore[arg-type]
+        splits = [FastVID(budget=budget).split(granted, bounds, 169)[1].tolist() for budget in ("video", "onevision")]
         agreeing += [r] if splits[0] == splits[1] else []
     assert agreeing == [0.15]
 

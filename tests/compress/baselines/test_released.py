@@ -144,7 +144,7 @@ def test_fastvid_floors_lose_tokens() -> None:
     assert len(onevision) == 16 * 19 - lost
     signals = Signals(saliency=attention, frame_features=features)
     for budget in ("video", "onevision"):
-        method = FastVID(retention=0.1, budget=budget)  # type: ignore[arg-type]
+        method = FastVID(retention=0.1, budget=budget)
         assert method.before_llm(tokens, signals).achieved == 314
 
 
@@ -282,7 +282,7 @@ def test_flashvid_divides_trees_by_one_more_than_their_roots_children() -> None:
     keep, values = released("flashvid", X=tokens, A=torch.ones(4, 4), expansion=1.0, **given)
     assert keep == [0, 1, 2, 3]
     np.testing.assert_allclose(values, 2 * np.eye(4))
-    fixed = FlashVID(**given).before_llm(tokens, Signals(saliency=torch.ones(4, 4)))  # type: ignore[arg-type]
+    fixed = FlashVID(**given).before_llm(tokens, Signals(saliency=torch.ones(4, 4)))
     assert fixed.plan.keep.tolist() == keep
     np.testing.assert_allclose(fixed.apply(tokens), np.eye(4))
 
@@ -293,11 +293,9 @@ def test_flashvid_may_pick_a_token_twice() -> None:
     attention = torch.ones(1, 4)
     assert released("flashvid", X=tokens, A=attention, expansion=1.0, **given)[0] == [0, 0]
     assert len(set(released("flashvid", X=tokens, A=attention, expansion=1.0, selection="v1", **given)[0])) == 2
-    method = FlashVID(**given).before_llm(tokens, Signals(saliency=attention))  # type: ignore[arg-type]
+    method = FlashVID(**given).before_llm(tokens, Signals(saliency=attention))
     assert method.achieved == 2
-    reference = FlashVID(fidelity="reference", expansion=1.0, **given).before_llm(  # type: ignore[arg-type]
-        tokens, Signals(saliency=attention)
-    )
+    reference = FlashVID(fidelity="reference", expansion=1.0, **given).before_llm(tokens, Signals(saliency=attention))
     assert reference.achieved == 1
     assert reference.diagnostics["repeated"] == 1
 

@@ -47,7 +47,7 @@ def test_the_task_file_names_what_exists(functions: dict[str, Any]) -> None:
     yaml = pytest.importorskip("yaml")
     named: list[str] = []
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+    class Loader(yaml.SafeLoader):
         pass
 
     Loader.add_constructor("!function", lambda loader, node: named.append(node.value) or functions[node.value[8:]])

@@ -61,9 +61,9 @@ def test_metadata_is_no_path(meta: Any) -> None:
 
 def test_a_map_that_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown map 'motion'; choose from auto, none"):
-        InfoMerge().attach(sharp_model("llava-onevision-tiny"), video_meta(), map="motion")  # type: ignore[arg-type]
+        InfoMerge().attach(sharp_model("llava-onevision-tiny"), video_meta(), map="motion")
 
 
 def test_a_video_is_no_list() -> None:
     with pytest.raises(ConfigError, match="a video is list; give its metadata"):
-        prepare(sharp_model("llava-onevision-tiny"), [1, 2], "What?", tokenizer=TOKENIZER)  # type: ignore[arg-type]
+        prepare(sharp_model("llava-onevision-tiny"), [1, 2], "What?", tokenizer=TOKENIZER)

@@ -85,7 +85,7 @@ def test_another_pooling_is_left_alone(model: Any, monkeypatch: pytest.MonkeyPat
     """Subclasses pool as they like: LLaVA-Video does."""
     meta = video_meta()
 
-    class Sharper(type(model.model)):  # type: ignore[misc]
+    class Sharper(type(model.model)):
         def apply_pooling(self, features: torch.Tensor) -> torch.Tensor:
             return 2 * super().apply_pooling(features)
 

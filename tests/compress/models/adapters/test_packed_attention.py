@@ -62,7 +62,7 @@ def test_layers_share_what_padding_needs() -> None:
     names: list[str] = []
 
     class Counter(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             names.append(function._schema.name)
             return function(*args, **(kwargs or {}))
 

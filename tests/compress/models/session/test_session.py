@@ -163,7 +163,7 @@ def test_impossible_combinations() -> None:
 
         Session(object(), model)
     with pytest.raises(ConfigError, match="saliency"):
-        InfoMerge().attach(model, saliency="sometimes")  # type: ignore[arg-type]
+        InfoMerge().attach(model, saliency="sometimes")
     with BTM().attach(model), pytest.raises(SignalError, match="density"):
         generate(model, inputs_of(model, meta), steps=1)
     with BTM().attach(model, video_meta(frames=6)), pytest.raises(SignalError, match="2 frames"):
