@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from codecmeta.entropy import parameter_sets
+from codecmeta.entropy import chroma_format, parameter_sets
 from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
 from codecmeta.h264.scaling import ScalingLists, default_lists, read_scaling_lists
@@ -65,7 +65,7 @@ class SequenceParameters:
     @property
     def subsampling(self) -> tuple[int, int]:
         """SubHeightC and SubWidthC (Table 6-1); 1, 1 for monochrome."""
-        return ((1, 1), (2, 2), (1, 2), (1, 1))[self.chroma_format_idc]
+        return chroma_format.subsampling(self.chroma_format_idc)
 
     @property
     def display_size(self) -> tuple[int, int]:

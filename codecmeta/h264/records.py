@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.entropy.slice_state import READING
 from codecmeta.simd.borrowed_array import array_at
 
 MACROBLOCK = np.dtype(
@@ -58,16 +59,7 @@ shape: of each sub-macroblock: 0, 1, 2, 3 for 8x8, 8x4, 4x8, 4x4.  ref: ref_idx 
 
 SLICE = np.dtype(
     [
-        # why reading stopped (faults.py)
-        ("fault", "i8"),
-        # arithmetic decoding engine (cabac.py): codIRange, codIOffset with `ahead` more bits, next byte
-        ("range", "u8"),
-        ("offset", "u8"),
-        ("ahead", "i8"),
-        ("byte", "i8"),
-        # bit reader; address and size in bytes of the RBSP, position of its stop bit
-        ("bit", "i8"),
-        ("data", "i8"),
+        *READING,
         # addresses of the picture's macroblocks, motion (0 where it is not kept) and samples (`macroblocks_at`, ...)
         ("macroblocks", "i8"),
         ("motion", "i8"),
@@ -75,8 +67,6 @@ SLICE = np.dtype(
         ("sample_count", "i8"),
         ("cursor", "i8"),
         ("covered", "i8"),
-        ("end", "i8"),
-        ("stop", "i8"),
         # from the headers
         ("number", "i8"),
         ("first_number", "i8"),

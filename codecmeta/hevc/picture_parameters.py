@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
 from codecmeta.hevc.scaling_lists import ScalingLists, read_scaling_lists
-from codecmeta.hevc.sequence_parameters import SequenceParameters
+from codecmeta.hevc.sequence_parameters import SequenceParameters, has_range_extension
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,14 +202,7 @@ def _read_extensions(
 ) -> tuple[int, bool, tuple[tuple[int, int], ...], int]:
     """Log2MaxTransformSkipSize, cross-component prediction, chroma QP offsets and their Log2Min size (7.3.2.3.2)."""
     largest = 2 if transform_skip else 0
-    if not reader.flag():
-        return largest, False, (), 0
-    range_present = reader.flag()
-    reader.skip(2)
-    if reader.flag():
-        raise BitstreamError("screen content coding is not supported", unsupported="screen content coding")
-    reader.skip(4)
-    if not range_present:
+    if not has_range_extension(reader):
         return largest, False, (), 0
     if transform_skip:
         largest = 2 + reader.ue(3, "log2_max_transform_skip_block_size_minus2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.entropy.slice_state import READING
 from codecmeta.hevc.tables import STORED
 from codecmeta.simd.borrowed_array import array_at
 
@@ -16,17 +17,7 @@ cells.  kind: as in `codecmeta.h264.records`, see coding_unit.py.  qp: QpY of th
 
 SLICE = np.dtype(
     [
-        # why reading stopped (faults.py)
-        ("fault", "i8"),
-        # arithmetic decoding engine and bits (codecmeta.entropy)
-        ("range", "u8"),
-        ("offset", "u8"),
-        ("ahead", "i8"),
-        ("byte", "i8"),
-        ("bit", "i8"),
-        ("data", "i8"),
-        ("end", "i8"),
-        ("stop", "i8"),
+        *READING,
         # addresses of the picture's arrays (picture.py), and their sizes
         ("cells", "i8"),
         ("cell_count", "i8"),

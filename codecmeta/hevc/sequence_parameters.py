@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from codecmeta.entropy import chroma_format
 from codecmeta.entropy.bits import BitReader
 from codecmeta.errors import BitstreamError
 from codecmeta.hevc.reference_sets import ReferenceSet, read_reference_set
@@ -70,7 +71,7 @@ class SequenceParameters:
     @property
     def subsampling(self) -> tuple[int, int]:
         """SubHeightC and SubWidthC (Table 6-1); 1, 1 for monochrome."""
-        return ((1, 1), (2, 2), (1, 2), (1, 1))[self.chroma_format_idc]
+        return chroma_format.subsampling(self.chroma_format_idc)
 
     @property
     def display_size(self) -> tuple[int, int]:
@@ -217,16 +218,27 @@ def _read_pcm(reader: BitReader, depths: tuple[int, ...], log2_min_cb: int, larg
     return PcmParameters(depths=(luma, chroma), log2_min=max(log2_min, log2_min_cb), log2_max=log2_max)
 
 
-def _read_extensions(reader: BitReader) -> RangeExtension:
-    """The extension flags and sps_range_extension; the data of other extensions follow and are not needed."""
+def has_range_extension(reader: BitReader) -> bool:
+    """Read the extension flags of a parameter set (7.3.2.2.1, 7.3.2.3.1): whether its range extension comes next.
+
+    The data of other extensions follow and are not needed.
+
+    Raises:
+        BitstreamError: the screen content extension is used.
+    """
     if not reader.flag():
-        return RangeExtension()
-    range_present = reader.flag()
+        return False
+    present = reader.flag()
     reader.skip(2)
     if reader.flag():
         raise BitstreamError("screen content coding is not supported", unsupported="screen content coding")
     reader.skip(4)
-    if not range_present:
+    return present
+
+
+def _read_extensions(reader: BitReader) -> RangeExtension:
+    """The extension flags and sps_range_extension."""
+    if not has_range_extension(reader):
         return RangeExtension()
     rotation, context, implicit, explicit, extended = (reader.flag() for _ in range(5))
     # intra_smoothing_disabled_flag and high_precision_offsets_enabled_flag concern predictions
