@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from codecmeta.h264 import faults
-from codecmeta.h264.direct import predict_spatially, set_direct
+from codecmeta.h264.direct_prediction import predict_spatially, set_direct
 from codecmeta.h264.vector_prediction import (
     MEDIAN,
     TWO_COLUMNS,

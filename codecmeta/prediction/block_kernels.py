@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.prediction.block_difference import error_of, subtract
 from codecmeta.prediction.block_prediction import (
     chroma_component,
     chroma_component_of_four,
@@ -21,7 +22,6 @@ from codecmeta.prediction.block_records import Plane
 from codecmeta.prediction.padded_reference import MARGIN
 from codecmeta.prediction.reference_selection import choose_one, choose_two, inside, mean_of, weights_of
 from codecmeta.prediction.standards import H264, MPEG2, MPEG4_QPEL
-from codecmeta.prediction.subtract import error_of, subtract
 from codecmeta.simd.block_rows import BLOCK, fetch, size_of
 from codecmeta.simd.numba_cache import kernel
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from codecmeta.prediction.block_difference import error_of, is_mean
 from codecmeta.prediction.block_prediction import find_points
 from codecmeta.prediction.padded_reference import MARGIN
-from codecmeta.prediction.subtract import error_of, is_mean
 from codecmeta.simd.numba_cache import kernel
 
 PAST = 4

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from codecmeta.prediction.subtract import error_of, subtract
+from codecmeta.prediction.block_difference import error_of, subtract
 
 FAR = 2**62
 TYPES = [(255, np.uint8), (16383, np.uint16)]
