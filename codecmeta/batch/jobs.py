@@ -181,8 +181,7 @@ def extract_inputs(
     """
     shard = shard or Shard()
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
-    tally = Tally()
-    listed = 0
+    tally, listed = Tally(), 0
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
     plain = Job(source="", meta="", options=options, limits=limits or Limits(), deflate=deflate, overwrite=overwrite)
@@ -206,8 +205,7 @@ def extract_inputs(
                 key, whose = hash(place), hash(path)
                 if key in places:
                     if places[key] != whose:
-                        message = f"{meta!r} is the place of another input, too; use another --out for one of them"
-                        settle(_failure(replace(plain, source=source, meta=meta), "output", message, 0.0), None)
+                        settle(_clash(replace(plain, source=source, meta=meta)), None)
                     continue
                 places[key] = whose
                 folder.sweep(meta)
@@ -217,17 +215,21 @@ def extract_inputs(
                 else:
                     yield replace(plain, source=source, meta=meta)
 
-        begin = time.monotonic()
-        ended = "interrupted"
+        begin, ended = time.monotonic(), "interrupted"
         try:
             for outcome in engine.run(extract_job, jobs(), failure=_failure):
                 settle(outcome, outcome.meta.removeprefix(prefix))
             ended = "complete"
         finally:
             if summary:
-                facts = {"ended": ended, "listed": listed, "seconds": round(time.monotonic() - begin, 3), **run}
-                write_summary(out, shard, tally, facts)
+                seconds = round(time.monotonic() - begin, 3)
+                write_summary(out, shard, tally, {"ended": ended, "listed": listed, "seconds": seconds, **run})
     return tally.counts
+
+
+def _clash(job: Job) -> Outcome:
+    message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
+    return _failure(job, "output", message, 0.0)
 
 
 def _failure(job: Job, code: str, message: str, seconds: float) -> Outcome:
