@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from codecmeta.record import npz
+from codecmeta.record.fields import FIELDS
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.orientation import UPRIGHT
 from codecmeta_cli.console import printable
@@ -22,7 +22,7 @@ def print_json(meta: VideoMeta) -> None:
     """`info` and the shapes of the arrays as one JSON object on standard output."""
     arrays = {
         name: {"dtype": array.dtype.str, "shape": list(array.shape)}
-        for name in npz.FIELDS
+        for name in FIELDS
         if (array := getattr(meta, name)) is not None
     }
     gops = {"count": len(meta.gops), "packets": [gop.packets for gop in meta.gops]}

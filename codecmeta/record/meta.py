@@ -14,6 +14,7 @@ from codecmeta.errors import UsageError
 from codecmeta.record import gop, npz
 from codecmeta.record.density import Box
 from codecmeta.record.density_maps import TEXTURE_BLOCK, DensityMap, list_maps, measure_density
+from codecmeta.record.fields import FIELDS, OPTIONAL
 from codecmeta.record.orientation import Orientation, display_size
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class VideoMeta:
     frames: NDArray[np.uint8] | None = None
 
     def __repr__(self) -> str:
-        arrays = [name for name in npz.OPTIONAL if getattr(self, name) is not None]
+        arrays = [name for name in OPTIONAL if getattr(self, name) is not None]
         return (
             f"VideoMeta({self.info['source']['name']!r}, {self.width}x{self.height}, "
             f"{len(self.frame_pts)} frames of {len(self.packet_size)} packets, {', '.join(arrays)})"
@@ -92,7 +93,7 @@ class VideoMeta:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays in memory."""
-        return sum(array.nbytes for name in npz.FIELDS if (array := getattr(self, name)) is not None)
+        return sum(array.nbytes for name in FIELDS if (array := getattr(self, name)) is not None)
 
     @property
     def width(self) -> int:
@@ -228,7 +229,7 @@ class VideoMeta:
             OSError: the file cannot be written.
             MetaFormatError: the record does not satisfy its own format.
         """
-        arrays = {name: getattr(self, name) for name in npz.FIELDS}
+        arrays = {name: getattr(self, name) for name in FIELDS}
         npz.write(path, self.info, {k: v for k, v in arrays.items() if v is not None}, deflate=deflate)
 
 

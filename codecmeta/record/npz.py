@@ -1,7 +1,7 @@
-"""The .npz form of a VideoMeta: fields, strict reader, atomic writer.
+"""The .npz form of a VideoMeta: strict reader, atomic writer.
 
-A file may come from anywhere. Every member's header is read and checked against the dtypes and shapes below before
-any array is allocated; nothing is ever unpickled.
+A file may come from anywhere. Every member's header is read and checked against the dtypes and shapes of fields.py
+before any array is allocated; nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -14,24 +14,21 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from codecmeta.errors import MetaFormatError
 from codecmeta.record.atomic_file import replace_file
-from codecmeta.record.info_schema import check_info
+from codecmeta.record.fields import FIELDS, REQUIRED, Array, check, check_headers, check_values
 from codecmeta.record.orientation import Orientation, display_aspect
 
 SCHEMA = 2
 MAX_BYTES = 8 << 30
 MAX_INFO_CHARACTERS = 1 << 22
 MAX_MEMBERS = 256
-MAX_SIDE = 1 << 16
 # A deflated file may unfold freely up to this, and beyond it only to a multiple of its own size.
 FREE_BYTES = 256 << 20
 MAX_RATIO = 100
@@ -40,95 +37,6 @@ MAX_RATIO = 100
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error)
 # What NumPy's parser of array headers raises.
 _UNPARSABLE = (ValueError, TypeError, KeyError, SyntaxError, RecursionError, tokenize.TokenError)
-
-Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Lengths that the shapes of a file are made of."""
-
-    frames: int
-    packets: int
-    blocks: tuple[int, int]
-    macroblocks: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Field:
-    """dtype and shape of one array; -1 stands for any length."""
-
-    dtype: str
-    shape: Callable[[Sizes], tuple[int, ...]]
-
-
-FIELDS: dict[str, Field] = {
-    "packet_pts": Field("<i8", lambda s: (s.packets,)),
-    "packet_dts": Field("<i8", lambda s: (s.packets,)),
-    "packet_size": Field("<u4", lambda s: (s.packets,)),
-    "packet_key": Field("|b1", lambda s: (s.packets,)),
-    "packet_type": Field("<U1", lambda s: (s.packets,)),
-    "packet_shown": Field("|b1", lambda s: (s.packets,)),
-    "frame_packet": Field("<i4", lambda s: (s.frames,)),
-    "frame_pts": Field("<i8", lambda s: (s.frames,)),
-    "frame_type": Field("<U1", lambda s: (s.frames,)),
-    "energy_innovation": Field("<f4", lambda s: (s.frames, *s.blocks)),
-    "energy_carried": Field("<f4", lambda s: (s.frames, *s.blocks)),
-    "range_innovation": Field("<f4", lambda s: (s.frames, 2)),
-    "range_carried": Field("<f4", lambda s: (s.frames, 2)),
-    "residual_power": Field("<f4", lambda s: (s.frames, 3, *s.blocks)),
-    "residual_mean": Field("<f4", lambda s: (s.frames, 3, *s.blocks)),
-    "mb_bits": Field("<u2", lambda s: (s.frames, *s.macroblocks)),
-    "mb_type": Field("|u1", lambda s: (s.frames, *s.macroblocks)),
-    "mv_offset": Field("<i8", lambda s: (s.frames + 1,)),
-    "mv": Field("<i2", lambda s: (-1, 7)),
-    "qp": Field("|i1", lambda s: (s.frames, *s.macroblocks)),
-    "frames": Field("|u1", lambda s: (s.frames, -1, -1, 3)),
-}
-REQUIRED = (
-    "packet_pts",
-    "packet_dts",
-    "packet_size",
-    "packet_key",
-    "frame_packet",
-    "frame_pts",
-    "frame_type",
-)
-OPTIONAL = tuple(name for name in FIELDS if name not in REQUIRED)
-# Arrays that make sense only together.
-PAIRS = (
-    ("packet_type", "packet_shown"),
-    ("energy_innovation", "range_innovation"),
-    ("energy_carried", "range_carried"),
-    ("residual_power", "residual_mean"),
-    ("mv_offset", "mv"),
-)
-_FINITE = ("energy_innovation", "energy_carried", "range_innovation", "range_carried")
-
-
-def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
-    """The lengths that `info` and the tables imply.
-
-    Raises:
-        KeyError, TypeError, ValueError: `info` lacks something or holds something wrong.
-    """
-    check_info(info)
-    width, height = info["stream"]["width"], info["stream"]["height"]
-    block = info["extraction"]["block"]
-    numerator, denominator = info["stream"]["time_base"]
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
-        raise ValueError(f"picture size {width}x{height} is outside 1..{MAX_SIDE}")
-    if block not in (4, 8):
-        raise ValueError(f"block is {block}, it must be 4 or 8")
-    Orientation.from_matrix(info["stream"]["orientation"], width=width, height=height)
-    if numerator < 1 or denominator < 1:
-        raise ValueError(f"time_base is {numerator}/{denominator}, both must be positive")
-    return Sizes(
-        frames=frames,
-        packets=packets,
-        blocks=(-(-height // block), -(-width // block)),
-        macroblocks=(-(-height // 16), -(-width // 16)),
-    )
 
 
 def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping[str, Array], *, deflate: bool) -> None:
@@ -240,12 +148,12 @@ def _read_archive(
     if schema == 1:
         info = _upgrade(path, info)
     headers = {name: _read_header(path, archive, members[name], name)[:2] for name in FIELDS if name in members}
-    _check_headers(path, info, headers)
+    check_headers(path, info, headers)
     arrays = {
         name: _read_member(path, archive, members[name], name, FIELDS[name].dtype, shape)
         for name, (_, shape) in headers.items()
     }
-    _check_values(path, arrays)
+    check_values(path, arrays)
     return info, arrays
 
 
@@ -337,71 +245,3 @@ def _read_member(
 
 def _little_endian(array: Array) -> Array:
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-
-
-def check(path: str, info: dict[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Validate a record before it is written.
-
-    Raises:
-        MetaFormatError: names the field.
-    """
-    for name in REQUIRED:
-        if name not in arrays:
-            raise MetaFormatError(path, name, "is missing")
-    _check_headers(path, info, {name: (array.dtype, array.shape) for name, array in arrays.items()})
-    _check_values(path, arrays)
-
-
-def _check_headers(
-    path: str, info: dict[str, Any], headers: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
-) -> None:
-    frames, packets = headers["frame_pts"][1], headers["packet_pts"][1]
-    try:
-        sizes = sizes_of(info, frames=frames[0] if frames else 0, packets=packets[0] if packets else 0)
-    except KeyError as error:
-        raise MetaFormatError(path, "info", f"lacks {error}") from error
-    except (TypeError, ValueError, OverflowError) as error:
-        raise MetaFormatError(path, "info", f"is wrong: {error}") from error
-    for name, (dtype, shape) in headers.items():
-        expected = FIELDS[name].shape(sizes)
-        fits = len(shape) == len(expected) and all(e in (-1, s) for e, s in zip(expected, shape, strict=True))
-        if dtype.str != FIELDS[name].dtype or not fits:
-            wanted = tuple("any" if e == -1 else e for e in expected)
-            raise MetaFormatError(path, name, f"is {dtype.str} {shape}, expected {FIELDS[name].dtype} {wanted}")
-    for first, second in PAIRS:
-        if (first in headers) != (second in headers):
-            missing = second if first in headers else first
-            raise MetaFormatError(path, missing, f"is missing, {first} and {second} come together")
-
-
-def _check_values(path: str, arrays: Mapping[str, Array]) -> None:
-    def fail(name: str, message: str) -> NoReturn:
-        raise MetaFormatError(path, name, message)
-
-    packets = arrays["packet_size"].size
-    pointer = arrays["frame_packet"]
-    if pointer.size and (pointer.min() < 0 or pointer.max() >= packets):
-        fail("frame_packet", f"must lie in 0..{packets - 1}")
-    pts = arrays["frame_pts"]
-    if pts.size > 1 and not (pts[1:] > pts[:-1]).all():
-        fail("frame_pts", "must be strictly increasing")
-    for name in ("frame_type", "packet_type"):
-        if name in arrays and not np.isin(arrays[name], ("I", "P", "B", "?")).all():
-            fail(name, "must be I, P, B or ?")
-    for name in _FINITE:
-        if name in arrays and not (np.isfinite(arrays[name]).all() and (arrays[name] >= 0).all()):
-            fail(name, "must be finite and not negative")
-        if name in arrays and name.startswith("range") and (arrays[name][:, 0] > arrays[name][:, 1]).any():
-            fail(name, "the smallest value must not exceed the largest")
-    if "residual_power" in arrays and not (
-        np.isfinite(arrays["residual_power"]).all() and np.isfinite(arrays["residual_mean"]).all()
-    ):
-        fail("residual_power", "residual_power and residual_mean must be finite")
-    if "frames" in arrays and 0 in arrays["frames"].shape[1:]:
-        fail("frames", "pictures have no pixels")
-    if "mv" in arrays:
-        offset, vectors = arrays["mv_offset"], arrays["mv"]
-        if offset[0] != 0 or offset[-1] != len(vectors) or (offset[1:] < offset[:-1]).any():
-            fail("mv_offset", f"must rise from 0 to {len(vectors)}")
-        if not np.isin(vectors[:, 6], (-1, 1)).all():
-            fail("mv", "direction must be -1 or +1")

@@ -13,7 +13,7 @@ import pytest
 import codecmeta
 from codecmeta import Limits, SamplingError, SourceError, UsageError, VideoMeta, extract
 from codecmeta.h264.reader import ResidualReader
-from codecmeta.record import npz
+from codecmeta.record.fields import FIELDS
 from codecmeta.record.options import MAPS
 from tests.codecmeta.h264.test_motion_vectors import lay_out
 from tests.codecmeta.make_video import decode_all, write_video
@@ -23,7 +23,7 @@ SOURCES = dict(zip(CLIPS, ["bitstream", "bitstream", "motion", "bitstream", None
 
 
 def identical(a: VideoMeta, b: VideoMeta) -> bool:
-    for name in npz.FIELDS:
+    for name in FIELDS:
         x, y = getattr(a, name), getattr(b, name)
         if (x is None) != (y is None) or (x is not None and not np.array_equal(x, y)):
             return False

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from codecmeta import MetaFormatError, VideoMeta, load
 from codecmeta.errors import UsageError
 from codecmeta.record import npz
+from codecmeta.record.fields import FIELDS, REQUIRED
 
 INFO: dict[str, Any] = {
     "source": {"name": "clip.mp4", "bytes": 1, "mtime_ns": 2, "sha256": "0"},
@@ -70,7 +71,7 @@ def same(a: VideoMeta, b: VideoMeta) -> bool:
             return x is y
         return x.dtype == y.dtype and np.array_equal(x, y)
 
-    return a.info == b.info and all(equal(getattr(a, name), getattr(b, name)) for name in npz.FIELDS)
+    return a.info == b.info and all(equal(getattr(a, name), getattr(b, name)) for name in FIELDS)
 
 
 @settings(max_examples=40, deadline=None)
@@ -215,7 +216,7 @@ def test_bad_files_of_schema_1_are_refused(tmp_path: Path, stream: dict[str, Any
     assert caught.value.field == "info"
 
 
-@pytest.mark.parametrize("name", ["schema", "info", *npz.REQUIRED])
+@pytest.mark.parametrize("name", ["schema", "info", *REQUIRED])
 def test_missing_members(tmp_path: Path, name: str) -> None:
     record().save(tmp_path / "good.npz")
     with pytest.raises(MetaFormatError) as caught:
