@@ -186,8 +186,7 @@ RUN_BLOCKS = {"README.md": [0, 1], "quickstart.md": [0, 1], "json-lines.md": [0]
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN_BLOCKS)
 def test_python_runs(page: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("transformers")
-    pytest.importorskip("jsonschema")
+    pytest.importorskip("jsonschema" if page == "json-lines.md" else "transformers")
     blocks = python_blocks(next(path for path in PAGES if path.name == page))
     for number in RUN_BLOCKS[page]:
         exec(compile(blocks[number], f"{page}, block {number}", "exec"), {})
