@@ -56,6 +56,7 @@ def run_extraction(
     """
     from codecmeta.batch.engines import choose_engine
     from codecmeta.batch.jobs import extract_inputs
+    from codecmeta.batch.warmup import prepare_machine
     from codecmeta.errors import OutputError, UsageError
     from codecmeta.record.limits import Limits
     from codecmeta_cli.progress import Reporter
@@ -74,6 +75,7 @@ def run_extraction(
                     jobs=jobs,
                     timeout=timeout or None,
                     memory=None if memory is None else int(memory * 2**30),
+                    prepare=prepare_machine if options.reads_payloads else None,
                     remark=reporter.say,
                 ),
                 limits=Limits(pixels=pixels, frames=frames, bytes=size),

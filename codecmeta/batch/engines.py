@@ -103,6 +103,7 @@ def choose_engine(
     jobs: int | None = None,
     timeout: float | None = None,
     memory: int | None = None,
+    prepare: Callable[[], object] | None = None,
     remark: Remark = _stay_silent,
 ) -> Engine:
     """Make an engine.
@@ -113,6 +114,7 @@ def choose_engine(
         timeout: seconds per video, None for no limit.
         memory: bytes of address space per worker, 0 for no limit, None for a worker's share of the machine's memory,
             but at least 4 GiB.
+        prepare: called on the machines of a cluster before their first job.
         remark: called with what a user should know meanwhile.
 
     Raises:
@@ -126,7 +128,7 @@ def choose_engine(
 
         if jobs == 0:
             raise UsageError("--jobs 0 works in this process; leave it or --engine ray out")
-        return RayEngine(workers=jobs, timeout=timeout, remark=remark)
+        return RayEngine(workers=jobs, timeout=timeout, prepare=prepare, remark=remark)
     if jobs == 0:
         return SerialEngine(remark=remark)
     workers = usable_cores() if jobs is None else jobs

@@ -12,6 +12,7 @@ from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import check_out
 from codecmeta.batch.shards import parse_shard
+from codecmeta.batch.warmup import prepare_machine
 from codecmeta.record.limits import Limits
 from codecmeta.record.options import Options
 
@@ -62,11 +63,18 @@ def extract_many(
     """
     named = [sources] if isinstance(sources, str | os.PathLike) else sources
     folder = check_out(os.fspath(out))
+    options = options or Options()
     return extract_inputs(
         find_inputs([os.fspath(source) for source in named], out=folder, stdin=None),
         folder,
-        options=options or Options(),
-        engine=choose_engine(engine, jobs=jobs, timeout=timeout, memory=memory),
+        options=options,
+        engine=choose_engine(
+            engine,
+            jobs=jobs,
+            timeout=timeout,
+            memory=memory,
+            prepare=prepare_machine if options.reads_payloads else None,
+        ),
         limits=limits,
         overwrite=overwrite,
         deflate=deflate,

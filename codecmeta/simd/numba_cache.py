@@ -1,11 +1,14 @@
 """Cache of compiled functions on disk, invalidated when any source file that affects them changes.
 
 numba compares only the time and size of a function's own file. It keeps using the machine code of callees, and of
-constants, that have changed in another file, as happens in an editable install.
+constants, that have changed in another file, as happens in an editable install; and it ignores the machine code of a copy of
+the same file elsewhere. Here the content of all files counts, and neither times nor places: a folder named by
+NUMBA_CACHE_DIR can be filled on one machine and used on others, wherever the package is installed there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,12 +18,14 @@ from typing import Any
 
 import numba as nb
 from numba.core import event
+from numba.core.caching import IndexDataCacheFile
 from numba.core.compiler_lock import global_compiler_lock
 
 COMPILING = "codecmeta:compile"
 """Kind of numba event (numba.core.event) that spans the compilation of a kernel not yet in the cache."""
 
 _locked: set[Path] = set()
+_kept: list[Any] = []
 _ROOT = Path(__file__).parents[2]
 _IMPORT = re.compile(r"\nfrom (codecmeta[.\w]*) import (\([^)]*\)|.*)")
 
@@ -42,9 +47,63 @@ def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def keep(dispatcher: Any) -> None:
     """Cache the output of a dispatcher until a module that its own imports, directly or indirectly, changes."""
+    source = Path(dispatcher.py_func.__code__.co_filename)
     dispatcher.enable_caching()
-    dispatcher._cache._cache_file._source_stamp = source_stamp(Path(dispatcher.py_func.__code__.co_filename))
+    cache = dispatcher._cache
+    if nb.config.CACHE_DIR and source.is_relative_to(_ROOT):
+        cache._cache_path = str(_chosen_folder(source))
+        cache._impl._locator = _Locator(cache._cache_path)
+    cache._cache_file = IndexDataCacheFile(
+        cache_path=cache._cache_path, filename_base=cache._impl.filename_base, source_stamp=source_stamp(source)
+    )
     dispatcher.compile = partial(_compile_once, dispatcher, dispatcher.compile)
+    _kept.append(dispatcher)
+
+
+class _Locator:
+    """The place of machine code, for numba's own cache."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def ensure_cache_path(self) -> None:
+        Path(self._folder).mkdir(parents=True, exist_ok=True)
+
+    def get_cache_path(self) -> str:
+        return self._folder
+
+
+def _chosen_folder(source: Path) -> Path:
+    """Where NUMBA_CACHE_DIR has the machine code of a module of this package."""
+    return Path(nb.config.CACHE_DIR, *source.relative_to(_ROOT).with_suffix("").parts)
+
+
+def cache_folder() -> Path:
+    """The folder of the machine code of the whole package, or of this module where each has its own."""
+    if nb.config.CACHE_DIR:
+        return _chosen_folder(Path(__file__)).parents[1]
+    return Path(nb.njit(cache=True)(_nothing)._cache.cache_path)
+
+
+def _nothing() -> None:
+    """Has a cache."""
+
+
+def list_compiled() -> dict[str, int]:
+    """The kernels of all loaded modules, and for how many signatures each has machine code for this processor."""
+    return {
+        f"{one.py_func.__module__}.{one.py_func.__qualname__}": sum(
+            key[1] == one.targetctx.codegen().magic_tuple() for key in _load_index(one)
+        )
+        for one in _kept
+    }
+
+
+def _load_index(dispatcher: Any) -> dict[Any, Any]:
+    with suppress(OSError):
+        index: dict[Any, Any] = dispatcher._cache._cache_file._load_index()
+        return index
+    return {}
 
 
 def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signature: Any) -> Any:
@@ -55,7 +114,7 @@ def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signat
         name, module = dispatcher.py_func.__qualname__, Path(dispatcher.py_func.__code__.co_filename).stem
         # one lock per file: imports have no circles, so no two processes wait for each other
         lock = Path(dispatcher._cache.cache_path, f"{module}.compile.lock")
-        with event.trigger_event(COMPILING, data=name), _hold(lock):
+        with event.trigger_event(COMPILING, data=name), hold_lock(lock):
             try:
                 return compile_or_load(signature)
             except OSError:
@@ -64,16 +123,14 @@ def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signat
 
 
 def _is_compiled(dispatcher: Any, signature: Any) -> bool:
-    cache_file, key = dispatcher._cache._cache_file, dispatcher._cache._index_key
-    with suppress(OSError):
-        return signature in dispatcher.overloads or (
-            key(signature, dispatcher.targetctx.codegen()) in cache_file._load_index()
-        )
-    return False
+    key = dispatcher._cache._index_key
+    return signature in dispatcher.overloads or (
+        key(signature, dispatcher.targetctx.codegen()) in _load_index(dispatcher)
+    )
 
 
 @contextmanager
-def _hold(lock: Path) -> Iterator[None]:
+def hold_lock(lock: Path) -> Iterator[None]:
     """Hold a lock file; where it cannot be created or locked, processes may compile the same function twice."""
     if lock in _locked:
         yield
@@ -97,16 +154,31 @@ def _hold(lock: Path) -> Iterator[None]:
 
 
 @cache
-def source_stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return name, modification time and size of a file of this package and of all its files that it imports."""
+def source_stamp(path: Path) -> tuple[tuple[str, str], ...]:
+    """Return name and digest of a file of this package and of all its files that it imports."""
     needed, waiting = set(), [path]
     while waiting:
         file = waiting.pop()
         if file not in needed:
             needed.add(file)
             waiting += imported(file)
-    status = [(str(file), file.stat()) for file in sorted(needed)]
-    return tuple((name, one.st_mtime_ns, one.st_size) for name, one in status)
+    return tuple((_name(file), _digest(file)) for file in sorted(needed))
+
+
+def source_digest() -> str:
+    """A word that differs whenever a file of this package, numba or the processor does."""
+    files = [(_name(file), _digest(file)) for file in sorted((_ROOT / "codecmeta").rglob("*.py"))]
+    target = nb.njit(_nothing).targetctx.codegen().magic_tuple()
+    return hashlib.sha256(repr((files, target, nb.__version__)).encode()).hexdigest()[:16]
+
+
+def _name(file: Path) -> str:
+    return file.relative_to(_ROOT).as_posix() if file.is_relative_to(_ROOT) else file.name
+
+
+@cache
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @cache
