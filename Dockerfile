@@ -17,11 +17,9 @@ COPY --from=build /dist /dist
 RUN wheel=$(echo /dist/codecmeta-*.whl) \
     && python -m pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" "$wheel$EXTRAS" \
     && rm -rf /dist
-ENV NUMBA_CACHE_DIR=/var/cache/codecmeta PYTHONUNBUFFERED=1
-# the kernels of H.264 and HEVC are compiled here, for processors like this one; others compile their own at first use
-COPY --from=build /source/data/still_h264.mp4 /source/data/pan_hevc.mp4 /tmp/clips/
-RUN codecmeta extract /tmp/clips --out /tmp/meta --jobs 1 \
-    && rm -rf /tmp/clips /tmp/meta \
+# kernels for all processors with AVX2, compiled here; others set NUMBA_CPU_NAME and NUMBA_CPU_FEATURES to nothing of this
+ENV NUMBA_CACHE_DIR=/var/cache/codecmeta NUMBA_CPU_NAME=x86-64-v3 NUMBA_CPU_FEATURES=+avx2 PYTHONUNBUFFERED=1
+RUN codecmeta warmup --cpu x86-64-v3 --cache "$NUMBA_CACHE_DIR" \
     && chmod -R a+rwX "$NUMBA_CACHE_DIR" \
     && useradd --create-home codec
 USER codec

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         UsageError,
     )
     from codecmeta.extraction import extract
+    from codecmeta.picture_sequence import from_frames
+    from codecmeta.record.dataset import MetaDataset, open_dataset
     from codecmeta.record.density_maps import DENSITY_MAPS, DensityMap
     from codecmeta.record.gop import Gop
     from codecmeta.record.limits import Limits
@@ -41,6 +43,7 @@ _HOME = {
     "CodecMetaError": "codecmeta.errors",
     "Gop": "codecmeta.record.gop",
     "Limits": "codecmeta.record.limits",
+    "MetaDataset": "codecmeta.record.dataset",
     "MetaFormatError": "codecmeta.errors",
     "Options": "codecmeta.record.options",
     "Outcome": "codecmeta.batch.outcome",
@@ -52,7 +55,9 @@ _HOME = {
     "bit_costs": "codecmeta.bit_cost_maps",
     "extract": "codecmeta.extraction",
     "extract_many": "codecmeta.batch.extraction",
+    "from_frames": "codecmeta.picture_sequence",
     "load": "codecmeta.record.meta",
+    "open_dataset": "codecmeta.record.dataset",
 }
 
 __all__ = [
@@ -62,6 +67,7 @@ __all__ = [
     "DensityMap",
     "Gop",
     "Limits",
+    "MetaDataset",
     "MetaFormatError",
     "Options",
     "Outcome",
@@ -73,7 +79,9 @@ __all__ = [
     "bit_costs",
     "extract",
     "extract_many",
+    "from_frames",
     "load",
+    "open_dataset",
 ]
 
 

@@ -22,6 +22,8 @@ FLOORS = (
         "codecmeta.frame_columns",
         "codecmeta.frame_reader",
         "codecmeta.frame_table",
+        "codecmeta.picture_folder",
+        "codecmeta.picture_sequence",
         "codecmeta.plot",
         "codecmeta.signals",
         "codecmeta.stream_description",

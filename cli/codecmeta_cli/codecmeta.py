@@ -92,6 +92,9 @@ def extract(
             help="Index of the video stream, counted among all streams of the file.",
         ),
     ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0, show_default="25", help="Frames per second of folders of pictures.")
+    ] = None,
     jobs: Jobs = None,
     timeout: Timeout = 900.0,
     memory: Memory = None,
@@ -138,6 +141,7 @@ def extract(
             motion=motion,
             qp=qp,
             track=track,
+            fps=fps,
         )
         if isinstance(sys.stdin, io.TextIOWrapper):
             # file names need not be UTF-8
@@ -216,6 +220,7 @@ def verify(
 
 app.command()(folders.status)
 app.command()(folders.retry)
+app.command()(folders.pack)
 app.command()(machine.doctor)
 app.command()(machine.warmup)
 

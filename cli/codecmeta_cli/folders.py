@@ -90,3 +90,38 @@ def retry(
         json=json,
         summary=False,
     )
+
+
+def pack(
+    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the shards and of index.parquet.")],
+    shard_size: Annotated[
+        float, typer.Option(min=0, metavar="GB", help="Least size of a shard, but of the last.")
+    ] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Pack all records of a folder into tar shards, as WebDataset reads them, with an index in Parquet.
+
+    The records stay where they are. Exit code: 0 all packed, 1 some records of the manifest are gone, 2 wrong usage, 3
+    the output cannot be written.
+    """
+    from dataclasses import asdict
+
+    from codecmeta.batch.packing import pack as pack_records
+    from codecmeta.errors import OutputError, UsageError
+    from codecmeta_cli.signals import end_like_interrupted
+
+    end_like_interrupted()
+    try:
+        packed = pack_records(meta, out, shard_bytes=int(shard_size * 1e9))
+    except UsageError as error:
+        refuse(2, str(error))
+    except OutputError as error:
+        refuse(3, error.strerror or str(error))
+    if as_json:
+        typer.echo(json.dumps(asdict(packed)))
+    else:
+        left = f"; {packed.left} are gone, see codecmeta retry" if packed.left else ""
+        typer.echo(f"{packed.records} records in {packed.shards} shards, {packed.bytes / 1e9:.3f} GB{left}", err=True)
+    if packed.left:
+        raise typer.Exit(1)

@@ -20,6 +20,7 @@ import numpy as np
 from codecmeta.batch.shards import Shard
 from codecmeta.container.formats import FORMATS
 from codecmeta.errors import UsageError
+from codecmeta.picture_folder import holds_pictures
 
 SUFFIX = ".npz"
 MAX_NAME_BYTES = 255
@@ -90,9 +91,14 @@ class Inputs:
             elif _is_list(source):
                 yield from self._read_list(source[1:])
             elif _is_pattern(source):
-                yield from (_Named(match, Path(match).is_dir()) for match in _matches(source))
+                yield from (self._name_folder(match) for match in _matches(source))
             else:
-                yield _Named(source, Path(source).is_dir())
+                yield self._name_folder(source)
+
+    def _name_folder(self, path: str) -> _Named:
+        """A folder that is searched, unless it is one video itself: pictures, and no video below it."""
+        search = Path(path).is_dir() and not (holds_pictures(path) and next(_search(path, self._out), None) is None)
+        return _Named(path, search)
 
     def _read_list(self, path: str) -> Iterator[_Named]:
         with Path(path).open(encoding="utf-8", errors="surrogateescape", newline="" if self._null else None) as lines:
@@ -105,8 +111,9 @@ def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None, null
     """Expand SOURCE arguments, in order, once all of them are known to lead to something.
 
     Args:
-        sources: files, folders (searched for videos, without following links to folders), globs, `@list.txt` with one
-            path per line, or `-` for such a list on standard input.
+        sources: files, folders (searched for videos, without following links to folders; one that holds pictures, and
+            no video below it, is taken for one video), globs, `@list.txt` with one path per line, or `-` for such a
+            list on standard input.
         out: the output folder; videos inside it are not taken.
         stdin: where `-` reads from, None if it is closed.
         null: the paths of lists end with NUL instead of a line break.
@@ -144,7 +151,7 @@ def _check(source: str, out: Path) -> None:
         except OSError as error:
             raise UsageError(f"list {source[1:]!r} cannot be read ({error.strerror})") from error
     elif Path(source).is_dir():
-        if next(_search(source, out), None) is None:
+        if not holds_pictures(source) and next(_search(source, out), None) is None:
             raise UsageError(f"folder {source!r} holds no file with the ending of a video")
     elif _is_pattern(source) and not _matches(source):
         raise UsageError(f"nothing matches {source!r}")

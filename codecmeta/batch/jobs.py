@@ -18,10 +18,10 @@ from codecmeta.batch.output_folder import STOPS, open_output
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, write_summary
 from codecmeta.errors import CodecMetaError, MetaFormatError, OutputError, SourceError
+from codecmeta.picture_folder import holds_pictures, identify
 from codecmeta.record import npz
 from codecmeta.record.limits import Limits
 from codecmeta.record.options import Options
-from codecmeta.record.source_identity import identify_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ class Job:
 def extract_job(job: Job) -> Outcome:
     """Extract one video and write its .npz, or find that it is there. Whatever is wrong with it is in the outcome."""
     from codecmeta.extraction import extract_video
+    from codecmeta.picture_sequence import extract_pictures
 
     begin = time.perf_counter()
 
@@ -57,7 +58,8 @@ def extract_job(job: Job) -> Outcome:
     try:
         if not job.overwrite and (kept := find_fresh(job)):
             return kept
-        meta = extract_video(job.source, job.options, job.limits)
+        read = extract_pictures if holds_pictures(job.source) else extract_video
+        meta = read(job.source, job.options, job.limits)
     except SourceError as error:
         return failed(error.code, str(error))
     except CodecMetaError as error:
@@ -136,12 +138,12 @@ def find_fresh(job: Job) -> Outcome | None:
         )
         if extraction["digest"] != job.options.digest() or extraction["version"] != __version__ or not same_decoder:
             return None
-        now = identify_source(job.source)
+        now = identify(job.source)
         if (now["bytes"], now["sha256"]) != (info["source"]["bytes"], info["source"]["sha256"]):
             return None
         outcome = outcome_of(info, source=job.source, meta=job.meta, status="kept")
         return replace(outcome, stamp=_stamp(job, {"source": now}))
-    except (OSError, MetaFormatError, KeyError, TypeError, ValueError):
+    except (OSError, MetaFormatError, SourceError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from codecmeta.picture_folder import identify
 
 Status = Literal["done", "kept", "failed"]
 
@@ -28,9 +31,13 @@ class Stamp:
             OSError, ValueError: one of them cannot be looked at.
         """
         first, second = os.stat(source), os.stat(meta)  # noqa: PTH116 - of a million files
+        size, changed = first.st_size, first.st_mtime_ns
+        if stat.S_ISDIR(first.st_mode):
+            pictures = identify(source)
+            size, changed = pictures["bytes"], pictures["mtime_ns"]
         return cls(
-            source_bytes=first.st_size,
-            source_mtime_ns=first.st_mtime_ns,
+            source_bytes=size,
+            source_mtime_ns=changed,
             meta_bytes=second.st_size,
             meta_mtime_ns=second.st_mtime_ns,
         )

@@ -18,7 +18,7 @@ from codecmeta.batch.inputs import absolute_path
 from codecmeta.batch.manifest import Manifest
 from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
 from codecmeta.batch.shards import Shard
-from codecmeta.errors import OutputError, UsageError
+from codecmeta.errors import OutputError, SourceError, UsageError
 from codecmeta.record.atomic_file import TEMPORARY_FILES, replace_file
 
 RUN_RECORD = "run.json"
@@ -79,7 +79,7 @@ class OutputFolder:
                 if line["path"] != path or any(line[k] != v for k, v in vars(stamp).items()):
                     continue
                 return outcome_of_line(line, source=source, meta=meta, stamp=stamp)
-            except (OSError, KeyError, TypeError, ValueError):
+            except (OSError, SourceError, KeyError, TypeError, ValueError):
                 continue
         return None
 

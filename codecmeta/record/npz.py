@@ -14,9 +14,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -71,8 +71,15 @@ def _write_member(archive: zipfile.ZipFile, name: str, array: Array, method: int
         np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[dict[str, Any], dict[str, Array]]:
+def read(
+    path: str | os.PathLike[str], *, max_bytes: int, names: Collection[str] | None = None
+) -> tuple[dict[str, Any], dict[str, Array]]:
     """Read and validate a file written by `write`.
+
+    Args:
+        path: the file.
+        max_bytes: refuse a file whose arrays take more memory than this.
+        names: the optional arrays to read, with those that they come in pairs with; None for all.
 
     Returns:
         `info` and the arrays; unknown members are ignored.
@@ -81,15 +88,22 @@ def read(path: str | os.PathLike[str], *, max_bytes: int) -> tuple[dict[str, Any
         MetaFormatError: anything is wrong with the file.
         OSError: it cannot be opened.
     """
-    name = os.fspath(path)
     with _open(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                return _read_archive(name, archive, os.fstat(file.fileno()).st_size, max_bytes)
-        except MetaFormatError:
-            raise
-        except _UNREADABLE as error:
-            raise MetaFormatError(name, None, f"not a readable .npz ({error})") from error
+        size = os.fstat(file.fileno()).st_size
+        return read_from(file, os.fspath(path), size=size, max_bytes=max_bytes, names=names)
+
+
+def read_from(
+    file: IO[bytes] | io.RawIOBase, name: str, *, size: int, max_bytes: int, names: Collection[str] | None = None
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """`read` from an open file of `size` bytes, which messages call `name`."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return _read_archive(name, archive, size, max_bytes, names)
+    except MetaFormatError:
+        raise
+    except _UNREADABLE as error:
+        raise MetaFormatError(name, None, f"not a readable .npz ({error})") from error
 
 
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -118,7 +132,7 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _read_archive(
-    path: str, archive: zipfile.ZipFile, file_size: int, max_bytes: int
+    path: str, archive: zipfile.ZipFile, file_size: int, max_bytes: int, names: Collection[str] | None
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     entries = archive.infolist()
     if len(entries) > MAX_MEMBERS:
@@ -152,9 +166,15 @@ def _read_archive(
     arrays = {
         name: _read_member(path, archive, members[name], name, FIELDS[name].dtype, shape)
         for name, (_, shape) in headers.items()
+        if names is None or name in REQUIRED or name in _with_partners(names)
     }
     check_values(path, arrays)
     return info, arrays
+
+
+def _with_partners(names: Collection[str]) -> set[str]:
+    """The arrays that are named, and those that they come in pairs with."""
+    return {*names, *(name for pair in PAIRS for name in pair if set(pair) & set(names))}
 
 
 def _read_info(path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Options:
         motion: keep the motion vectors of the sampled frames.
         qp: keep the quantisers of the sampled frames.
         track: index of the video stream among all streams of the file; None takes the one that libavformat calls best.
+        fps: frames per second of a folder of pictures; None is 25.
 
     Raises:
         UsageError: an option is not allowed.
@@ -49,6 +50,7 @@ class Options:
     motion: bool = False
     qp: bool = False
     track: int | None = None
+    fps: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", parse_frames(self.frames))
@@ -62,6 +64,8 @@ class Options:
             raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or None for no frames")
         if self.track is not None and self.track < 0:
             raise UsageError(f"track={self.track}; allowed are indices of streams from 0, or None for the best one")
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise UsageError(f"fps={self.fps}; allowed are numbers greater than 0")
 
     @property
     def chosen_maps(self) -> tuple[MapChoice, ...]:
@@ -76,6 +80,9 @@ class Options:
     def describe(self) -> dict[str, Any]:
         """The options as plain JSON values."""
         values = asdict(self)
+        if self.fps is None:
+            # records of videos are as fresh as before there was such an option
+            del values["fps"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def digest(self) -> str:

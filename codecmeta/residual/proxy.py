@@ -70,13 +70,26 @@ class ProxySource:
         """See `ResidualSource`. A first picture has no predecessor and is read as an intra picture."""
         if evidence.picture is None:
             raise UsageError("the proxy source needs the decoded picture")
+        before = evidence.past[0].picture.frame if evidence.past else None
+        return Reading(energy=self.encode(evidence.picture.frame, before, block=block)[0])
+
+    def encode(
+        self, frame: av.VideoFrame, before: av.VideoFrame | None, *, block: Literal[4, 8]
+    ) -> tuple[BlockEnergy, list[int]]:
+        """Encode a picture after its predecessor, or as an intra picture without one.
+
+        Args:
+            frame: the picture.
+            before: its predecessor.
+            block: luma samples of the source per block side.
+
+        Returns:
+            The residual of the picture, and bytes of the packets of both, in order.
+        """
         self._open()
-        if evidence.past:
-            self._encode(evidence.past[0].picture.frame, intra=True)
-            packet = self._encode(evidence.picture.frame, intra=False)
-        else:
-            packet = self._encode(evidence.picture.frame, intra=True)
-        fine = self.reader.measure(packet, block=_CELL).energy
+        packets = [] if before is None else [self._encode(before, intra=True)]
+        packets.append(self._encode(frame, intra=before is None))
+        fine = self.reader.measure(packets[-1], block=_CELL).energy
         assert fine is not None  # its block is given
         down = _shares(self.height, block, self.coded[1])
         across = _shares(self.width, block, self.coded[0])
@@ -86,7 +99,7 @@ class ProxySource:
             mean=_resample(fine.mean, down, across),
             range=fine.range,
         )
-        return Reading(energy=mapped)
+        return mapped, [len(packet) for packet in packets]
 
     def _encode(self, frame: av.VideoFrame, *, intra: bool) -> bytes:
         image = convert(frame, width=self.coded[0], height=self.coded[1], pixel_format="yuv420p")

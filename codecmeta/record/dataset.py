@@ -1,0 +1,201 @@
+"""A collection of records: a folder of .npz files, tar shards of them, or an index of such shards."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from codecmeta.errors import MetaFormatError, UsageError
+from codecmeta.record import npz
+from codecmeta.record.meta import VideoMeta
+
+SUFFIX = ".npz"
+INDEX = "index.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a record lies.
+
+    Attributes:
+        place: its name below the folder or within its shard.
+        file: the file that holds it.
+        offset: of its first byte there; None for a file of its own.
+        size: its bytes; None for a file of its own.
+    """
+
+    place: str
+    file: str
+    offset: int | None = None
+    size: int | None = None
+
+
+class MetaDataset(Sequence[VideoMeta]):
+    """Records in the order of their places; each is read when it is asked for, and none is kept.
+
+    Attributes:
+        entries: where they lie.
+        columns: the arrays that are read besides the packet table, None for all.
+    """
+
+    def __init__(self, entries: Sequence[Entry], columns: Sequence[str] | None, max_bytes: int) -> None:
+        self.entries = entries
+        self.columns = None if columns is None else tuple(columns)
+        self._max_bytes = max_bytes
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, number: int) -> VideoMeta: ...
+    @overload
+    def __getitem__(self, number: slice) -> MetaDataset: ...
+    def __getitem__(self, number: int | slice) -> VideoMeta | MetaDataset:
+        if isinstance(number, slice):
+            return MetaDataset(self.entries[number], self.columns, self._max_bytes)
+        return self._read(self.entries[number])
+
+    def __iter__(self) -> Iterator[VideoMeta]:
+        return map(self._read, self.entries)
+
+    def _read(self, entry: Entry) -> VideoMeta:
+        if entry.offset is None or entry.size is None:
+            info, arrays = npz.read(entry.file, max_bytes=self._max_bytes, names=self.columns)
+        else:
+            with Window(entry.file, entry.offset, entry.size) as window:
+                name = f"{entry.file}:{entry.place}"
+                info, arrays = npz.read_from(
+                    window, name, size=entry.size, max_bytes=self._max_bytes, names=self.columns
+                )
+        return VideoMeta(info=info, **arrays)
+
+
+def open_dataset(
+    path: str | os.PathLike[str], *, columns: Sequence[str] | None = None, max_bytes: int = npz.MAX_BYTES
+) -> MetaDataset:
+    """Open a collection of records.
+
+    Args:
+        path: a folder of .npz files (searched), a folder of tar shards, one tar, or the index that `codecmeta pack`
+            wrote. A folder with an index is read by it where pyarrow is installed.
+        columns: names of the arrays to read besides the packet table, `frames` or `energy_innovation`, say; the others
+            are None in the records. None reads all.
+        max_bytes: refuse a record whose arrays take more memory than this.
+
+    Raises:
+        UsageError: nothing is there, or a column is not known.
+        MetaFormatError: a tar or the index cannot be read.
+        OSError: a file cannot be opened.
+    """
+    unknown = [name for name in columns or () if name not in npz.FIELDS]
+    if isinstance(columns, str) or unknown:
+        raise UsageError(f"columns={columns!r}; choose from {', '.join(npz.FIELDS)}")
+    place = Path(path)
+    if place.is_dir():
+        entries = _list_folder(place)
+    elif place.suffix == ".parquet":
+        entries = list(_read_index(place))
+    elif place.suffix == ".tar":
+        entries = list(_scan(place))
+    else:
+        entries = []
+    if not entries:
+        raise UsageError(f"{path}: no record; allowed are a folder of .npz files or tars, a .tar, or an index.parquet")
+    return MetaDataset(entries, columns, max_bytes)
+
+
+def _list_folder(folder: Path) -> list[Entry]:
+    index = folder / INDEX
+    if index.exists() and _has_pyarrow():
+        return list(_read_index(index))
+    tars = sorted(folder.glob("*.tar"))
+    if tars:
+        return [entry for tar in tars for entry in _scan(tar)]
+    found = [
+        os.path.join(here, name)  # noqa: PTH118 - of a million files
+        for here, _, names in os.walk(folder)
+        for name in names
+        if name.endswith(SUFFIX)
+    ]
+    start = len(os.path.join(folder, ""))  # noqa: PTH118
+    return [Entry(path[start:], path) for path in sorted(found)]
+
+
+def _scan(tar: Path) -> Iterator[Entry]:
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            for member in archive:
+                if member.isreg() and member.name.endswith(SUFFIX):
+                    yield Entry(member.name, str(tar), member.offset_data, member.size)
+    except tarfile.TarError as error:
+        raise MetaFormatError(str(tar), None, f"not a readable tar ({error})") from error
+
+
+def _has_pyarrow() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+def _read_index(path: Path) -> Iterator[Entry]:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError("an index needs pyarrow: pip install 'codecmeta[parquet]'; the tars need nothing") from error
+    try:
+        table = parquet.read_table(path, columns=["place", "shard", "offset", "bytes"])
+        columns = [table[name].to_pylist() for name in table.column_names]
+    except (arrow.ArrowException, KeyError, ValueError) as error:
+        raise MetaFormatError(str(path), None, f"not a readable index ({error})") from error
+    for place, shard, offset, size in zip(*columns, strict=True):
+        if not isinstance(shard, str) or os.path.basename(shard) != shard or shard in ("", ".", ".."):  # noqa: PTH119
+            raise MetaFormatError(str(path), "shard", f"names {shard!r}, which is no file next to the index")
+        if not (isinstance(offset, int) and isinstance(size, int) and offset >= 0 and size >= 0):
+            raise MetaFormatError(str(path), "offset", f"of {place!r} is {offset!r}, its length {size!r}")
+        yield Entry(str(place), str(path.parent / shard), offset, size)
+
+
+class Window(io.RawIOBase):
+    """Part of a file, as a file that can be read."""
+
+    def __init__(self, path: str, offset: int, size: int) -> None:
+        self._file: Any = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed with this
+        self._offset = offset
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """It can be sought in."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a byte of the part."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError(f"seek to {base + offset}")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what follows."""
+        view = memoryview(buffer).cast("B")
+        count = min(len(view), max(self._size - self._at, 0))
+        self._file.seek(self._offset + self._at)
+        done: int = self._file.readinto(view[:count]) if count else 0
+        self._at += done
+        return done
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+        super().close()

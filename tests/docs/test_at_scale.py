@@ -1,0 +1,80 @@
+"""The commands of the page about many videos, as far as one machine can run them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codecmeta.batch.folder_status import read_status
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "at-scale.md").read_text(encoding="utf-8")
+LIGHT = "--residual none --pixels none --jobs 0"
+
+
+@pytest.fixture
+def place(tmp_path: Path, data: Path) -> Path:
+    """Videos, and a `codecmeta` on the path that leaves pictures alone."""
+    (tmp_path / "videos").mkdir()
+    for number in range(6):
+        (tmp_path / "videos" / f"{number}.mp4").symlink_to(data / "still_h264.mp4")
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "codecmeta"
+    main = "from codecmeta_cli.codecmeta import main; main()"
+    command.write_text(
+        f'#!/bin/bash\nlight=""; [ "$1" = extract ] && light="{LIGHT}"\n'
+        f'exec "{sys.executable}" -c "{main}" "$@" $light\n'
+    )
+    command.chmod(0o755)
+    return tmp_path
+
+
+def block(heading: str, *, kind: str = "bash", number: int = 0) -> str:
+    """A block of code below a heading or a line of the page."""
+    after = PAGE[PAGE.index(heading) :]
+    blocks: list[str] = re.findall(rf"```{kind}\n(.*?)```", after, re.DOTALL)
+    return blocks[number]
+
+
+def run(script: str, place: Path, **variables: str) -> None:
+    environment = {
+        **os.environ,
+        "PATH": f"{place / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "VIDEOS": str(place / "videos"),
+        "META": str(place / "meta"),
+        **variables,
+    }
+    subprocess.run(["bash", "-ec", script], env=environment, check=True, capture_output=True, text=True)
+
+
+def test_slurm(place: Path) -> None:
+    for task in ("0", "1", "2"):
+        run(block("Slurm:"), place, SLURM_ARRAY_TASK_ID=task, SLURM_ARRAY_TASK_COUNT="3")
+    assert read_status(place / "meta").describe()["runs"] == dict.fromkeys(("0/3", "1/3", "2/3"), "complete")
+    assert (read_status(place / "meta").done, read_status(place / "meta").missing) == (6, 0)
+
+
+def test_kubernetes(place: Path) -> None:
+    manifest = block("Kubernetes", kind="yaml")
+    command = json.loads(re.search(r"command: (\[.*\])", manifest)[1])  # type: ignore[index]
+    parts = int(re.search(r"completions: (\d+)", manifest)[1])  # type: ignore[index]
+    assert f"/{parts}" in command[2]
+    script = command[2].replace(f"/{parts}", "/2")
+    for index in ("0", "1"):
+        run(script, place, JOB_COMPLETION_INDEX=index)
+    assert read_status(place / "meta").done == 6
+
+
+def test_one_machine_and_lists(place: Path) -> None:
+    script = block("## One machine").replace("codecmeta warmup\n", "")
+    # what is tried again has no failures here
+    run(script, place)
+    run(block("Names with line breaks"), place)
+    assert read_status(place / "meta").done == 6
