@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compress.attach import Attachable
     from compress.budget import count_tokens
     from compress.compressor import Pipeline
+    from compress.dataset import MetaStream
     from compress.errors import CompressError, ConfigError, OutputError, ShapeError, SignalError
     from compress.infomerge import InfoMerge
     from compress.metom import BTM, MATM, RPM, MeToM
@@ -35,6 +36,7 @@ _HOME = {
     "MATM": "compress.metom",
     "MeToM": "compress.metom",
     "MergePlan": "compress.plan",
+    "MetaStream": "compress.dataset",
     "OutputError": "compress.errors",
     "Pipeline": "compress.compressor",
     "RPM": "compress.metom",
@@ -60,6 +62,7 @@ __all__ = [
     "InfoMerge",
     "MeToM",
     "MergePlan",
+    "MetaStream",
     "OutputError",
     "Pipeline",
     "Session",
