@@ -93,10 +93,11 @@ class PictureFolder:
                 context.options = {"max_pixels": str(self._limits.pixels)}
                 context.thread_count = 1
                 for frame in container.decode(video=0):
-                    return frame
+                    # as an array has it, whatever colours the picture was stored in
+                    return av.VideoFrame.from_ndarray(frame.to_ndarray(format="rgb24"), format="rgb24")
         except MemoryError:
             raise
-        except (OSError, av.FFmpegError, IndexError) as error:
+        except (OSError, ValueError, av.FFmpegError, IndexError) as error:
             raise SourceError("damaged", f"{name} cannot be decoded ({error})") from error
         raise SourceError("damaged", f"{name} holds no picture")
 

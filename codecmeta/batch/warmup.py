@@ -45,8 +45,8 @@ SAMPLES = (
     Sample(name="H.264, 10 bit", encoder="libx264", pixel_format="yuv420p10le", options={"g": "6", "bf": "2"}),
     Sample(name="H.264, CAVLC", encoder="libx264", options={"g": "6", "profile": "baseline"}),
     Sample(name="HEVC, 10 bit", encoder="libx265", pixel_format="yuv420p10le", options={"x265-params": _X265}),
-    Sample(name="MPEG-4, quarter samples", encoder="mpeg4", options={"g": "6", "bf": "1", "flags": "+qpel"}),
-    Sample(name="MPEG-2", encoder="mpeg2video", options={"g": "6", "bf": "1"}),
+    Sample(name="MPEG-4, quarter samples", encoder="mpeg4", options={"g": "6", "flags": "+qpel"}),
+    Sample(name="MPEG-2", encoder="mpeg2video", options={"g": "6"}),
 )
 """From the one that takes longest on."""
 

@@ -46,12 +46,15 @@ def encode_pair(pictures: NDArray[np.uint8]) -> list[int]:
         sizes = []
         for picture in pictures:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = frame.reformat(format="yuv420p", interpolation="BICUBIC")
             sizes += [packet.size for packet in stream.encode(frame)]
         sizes += [packet.size for packet in stream.encode()]
     return sizes
 
 
 def test_record_of_an_array(frames: NDArray[np.uint8], tmp_path: Path) -> None:
+    # even sides, at which the encoder takes them as they are
+    frames = frames[:, :160, :240]
     record = codecmeta.from_frames(frames, 30.0, sampling=(0, 10, 59), pixels=64, name="scene")
     assert record.frame_pts.tolist() == [0, 10, 59]
     assert record.frame_seconds.tolist() == pytest.approx([0, 10 / 30, 59 / 30])
@@ -60,7 +63,6 @@ def test_record_of_an_array(frames: NDArray[np.uint8], tmp_path: Path) -> None:
     assert record.packet_pts.tolist() == [0, 9, 10, 58, 59]
     assert record.packet_key.tolist() == [True, True, False, True, False]
     assert record.frame_packet.tolist() == [0, 2, 4]
-    assert min(frames.shape[1:3]) < 384
     assert record.packet_size[1:3].tolist() == encode_pair(frames[9:11])
     assert record.packet_size[1:3].tolist() != encode_pair(frames[10:12])
     assert record.gop_packet_size().tolist() == pytest.approx(
@@ -83,10 +85,10 @@ def test_residual_is_that_of_a_re_encoded_video(frames: NDArray[np.uint8], data:
     assert video.energy_innovation is not None
     assert record.energy_innovation is not None
     assert record.energy_innovation.shape == video.energy_innovation.shape
-    for own, other in zip(record.energy_innovation, video.energy_innovation, strict=True):
-        assert np.corrcoef(own.ravel(), other.ravel())[0, 1] > 0.9
-    # the negative control: another frame's
-    assert np.corrcoef(record.energy_innovation[0].ravel(), video.energy_innovation[1].ravel())[0, 1] < 0.9
+    table = np.corrcoef(record.energy_innovation.reshape(3, -1), video.energy_innovation.reshape(3, -1))[:3, 3:]
+    assert table.diagonal().min() > 0.8
+    # the negative control: of another frame it is less like
+    assert (table < table.diagonal()[:, None]).sum() == 6
 
 
 def test_what_a_frame_is(frames: NDArray[np.uint8]) -> None:
