@@ -29,12 +29,14 @@ class Sample:
         name: of the codec and its samples.
         encoder: of libav.
         pixel_format: of the pictures.
+        width: of the pictures; kernels differ for planes whose rows join and planes whose rows do not.
         options: of the encoder.
     """
 
     name: str
     encoder: str
     pixel_format: str = "yuv420p"
+    width: int = 96
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,7 +48,8 @@ SAMPLES = (
     Sample(name="H.264, CAVLC", encoder="libx264", options={"g": "6", "profile": "baseline"}),
     Sample(name="HEVC, 10 bit", encoder="libx265", pixel_format="yuv420p10le", options={"x265-params": _X265}),
     Sample(name="MPEG-4, quarter samples", encoder="mpeg4", options={"g": "6", "flags": "+qpel"}),
-    Sample(name="MPEG-2", encoder="mpeg2video", options={"g": "6"}),
+    Sample(name="MPEG-2", encoder="mpeg2video", options={"g": "6"}, width=256),
+    Sample(name="H.264, 10 bit, rows that join", encoder="libx264", pixel_format="yuv420p10le", width=256),
 )
 """From the one that takes longest on."""
 
@@ -125,11 +128,12 @@ def _lost(job: tuple[Sample, str], code: str, message: str, seconds: float) -> W
     return Warmed(name=job[0].name, seconds=seconds, problem=message)
 
 
-def _encode(sample: Sample, path: str, *, frames: int = 10, width: int = 96, height: int = 80) -> None:
+def _encode(sample: Sample, path: str, *, frames: int = 10, height: int = 80) -> None:
     """Write a small video in which something moves."""
     import av
     import numpy as np
 
+    width = sample.width
     random = np.random.default_rng(0)
     scene = random.integers(0, 256, (height * 2, width * 2, 3), np.uint8)
     scene[: height // 2] = 128
