@@ -6,13 +6,11 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import av
-import numba
 import numpy as np
 
-from codecmeta import __version__, h264, hevc
+from codecmeta import h264, hevc
 from codecmeta.container.completeness import judge_file
 from codecmeta.container.orientation import find_display_matrix, is_cut_by_container
 from codecmeta.container.packet_reader import read_payloads
@@ -26,6 +24,7 @@ from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.frame_columns import Request
 from codecmeta.frame_reader import read_frames
 from codecmeta.frame_table import FrameTable
+from codecmeta.provenance import describe_extraction
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import DEFAULT_MAPS, MapChoice, Options, ResidualChoice
@@ -129,7 +128,12 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
             "stream": describe_stream(video, packets, timeline, (numerator, denominator), request.orientation),
             "verdict": verdict,
             "signals": signals,
-            "extraction": _extraction(request, table, _list_warnings(request, table, orientation)),
+            "extraction": describe_extraction(
+                options,
+                frames=len(table.packets),
+                block=block,
+                warnings=_list_warnings(request, table, orientation),
+            ),
         }
         meta = VideoMeta(
             info=info,
@@ -226,23 +230,3 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
     if ratio is not None and not is_believable(ratio):
         warnings.append(f"the sample aspect ratio {ratio[0]}:{ratio[1]} is implausible: samples are taken as square")
     return warnings
-
-
-def _extraction(request: Request, table: FrameTable, warnings: list[str]) -> dict[str, Any]:
-    options = request.options
-    return {
-        "version": __version__,
-        "libraries": {
-            "av": av.__version__,
-            "ffmpeg": av.ffmpeg_version_info,
-            "numpy": np.__version__,
-            "numba": numba.__version__,
-        },
-        "options": options.describe(),
-        "digest": options.digest(),
-        "frames": len(table.packets),
-        "sampling": options.frames if isinstance(options.frames, str) else list(options.frames),
-        "block": request.block,
-        "pixels": options.pixels,
-        "warnings": warnings,
-    }

@@ -14,14 +14,13 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import av
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta import __version__
 from codecmeta.decoding.rgb import to_rgb
 from codecmeta.errors import SourceError, UsageError
 from codecmeta.picture_folder import PictureFolder
+from codecmeta.provenance import describe_extraction
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import MapChoice, Options
@@ -34,6 +33,7 @@ DEFAULT_FPS = 25.0
 
 _SMALL_PICTURE = 288
 _CHANNELS = 3
+_WARNING = "the frames come without a video: residual and packet sizes are those of the proxy"
 _NOT_CODED = "the frames were never coded, and the proxy keeps none"
 
 
@@ -155,7 +155,7 @@ def _record(
         "stream": _describe_stream(first, container, count, rate, len(packets)),
         "verdict": _describe_verdict(len(packets), rows, count),
         "signals": _describe_signals(options, container),
-        "extraction": _describe_extraction(options, len(rows), block),
+        "extraction": describe_extraction(options, frames=len(rows), block=block, warnings=[_WARNING]),
     }
     return VideoMeta(
         info=info,
@@ -246,22 +246,3 @@ def _describe_signals(options: Options, container: str) -> dict[str, dict[str, A
     for name in ("carried", "mb_bits", "mb_type", "motion", "qp"):
         signals[name] = {"absent": _NOT_CODED}
     return signals
-
-
-def _describe_extraction(options: Options, frames: int, block: int) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "libraries": {
-            "av": av.__version__,
-            "ffmpeg": av.ffmpeg_version_info,
-            "numpy": np.__version__,
-            "numba": numba.__version__,
-        },
-        "options": options.describe(),
-        "digest": options.digest(),
-        "frames": frames,
-        "sampling": options.frames if isinstance(options.frames, str) else list(options.frames),
-        "block": block,
-        "pixels": options.pixels,
-        "warnings": ["the frames come without a video: residual and packet sizes are those of the proxy"],
-    }

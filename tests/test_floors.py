@@ -25,6 +25,7 @@ FLOORS = (
         "codecmeta.picture_folder",
         "codecmeta.picture_sequence",
         "codecmeta.plot",
+        "codecmeta.provenance",
         "codecmeta.signals",
         "codecmeta.stream_description",
         "codecmeta.verdict",

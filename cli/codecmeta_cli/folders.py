@@ -115,9 +115,9 @@ def pack(
     try:
         packed = pack_records(meta, out, shard_bytes=int(shard_size * 1e9))
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     except OutputError as error:
-        refuse(3, error.strerror or str(error))
+        refuse("codecmeta", error.strerror or str(error), code=3)
     if as_json:
         typer.echo(json.dumps(asdict(packed)))
     else:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from codecmeta_cli.refusal import refuse
+from codecmeta_cli.console import refuse
 
 
 def doctor(
@@ -76,7 +76,7 @@ def warmup(
 
         environment |= choose_cpu(cpu)
     except UsageError as error:
-        refuse(2, str(error))
+        refuse("codecmeta", error)
     # numba reads it when it is imported, here and in the workers
     os.environ.update(environment)
     from codecmeta.batch.engines import usable_cores
