@@ -36,7 +36,7 @@ def holds_pictures(path: str | os.PathLike[str]) -> bool:
     try:
         with os.scandir(path) as entries:
             return any(is_picture(entry.name) and entry.is_file() for entry in entries)
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
