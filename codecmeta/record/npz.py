@@ -22,7 +22,7 @@ import numpy as np
 
 from codecmeta.errors import MetaFormatError
 from codecmeta.record.atomic_file import replace_file
-from codecmeta.record.fields import FIELDS, REQUIRED, Array, check, check_headers, check_values
+from codecmeta.record.fields import FIELDS, PAIRS, REQUIRED, Array, check, check_headers, check_values
 from codecmeta.record.orientation import Orientation, display_aspect
 
 SCHEMA = 2
