@@ -12,6 +12,7 @@ from typing import Any, overload
 
 from codecmeta.errors import MetaFormatError, UsageError
 from codecmeta.record import npz
+from codecmeta.record.fields import FIELDS
 from codecmeta.record.meta import VideoMeta
 
 SUFFIX = ".npz"
@@ -92,9 +93,9 @@ def open_dataset(
         MetaFormatError: a tar or the index cannot be read.
         OSError: a file cannot be opened.
     """
-    unknown = [name for name in columns or () if name not in npz.FIELDS]
+    unknown = [name for name in columns or () if name not in FIELDS]
     if isinstance(columns, str) or unknown:
-        raise UsageError(f"columns={columns!r}; choose from {', '.join(npz.FIELDS)}")
+        raise UsageError(f"columns={columns!r}; choose from {', '.join(FIELDS)}")
     place = Path(path)
     if place.is_dir():
         entries = _list_folder(place)

@@ -1,8 +1,8 @@
 """Cache of compiled functions on disk, invalidated when any source file that affects them changes.
 
 numba compares only the time and size of a function's own file. It keeps using the machine code of callees, and of
-constants, that have changed in another file, as happens in an editable install; and it ignores the machine code of a copy of
-the same file elsewhere. Here the content of all files counts, and neither times nor places: a folder named by
+constants, that have changed in another file, as happens in an editable install; and it ignores the machine code of a
+copy of the same file elsewhere. Here the content of all files counts, and neither times nor places: a folder named by
 NUMBA_CACHE_DIR can be filled on one machine and used on others, wherever the package is installed there.
 """
 
