@@ -18,7 +18,7 @@ _READ_AHEAD = 32
 """Packets that are read and discarded instead of seeking past them."""
 
 
-class PacketFeed:
+class PacketReader:
     """Iterator of `(number, packets)` from where `go_to` placed it: one packet, or two where each holds a field."""
 
     def __init__(self, video: Video, packets: PacketTable) -> None:
@@ -138,13 +138,13 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
                     raise SourceError("changed_while_reading", f"packet {number} ends after the file")
                 yield number, packets.history.lead(number, payload)
         return
-    feed = PacketFeed(video, packets)
+    reader = PacketReader(video, packets)
     keys = np.flatnonzero(packets.key)
     at = -1
     for number in wanted:
         key = int(keys[max(int(np.searchsorted(keys, number, side="right")) - 1, 0)])
-        feed.go_to(key if key > at else at + 1)
-        for found, parts in feed:
+        reader.go_to(key if key > at else at + 1)
+        for found, parts in reader:
             if found == number:
                 yield number, packets.history.lead(number, join(parts))
                 break

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from codecmeta.container import pyav
 from codecmeta.container.mpeg4_headers import MOST_UNCODED, video_object_layer, video_object_plane
-from codecmeta.container.packet_reader import PacketFeed, copy_packet, join
+from codecmeta.container.packet_reader import PacketReader, copy_packet, join
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.sample_form import read_form
 from codecmeta.container.video import Video
@@ -173,7 +173,7 @@ class Decoder:
             self._layer = video_object_layer(bytes(video.stream.codec_context.extradata or b""))
         self._uncoded: list[int] = []
         self._prepared: VideoStream | None = None
-        self._feed = PacketFeed(video, packets)
+        self._reader = PacketReader(video, packets)
         self._history = packets.history
 
     def _prepare(self) -> None:
@@ -226,11 +226,11 @@ class Decoder:
 
     def _decode_coded(self, run: Run, *, every: bool) -> Iterator[Picture]:
         wanted = set(run.targets)
-        self._feed.go_to(run.start)
+        self._reader.go_to(run.start)
         self._prepare()
         context = self._video.stream.codec_context
         key = b""
-        for number, packets in self._feed:
+        for number, packets in self._reader:
             if number == run.start and self._pushes:
                 key = join(packets)
             if self._payloads is not None:

@@ -34,7 +34,7 @@ def test_pictures_come_in_the_order_of_their_packets_as_soon_as_they_can() -> No
     ranks = pyramid(10)
     held, most = 0, 0
 
-    def feed() -> Iterator[Picture]:
+    def decoder() -> Iterator[Picture]:
         nonlocal held, most
         for packet in shown(ranks):
             held += 1
@@ -42,7 +42,7 @@ def test_pictures_come_in_the_order_of_their_packets_as_soon_as_they_can() -> No
             yield picture(packet)
 
     got = []
-    for one in in_decode_order(feed(), np.array(ranks)):
+    for one in in_decode_order(decoder(), np.array(ranks)):
         held -= 1
         got.append(one.packet)
     assert got == list(range(len(ranks)))
