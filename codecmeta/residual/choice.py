@@ -6,7 +6,7 @@ from codecmeta.container.video import Video
 from codecmeta.errors import SourceError
 from codecmeta.prediction.standards import STANDARDS
 from codecmeta.record.options import ResidualChoice
-from codecmeta.residual.bitstream import BitstreamSource
+from codecmeta.residual.h264_bitstream import H264Source
 from codecmeta.residual.hevc_bitstream import HevcSource
 from codecmeta.residual.motion import MotionSource
 from codecmeta.residual.proxy import ProxySource
@@ -49,7 +49,7 @@ def open_source(name: SourceName, video: Video, *, vectors: bool = False, carrie
     if name == "bitstream" and video.codec == "hevc":
         return HevcSource(width=video.width, height=video.height, form=video.form, extradata=extradata)
     if name == "bitstream":
-        return BitstreamSource(
+        return H264Source(
             width=video.width,
             height=video.height,
             form=video.form,

@@ -13,8 +13,8 @@ import codecmeta
 from codecmeta.h264 import ResidualReader
 from codecmeta.record.cell_moments import CellMoments
 from codecmeta.record.options import MAPS
-from codecmeta.residual.bitstream import BitstreamSource
 from codecmeta.residual.carried import carried_energy
+from codecmeta.residual.h264_bitstream import H264Source
 from codecmeta.residual.source import Evidence
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 from tests.codecmeta.h264.test_motion_vectors import HEIGHT, WIDTH, encode, lay_out, read_motion
@@ -104,9 +104,7 @@ def test_columns_that_are_coded_and_not_shown_make_no_difference_to_those_that_a
     moments = []
     for hidden in (0, 32):
         path = encode(tmp_path / f"{hidden}.mp4", f"{SETTINGS}:crop-rect=0,0,{hidden},0")
-        source = BitstreamSource(
-            width=WIDTH - hidden, height=HEIGHT, form=None, extradata=extradata(path), carries=True
-        )
+        source = H264Source(width=WIDTH - hidden, height=HEIGHT, form=None, extradata=extradata(path), carries=True)
         for packet in packets(path)[:2]:
             reading = source.read(Evidence(payload=packet), block=4, energy=False, cells=True)
         assert reading.carried is not None and reading.maps.type == "P"

@@ -18,7 +18,7 @@ from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 
 @dataclass(kw_only=True)
-class BitstreamSource:
+class H264Source:
     """The residual that the encoder wrote, by entropy decoding (H.264).
 
     With `vectors` or `carries`, motion is followed as well: then all packets are shown to it in decode order, but for
