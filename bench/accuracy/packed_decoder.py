@@ -32,10 +32,12 @@ class Reading:
     Attributes:
         answers: (B, Q, 2, V), logits after every question and after its answer.
         visual: (B, T * N, d) per depth that was asked for, behind so many layers.
+        asked: (B, Q, 13, d), likewise for the questions' tokens.
     """
 
     answers: Tensor
     visual: dict[int, Tensor]
+    asked: dict[int, Tensor]
 
 
 def read_packed(model: Any, tokens: Tensor, words: Tensor, length: Tensor, *, depths: Sequence[int] = ()) -> Reading:
@@ -46,7 +48,7 @@ def read_packed(model: Any, tokens: Tensor, words: Tensor, length: Tensor, *, de
         tokens: (B, T * N, d), all visual tokens of a clip; the newline follows them.
         words: int64 (B, Q, 13).
         length: int64 (B, Q).
-        depths: numbers of layers behind which the visual tokens are wanted, fewer than there are.
+        depths: numbers of layers behind which the tokens are wanted, fewer than there are.
     """
     lm = model.model.language_model
     batch, visual, _ = tokens.shape
@@ -64,7 +66,7 @@ def read_packed(model: Any, tokens: Tensor, words: Tensor, length: Tensor, *, de
     own = torch.full((len(group), len(group)), HIDDEN, dtype=dtype)
     own[(group[:, None] == group[None]) & torch.ones_like(own, dtype=torch.bool).tril()] = 0
     seen = torch.cat([torch.zeros(len(group), visual + 2, dtype=dtype), own], dim=1)
-    kept = {}
+    kept, kept_asked = {}, {}
     for number, layer in enumerate(lm.layers):
         q, k, v = _split(layer, prefix, turn)
         asked_q, asked_k, asked_v = _split(layer, asked, turn_asked)
@@ -79,10 +81,11 @@ def read_packed(model: Any, tokens: Tensor, words: Tensor, length: Tensor, *, de
         prefix = _finish(layer, prefix, torch.cat(parts, dim=1))
         if number + 1 in depths:
             kept[number + 1] = prefix[:, 1:-1]
+            kept_asked[number + 1] = asked.unflatten(1, (questions, LONGEST))
     tail = _norm(asked, lm.norm).unflatten(1, (questions, LONGEST))
     at = torch.stack([length - 2, length - 1], dim=-1).clamp(min=0)
     picked = tail.gather(2, at[..., None].expand(-1, -1, -1, tail.shape[-1]))
-    return Reading(answers=(picked @ embed.to(dtype).T).float(), visual=kept)
+    return Reading(answers=(picked @ embed.to(dtype).T).float(), visual=kept, asked=kept_asked)
 
 
 def _turns(lm: Any, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
-"""Training of the demo model in resumable stages.
+"""Training of a tower, and of a decoder that sees thinned clips besides whole ones, in resumable stages.
 
     python -m bench.accuracy.train corpus   --folder work                    rendered clips and crowded frames
     python -m bench.accuracy.train tower    --folder work [--device cuda] [--seed 0]
     python -m bench.accuracy.train decoder  --folder work [--device cuda] [--seed 0] [--minutes 8]
-    python -m bench.accuracy.train export   --folder work [--seed 0] --out compress/demo/weights
+    python -m bench.accuracy.train export   --folder work [--seed 0] --out bench/accuracy/weights/thinned
     python -m bench.accuracy.train all      --folder work [--device cuda]    all of them
 
 A stage that is done is not done again; delete its checkpoint, work/seed0/tower.safetensors or decoder.safetensors, to
@@ -11,9 +11,10 @@ repeat it. Half an hour on a data-centre GPU; some hours on two CPU cores.
 
 A model that is trained already learns on, from whole prefixes alone, with
 
-    python -m bench.accuracy.train decoder  --folder work --from compress/demo/weights --decoder-batch 16
+    python -m bench.accuracy.train decoder  --folder work --from bench/accuracy/weights/thinned --decoder-batch 16
 
-A decoder that never sees a clip with fewer than all its tokens is trained by `bench.accuracy.train_whole`.
+The decoder of the package, which never saw a clip with fewer than all its tokens, was trained by
+`bench.accuracy.train_whole` on this tower.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["corpus", "tower", "decoder", "export", "all"])
     parser.add_argument("--folder", type=Path, required=True, help="corpus and checkpoints")
-    parser.add_argument("--out", type=Path, default=Path("compress/demo/weights"))
+    parser.add_argument("--out", type=Path, default=Path("bench/accuracy/weights/thinned"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--clips", type=int, default=16000)

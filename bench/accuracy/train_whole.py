@@ -64,19 +64,20 @@ def run(options: argparse.Namespace) -> None:
     heads = DenseHeads(model.config.text_config.hidden_size)
     kept = options.start.with_suffix(".heads")
     if kept.exists() and not options.anew:
-        heads.load_state_dict(load_file(kept))
+        heads.load_state_dict(load_file(kept), strict=False)  # a target that is new since begins anew
     folder = options.corpus / "tokens"
     progress = Progress([group.split(",") for group in options.families], record["losses"])
     rng = np.random.default_rng([options.seed, record["steps"]])
     pupil = Pupil(model, heads, WholeClips(options.corpus, "train", folder), progress, rng, dense=options.dense)
     judged = WholeClips(options.corpus, "val", folder)
-    sizes = [tuple(map(int, one.split("x"))) for one in options.frames]
+    sizes = [[tuple(map(int, one.split("x"))) for one in stage.split("+")] for stage in options.frames]
     spent_before, start = record["cpu_hours"], time.process_time()
     exported = looked = taken_up = start
     limit = 60 * options.minutes
     steps = 0
     while (spent := time.process_time() - start) < limit:
-        frames, clips = sizes[min(record["size"], len(sizes) - 1)]
+        stage = sizes[min(record["size"], len(sizes) - 1)]
+        frames, clips = stage[int(rng.integers(len(stage)))]
         ending = min(1.0, (1 - spent / limit) / options.decay) if options.decay else 1.0
         pupil.step(frames, clips, options.rate * min(1.0, (steps + 1) / WARM) * max(ending, 0.02))
         steps += 1
@@ -89,12 +90,14 @@ def run(options: argparse.Namespace) -> None:
             if record["size"] + 1 < len(sizes) and (progress.learnt or now - taken_up > 60 * options.patience):
                 record["size"], taken_up = record["size"] + 1, now
                 progress.begin_again()
-        line = {"step": record["steps"], "frames": frames, "clips": len(pupil.clips),
+        line = {"step": record["steps"], "frames": sorted({one for one, _ in stage}), "clips": len(pupil.clips),
                 "cpu_hours": record["cpu_hours"], "asked": progress.active,
                 "loss": {name: round(value, 3) for name, value in progress.loss.items()}}  # fmt: skip
         if now - looked > 60 * options.judge:
             looked = now
-            line["val"] = {str(many): judge(model, judged, options.val, many) for many in sorted({frames, SAMPLED})}
+            line["val"] = {
+                str(many): judge(model, heads, judged, options.val, many) for many in sorted({stage[0][0], SAMPLED})
+            }
             record["log"].append(line)
         if "val" in line or steps % REPORT == 0:
             print(json.dumps(line), flush=True)
@@ -102,7 +105,7 @@ def run(options: argparse.Namespace) -> None:
             exported = now
             export(model, heads, options.out, record)
     record["log"].append({"step": record["steps"], "cpu_hours": record["cpu_hours"],
-                          "val": {str(SAMPLED): judge(model, judged, options.val, SAMPLED)}})  # fmt: skip
+                          "val": {str(SAMPLED): judge(model, heads, judged, options.val, SAMPLED)}})  # fmt: skip
     print(json.dumps(record["log"][-1]), flush=True)
     export(model, heads, options.out, record)
 
@@ -155,9 +158,9 @@ def main() -> None:
     parser.add_argument(
         "--frames",
         nargs="+",
-        default=["2x16", "4x16", "8x8", "16x6"],
-        metavar="FRAMESxCLIPS",
-        help="of a step; the next once all families are learnt with these, or after --patience",
+        default=["4x16", "4x16+8x8", "8x8+16x6", "16x6"],
+        metavar="FRAMESxCLIPS[+...]",
+        help="of a step, one of these at random; the next stage once all families are learnt, or after --patience",
     )
     parser.add_argument("--patience", type=float, default=25.0, help="minutes of processor time")
     parser.add_argument("--families", nargs="+", default=[",".join(group) for group in INTRODUCED])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from bench.accuracy.corpus import KINDS_ASKED, LONGEST, SHARD, find_files
 from bench.accuracy.train_tower import encode_frames
-from compress.accuracy.labels import kind_of
-from compress.accuracy.questions import WORDS, Question, ask
-from compress.accuracy.scene import DIRECTIONS, SAMPLED, SHAPES, TEXTURES, Scene, Split, make_scene
+from compress.accuracy.labels import GRID, kind_of
+from compress.accuracy.questions import WORDS, Question, ask, ask_steps
+from compress.accuracy.scene import DIRECTIONS, SAMPLED, SHAPES, SIDE, TEXTURES, Scene, Split, Thing, make_scene
 from compress.demo.tokenizer import WordTokenizer
 
 UNKNOWN: Final = -100
@@ -32,8 +32,15 @@ STILL: Final = len(DIRECTIONS)
 MOVED: Final = 12.0
 RESTED: Final = 4.0
 """Pixels from its first place from which on a shape has moved, and up to which it has not."""
-DENSE: Final = {"time": SAMPLED, "entry": SAMPLED, "way": STILL + 1, "copies": 4, "opening": len(TEXTURES)}
+DENSE: Final = {
+    "time": SAMPLED, "entry": SAMPLED, "centre": 2, "peers": 5, "way": STILL + 1, "copies": 4, "opening": len(TEXTURES)
+}  # fmt: skip
 """Targets of single tokens and their classes; `earlier` besides, bits."""
+LOOKED_UP: Final = {"came": SAMPLED, "sooner": 2}
+"""Targets of the words of a question and their classes: the frame in which the shape that a word names came, and of the
+second of two shapes, whether it came before the first."""
+OPPOSITE: Final = {"left": "right", "right": "left", "up": "down", "down": "up", "": ""}
+"""Directions when time runs backwards."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +55,7 @@ class Batch:
         options: int64 (B, Q, 4), -1 where there are fewer.
         dense: int64 (B, T * N) per name of `DENSE`; `UNKNOWN` where nothing is asked.
         earlier: int8 (B, T * N, 8), whether each shape came before the one in this cell, -1 where that is not asked.
+        looked_up: int64 (B, Q, 13) per name of `LOOKED_UP`; `UNKNOWN` where nothing is asked.
     """
 
     tokens: Tensor
@@ -57,6 +65,7 @@ class Batch:
     options: Tensor
     dense: dict[str, Tensor]
     earlier: Tensor
+    looked_up: dict[str, Tensor]
 
 
 @torch.no_grad()
@@ -121,7 +130,7 @@ class WholeClips:
 
     def draw(
         self, rows: Sequence[int], frames: Sequence[NDArray[np.int64]], questions: int, weight: NDArray[np.float64],
-        rng: np.random.Generator, *, apart: int,
+        rng: np.random.Generator, *, apart: int, backwards: Sequence[bool] | None = None,
     ) -> Batch:  # fmt: skip
         """A batch.
 
@@ -132,32 +141,40 @@ class WholeClips:
             weight: (families,), how likely a question of each family of `KINDS_ASKED` is taken; 0 for never.
             rng: what chooses among the questions.
             apart: frames between two entries from which on it is asked which came first.
+            backwards: of each clip, whether time runs backwards in it; nowhere if None.
         """
         parts: dict[str, list[Any]] = {name: [] for name in (*DENSE, "earlier", "tokens")}
         shape = (len(rows), questions)
         words, length = np.zeros((*shape, LONGEST), np.int64), np.zeros(shape, np.int64)
         family, options = np.full(shape, -1, np.int64), np.full((*shape, 4), -1, np.int64)
+        looked_up = {name: np.full((*shape, LONGEST), UNKNOWN, np.int64) for name in LOOKED_UP}
         for row, (number, chosen) in enumerate(zip(rows, frames, strict=True)):
             shard, within, _ = self.places[number]
             scene = self.scene(number)
             at = scene.sampled[chosen]
+            if backwards is not None and backwards[row]:
+                chosen, at, scene = chosen[::-1], scene.frames - 1 - at[::-1], reverse(scene)
             parts["tokens"].append(self.tokens[shard][within][chosen].reshape(-1, self.tokens[shard].shape[-1]))
             for name, value in dense_targets(scene, at, self.kinds[shard][within][chosen]).items():
                 parts[name].append(value)
-            asked = [one for one in [*ask(scene, at), *ask_order(scene, at, apart)]
+            asked = [one for one in [*ask(scene, at), *ask_steps(scene, at), *ask_order(scene, at, apart)]
                      if weight[KINDS_ASKED.index(one.family)] > 0]  # fmt: skip
             liking = np.array([weight[KINDS_ASKED.index(one.family)] for one in asked])
+            came = enter(scene, at)
             order = np.argsort(-rng.random(len(asked)) * liking, kind="stable")[:questions]
             for column, question in enumerate(asked[index] for index in order.tolist()):
                 ids = self._tokenizer.encode(f"{question.text} answer {question.answer}")
                 words[row, column, : len(ids)], length[row, column] = ids, len(ids)
                 family[row, column] = KINDS_ASKED.index(question.family)
                 options[row, column, : len(question.options)] = self._tokenizer.encode(" ".join(question.options))
+                for name, targets in look_up(question.text, came).items():
+                    looked_up[name][row, column, : len(targets)] = targets
         stacked = {name: torch.from_numpy(np.stack(values)) for name, values in parts.items()}
         return Batch(
             tokens=stacked.pop("tokens"),
             earlier=stacked.pop("earlier"),
             dense=stacked,
+            looked_up={name: torch.from_numpy(targets) for name, targets in looked_up.items()},
             words=torch.from_numpy(words),
             length=torch.from_numpy(length),
             family=torch.from_numpy(family),
@@ -171,6 +188,37 @@ def choose_frames(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
     step = max(int(rng.integers(1, widest + 1)), int(rng.integers(1, widest + 1)))
     first = int(rng.integers(0, SAMPLED - step * (count - 1)))
     return first + step * np.arange(count)
+
+
+def enter(scene: Scene, frames: NDArray[np.int64]) -> dict[str, int]:
+    """The first of these frames that shows each named shape."""
+    seen = {thing.name: np.flatnonzero(thing.seen(frames)) for thing in scene.things if thing.kind == "shape"}
+    return {name: int(found[0]) for name, found in seen.items() if len(found)}
+
+
+def look_up(text: str, came: dict[str, int]) -> dict[str, list[int]]:
+    """Targets of a question's words by name of `LOOKED_UP`, given the frame in which each shape came."""
+    words = text.split()
+    targets = {"came": [came.get(word, UNKNOWN) for word in words], "sooner": [UNKNOWN] * len(words)}
+    places = [place for place, word in enumerate(words) if word in came]
+    if len(places) == 2:
+        first, second = (came[words[place]] for place in places)
+        targets["sooner"][places[1]] = int(second < first)
+    return targets
+
+
+def reverse(scene: Scene) -> Scene:
+    """The scene whose frame ``n - 1 - i`` is frame i of this one; scenes are as likely either way."""
+    last = scene.frames
+    shots = [replace(one, start=last - one.stop, stop=last - one.start) for one in scene.shots]
+    return replace(scene, shots=tuple(shots[::-1]), things=tuple(_reverse_thing(one, last) for one in scene.things))
+
+
+def _reverse_thing(thing: Thing, frames: int) -> Thing:
+    x, y = thing.place(np.array([thing.stop]))[0].tolist()
+    return replace(thing, start=frames - thing.stop, stop=frames - thing.start, x=x, y=y,
+                   direction=OPPOSITE[thing.direction], leaves=frames - 1 - thing.arrives,
+                   arrives=frames - 1 - thing.leaves)  # fmt: skip
 
 
 def ask_order(scene: Scene, frames: NDArray[np.int64], apart: int) -> list[Question]:
@@ -192,7 +240,9 @@ def ask_order(scene: Scene, frames: NDArray[np.int64], apart: int) -> list[Quest
 def dense_targets(scene: Scene, at: NDArray[np.int64], kind: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
     """What a token can know from itself and all before it: frames at (T,), kinds (T, 7, 7) -> (T * 49, ...) each.
 
-    `time`: number of the frame. `entry`: of the first one that shows this cell's object. `way`: where the shape has
+    `time`: number of the frame. `entry`: of the first one that shows this cell's object. `centre`: whether an object's
+    centre is in this cell, of cells that hold one. `peers`: how many centres of
+    its kind its frame has up to this cell, of cells that hold an object. `way`: where the shape has
     moved since. `copies`: how many equal ones there are, from the second frame on that shows them. `earlier`: which
     shapes came before this one. `opening`: background of the first frame.
     """
@@ -205,14 +255,17 @@ def dense_targets(scene: Scene, at: NDArray[np.int64], kind: NDArray[np.int8]) -
     found["opening"][:] = TEXTURES.index(scene.shots[first_shot].texture)
     earlier = np.full((*cells.shape, len(SHAPES)), -1, np.int8)
     seen = {thing: np.flatnonzero(thing.seen(at)) for thing in scene.things}
-    entries = {thing.name: int(frames[0]) for thing, frames in seen.items() if len(frames) and thing.kind == "shape"}
-    bits = np.array([entries.get(name, SAMPLED) for name in SHAPES])
+    came = enter(scene, at)
+    bits = np.array([came.get(name, SAMPLED) for name in SHAPES])
     copies = sum(thing.kind == "count" for thing in scene.things)
     for thing, frames in seen.items():
         if not len(frames):
             continue
         mine = (cells == kind_of(thing)) & np.isin(np.arange(count), frames)[:, None]
         found["entry"][mine] = frames[0]
+        column, line = np.floor(thing.place(at) / SIDE * GRID).astype(np.int64).T
+        at_centre = np.arange(cells.shape[1]) == (line * GRID + column)[:, None]
+        found["centre"][mine] = np.where(at_centre, 1, np.maximum(found["centre"], 0))[mine]
         if thing.kind == "count":
             found["copies"][mine & (np.arange(count) > frames[0])[:, None]] = copies - 1
         elif thing.kind == "shape":
@@ -223,5 +276,9 @@ def dense_targets(scene: Scene, at: NDArray[np.int64], kind: NDArray[np.int8]) -
                 way[gone >= MOVED] = DIRECTIONS.index(thing.direction)
             found["way"][mine] = np.broadcast_to(way[:, None], mine.shape)[mine]
             earlier[mine] = bits < frames[0]
+    for kind_here in np.unique(cells[found["centre"] >= 0]):
+        mine = (cells == kind_here) & (found["centre"] >= 0)
+        counted = np.cumsum(mine & (found["centre"] == 1), axis=1)
+        found["peers"][mine] = np.minimum(counted, DENSE["peers"] - 1)[mine]
     flat = {name: value.reshape(-1) for name, value in found.items()}
     return flat | {"earlier": earlier.reshape(-1, len(SHAPES))}

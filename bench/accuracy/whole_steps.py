@@ -14,42 +14,59 @@ from torch import Tensor, nn
 from bench.accuracy.corpus import KINDS_ASKED
 from bench.accuracy.packed_decoder import Reading, read_packed
 from bench.accuracy.train_decoder import EOS
-from bench.accuracy.whole_clips import DENSE, UNKNOWN, Batch, WholeClips, choose_frames
-from compress.accuracy.questions import CHANCE, FAMILIES
-from compress.accuracy.scene import SAMPLED, SHAPES
+from bench.accuracy.train_tower import ids_of
+from bench.accuracy.whole_clips import DENSE, LOOKED_UP, UNKNOWN, Batch, WholeClips, choose_frames
+from compress.accuracy.questions import CHANCE, FAMILIES, NUMBERS
+from compress.accuracy.scene import DIRECTIONS, SAMPLED, SHAPES, TEXTURES
 
-DEPTH: Final = {"time": 2, "opening": 3, "entry": 4, "way": 4, "copies": 4, "earlier": 4}
+DEPTH: Final = {"time": 2, "centre": 2, "peers": 3, "opening": 3, "entry": 4, "way": 4, "copies": 4, "earlier": 4}
 """Layers behind which a target is read off the visual tokens."""
-INTRODUCED: Final = (("colour", "scene", "digit", "place", "event"), ("motion", "count"), ("order",))
+ASKED_DEPTH: Final = {"came": 4, "sooner": 5}
+"""Layers behind which a target is read off the words of a question."""
+WEIGHT: Final = {"centre": 2.0, "peers": 2.0, "copies": 0.5}
+"""Weight of a target's loss where it is not 1."""
+DEPTHS: Final = tuple(sorted({*DEPTH.values(), *ASKED_DEPTH.values()}))
+NAMED: Final = {"way": DIRECTIONS, "copies": NUMBERS, "opening": TEXTURES}
+"""Targets whose first classes are words: a token that knows one points to the word, as the tower's tokens do to what
+they show, so that an answer is copied from it as a colour is."""
+INTRODUCED: Final = (("colour", "scene", "digit", "place", "event", "presence", "whereabouts"),
+                     ("motion", "count", "order"))  # fmt: skip
 """Families in the order in which they are taken up."""
 LEARNT: Final = 0.3
 """Loss in nats below which the next families are taken up."""
 SOLVED: Final = 0.08
 """Loss below which a family is only rehearsed."""
-QUESTIONS: Final = 8
+QUESTIONS: Final = 12
+DECAY: Final = 0.1
+"""Weight decay of the matrices; with some thousand clips they learn clips by heart without it."""
 
 
 class DenseHeads(nn.Module):
-    """What a visual token knows, read off by linear maps."""
+    """What a visual token knows, read off by linear maps and by the words that name it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         classes = {**DENSE, "earlier": len(SHAPES)}
-        self.heads = nn.ModuleDict({name: nn.Linear(width, classes[name]) for name in DEPTH})
+        unnamed = {name: classes[name] - len(NAMED.get(name, ())) for name in DEPTH}
+        unnamed |= LOOKED_UP
+        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in unnamed.items() if count})
 
-    def forward(self, visual: dict[int, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The mean loss of every target that the batch has."""
+    def forward(self, reading: Reading, words: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The mean loss of every target that the batch has; words are the decoder's vectors (V, d)."""
         losses = {}
-        for name, head in self.heads.items():
-            x = visual[DEPTH[name]].float()
-            logits = head(F.rms_norm(x, (x.shape[-1],))).float()
+        for name, depth in (*DEPTH.items(), *ASKED_DEPTH.items()):
+            x = reading.asked[depth] if name in LOOKED_UP else reading.visual[depth]
+            x = F.rms_norm(x, (x.shape[-1],))
+            parts = [x @ words[ids_of(NAMED[name])].to(x.dtype).T] if name in NAMED else []
+            parts += [self.heads[name](x)] if name in self.heads else []
+            logits = torch.cat(parts, dim=-1).float()
             if name == "earlier":
                 known = batch.earlier >= 0
                 bits = F.binary_cross_entropy_with_logits(logits, batch.earlier.clamp(min=0).float(), reduction="none")
                 losses[name] = (bits * known).sum() / known.sum().clamp(min=1)
             else:
-                target = batch.dense[name].flatten()
-                mean = F.cross_entropy(logits.flatten(0, 1), target, ignore_index=UNKNOWN, reduction="sum")
+                target = (batch.looked_up if name in LOOKED_UP else batch.dense)[name].flatten()
+                mean = F.cross_entropy(logits.flatten(0, -2), target, ignore_index=UNKNOWN, reduction="sum")
                 losses[name] = mean / (target != UNKNOWN).sum().clamp(min=1)
         return losses
 
@@ -110,25 +127,38 @@ def answer_losses(reading: Reading, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def judge(model: Any, clips: WholeClips, count: int, frames: int) -> dict[str, float]:
-    """Accuracy of every family among its options over the first clips, on whole prefixes of so many frames."""
+def judge(model: Any, heads: DenseHeads, clips: WholeClips, count: int, frames: int) -> dict[str, float]:
+    """Accuracy of every family among its options, and the losses of the tokens' targets, on whole prefixes.
+
+    Args:
+        model: the whole model.
+        heads: that read its tokens.
+        clips: to ask about.
+        count: of them, the first ones.
+        frames: of each.
+    """
     rng = np.random.default_rng(0)
     weight = np.array([float(name in FAMILIES) for name in KINDS_ASKED])
     right, asked = np.zeros(len(KINDS_ASKED)), np.zeros(len(KINDS_ASKED))
+    known: dict[str, list[float]] = {}
     for start in range(0, count, 8):
         rows = range(start, min(start + 8, count))
         chosen = [choose_frames(rng, frames) for _ in rows]
         batch = clips.draw(rows, chosen, 24, weight, rng, apart=SAMPLED + 1)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = read_packed(model, batch.tokens, batch.words, batch.length).answers[:, :, 0]
+            reading = read_packed(model, batch.tokens, batch.words, batch.length, depths=DEPTHS)
+            for name, loss in heads(reading, model.model.language_model.embed_tokens.weight, batch).items():
+                known.setdefault(f"dense-{name}", []).append(float(loss))
+        logits = reading.answers[:, :, 0]
         offered = logits.gather(2, batch.options.clamp(min=0)).masked_fill(batch.options < 0, -torch.inf)
         said = batch.options.gather(2, offered.argmax(-1, keepdim=True))[..., 0]
         answer = batch.words.gather(2, (batch.length - 1).clamp(min=0)[..., None])[..., 0]
-        known = batch.family >= 0
-        np.add.at(right, batch.family[known].numpy(), (said == answer)[known].numpy())
-        np.add.at(asked, batch.family[known].numpy(), 1)
+        there = batch.family >= 0
+        np.add.at(right, batch.family[there].numpy(), (said == answer)[there].numpy())
+        np.add.at(asked, batch.family[there].numpy(), 1)
     found = {name: round(float(right[n] / asked[n]), 4) for n, name in enumerate(KINDS_ASKED) if asked[n]}
-    return found | {"macro": round(float(np.mean([found.get(name, CHANCE[name]) for name in FAMILIES])), 4)}
+    found["macro"] = round(float(np.mean([found.get(name, CHANCE[name]) for name in FAMILIES])), 4)
+    return found | {name: round(float(np.mean(losses)), 3) for name, losses in known.items()}
 
 
 class Pupil:
@@ -156,7 +186,7 @@ class Pupil:
         rest += [model.model.image_newline, *heads.parameters()]
         self.trained = [*matrices, *rest]
         self._optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(matrices, weight_decay=DECAY, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, betas=(0.9, 0.98), weight_decay=0.0),
         ]
 
@@ -165,12 +195,16 @@ class Pupil:
         weight = self.progress.weight()
         rows = self.rng.integers(len(self.clips), size=clips).tolist()
         chosen = [choose_frames(self.rng, frames) for _ in rows]
-        batch = self.clips.draw(rows, chosen, QUESTIONS, weight, self.rng, apart=1)
+        backwards = (self.rng.random(clips) < 0.5).tolist()
+        batch = self.clips.draw(rows, chosen, QUESTIONS, weight, self.rng, apart=1, backwards=backwards)
         with torch.autocast("cpu", torch.bfloat16):
-            reading = read_packed(self.model, batch.tokens, batch.words, batch.length, depths=sorted({*DEPTH.values()}))
-        losses, dense = answer_losses(reading, batch), self.heads(reading.visual, batch)
+            reading = read_packed(self.model, batch.tokens, batch.words, batch.length, depths=DEPTHS)
+            dense = self.heads(reading, self.model.model.language_model.embed_tokens.weight, batch)
+        losses = answer_losses(reading, batch)
         share = torch.from_numpy(weight)[batch.family.clamp(min=0)].float() * (batch.family >= 0)
-        loss = (losses * share).sum() / share.sum().clamp(min=1e-6) + self.dense * sum(dense.values())
+        loss = (losses * share).sum() / share.sum().clamp(min=1e-6) + self.dense * sum(
+            WEIGHT.get(name, 1.0) * one for name, one in dense.items()
+        )
         for optimiser in self._optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
