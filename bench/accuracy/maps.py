@@ -3,6 +3,7 @@
     python -m bench.accuracy.maps --clips 40 --weights thinned= --weights seed1=bench/accuracy/weights/seed1 \\
         --out bench/results/accuracy_maps.json
 
+The file is written after every clip, so that a study that is stopped has what it found.
 Maps by name are those of `codecmeta.VideoMeta.density`; all but `carried` follow from a default record of H.264. The
 variants are made of the same signals and tried here only. The choice is made once, by the rule of `choose`.
 """
@@ -14,15 +15,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta import DENSITY_MAPS, DensityMap, VideoMeta
 from compress.accuracy.answering import Examinee
-from compress.accuracy.clips import default_cache, open_clip
-from compress.accuracy.measure import Examined, Job, cell_name, describe, examine
+from compress.accuracy.clips import Clip, default_cache, open_clip
+from compress.accuracy.measure import Cell, Examined, Job, cell_name, describe, examine
 from compress.accuracy.methods import MEASURED, Measured
 from compress.accuracy.results import asked_families, resample
 from compress.accuracy.statistics import Floats, draw_weights, macro, summarise
@@ -32,13 +33,13 @@ REFERENCE: Final[DensityMap] = "texture"
 """The simplest map, which every record with pixels has; another one must be surely better."""
 FLOOR: Final = 0.1
 """Share of its texture that a patch keeps where nothing is coded, in the variants."""
-METHODS: Final = {
-    "rpm": MEASURED["rpm"],
-    "btm": MEASURED["btm"],
-    "btm-core": MEASURED["btm"].with_settings("btm-core", {"fold": "core"}),
-}
+METHODS: Final = (MEASURED["rpm"], MEASURED["btm"])
+CORE: Final = MEASURED["btm"].with_settings("btm-core", {"fold": "core"})
+"""BTM with the other fold, compared with `btm` by the reference map."""
 
 Maps = NDArray[np.float64]
+Draws: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Floats]]]
+"""By method, map, and retention or `mean`."""
 
 
 def spread_evenly(meta: VideoMeta, shape: tuple[int, int]) -> Maps:
@@ -81,25 +82,19 @@ def wear(meta: VideoMeta, name: str) -> VideoMeta:
     return replace(meta, energy_innovation=energy.astype(np.float32), range_innovation=extent.astype(np.float32))
 
 
-def measure_maps(job: Job, clips: int, names: Sequence[str]) -> list[Examined]:
-    """Answers over the first clips of the job's split, by the job's methods with every map."""
-    examinee = Examinee(*load(job.weights, device=job.device))
-    found = []
-    for seed in range(clips):
-        clip = open_clip(job.cache, job.split, seed)
-        named = [(name, name) for name in DENSITY_MAPS if name in names]
-        groups = [
-            (clip.meta, named),
-            *((wear(clip.meta, one), [(one, "innovation")]) for one in VARIANTS if one in names),
-        ]
-        cells = {}
-        for meta, maps in groups:
-            methods = [replace(one, name=label(one, name), map=map) for one in job.methods for name, map in maps]
-            examined = examine(examinee, replace(clip, meta=meta), replace(job, methods=tuple(methods)))
-            cells |= examined.cells
-        found.append(replace(examined, cells=cells))
-        print(f"{seed + 1} of {clips} clips", flush=True)
-    return found
+def examine_by_maps(examinee: Examinee, clip: Clip, job: Job, names: Sequence[str]) -> Examined:
+    """Answers about a clip by the job's methods with every map, and by `CORE` with the reference."""
+    groups: list[tuple[VideoMeta, list[tuple[str, DensityMap]]]]
+    groups = [(clip.meta, [(name, name) for name in DENSITY_MAPS if name in names])]
+    groups += [(wear(clip.meta, one), [(one, "innovation")]) for one in VARIANTS if one in names]
+    cells: dict[str, Cell] = {}
+    for meta, maps in groups:
+        methods = [replace(one, name=label(one, name), map=map) for one in job.methods for name, map in maps]
+        if meta is clip.meta:
+            methods.append(replace(CORE, name=label(CORE, REFERENCE), map=REFERENCE))
+        examined = examine(examinee, replace(clip, meta=meta), replace(job, methods=tuple(methods)))
+        cells |= examined.cells
+    return replace(examined, cells=cells)
 
 
 def label(method: Measured, map: str) -> str:
@@ -107,14 +102,12 @@ def label(method: Measured, map: str) -> str:
     return f"{method.name} by {map}"
 
 
-def compare(
-    found: Sequence[Examined], names: Sequence[str], methods: Sequence[Measured], retentions: Sequence[float]
-) -> dict[str, dict[str, dict[str, Floats]]]:
+def compare(found: Sequence[Examined], names: Sequence[str], retentions: Sequence[float]) -> Draws:
     """Draws of macro accuracy, by method, map, and retention or their mean."""
     asked, weights = asked_families(found), draw_weights(len(found))
     record: dict[str, dict[str, dict[str, Floats]]] = {}
-    for method in methods:
-        for name in names:
+    for method in (*METHODS, CORE):
+        for name in names if method is not CORE else [REFERENCE]:
             one = replace(method, name=label(method, name))
             cells = [macro(resample(found, asked, weights, cell_name(one, share))) for share in retentions]
             entry = {f"{share:g}": cell for share, cell in zip(retentions, cells, strict=True)}
@@ -122,39 +115,38 @@ def compare(
     return record
 
 
-def tabulate(draws: Mapping[str, Mapping[str, Mapping[str, Floats]]]) -> dict[str, Any]:
-    """Accuracy of every method by every map, and the paired differences to `REFERENCE` and to `btm`."""
+def tabulate(draws: Draws) -> dict[str, Any]:
+    """Accuracy of every method by every map, and the paired difference to `REFERENCE`, of `CORE` to `btm`."""
     record: dict[str, Any] = {}
     for method, rows in draws.items():
+        others = draws["btm"] if method == CORE.name else rows
         for name, entry in rows.items():
-            for label, mine in entry.items():
-                one = {"accuracy": summarise(mine), "minus_reference": summarise(mine - rows[REFERENCE][label])}
-                if method == "btm-core":
-                    one["minus_btm"] = summarise(mine - draws["btm"][name][label])
-                place = record.setdefault(method, {}).setdefault(name, {})
-                place[label] = {key: asdict(figure) for key, figure in one.items()}
+            record.setdefault(method, {})[name] = {
+                label: {
+                    "accuracy": asdict(summarise(mine)),
+                    "minus_reference": asdict(summarise(mine - others[REFERENCE][label])),
+                }
+                for label, mine in entry.items()
+            }
     return record
 
 
-def choose(draws: Sequence[Mapping[str, Mapping[str, Mapping[str, Floats]]]], method: str) -> str:
-    """The map of a method over several judges: `REFERENCE`, unless one that a default record has is surely better.
+def choose(draws: Draws, method: str) -> str:
+    """The map of a method: `REFERENCE`, unless one that a default record has is surely better.
 
     Better is the mean over judges and retentions; sure, a paired interval above 0. Of several the best is taken.
     """
     best, most = REFERENCE, 0.0
     for name in DENSITY_MAPS:
-        if name == "carried" or name not in draws[0][method]:
+        if name == "carried" or name not in draws[method]:
             continue
-        less = np.mean([one[method][name]["mean"] - one[method][REFERENCE]["mean"] for one in draws], axis=0)
-        figure = summarise(less)
+        figure = summarise(draws[method][name]["mean"] - draws[method][REFERENCE]["mean"])
         if figure.low > 0 and figure.value > most:
             best, most = name, figure.value
     return best
 
 
-def _average(
-    draws: Sequence[Mapping[str, Mapping[str, Mapping[str, Floats]]]],
-) -> dict[str, dict[str, dict[str, Floats]]]:
+def _average(draws: Sequence[Draws]) -> Draws:
     """Means over judges, who saw the same clips and resamplings."""
     return {
         method: {
@@ -178,38 +170,48 @@ def show(judge: str, record: Mapping[str, Any]) -> None:
             print(f"  {name:30} {'   '.join(cells)}")
 
 
+def summarise_all(found: Mapping[str, Sequence[Examined]], jobs: Mapping[str, Job], names: Sequence[str]) -> Any:
+    """The record of the study: every judge, their mean, and what it chooses."""
+    draws = {judge: compare(some, names, jobs[judge].retentions) for judge, some in found.items()}
+    judges = {
+        judge: {"about": describe(jobs[judge], found[judge]), "methods": tabulate(one)} for judge, one in draws.items()
+    }
+    together = _average(list(draws.values()))
+    fold = summarise(together[CORE.name][REFERENCE]["mean"] - together["btm"][REFERENCE]["mean"])
+    chosen = {method.name: choose(together, method.name) for method in METHODS}
+    chosen["fold"] = "core" if fold.low > 0 else "mean"
+    return {"judges": judges, "mean of the judges": tabulate(together), "chosen": chosen}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=40)
     parser.add_argument("--maps", default=";".join([*DENSITY_MAPS, *VARIANTS]), help="separated by semicolons")
-    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--retention", default="0.3,0.1")
     parser.add_argument("--weights", action="append", metavar="NAME=FOLDER", help="a judge; the package's without")
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     names = list(dict.fromkeys([REFERENCE, *options.maps.split(";")]))
-    judges: dict[str, Any] = {}
-    draws = []
+    retentions = tuple(float(part) for part in options.retention.split(","))
+    jobs, examinees = {}, {}
     for text in options.weights or ["shipped="]:
         judge, _, folder = text.partition("=")
-        job = Job(
-            cache=options.cache,
-            split="val",
-            methods=tuple(METHODS[name] for name in options.methods.split(",")),
-            retentions=tuple(float(part) for part in options.retention.split(",")),
-            weights=Path(folder) if folder else None,
-        )
-        found = measure_maps(job, options.clips, names)
-        draws.append(compare(found, names, job.methods, job.retentions))
-        judges[judge] = {"about": describe(job, found), "methods": tabulate(draws[-1])}
-        show(judge, judges[judge]["methods"])
-    together = _average(draws)
-    judges["mean of the judges"] = {"methods": tabulate(together)}
-    show("mean of the judges", judges["mean of the judges"]["methods"])
-    chosen = {method: choose(draws, method) for method in draws[0]}
-    print(f"chosen: {chosen}")
-    options.out.write_text(json.dumps({"judges": judges, "chosen": chosen}, indent=1) + "\n")
+        weights = Path(folder) if folder else None
+        jobs[judge] = Job(cache=options.cache, split="val", methods=METHODS, retentions=retentions, weights=weights)
+        examinees[judge] = Examinee(*load(weights))
+    found: dict[str, list[Examined]] = {judge: [] for judge in jobs}
+    for seed in range(options.clips):
+        clip = open_clip(options.cache, "val", seed)
+        for judge, job in jobs.items():
+            found[judge].append(examine_by_maps(examinees[judge], clip, job, names))
+        print(f"{seed + 1} of {options.clips} clips", flush=True)
+        record = summarise_all(found, jobs, names)
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
+    for judge, one in record["judges"].items():
+        show(judge, one["methods"])
+    show("mean of the judges", record["mean of the judges"])
+    print(f"chosen: {record['chosen']}")
 
 
 if __name__ == "__main__":
