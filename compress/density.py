@@ -28,7 +28,12 @@ AUTO: Final[Mapping[DensityStage, tuple[DensityMap, ...]]] = {
     "patches": ("texture", "innovation", "carried"),
     "tokens": ("texture", "innovation", "carried"),
 }
-"""What `auto` takes: the first that a record has, the default record of any codec having the first two or three."""
+"""What `auto` takes: the first that a record has.
+
+Chosen on validation clips (`bench.accuracy.maps`, bench/results/density_maps.json): among the maps that a default
+record has, none was surely better than the texture of the cached frames at either stage, neither with the judge that
+was trained on whole clips nor with the mean of the two that were not.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,12 @@
 """Density map that RPM and BTM read: accuracy by each, on validation clips, paired.
 
     python -m bench.accuracy.maps --clips 40 --weights thinned= --weights seed1=bench/accuracy/weights/seed1 \\
-        --out bench/results/accuracy_maps.json
+        --out maps.json
 
 The file is written after every clip, so that a study that is stopped has what it found.
 Maps by name are those of `codecmeta.VideoMeta.density`; all but `carried` follow from a default record of H.264. The
-variants are made of the same signals and tried here only. The choice is made once, by the rule of `choose`.
+variants are made of the same signals and tried here only. The choice was made once, by the rule of `choose`, from what
+bench/results/density_maps.json holds.
 """
 
 from __future__ import annotations
