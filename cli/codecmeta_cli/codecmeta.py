@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from codecmeta_cli import folders, machine
+from codecmeta_cli import folders, machine, normalization
 from codecmeta_cli.console import refuse
 from codecmeta_cli.output import guard_output
 from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, Timeout
@@ -221,6 +221,7 @@ def verify(
 app.command()(folders.status)
 app.command()(folders.retry)
 app.command()(folders.pack)
+app.command()(normalization.normalize)
 app.command()(machine.doctor)
 app.command()(machine.warmup)
 

@@ -70,19 +70,20 @@ class Reporter:
         elif not self._json and not self._bar.is_shown:
             self._bar.say(f"sound {meta}")
 
-    def finish(self, counts: Mapping[Any, int], out: Path, *, residuals: bool = False) -> None:
+    def finish(self, counts: Mapping[Any, int], out: Path, *, residuals: bool = False, what: str = "metadata") -> None:
         """Print the counts of all inputs.
 
         Args:
             counts: by status.
             out: the folder of the records.
             residuals: whether they were to have one, so that those without are counted.
+            what: is in the folder.
         """
         text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
         text += f" ({self._warned} with warnings)" if self._warned else ""
         if residuals and self._without:
             text += f" ({self._without} without a residual; --residual proxy makes one for any codec)"
-        self._bar.say(f"{text}; metadata in {escape(printable(str(out)))}")
+        self._bar.say(f"{text}; {what} in {escape(printable(str(out)))}")
 
     def _print_json(self, result: Outcome | Finding) -> None:
         if self._json:

@@ -1,23 +1,22 @@
-"""Many videos, each in a worker with a time limit; done ones are kept, failures are reported and passed by."""
+"""Extraction of many videos, each in a worker with a time limit; those that are done are kept."""
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from codecmeta import __version__
 from codecmeta.batch.engines import Engine
-from codecmeta.batch.inputs import Input, absolute_path
+from codecmeta.batch.inputs import Input
 from codecmeta.batch.outcome import Outcome, Stamp, Status, outcome_of
-from codecmeta.batch.output_folder import STOPS, open_output
+from codecmeta.batch.output_folder import STOPS
+from codecmeta.batch.runs import failed_outcome, run_inputs
 from codecmeta.batch.shards import Shard
-from codecmeta.batch.summary import Tally, write_summary
-from codecmeta.errors import CodecMetaError, MetaFormatError, OutputError, SourceError
+from codecmeta.errors import CodecMetaError, MetaFormatError, SourceError
 from codecmeta.picture_folder import holds_pictures, identify
 from codecmeta.record import npz
 from codecmeta.record.limits import Limits
@@ -53,7 +52,7 @@ def extract_job(job: Job) -> Outcome:
     begin = time.perf_counter()
 
     def failed(code: str, message: str) -> Outcome:
-        return _failure(job, code, " ".join(message.split()), time.perf_counter() - begin)
+        return failed_outcome(job, code, " ".join(message.split()), time.perf_counter() - begin)
 
     try:
         if not job.overwrite and (kept := find_fresh(job)):
@@ -181,62 +180,17 @@ def extract_inputs(
         UsageError: the folder holds records of other options.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
-    shard = shard or Shard()
-    prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
-    tally, listed = Tally(), 0
-    # hashes, not names: a list of inputs may be millions long
-    places: dict[int, int] = {}
     plain = Job(source="", meta="", options=options, limits=limits or Limits(), deflate=deflate, overwrite=overwrite)
-    run = {"options": {**options.describe(), "deflate": deflate}, "versions": _versions()}
-    with open_output(out, run=run, overwrite=overwrite, shard=shard) as folder:
-
-        def settle(outcome: Outcome, place: str | None) -> None:
-            tally.add_outcome(outcome)
-            folder.append(place, outcome)
-            report(outcome)
-            if outcome.code in STOPS.values():
-                raise OutputError(None, outcome.message)
-
-        def jobs() -> Iterator[Job]:
-            nonlocal listed
-            for source, place in inputs:
-                listed += 1
-                if not shard.has(place):
-                    continue
-                meta, path = prefix + place, absolute_path(source)
-                key, whose = hash(place), hash(path)
-                if key in places:
-                    if places[key] != whose:
-                        settle(_clash(replace(plain, source=source, meta=meta)), None)
-                    continue
-                places[key] = whose
-                folder.sweep(meta)
-                if not overwrite and (kept := folder.find_kept(source, path, meta, place)):
-                    tally.add_outcome(kept)
-                    report(kept)
-                else:
-                    yield replace(plain, source=source, meta=meta)
-
-        begin, ended = time.monotonic(), "interrupted"
-        try:
-            for outcome in engine.run(extract_job, jobs(), failure=_failure):
-                settle(outcome, outcome.meta.removeprefix(prefix))
-            ended = "complete"
-        finally:
-            if summary:
-                seconds = round(time.monotonic() - begin, 3)
-                write_summary(out, shard, tally, {"ended": ended, "listed": listed, "seconds": seconds, **run})
-    return tally.counts
-
-
-def _clash(job: Job) -> Outcome:
-    message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
-    return _failure(job, "output", message, 0.0)
-
-
-def _failure(job: Job, code: str, message: str, seconds: float) -> Outcome:
-    return Outcome(
-        source=job.source, meta=job.meta, status="failed", code=code, message=message, seconds=round(seconds, 3)
+    return run_inputs(
+        inputs,
+        out,
+        plain=plain,
+        task=extract_job,
+        run={"options": {**options.describe(), "deflate": deflate}, "versions": _versions()},
+        engine=engine,
+        shard=shard,
+        summary=summary,
+        report=report,
     )
 
 

@@ -1,0 +1,135 @@
+"""A run over many inputs: what is fresh is kept, the rest goes to an engine, every outcome to the manifest."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from codecmeta.batch.engines import Engine
+from codecmeta.batch.inputs import Input, absolute_path
+from codecmeta.batch.outcome import Outcome, Status
+from codecmeta.batch.output_folder import STOPS, open_output
+from codecmeta.batch.shards import Shard
+from codecmeta.batch.summary import Tally, write_summary
+from codecmeta.errors import OutputError
+
+
+class Work(Protocol):
+    """What is done with one input: a dataclass with the input, the file to write, and whether to do it in any case."""
+
+    @property
+    def source(self) -> str:
+        """The input."""
+        ...
+
+    @property
+    def meta(self) -> str:
+        """The file."""
+        ...
+
+    @property
+    def overwrite(self) -> bool:
+        """Do it again where it is done."""
+        ...
+
+
+W = TypeVar("W", bound=Work)
+
+
+def run_inputs(
+    inputs: Iterable[Input],
+    out: Path,
+    *,
+    plain: W,
+    task: Callable[[W], Outcome],
+    run: Mapping[str, Any],
+    engine: Engine,
+    shard: Shard | None = None,
+    summary: bool = True,
+    report: Callable[[Outcome], None],
+) -> dict[Status, int]:
+    """Do all inputs, append what happened to `out/manifest.jsonl` and sum it up in `out/summary.json`.
+
+    Args:
+        inputs: what is to be done; read as they are needed.
+        out: the output folder, made if it is not there.
+        plain: the work without its input and file.
+        task: does it; whatever is wrong with an input is in its outcome.
+        run: `options` and `versions` of this run, as JSON values.
+        engine: what runs it.
+        shard: the part of the inputs to do, with a manifest and a summary of its own; None for all.
+        summary: write the summary; of a run over a few of the inputs it would be misleading.
+        report: called with every outcome.
+
+    Returns:
+        How many were done, kept and failed.
+
+    Raises:
+        UsageError: the folder holds what was made with other options.
+        OutputError: the output folder cannot be made or written, or the disk is full.
+    """
+    shard = shard or Shard()
+    prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
+    tally, listed = Tally(), 0
+    # hashes, not names: a list of inputs may be millions long
+    places: dict[int, int] = {}
+    with open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder:
+
+        def settle(outcome: Outcome, place: str | None) -> None:
+            tally.add_outcome(outcome)
+            folder.append(place, outcome)
+            report(outcome)
+            if outcome.code in STOPS.values():
+                raise OutputError(None, outcome.message)
+
+        def jobs() -> Iterator[W]:
+            nonlocal listed
+            for source, place in inputs:
+                listed += 1
+                if not shard.has(place):
+                    continue
+                meta, path = prefix + place, absolute_path(source)
+                key, whose = hash(place), hash(path)
+                if key in places:
+                    if places[key] != whose:
+                        settle(_clash(_job(plain, source, meta)), None)
+                    continue
+                places[key] = whose
+                folder.sweep(meta)
+                if not plain.overwrite and (kept := folder.find_kept(source, path, meta, place)):
+                    tally.add_outcome(kept)
+                    report(kept)
+                else:
+                    yield _job(plain, source, meta)
+
+        begin, ended = time.monotonic(), "interrupted"
+        try:
+            for outcome in engine.run(task, jobs(), failure=failed_outcome):
+                settle(outcome, outcome.meta.removeprefix(prefix))
+            ended = "complete"
+        finally:
+            if summary:
+                seconds = round(time.monotonic() - begin, 3)
+                write_summary(out, shard, tally, {"ended": ended, "listed": listed, "seconds": seconds, **run})
+    return tally.counts
+
+
+def _job(plain: W, source: str, meta: str) -> W:
+    job: W = replace(plain, source=source, meta=meta)  # type: ignore[type-var]
+    return job
+
+
+def _clash(job: Work) -> Outcome:
+    message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
+    return failed_outcome(job, "output", message, 0.0)
+
+
+def failed_outcome(job: Work, code: str, message: str, seconds: float) -> Outcome:
+    """The outcome of an input that failed."""
+    return Outcome(
+        source=job.source, meta=job.meta, status="failed", code=code, message=message, seconds=round(seconds, 3)
+    )
