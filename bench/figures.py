@@ -40,7 +40,7 @@ READING = {
 METHODS = {
     "infomerge": ("InfoMerge", BLUE, "-"),
     "metom": ("MeToM", ORANGE, "-"),
-    "metom-chosen": ("MeToM, filled budget, fold=core", ORANGE, "--"),
+    "pool-space": ("average pooling", GREY, "--"),
     "stride": ("uniform stride", FAINT, "--"),
     "random": ("random tokens", GREY, "-"),
     "frames": ("fewer frames", GREY, ":"),
@@ -185,7 +185,7 @@ def draw_speed() -> None:
 
 def draw_accuracy() -> None:
     """Draw the accuracy over guessing that remains against the tokens that are kept."""
-    run = _load("accuracy")["runs"]["seed0"]
+    run = _load("accuracy")["runs"]["whole-six"]
     figure = Figure(figsize=(7, 3.4), facecolor="white")
     axes = figure.subplots()
     figure.subplots_adjust(left=0.08, right=0.985, top=0.9, bottom=0.14)
