@@ -93,7 +93,8 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         if state == "truncated":
             raise SourceError("truncated", f"the file is cut short: {evidence}")
         identity = identify_source(path)
-        packets = read_packets(video, payloads=options.reads_payloads)
+        payloads = options.reads_payloads
+        packets = read_packets(video, payloads=payloads)
         if state == "unknown":
             _check_last_packet(video, packets)
         timeline = order_frames(video, packets)
@@ -119,10 +120,10 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         table = read_frames(request, targets)
         if identify_source(path) != identity:
             raise SourceError("changed_while_reading", "the file changed while it was read")
-        units = read_units(video, packets) if table.reads_payload else None
-        verdict = describe_verdict(state, evidence, video, packets, units, timeline, table)
-        pictures = read_pictures(video, packets, units) if table.reads_payload else packets.pictures
-        signals = describe_signals(table, packets, pictures, codec=video.codec)
+        units = read_units(video, packets) if payloads else None
+        verdict = describe_verdict(state, evidence, video, packets, units, timeline, table, payloads=payloads)
+        pictures = read_pictures(video, packets, units) if payloads else packets.pictures
+        signals = describe_signals(table, packets, pictures, codec=video.codec, payloads=payloads)
         info = {
             "source": identity,
             "stream": describe_stream(video, packets, timeline, (numerator, denominator), request.orientation),

@@ -126,11 +126,6 @@ class FrameTable:
         """Return whether a column is requested."""
         return not all(isinstance(one, Absent) and one.kind is Absence.NOT_ASKED for one in self.cells(column))
 
-    @property
-    def reads_payload(self) -> bool:
-        """Whether anything is requested that lies in the packets' bytes."""
-        return any(self.asks_for(column) for column in ("frames", "residual", "motion", "qp"))
-
     def holds(self, packet: int, column: Column) -> bool:
         """Return whether a cell holds something."""
         return isinstance(self._cells[column][packet], Held)

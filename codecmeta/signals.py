@@ -19,7 +19,7 @@ _FILLED: dict[Column, int] = {"qp": _UNKNOWN_QP, "residual": 0, "innovation": 0}
 
 
 def describe_signals(
-    table: FrameTable, packets: PacketTable, pictures: PacketPictures | None, *, codec: str
+    table: FrameTable, packets: PacketTable, pictures: PacketPictures | None, *, codec: str, payloads: bool
 ) -> dict[str, dict[str, Any]]:
     """Describe the source of every signal of a record, or the reason for its absence.
 
@@ -28,13 +28,16 @@ def describe_signals(
         packets: the packet table.
         pictures: the packets' pictures as headers describe them.
         codec: libav's name.
+        payloads: whether more than packets is requested.
 
     Returns:
         Per signal an object with `source` or `absent`.
     """
     signals: dict[str, dict[str, Any]] = {
         "packets": {"source": "container index" if packets.origin == "index" else "demuxing"},
-        "packet_type": {"absent": _explain_no_types(table, codec)} if pictures is None else {"source": "headers"},
+        "packet_type": {"absent": _explain_no_types(codec, payloads=payloads)}
+        if pictures is None
+        else {"source": "headers"},
     }
     for column in ("frames", "innovation", "carried", "mb_bits", "mb_type", "motion", "qp"):
         signals[column] = _describe(table, column)
@@ -49,11 +52,11 @@ def describe_signals(
     return signals
 
 
-def _explain_no_types(table: FrameTable, codec: str) -> str:
+def _explain_no_types(codec: str, *, payloads: bool) -> str:
     """Explain why the types of the packets' pictures, and which are shown, are unknown."""
     if not tells_pictures(codec):
         return f"{codec}: headers are read only of H.264, HEVC, VP8, VP9 and AV1"
-    if not table.reads_payload:
+    if not payloads:
         return "no payload is read where only packets of an index are requested"
     return "the index does not give the positions of the NAL units"
 

@@ -25,6 +25,8 @@ def describe_verdict(
     units: UnitTable | None,
     timeline: Timeline,
     table: FrameTable,
+    *,
+    payloads: bool,
 ) -> dict[str, Any]:
     """Describe the verdict for `info`.
 
@@ -38,13 +40,15 @@ def describe_verdict(
         units: its NAL units, where payload is read and the units are known.
         timeline: the frames in presentation order.
         table: the data read of them.
+        payloads: whether more than packets is requested, even if the codec has nothing of it: the form of all packets
+            is checked then.
     """
     decoding = table.decoding
     corrupt = packets.corrupt
     # decoding everything for the order meets all errors, including those of the frames
     errors, corrupt_pictures = max(decoding.errors, timeline.errors), max(decoding.corrupt, timeline.corrupt)
     contradictions = 0
-    if table.reads_payload:
+    if payloads:
         corrupt += count_malformed(video, packets, units)
         if units is not None and not (timeline.synthetic or timeline.mended):
             contradictions = count_contradictions(video, packets, units)

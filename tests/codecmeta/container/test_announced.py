@@ -193,6 +193,26 @@ def test_packets_whose_units_do_not_join(source: Path, tmp_path: Path) -> None:
     assert judge(path)[0] == "complete"
 
 
+def test_packets_of_a_codec_without_what_is_asked_for(tmp_path: Path) -> None:
+    """No residual is read of VP9, but the form of its packets is looked at all the same."""
+    source = write_video(tmp_path / "clip.mp4", codec="libvpx-vp9", frames=20)
+    with av.open(str(source)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+
+    def zero(content: bytearray) -> None:
+        at = places[7]
+        assert at is not None
+        content[at : at + 4] = bytes(4)
+
+    (tmp_path / "zeroed").mkdir()
+    path = edit(source, tmp_path / "zeroed", zero)
+    states = [
+        extract(name, frames=[3], pixels=None, maps=("innovation",)).info["verdict"]["state"] for name in (source, path)
+    ]
+    assert states == ["complete", "damaged"]
+    assert judge(path)[0] == "complete"
+
+
 def test_a_frame_whose_time_is_damaged(tmp_path: Path) -> None:
     """One composition offset is far off: the edit list hides the frame, and a gap stays where it was."""
     source = write_video(tmp_path / "b.mp4", frames=30, options={"bf": "2"})
