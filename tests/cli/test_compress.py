@@ -331,7 +331,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(meta: Path, reco
     assert "\x1b" not in result.stdout + result.stderr
 
 
-def test_help_is_quick_and_imports_no_torch() -> None:
+def test_help_imports_no_torch() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from codecmeta_cli.compress import app\n"
         "assert CliRunner().invoke(app, ['run', '--help']).exit_code == 0\n"

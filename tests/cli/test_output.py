@@ -45,9 +45,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"}
 @pytest.mark.parametrize("name", COMMANDS)
 def test_standard_output_is_full(name: str, places: dict[str, str]) -> None:
     with FULL.open("w") as full:
-        ran = subprocess.run(
-            command(name, places), stdout=full, stderr=subprocess.PIPE, text=True, timeout=280, env=ENVIRONMENT
-        )
+        ran = subprocess.run(command(name, places), stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert ran.returncode == 3
     program = COMMANDS[name][0]
     assert ran.stderr.splitlines()[-1] == f"{program}: standard output cannot be written: No space left on device"
@@ -58,9 +56,7 @@ def test_standard_output_is_full(name: str, places: dict[str, str]) -> None:
 def test_nobody_reads_standard_output(name: str, places: dict[str, str]) -> None:
     read, write = os.pipe()
     os.close(read)
-    ran = subprocess.run(
-        command(name, places), stdout=write, stderr=subprocess.PIPE, text=True, timeout=280, env=ENVIRONMENT
-    )
+    ran = subprocess.run(command(name, places), stdout=write, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     os.close(write)
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
@@ -72,9 +68,7 @@ def test_nobody_reads_standard_output(name: str, places: dict[str, str]) -> None
 def test_standard_output_is_closed(json: list[str], code: int, places: dict[str, str]) -> None:
     """It matters to a command that writes there, and to no other."""
     arguments = [part for part in command("extract", places) if part != "--json"] + json
-    ran = subprocess.run(
-        ["sh", "-c", '"$@" >&-', "sh", *arguments], stderr=subprocess.PIPE, text=True, timeout=280, env=ENVIRONMENT
-    )
+    ran = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *arguments], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert ran.returncode == code
     assert "Traceback" not in ran.stderr
     assert ("standard output cannot be written" in ran.stderr) == bool(code)
