@@ -193,8 +193,8 @@ def _check_last_packet(video: Video, packets: PacketTable) -> None:
                 reader.measure(payload, block=8)
             except BitstreamError as error:
                 # fields that never come in pairs are frames of their own
-                alone = "field" in str(error) and not packets.second.any()
-                if error.unsupported is None and not alone:
+                unpaired = "field" in str(error) and not packets.second.any()
+                if error.unsupported is None and not unpaired:
                     raise SourceError("truncated", f"the last picture is cut short: {error}") from error
 
 

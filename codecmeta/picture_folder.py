@@ -1,4 +1,4 @@
-"""Folders of pictures, as tools that take videos apart write them: one file per frame, numbered."""
+"""Picture folders, as tools that split videos into frames write them: one numbered file per frame."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _DEMUXERS = {
     ".tif": "tiff_pipe",
     ".tiff": "tiff_pipe",
 }
-"""Ends of names in lower case, and libavformat's name of what reads one such picture and opens no other file."""
+"""File name extensions in lower case, and libavformat's demuxer that reads one such picture and opens no other file."""
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file is a picture by its name."""
+    """Return whether a file is a picture by its name."""
     return os.path.splitext(name)[1].lower() in _DEMUXERS  # noqa: PTH122
 
 
 def holds_pictures(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds pictures itself, not only below it."""
+    """Return whether a folder holds pictures itself, not only below it."""
     try:
         with os.scandir(path) as entries:
             return any(is_picture(entry.name) and entry.is_file() for entry in entries)
@@ -41,11 +41,11 @@ def holds_pictures(path: str | os.PathLike[str]) -> bool:
 
 
 class PictureFolder:
-    """The pictures of a folder as a sequence, decoded when they are asked for.
+    """Pictures of a folder as a sequence, decoded on access.
 
     Args:
         path: the folder.
-        limits: most pixels of a picture.
+        limits: largest pixels of a picture.
 
     Raises:
         SourceError: it cannot be listed, or holds no picture.
@@ -62,7 +62,7 @@ class PictureFolder:
         except OSError as error:
             raise SourceError("unreadable", f"the folder cannot be listed ({error.strerror or error})") from error
         if not self._names:
-            raise SourceError("not_a_file", "it is a folder without pictures, not a video")
+            raise SourceError("not_a_file", "the folder contains no pictures; give a video or a folder of pictures")
         self._size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
@@ -93,16 +93,16 @@ class PictureFolder:
                 context.options = {"max_pixels": str(self._limits.pixels)}
                 context.thread_count = 1
                 for frame in container.decode(video=0):
-                    # as an array has it, whatever colours the picture was stored in
+                    # same form as arrays, whatever colours the picture was stored in
                     return av.VideoFrame.from_ndarray(frame.to_ndarray(format="rgb24"), format="rgb24")
         except MemoryError:
             raise
         except (OSError, ValueError, av.FFmpegError, IndexError) as error:
             raise SourceError("damaged", f"{name} cannot be decoded ({error})") from error
-        raise SourceError("damaged", f"{name} holds no picture")
+        raise SourceError("damaged", f"{name} contains no picture")
 
     def identify(self) -> dict[str, Any]:
-        """Name of the folder, bytes and latest modification of its pictures, a digest of their names, sizes and times.
+        """Return the folder's name, size and latest modification of its pictures, and a digest of their properties.
 
         Raises:
             SourceError: a picture is gone.
@@ -120,7 +120,7 @@ class PictureFolder:
 
 
 def identify(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The identity of a video file, or of a folder of pictures.
+    """Return the identity of a video file, or of a folder of pictures.
 
     Raises:
         OSError: it cannot be read.
@@ -130,6 +130,6 @@ def identify(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _order(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Names by the numbers in them: 2.jpg before 10.jpg."""
+    """Return a sort key by the numbers in a name: 2.jpg before 10.jpg."""
     parts = re.split(r"([0-9]+)", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name

@@ -1,4 +1,4 @@
-"""Frames without a video: arrays in memory, and folders of pictures.
+"""Picture sequences without a video: arrays in memory, and folders of pictures.
 
 Nothing was coded, so the residual and the sizes of packets are those of the proxy: each sampled frame is encoded after
 its predecessor in the sequence, as `codecmeta.residual.proxy` does with the pictures of other codecs. A sampled frame
@@ -29,7 +29,7 @@ from codecmeta.record.sampling import choose_frames
 from codecmeta.residual.proxy import ProxySource
 
 DEFAULT_FPS = 25.0
-"""Frames per second of folders of pictures, where nobody says."""
+"""Default frames per second of folders of pictures."""
 
 _SMALL_PICTURE = 288
 _CHANNELS = 3
@@ -52,19 +52,19 @@ def from_frames(
     Args:
         frames: uint8 (N, H, W, 3), R, G, B, or a sequence of (H, W, 3).
         fps: frames per second.
-        sampling: which of them, as `frames` of `extract`.
-        maps: `innovation`, or nothing; what frames carry is not known without motion.
+        sampling: frames to sample, as `frames` of `extract`.
+        maps: `innovation`, or nothing; the carried map needs motion, which is unknown.
         pixels: short side of the cached RGB frames; None caches none.
-        name: stands in the record for the name of a file.
-        limits: what the frames may demand at most, None for the defaults of `Limits`.
+        name: name in the record in place of a file name.
+        limits: the largest demands that the frames may make, None for the defaults of `Limits`.
 
     Raises:
-        UsageError: the frames are no RGB pictures of one size, the rate is not positive, or an option is not allowed.
+        UsageError: the frames are not RGB pictures of one size, the rate is not positive, or an option is not allowed.
         SourceError: a limit is exceeded, or libav has no libx264 (`decoder_missing`).
     """
     options = Options(frames=sampling, residual="proxy", maps=maps, pixels=pixels)
     if len(frames) == 0:
-        raise UsageError("there is no frame; allowed are one or more of shape (H, W, 3)")
+        raise UsageError("frames is empty; give at least one frame of shape (H, W, 3)")
     shape = frames[0].shape
     for number, frame in enumerate(frames):
         if frame.dtype != np.uint8 or frame.ndim != _CHANNELS or frame.shape[2] != _CHANNELS or frame.shape != shape:
@@ -76,7 +76,7 @@ def from_frames(
 
 
 def extract_pictures(path: str | os.PathLike[str], options: Options, limits: Limits) -> VideoMeta:
-    """The record of a folder of pictures, in the order of the numbers in their names.
+    """Extract the record of a folder of pictures, in the order of the numbers in their names.
 
     Raises:
         UsageError: an option selects no frame.
@@ -98,7 +98,7 @@ def extract_pictures(path: str | os.PathLike[str], options: Options, limits: Lim
 
 
 class _Arrays:
-    """Arrays as libav's pictures."""
+    """Arrays as pictures of libav."""
 
     def __init__(self, frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> None:
         self._frames = frames
@@ -183,7 +183,7 @@ def _open_proxy(width: int, height: int) -> ProxySource:
 
 
 def _check_bytes(frames: int, width: int, height: int, block: int, options: Options, limits: Limits) -> None:
-    """Refuse what would not fit the record, before it is encoded."""
+    """Refuse output that would not fit the record, before it is encoded."""
     size = frames * -(-width // block) * -(-height // block) * 28
     if options.pixels is not None:
         scale = min(1.0, options.pixels / min(width, height))

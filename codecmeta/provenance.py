@@ -14,13 +14,13 @@ from codecmeta.record.options import Options
 
 
 def describe_extraction(options: Options, *, frames: int, block: int, warnings: Sequence[str]) -> dict[str, Any]:
-    """State the extraction for `info`.
+    """Describe the extraction for `info`.
 
     Args:
         options: of the extraction.
         frames: sampled frames.
         block: luma samples per side of a block of the energy maps.
-        warnings: what a user should know of the record, in sentences.
+        warnings: what a user should know about the record, in sentences.
     """
     return {
         "version": __version__,

@@ -1,6 +1,6 @@
-"""Drawing with reproducible arithmetic: integer hashes, +, -, *, / and square roots only.
+"""Drawing primitives with reproducible arithmetic: integer hashes, +, -, *, / and square roots only.
 
-No library sine, no random generator whose stream may change: the same pixels come out on every machine.
+No library sine, no random generator whose stream may change: the pixels are the same on every machine.
 Pictures are float64 (h, w, 3) RGB in 0..255; coordinates are pixel centres at integer positions.
 """
 
@@ -22,12 +22,12 @@ Paint = Callable[[Plane, Plane], tuple[Picture, Plane]]
 
 
 def coordinates(width: int, height: int) -> tuple[Plane, Plane]:
-    """Pixel coordinates x (1, w) and y (h, 1)."""
+    """Return pixel coordinates x (1, w) and y (h, 1)."""
     return np.arange(width, dtype=np.float64)[None, :], np.arange(height, dtype=np.float64)[:, None]
 
 
 def _hash(seed: int, *keys: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Mix integer coordinates into 32 well-stirred bits (multiply, xor-shift)."""
+    """Mix integer coordinates into 32 well-distributed bits (multiply, xor-shift)."""
     state = np.full((1,), seed * 0x9E3779B1 & 0xFFFFFFFF, np.uint32)
     for key in keys:
         state = state ^ (key & 0xFFFFFFFF).astype(np.uint32)
@@ -38,7 +38,7 @@ def _hash(seed: int, *keys: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def texture(x: Plane, y: Plane, *, seed: int, cell: float, octaves: int = 3) -> Plane:
-    """Value noise in [-1, 1], a function of the plane: a shift by any fraction of a pixel is exact."""
+    """Return value noise in [-1, 1] as a function of the plane: a shift by any fraction of a pixel is exact."""
     total = np.zeros(np.broadcast(x, y).shape)
     amplitude = 1.0
     for octave in range(octaves):
@@ -56,7 +56,7 @@ def texture(x: Plane, y: Plane, *, seed: int, cell: float, octaves: int = 3) -> 
 
 
 def camera_noise(width: int, height: int, *, seed: int, frame: int) -> Plane:
-    """Noise of mean 0 and standard deviation 1, independent in space and time (the sum of four bytes)."""
+    """Return noise of mean 0 and standard deviation 1, independent in space and time (the sum of four bytes)."""
     rows, columns = np.arange(height, dtype=np.int64)[:, None], np.arange(width, dtype=np.int64)[None, :]
     bits = _hash(seed, np.asarray(frame, np.int64), rows, columns)
     total = sum((bits >> np.uint32(8 * k)) & np.uint32(255) for k in range(4))
@@ -64,12 +64,12 @@ def camera_noise(width: int, height: int, *, seed: int, frame: int) -> Plane:
 
 
 def fill(colour: Colour, shape: tuple[int, ...]) -> Picture:
-    """A surface of one colour."""
+    """Return a surface of one colour."""
     return np.broadcast_to(np.asarray(colour, np.float64), (*shape, 3)).copy()
 
 
 def shade(colour: Colour, amount: Plane) -> Picture:
-    """A surface of one colour, made lighter or darker by `amount`."""
+    """Return a surface of one colour, lightened or darkened by `amount`."""
     return np.asarray(colour, np.float64) + amount[..., None]
 
 
@@ -80,19 +80,19 @@ def blend(picture: Picture, surface: Picture, distance: Plane) -> Picture:
 
 
 def circle(x: Plane, y: Plane, radius: float) -> Plane:
-    """Signed distance to a circle about the origin."""
+    """Return the signed distance to a circle about the origin."""
     return np.asarray(np.sqrt(x * x + y * y) - radius)
 
 
 def box(x: Plane, y: Plane, half_width: float, half_height: float, corner: float = 0.0) -> Plane:
-    """Signed distance to a rectangle about the origin, its corners rounded."""
+    """Return the signed distance to a rectangle about the origin with rounded corners."""
     dx, dy = np.abs(x) - half_width + corner, np.abs(y) - half_height + corner
     outside = np.sqrt(np.maximum(dx, 0) ** 2 + np.maximum(dy, 0) ** 2)
     return np.asarray(outside + np.minimum(np.maximum(dx, dy), 0) - corner)
 
 
 def stroke(x: Plane, y: Plane, points: tuple[tuple[float, float], ...], thickness: float) -> Plane:
-    """Signed distance to a polyline of a given thickness with round ends."""
+    """Return the signed distance to a polyline of a given thickness with round ends."""
     nearest = np.full(np.broadcast(x, y).shape, np.inf)
     for (ax, ay), (bx, by) in pairwise(points):
         dx, dy = bx - ax, by - ay
@@ -103,7 +103,7 @@ def stroke(x: Plane, y: Plane, points: tuple[tuple[float, float], ...], thicknes
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Where a sprite is: its centre in pixels, and the tangent of half its angle (rotation without sines)."""
+    """Pose of a sprite: its centre in pixels, and the tangent of half its angle (rotation without sines)."""
 
     x: float
     y: float
@@ -112,7 +112,7 @@ class Pose:
 
 @dataclass(frozen=True, kw_only=True)
 class Sprite:
-    """A thing that moves or appears.
+    """Object that moves or appears.
 
     Attributes:
         name: what it is.
@@ -120,7 +120,7 @@ class Sprite:
         frames: first frame and the one after the last in which it is visible.
         radius: of a circle about the centre that contains it, in pixels.
         pose: frame -> Pose.
-        paint: what it looks like.
+        paint: its appearance.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Sprite:
     paint: Paint
 
     def bounds(self, frame: int, width: int, height: int) -> tuple[int, int, int, int] | None:
-        """Pixels x, y, w, h outside of which it leaves no trace, or None where it is not in the picture."""
+        """Return pixels x, y, w, h outside of which it leaves no trace, or None where it is not in the picture."""
         if not self.frames[0] <= frame < self.frames[1]:
             return None
         pose = self.pose(frame)
@@ -142,7 +142,7 @@ class Sprite:
         return (left, top, right - left, bottom - top) if right > left and bottom > top else None
 
     def draw(self, picture: Picture, frame: int) -> None:
-        """Paint it into the picture, in place, inside its bounds only."""
+        """Draw it into the picture, in place, only inside its bounds."""
         bounds = self.bounds(frame, picture.shape[1], picture.shape[0])
         if bounds is None:
             return
@@ -158,7 +158,7 @@ class Sprite:
 
 
 def to_yuv420(picture: Picture, noise: Plane) -> tuple[Samples, Samples, Samples]:
-    """RGB -> limited-range YCbCr of ITU-R BT.601, chroma averaged over 2x2 pixels (edges repeated where odd).
+    """Convert RGB to limited-range YCbCr of ITU-R BT.601, chroma averaged over 2x2 pixels (edges repeated if odd).
 
     Args:
         picture: RGB, 0..255.

@@ -1,4 +1,4 @@
-"""Render the project's own clips, encode them, and write down what is known of them by construction.
+"""Clips of the project: renders and encodes them, and writes their properties known by construction.
 
     python data/make_clips.py --out DIR
 
@@ -27,14 +27,14 @@ RATE = 25
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How a scene is encoded.
+    """Encoding of a scene.
 
     Attributes:
         scene: its name in `SCENES`.
         suffix: of the file, which also chooses the container.
         encoder: FFmpeg's name of it.
         codec: FFmpeg's name of the codec.
-        profile: what the stream says it is.
+        profile: profile that the stream states.
         gop: distance of the key frames; cuts add none except where `keys` says so.
         b_frames: the stream contains them.
         psnr: every decoded plane is at least this close to the rendered one, in dB.
@@ -59,13 +59,13 @@ class Encoding:
         return f"{self.scene}_{self.codec}.{self.suffix}"
 
     def key_frames(self, frames: int) -> list[int]:
-        """Frames that start a GoP: every `gop`-th, counted anew from each of `keys`."""
+        """Return frames that start a GoP: every `gop`-th, counted again from each of `keys`."""
         starts = [0, *self.keys, frames]
         return [k for a, b in pairwise(starts) for k in range(a, b, self.gop)]
 
 
-# Plain C, so that the bytes do not depend on the processor, and no macroblock tree, which was seen to differ
-# from run to run.
+# Plain C, so that the bytes do not depend on the processor, and no macroblock tree, which has been seen to differ
+# between runs.
 X264 = "threads=1:sliced-threads=0:deterministic=1:mbtree=0:asm=0"
 ENCODINGS = (
     Encoding(
@@ -207,12 +207,12 @@ def to_frame(planes: tuple[Samples, Samples, Samples]) -> av.VideoFrame:
 
 
 def describe(scene: Scene, encoding: Encoding, pixels: str) -> dict[str, Any]:
-    """What is known of a clip without looking at the file.
+    """Describe a clip by construction, without reading the file.
 
     Returns:
         Stream properties; `key_frames`, the frames that start a GoP; `cut`, the first frame of the second
         shot; `event`, first frame and the one after the last; `noise`, in luma steps; `background_still`,
-        whether everything outside the sprites' boxes repeats the frame before (but for noise and the cut);
+        whether everything outside the sprites' boxes repeats the frame before (except noise and the cut);
         `psnr`, what every decoded plane reaches; `sprites` with one box x, y, w, h per frame of `frames`,
         outside of which the sprite leaves no trace; the digest of the planes as rendered.
     """
@@ -249,7 +249,7 @@ def describe(scene: Scene, encoding: Encoding, pixels: str) -> dict[str, Any]:
 
 
 def to_json(expected: dict[str, Any]) -> str:
-    """Indented, but every list of boxes on one line."""
+    """Return indented JSON, with every list of boxes on one line."""
     boxes: list[str] = []
 
     def fold(value: Any) -> Any:
@@ -286,5 +286,5 @@ def make(out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder (default: beside this file)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder (default: next to this file)")
     make(parser.parse_args().out)

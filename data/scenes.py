@@ -1,4 +1,4 @@
-"""The six scenes: what stands still, what moves, when the picture cuts, and the short key event."""
+"""Scenes of the six clips: what stands still, what moves, when the picture cuts, and the short key event."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SEVEN = ((-13.0, -20.0), (13.0, -20.0), (-5.0, 21.0))
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A clip before it is encoded.
+    """Clip before it is encoded.
 
     Attributes:
         name: of the clip, without suffix.
@@ -56,14 +56,14 @@ class Scene:
     cut: int | None = None
 
     def draw(self, frame: int) -> Picture:
-        """The picture of a frame before noise, RGB float64 (h, w, 3) in 0..255."""
+        """Draw the picture of a frame before noise, RGB float64 (h, w, 3) in 0..255."""
         picture = self.background(frame)
         for sprite in self.sprites:
             sprite.draw(picture, frame)
         return picture
 
     def render(self, frame: int) -> tuple[Samples, Samples, Samples]:
-        """The planes Y, Cb, Cr of a frame as the encoder gets them, uint8, 4:2:0."""
+        """Render the planes Y, Cb, Cr of a frame as the encoder gets them, uint8, 4:2:0."""
         width, height = self.size
         noise: Plane = np.zeros((1, 1))
         if self.noise:
@@ -121,7 +121,7 @@ def _desk(width: int, height: int) -> Picture:
 
 
 def _street(x: Plane, y: Plane, height: int) -> Picture:
-    """A row of houses as a function of the plane, so that a camera can pan by fractions of a pixel."""
+    """Return a row of houses as a function of the plane, so that a camera can pan by fractions of a pixel."""
     picture = shade((170, 200, 228), 30 * y / height + 12 * texture(x, y, seed=21, cell=60))
     for house in range(-1, 6):
         middle = 92.0 * house + 40
@@ -134,7 +134,7 @@ def _street(x: Plane, y: Plane, height: int) -> Picture:
 
 
 def _house(picture: Picture, x: Plane, above: Plane, house: int) -> Picture:
-    """A house on a picture; x from its middle, `above` the ground."""
+    """Draw a house on a picture; x from its middle, `above` the ground."""
     shape = np.broadcast(x, above).shape
     tints: tuple[Colour, ...] = ((196, 140, 110), (150, 160, 140), (206, 190, 150), (170, 120, 120))
     tall = 46 + 7 * (house * 7 % 4)
@@ -155,7 +155,7 @@ def _meadow(width: int, height: int) -> Picture:
 
 
 def _card(x: Plane, y: Plane) -> tuple[Picture, Plane]:
-    """A patterned card with the digit 7."""
+    """Return a patterned card with the digit 7."""
     shape = np.broadcast(x, y).shape
     outline = box(x, y, 34, 44, 7)
     picture = shade((204, 60, 48), 70 * texture(x, y, seed=61, cell=5, octaves=2))
@@ -188,7 +188,7 @@ def _car(x: Plane, y: Plane) -> tuple[Picture, Plane]:
 
 
 def _bounce(time: float, low: float, high: float) -> float:
-    """Where something is that runs between two walls, after a way of `time` from the lower one."""
+    """Return the position of an object that moves between two walls, after a path of `time` from the lower one."""
     span = high - low
     way = time % (2 * span)
     return low + (way if way < span else 2 * span - way)

@@ -1,1 +1,1 @@
-"""Two command lines, `codecmeta` and `compress`: parse, call, print."""
+"""Command lines `codecmeta` and `compress`: parse, call, print."""

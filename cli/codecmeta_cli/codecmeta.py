@@ -64,7 +64,7 @@ def extract(
     residual: Annotated[
         Literal["auto", "bitstream", "motion", "proxy", "none"],
         typer.Option(
-            help="Where the residual comes from. auto reads the stream's own: from the packets (bitstream: H.264, "
+            help="Source of the residual. auto reads the stream's own: from the packets (bitstream: H.264, "
             "HEVC), else by decoding (motion: MPEG-1/2/4, H.263), else none. proxy encodes every frame again, for any "
             "codec, and only where it is named."
         ),
@@ -73,14 +73,14 @@ def extract(
         str | None,
         typer.Option(
             show_default="innovation",
-            help="Energy maps to make, a comma between: innovation, what a frame codes; carried, what is on screen "
+            help="Energy maps to make, separated by commas: innovation, what a frame codes; carried, what is on screen "
             "since the last intra block, for which all frames in between are read.",
         ),
     ] = None,
     pixels: Annotated[str, typer.Option(help="Short side of the cached frames, or none.")] = "384",
     square_pixels: Annotated[
         bool,
-        typer.Option(help="Scale the cached frames of anamorphic videos to the aspect in which they are displayed."),
+        typer.Option(help="Scale the cached frames of anamorphic videos to their display aspect."),
     ] = True,
     motion: Annotated[bool, typer.Option("--motion", help="Keep the motion vectors of the sampled frames.")] = False,
     qp: Annotated[bool, typer.Option("--qp", help="Keep the quantisers of the sampled frames.")] = False,
@@ -102,7 +102,7 @@ def extract(
     max_frames: MaxFrames = 1 << 26,
     max_bytes: MaxBytes = 8 << 30,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Extract again what is there, also with other options than before.")
+        bool, typer.Option("--overwrite", help="Extract existing records again, also those with other options.")
     ] = False,
     deflate: Annotated[bool, typer.Option("--deflate", help="Compress the .npz files: smaller, slower.")] = False,
     engine: EngineName = "local",
@@ -118,9 +118,9 @@ def extract(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Extract videos into one .npz each. Run it again and it does only what is missing or stale.
+    """Extract videos into one .npz each. Run it again to extract only what is missing or stale.
 
-    A bad file never stops the run; a disk that is full does. Exit code: 0 all done, 1 some inputs failed, 2 wrong
+    A bad file never stops the run; a full disk does. Exit code: 0 all done, 1 some inputs failed, 2 wrong
     usage, 3 the output cannot be written.
     """
     from codecmeta.batch.inputs import find_inputs
@@ -170,9 +170,7 @@ def extract(
 @app.command()
 def verify(
     meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Decode every video from its beginning to its end, too.")
-    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every video completely.")] = False,
     videos: Annotated[
         Path | None,
         typer.Option(
@@ -246,11 +244,11 @@ def plot(
     meta: Annotated[Path, typer.Argument(metavar="META", help="A .npz that extract wrote.")],
     out: Annotated[Path, typer.Option(help="The picture to write: .png, .pdf or .svg.")],
     map_name: Annotated[
-        Literal["auto", "carried", "innovation"], typer.Option("--map", help="Energy map to lay over the frames.")
+        Literal["auto", "carried", "innovation"], typer.Option("--map", help="Energy map to overlay on the frames.")
     ] = "auto",
-    count: Annotated[int, typer.Option("--frames", min=1, max=64, help="Most frames to draw.")] = 8,
+    count: Annotated[int, typer.Option("--frames", min=1, max=64, help="Largest number of frames to draw.")] = 8,
 ) -> None:
-    """Draw packet sizes and GoPs over time, and the sampled frames with energy and motion laid over."""
+    """Draw packet sizes and GoPs over time, and the sampled frames with overlaid energy and motion."""
     from codecmeta.errors import UsageError
     from codecmeta.plot import plot_meta
 
@@ -284,6 +282,6 @@ def _whole(name: str, text: str) -> int:
 
 
 def main() -> None:
-    """Entry point of the `codecmeta` command."""
+    """Run the `codecmeta` command."""
     with guard_output("codecmeta"):
         app()

@@ -117,7 +117,7 @@ def methods(
 def flops(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
-    """Print the papers' FLOPs tables beside ours."""
+    """Print the papers' FLOPs tables next to ours."""
     import json
 
     from compress.flops import paper_rows, tera

@@ -187,4 +187,4 @@ def _print_measurements(found: Sequence[Measurement], note: str) -> None:
     console.print(note, style="dim", highlight=False)
     if layers := sorted({one.merge_layer for one in found if one.merge_layer is not None}):
         places = ", ".join(map(str, layers))
-        console.print(f"inner: tokens behind the merge inside the model, before decoder layer {places}", style="dim")
+        console.print(f"inner: tokens after the merge inside the model, before decoder layer {places}", style="dim")

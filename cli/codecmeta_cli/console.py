@@ -1,4 +1,4 @@
-"""The console of both commands: text fit for a terminal, refusals, tables and the progress bar."""
+"""Console output of both commands: text fit for a terminal, refusals, tables and the progress bar."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PACE_SECONDS = 60.0
 
 
 def printable(text: str, *, longest: int | None = None) -> str:
-    """A text on one line of a terminal, whatever a file has put into it.
+    """Return a text on one line of a terminal, whatever a file put into it.
 
     Args:
         text: control and undecodable characters become escapes.
-        longest: characters; the middle of a longer text is left out. None for any length.
+        longest: number of characters; the middle of a longer text is omitted. None for any length.
     """
     clean = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
     if longest is None or len(clean) <= longest:
@@ -36,7 +36,7 @@ def printable(text: str, *, longest: int | None = None) -> str:
 
 
 def refuse(command: str, error: Exception | str, *, code: int = 2) -> NoReturn:
-    """End a command: say why on standard error, and leave.
+    """End a command with a reason on standard error.
 
     Args:
         command: its name, with which the message begins.
@@ -48,7 +48,7 @@ def refuse(command: str, error: Exception | str, *, code: int = 2) -> NoReturn:
 
 
 def open_console(*, wide: int = WIDE) -> Console:
-    """Standard output: as wide as the terminal, or wide enough where there is none."""
+    """Open standard output: as wide as the terminal, or wide enough where there is none."""
     from rich.console import Console
 
     console = Console()
@@ -56,7 +56,7 @@ def open_console(*, wide: int = WIDE) -> Console:
 
 
 def make_table(*texts: str, numbers: Sequence[str] = ()) -> Table:
-    """An empty table; columns of text fold, those of numbers do not."""
+    """Make an empty table; columns of text fold, those of numbers do not."""
     from rich import box
     from rich.table import Table
 
@@ -69,12 +69,12 @@ def make_table(*texts: str, numbers: Sequence[str] = ()) -> Table:
 
 
 class ProgressBar:
-    """A bar on standard error, if that is a terminal, with failures and pace; a line every minute elsewhere.
+    """Bar on standard error, if that is a terminal, with failures and pace; a line every minute elsewhere.
 
     Args:
-        doing: what is being done, in a word.
-        total: how much there is to do; None while that is unknown.
-        resumable: an interrupted command goes on where it stopped when it is run again.
+        doing: what is being done, in one word.
+        total: number of pieces; None while that is unknown.
+        resumable: an interrupted command resumes when it is run again.
     """
 
     def __init__(self, doing: str, *, total: int | Callable[[], int | None], resumable: bool = True) -> None:
@@ -117,12 +117,12 @@ class ProgressBar:
             self.say(self._interrupted)
 
     def advance(self, *, failed: bool = False) -> None:
-        """One more is done."""
+        """Count one more piece as done."""
         self._failed += failed
         self.reach(self._done + 1)
 
     def reach(self, done: int) -> None:
-        """So many are done."""
+        """Set the number of pieces that are done."""
         self._done = done
         now, total = time.monotonic(), self._total()
         if self.is_shown:
@@ -138,12 +138,12 @@ class ProgressBar:
         self._console.print(text, style=style)
 
     def say_plain(self, text: str) -> None:
-        """Print any text as one line, also one that a file may have put something into."""
+        """Print any text as one line, even if it comes from a file."""
         self._console.print(printable(text, longest=2000), markup=False)
 
 
 def _pace(done: int, total: int | None, failed: int, seconds: float) -> str:
-    """Failures, pieces per second and the time that is left."""
+    """Return failures, pieces per second and the remaining time."""
     parts = [f"{failed} failed"] if failed else []
     if done and seconds > 0:
         rate = done / seconds

@@ -1,4 +1,4 @@
-"""A run over many videos, as the commands `extract` and `retry` begin it."""
+"""Extraction run over many videos, as the commands `extract` and `retry` start it."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def run_extraction(
     overwrite: bool = False,
     summary: bool = True,
 ) -> None:
-    """Run it and show its progress.
+    """Run the extraction and show its progress.
 
     Args:
         inputs: the videos.
         folder: the output folder.
         options: what to extract.
         deflate: compress the records.
-        total: how many videos there are to do, None while that is unknown.
-        engine: which engine.
-        jobs: videos at a time.
+        total: number of videos, None while that is unknown.
+        engine: name of the engine.
+        jobs: number of videos at a time.
         timeout: seconds per video, 0 for no limit.
         memory: GiB per worker.
-        limits: most pixels of a picture, frames of a video, bytes of a record.
+        limits: largest pixels of a picture, frames of a video, bytes of a record.
         json: JSON lines on standard output.
         shard: the part of the inputs to do.
-        overwrite: extract again what is there.
+        overwrite: extract existing records again.
         summary: write the summary of the run.
 
     Raises:

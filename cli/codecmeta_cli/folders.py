@@ -1,4 +1,4 @@
-"""Commands on the folders that `codecmeta extract` writes: what is done, and doing again what failed."""
+"""Folder commands for what `codecmeta extract` writes: status, retry and pack."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def status(
 def retry(
     meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
     codes: Annotated[
-        str, typer.Option("--code", metavar="CODES", help="Only failures with these codes, a comma between.")
+        str, typer.Option("--code", metavar="CODES", help="Only failures with these codes, separated by commas.")
     ] = "",
     jobs: Jobs = None,
     timeout: Timeout = 900.0,
@@ -59,7 +59,7 @@ def retry(
     engine: EngineName = "local",
     json: Json = False,
 ) -> None:
-    """Extract again what failed, and what was done and is gone, with the options of the folder.
+    """Extract again what failed, and records that are gone, with the options of the folder.
 
     Exit codes are those of extract.
     """
@@ -70,7 +70,7 @@ def retry(
     try:
         options, deflate = options_of_run(meta)
         wanted = frozenset(code.strip() for code in codes.split(",") if code.strip())
-        # as they are before this run writes to the manifests
+        # the list before this run writes to the manifests
         inputs = list(find_unfinished(meta, codes=wanted))
     except UsageError as error:
         refuse("codecmeta", error)
@@ -96,7 +96,7 @@ def pack(
     meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the shards and of index.parquet.")],
     shard_size: Annotated[
-        float, typer.Option(min=0, metavar="GB", help="Least size of a shard, but of the last.")
+        float, typer.Option(min=0, metavar="GB", help="Least size of a shard, except the last.")
     ] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:

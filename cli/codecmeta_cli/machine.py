@@ -1,4 +1,4 @@
-"""Commands about the machine: what it has, and kernels compiled ahead of time."""
+"""Machine commands: what is installed, and compiling kernels in advance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codecmeta_cli.console import refuse
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per fact on standard output.")] = False,
 ) -> None:
-    """Show what is installed and compiled here, and what each missing piece costs.
+    """Show what is installed and compiled here, and the consequence of each missing piece.
 
     Exit code: 0, or 1 where something is missing that a plain extraction needs.
     """
@@ -61,10 +61,10 @@ def warmup(
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, show_default="all cores", help="Processes that compile.")] = None,
 ) -> None:
-    """Compile all kernels ahead of the first video.
+    """Compile all kernels before the first video.
 
-    Prints the environment under which they are found, as lines that a shell takes: eval "$(codecmeta warmup ...)". Exit
-    code: 0 all compiled, 1 some could not be, 2 wrong usage.
+    Prints the environment in which they are found as shell lines: eval "$(codecmeta warmup ...)". Exit code: 0 all
+    compiled, 1 some could not be, 2 wrong usage.
     """
     from codecmeta.errors import UsageError
     from codecmeta_cli.signals import end_like_interrupted

@@ -1,4 +1,4 @@
-"""Standard output of both commands: that it cannot be written is told as such, in one line."""
+"""Standard output of both commands: a failure to write it is reported in one line."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 
 
 class StandardOutputError(Exception):
-    """Standard output cannot be written. No OSError, so that it is not taken for one of a file."""
+    """Standard output that cannot be written. Not an OSError, to be distinguished from those of files."""
 
 
 class _Output(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
-        with _telling_apart():
+        with _distinguish_errors():
             return super().write(text)
 
     def flush(self) -> None:
-        with _telling_apart():
+        with _distinguish_errors():
             super().flush()
 
 
@@ -37,7 +37,7 @@ def guard_output(command: str) -> Iterator[None]:
     """
     plain = sys.stdout
     if plain is None:
-        # closed by the shell: a descriptor that cannot be written, so that only who writes is stopped
+        # closed by the shell: a descriptor that cannot be written, so that only a command that writes is stopped
         sys.stdout = _Output(os.fdopen(os.open(os.devnull, os.O_RDONLY), "wb"))
     elif isinstance(plain, io.TextIOWrapper):
         sys.stdout = _Output(
@@ -49,7 +49,7 @@ def guard_output(command: str) -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except (StandardOutputError, BrokenPipeError) as error:
-        # what is left in the buffers goes nowhere
+        # what is left in the buffers is discarded
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, StandardOutputError):
             sys.stderr.write(f"{command}: {error}\n")
@@ -58,7 +58,7 @@ def guard_output(command: str) -> Iterator[None]:
 
 
 @contextmanager
-def _telling_apart() -> Iterator[None]:
+def _distinguish_errors() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:

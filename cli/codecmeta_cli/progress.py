@@ -1,4 +1,4 @@
-"""What `codecmeta extract` and `verify` print while they work."""
+"""Progress reports of `codecmeta extract` and `verify`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from codecmeta_cli.console import ProgressBar, printable
 
 
 class Reporter:
-    """A progress bar on a terminal, plain lines elsewhere; with `json`, objects on standard output and nothing else.
+    """Progress bar on a terminal, plain lines elsewhere; with `json`, only objects on standard output.
 
     Args:
         json: objects on standard output.
-        total: how many videos there are, None while that is unknown.
+        total: number of videos, None while that is unknown.
         doing: what is done with them.
     """
 
@@ -76,8 +76,8 @@ class Reporter:
         Args:
             counts: by status.
             out: the folder of the records.
-            residuals: whether they were to have one, so that those without are counted.
-            what: is in the folder.
+            residuals: whether a residual was requested, so that videos without one are counted.
+            what: kind of files in the folder.
         """
         text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "nothing to do"
         text += f" ({self._warned} with warnings)" if self._warned else ""

@@ -1,4 +1,4 @@
-"""What `codecmeta show` prints."""
+"""Screen of `codecmeta show`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from codecmeta_cli.console import printable
 
 
 def print_json(meta: VideoMeta) -> None:
-    """`info` and the shapes of the arrays as one JSON object on standard output."""
+    """Print `info` and the shapes of the arrays as one JSON object on standard output."""
     arrays = {
         name: {"dtype": array.dtype.str, "shape": list(array.shape)}
         for name in FIELDS
@@ -30,7 +30,7 @@ def print_json(meta: VideoMeta) -> None:
 
 
 def print_meta(meta: VideoMeta, path: Path) -> None:
-    """One screen of facts."""
+    """Print one screen of facts."""
     console = Console(highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -76,7 +76,7 @@ def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
 
 
 def _display(meta: VideoMeta) -> list[tuple[str, str]]:
-    """How the coded picture is displayed, where that is otherwise than it is coded."""
+    """Return how the coded picture is displayed, where that differs from the coded form."""
     wide, tall = meta.display_size
     if (wide, tall) == (meta.width, meta.height) and meta.orientation == UPRIGHT:
         return []
@@ -92,7 +92,7 @@ def _source(meta: VideoMeta, name: str) -> str:
 
 
 def _pictures(meta: VideoMeta) -> str:
-    """Types of the packets' pictures, and how many packets show none."""
+    """Return types of the packets' pictures, and how many packets show none."""
     if meta.packet_type is None or meta.packet_shown is None:
         return f"types {_source(meta, 'packet_type')}"
     names, counts = np.unique(meta.packet_type, return_counts=True)

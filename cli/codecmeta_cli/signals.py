@@ -1,4 +1,4 @@
-"""Signals that end a run: what it has begun to write is removed first."""
+"""Signals that end a run: partial output is removed first."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 
 
 def end_like_interrupted() -> None:
-    """From here on SIGTERM and SIGHUP unwind the program, as Ctrl-C does; the exit code is that of the signal."""
+    """Make SIGTERM and SIGHUP unwind the program, as Ctrl-C does; the exit code is that of the signal."""
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        # nohup has it ignored
+        # nohup ignores it
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _end)
 

@@ -1,4 +1,4 @@
-"""What `codecmeta status` prints."""
+"""Screen of `codecmeta status`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from codecmeta_cli.console import printable
 
 
 def print_status(status: FolderStatus, folder: Path) -> None:
-    """The state of a folder on one screen."""
+    """Print the state of a folder on one screen."""
     console = Console(highlight=False, soft_wrap=True)
     missing = "unknown: no listing has ended" if status.missing is None else f"{status.missing}"
     rows = [
@@ -40,7 +40,7 @@ def print_status(status: FolderStatus, folder: Path) -> None:
 
 
 def print_failures(failures: Iterable[Outcome]) -> None:
-    """One line per failure: its code, the video, the reason."""
+    """Print one line per failure: its code, the video, the reason."""
     console = Console(highlight=False, soft_wrap=True)
     for outcome in failures:
         console.print(Text(printable(f"{outcome.code}  {outcome.source}  {outcome.message}")))

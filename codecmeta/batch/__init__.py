@@ -1,1 +1,1 @@
-"""Many videos: isolated workers, resume and what runs the jobs."""
+"""Batches of videos: isolated workers, resuming, and engines that run the jobs."""

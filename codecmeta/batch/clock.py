@@ -1,4 +1,4 @@
-"""The clock of a job: the seconds that count towards its time limit, as its worker reports them."""
+"""Job clock: the seconds that count towards a job's time limit, as its worker reports them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numba.core import event
 from codecmeta.simd.numba_cache import COMPILING
 
 Write = Callable[[float | None], None]
-"""Receives the seconds used so far when the clock starts or goes on, and None when it pauses."""
+"""Receives the seconds used so far when the clock starts or continues, and None when it pauses."""
 
 
 class JobClock(event.Listener):  # type: ignore[misc]
-    """Runs while a job runs, except where a kernel is compiled or another process compiles it."""
+    """Clock that runs while a job runs, except while this or another process compiles a kernel for it."""
 
     def __init__(self, write: Write) -> None:
         self._write = write
@@ -31,14 +31,14 @@ class JobClock(event.Listener):  # type: ignore[misc]
             yield
 
     def on_start(self, event: object) -> None:
-        """Pause at the first of the kernels that need each other."""
+        """Pause at the first of several nested compilations."""
         self._compiling += 1
         if self._compiling == 1:
             self._used += time.monotonic() - self._began
             self._write(None)
 
     def on_end(self, event: object) -> None:
-        """Go on when all of them are compiled."""
+        """Continue when all of them are compiled."""
         self._compiling -= 1
         if self._compiling == 0:
             self._begin()

@@ -1,4 +1,4 @@
-"""Levels of processors that machine code can be compiled for, so that many machines can share it."""
+"""CPU levels for which machine code can be compiled, so that many machines can share it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CPU_LEVELS = {
 
 
 def choose_cpu(level: str) -> dict[str, str]:
-    """The environment that makes numba compile for a level of processors instead of for this one.
+    """Choose the environment in which numba compiles for a CPU level instead of for this machine.
 
-    Processor and features are parts of the key by which numba finds machine code, so the environment must be set before
-    numba is imported, here and wherever the code is to be used.
+    Processor and features are parts of the key of numba's cache, so the environment must be set before numba is
+    imported, here and wherever the code is used.
 
     Args:
         level: one of `CPU_LEVELS`, or `native`.
 
     Raises:
-        UsageError: the level is not known, or this machine is below it.
+        UsageError: the level is unknown, or this machine is below it.
     """
     if level == "native":
         return {}
@@ -34,5 +34,5 @@ def choose_cpu(level: str) -> dict[str, str]:
     feature = CPU_LEVELS[level]
     if not llvm.get_host_cpu_features().get(feature[1:], False):
         # kernels are run while they are compiled
-        raise UsageError(f"--cpu {level}: this processor lacks {feature[1:]}; compile on one of that level")
+        raise UsageError(f"--cpu {level}: this processor lacks {feature[1:]}; compile on a machine of that level")
     return {"NUMBA_CPU_NAME": level, "NUMBA_CPU_FEATURES": feature}

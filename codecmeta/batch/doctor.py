@@ -1,4 +1,4 @@
-"""Facts about this machine: what is installed, what is missing, and what each missing piece costs."""
+"""Diagnosis of this machine: what is installed, what is missing, and the consequence of each missing piece."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Literal
 from codecmeta.batch.engines import machine_memory, usable_cores
 
 State = Literal["ok", "missing", "absent"]
-"""`missing`: something that a plain extraction needs; `absent`: something that only some uses need."""
+"""`missing`: a plain extraction needs it; `absent`: only some uses need it."""
 
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "h263", "vvc", "theora", "wmv3")
 _EXTRAS = {
@@ -31,14 +31,14 @@ _EXTRAS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        group: what it belongs to.
-        name: what it is.
-        state: whether it is there.
+        group: group of checks.
+        name: what was checked.
+        state: whether it is available.
         value: what was found.
-        cost: what its absence costs, and what to do, "" where it is there.
+        cost: the consequence of its absence, and what to do; "" where it is available.
     """
 
     group: str
@@ -49,7 +49,7 @@ class Fact:
 
 
 def examine() -> Iterator[Fact]:
-    """Look at this machine; nothing is compiled or written."""
+    """Check this machine; nothing is compiled or written."""
     yield from _versions()
     yield from _codecs()
     yield from _kernels()
@@ -85,21 +85,23 @@ def _version(package: str) -> str | None:
 
 def _codecs() -> Iterator[Fact]:
     for name in _DECODERS:
-        there = _has_codec(name, "r")
+        available = _has_codec(name, "r")
         yield Fact(
             group="decoders",
             name=name,
-            state="ok" if there else "missing",
-            value="there" if there else "not in this libav",
-            cost="" if there else f"{name} videos fail with decoder_missing: another build of PyAV",
+            state="ok" if available else "missing",
+            value="available" if available else "not in this libav",
+            cost="" if available else f"{name} videos fail with decoder_missing: install another build of PyAV",
         )
-    there = _has_codec("libx264", "w")
+    available = _has_codec("libx264", "w")
     yield Fact(
         group="encoders",
         name="libx264",
-        state="ok" if there else "absent",
-        value="there" if there else "not in this libav",
-        cost="" if there else "no proxy residual, and none for frames without a video: another build of PyAV",
+        state="ok" if available else "absent",
+        value="available" if available else "not in this libav",
+        cost=""
+        if available
+        else "no proxy residual, and none for frames without a video: install another build of PyAV",
     )
 
 
@@ -126,7 +128,7 @@ def _kernels() -> Iterator[Fact]:
         value=f"{ready} of {len(compiled)} for this processor",
         cost=""
         if ready == len(compiled)
-        else "the first video of a codec waits for up to a minute: codecmeta warmup compiles them ahead",
+        else "the first video of a codec waits up to a minute: compile them first with codecmeta warmup",
     )
     folder = cache_folder()
     writable = os.access(folder if folder.exists() else folder.parent, os.W_OK)
@@ -135,7 +137,7 @@ def _kernels() -> Iterator[Fact]:
         name="cache",
         state="ok" if writable or ready == len(compiled) else "absent",
         value=f"{folder}{'' if writable else ' (not writable)'}",
-        cost="" if writable else "what is not in it is compiled again by every process: set NUMBA_CACHE_DIR",
+        cost="" if writable else "every process compiles its kernels again: set NUMBA_CACHE_DIR",
     )
 
 
@@ -169,5 +171,5 @@ def _machine() -> Iterator[Fact]:
             name="limits",
             state="absent",
             value="not Linux",
-            cost="--memory limits nothing here",
+            cost="--memory has no effect here",
         )

@@ -1,4 +1,4 @@
-"""What runs the jobs of a batch: worker processes of this machine (pebble), a Ray cluster, or this very process."""
+"""Engines that run the jobs of a batch: worker processes of this machine (pebble), a Ray cluster, or this process."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _RECYCLE = 200
-"""Jobs after which a worker is replaced, so that nothing that leaks grows for ever."""
+"""Jobs after which a worker is replaced, so that memory leaks stay bounded."""
 _PAUSED = -1.0
 _LEAST_MEMORY = 4 << 30
 
 
 def _stay_silent(text: str) -> None:
-    """The remark that nobody asked for."""
+    """Ignore the remark."""
 
 
 class Engine(Protocol):
-    """Runs a function over jobs, some at a time, and yields results as they come."""
+    """Runner of a function over jobs, several at a time, which yields results as they come."""
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """Yield one result per job; `failure(job, code, message, seconds)` makes that of a job that died."""
@@ -41,16 +41,16 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SerialEngine:
-    """One job after the other in this process, without limits on time and memory. For debugging.
+    """Engine that runs one job after the other in this process, without limits on time and memory. For debugging.
 
     Attributes:
-        remark: called with what a user should know meanwhile.
+        remark: called with messages for the user during the run.
     """
 
     remark: Remark = field(default=_stay_silent, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
-        """See `Engine`."""
+        """Run the jobs, see `Engine`."""
         from codecmeta.batch.clock import JobClock
 
         remarked = False
@@ -69,15 +69,15 @@ class SerialEngine:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalEngine:
-    """Spawned worker processes; a job that hangs or crashes takes only its own worker with it.
+    """Engine of spawned worker processes; a job that hangs or crashes ends only its own worker.
 
     Attributes:
         workers: processes at a time.
-        timeout: seconds per job, None for no limit. The time counts from when a worker begins the job, and not while
-            a kernel is compiled.
+        timeout: seconds per job, None for no limit. The time counts from when a worker begins the job, and is paused
+            while a kernel is compiled.
         memory: bytes of address space per worker (RLIMIT_AS), None for no limit.
-        modules: what a worker imports before its first job.
-        remark: called with what a user should know meanwhile.
+        modules: modules that a worker imports before its first job.
+        remark: called with messages for the user during the run.
     """
 
     workers: int
@@ -87,7 +87,7 @@ class LocalEngine:
     remark: Remark = field(default=_stay_silent, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
-        """See `Engine`."""
+        """Run the jobs, see `Engine`."""
         pool = _LocalPool(task, self)
         try:
             yield from run_shard(pool, jobs, timeout=self.timeout, failure=failure, remark=self.remark)
@@ -115,19 +115,19 @@ def choose_engine(
         memory: bytes of address space per worker, 0 for no limit, None for a worker's share of the machine's memory,
             but at least 4 GiB.
         prepare: called on the machines of a cluster before their first job.
-        remark: called with what a user should know meanwhile.
+        remark: called with messages for the user during the run.
 
     Raises:
-        UsageError: the engine does not have a limit that is asked for.
+        UsageError: the engine does not support a requested limit.
     """
     if memory and (jobs == 0 or name == "ray"):
         which = "--engine ray" if name == "ray" else "--jobs 0"
-        raise UsageError(f"{which} does not limit memory; leave --memory out")
+        raise UsageError(f"{which} does not limit memory; omit --memory")
     if name == "ray":
         from codecmeta.batch.ray_engine import RayEngine
 
         if jobs == 0:
-            raise UsageError("--jobs 0 works in this process; leave it or --engine ray out")
+            raise UsageError("--jobs 0 works in this process; omit it or --engine ray")
         return RayEngine(workers=jobs, timeout=timeout, prepare=prepare, remark=remark)
     if jobs == 0:
         return SerialEngine(remark=remark)
@@ -138,12 +138,12 @@ def choose_engine(
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def machine_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this process is in; 0 where that is unknown."""
+    """Return the bytes of memory of this machine, or of the container of this process; 0 where that is unknown."""
     total = 0
     with suppress(AttributeError, ValueError, OSError):
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -154,14 +154,14 @@ def machine_memory() -> int:
 
 
 class _LocalPool(Generic[R]):
-    """Processes of pebble, and memory that they share with this one, in which the clock of each job stands."""
+    """Pebble's worker processes, and memory shared with them that holds the clock of each job."""
 
     def __init__(self, task: Callable[[Any], R], engine: LocalEngine) -> None:
         window = 2 * engine.workers
         self._task = task
         self._engine = engine
         self._context = multiprocessing.get_context("spawn")
-        # no lock: a worker that is killed while it holds one would stop all others
+        # no lock: a worker that is killed while it holds one would block all others
         self._cells = self._context.RawArray("d", window)
         self._free = list(range(window))
         self._cell: dict[concurrent.futures.Future[R], int] = {}
@@ -179,17 +179,17 @@ class _LocalPool(Generic[R]):
         )
 
     def window(self) -> int:
-        """See `Pool`."""
+        """Return the window, see `Pool`."""
         return len(self._cells)
 
     def submit(self, job: Any) -> concurrent.futures.Future[R]:
-        """See `Pool`."""
+        """Submit a job, see `Pool`."""
         cell = self._free.pop()
         self._cells[cell] = 0.0
         try:
             ticket = self._pool.schedule(_work, args=(self._task, job, cell))
         except RuntimeError:
-            # it gives up when a worker dies between two jobs
+            # the pool stops when a worker dies between two jobs
             self.stop()
             self._pool = self._open()
             ticket = self._pool.schedule(_work, args=(self._task, job, cell))
@@ -198,12 +198,12 @@ class _LocalPool(Generic[R]):
         return done
 
     def wait(self, tickets: list[concurrent.futures.Future[R]], seconds: float) -> list[concurrent.futures.Future[R]]:
-        """See `Pool`."""
+        """Wait for tickets, see `Pool`."""
         done, _ = concurrent.futures.wait(tickets, timeout=seconds, return_when=concurrent.futures.FIRST_COMPLETED)
         return [ticket for ticket in tickets if ticket in done]
 
     def result(self, ticket: concurrent.futures.Future[R]) -> R:
-        """See `Pool`."""
+        """Return the result, see `Pool`."""
         from pebble import ProcessExpired
 
         self._free.append(self._cell.pop(ticket))
@@ -216,29 +216,29 @@ class _LocalPool(Generic[R]):
         except concurrent.futures.CancelledError as error:
             raise JobLostError("timeout", "ended") from error
         except Exception as error:
-            # what a worker raised must not take the other jobs with it
+            # an error in a worker must not affect the other jobs
             raise JobLostError("internal", f"{type(error).__name__}: {error}") from error
 
     def seconds(self, ticket: concurrent.futures.Future[R]) -> float | None:
-        """See `Pool`."""
+        """Return the seconds, see `Pool`."""
         begin = self._cells[self._cell[ticket]]
         return time.monotonic() - begin if begin > 0 else None
 
     def is_compiling(self) -> bool:
-        """See `Pool`."""
+        """Return whether a worker compiles, see `Pool`."""
         return _PAUSED in self._cells
 
     def kill(self, ticket: concurrent.futures.Future[R]) -> None:
-        """See `Pool`."""
+        """Kill a worker, see `Pool`."""
         ticket.cancel()
 
     def close(self) -> None:
-        """End the workers, which are idle."""
+        """Close the pool, whose workers are idle."""
         self._pool.close()
         self._pool.join()
 
     def stop(self) -> None:
-        """End the workers, whatever they do."""
+        """Stop the workers, even busy ones."""
         self._pool.stop()
         self._pool.join()
 
@@ -247,8 +247,8 @@ _worker_cells: list[Any] = []
 
 
 def _begin_worker(cells: Any, modules: tuple[str, ...], memory: int | None) -> None:
-    """Prepare a worker process: what it imports is not part of its first job."""
-    # it is for the parent process to end a run that is interrupted
+    """Prepare a worker process: its imports are not part of its first job."""
+    # the parent process ends a run that is interrupted
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         signal.signal(number, signal.SIG_IGN)
     for name in modules:
@@ -258,7 +258,7 @@ def _begin_worker(cells: Any, modules: tuple[str, ...], memory: int | None) -> N
 
 
 def _limit_memory(memory: int | None) -> None:
-    """Limit the address space of this process, where the system can."""
+    """Limit the address space of this process, where the system supports it."""
     if memory is not None:
         with suppress(ImportError):
             import resource
@@ -269,7 +269,7 @@ def _limit_memory(memory: int | None) -> None:
 
 
 def _work(task: Callable[[J], R], job: J, cell: int) -> R:
-    """Run a job and its clock; if the parent process ends this one, let the job remove what it began."""
+    """Run a job and its clock; if the parent process ends this one, let the job remove its partial output."""
     from codecmeta.batch.clock import JobClock
 
     (cells,) = _worker_cells
@@ -282,7 +282,7 @@ def _work(task: Callable[[J], R], job: J, cell: int) -> R:
         with JobClock(write).running():
             return task(job)
     except SystemExit:
-        # pebble would take it for a result, and wait for the next job
+        # pebble would take it as a result, and wait for the next job
         os._exit(128 + signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""Batch extraction: many videos -> one folder of records, in one call."""
+"""Batch extraction of many videos to one folder of records, in one call."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ def extract_many(
 ) -> dict[Status, int]:
     """Extract many videos, as `codecmeta extract` does; a later call does only what is missing or stale.
 
-    Workers are started afresh and import the calling script, so a script calls this under
+    Workers are new processes that import the calling script, so a script calls this under
     ``if __name__ == "__main__"``, or with ``jobs=0``.
 
     Args:
         sources: files, folders (searched), globs, and `@list.txt` with one path per line.
-        out: folder of the .npz files; made where missing.
+        out: folder of the .npz files; created if missing.
         options: what to extract; None for the defaults of `Options`.
         jobs: videos at a time; None for all cores, 0 to work in this process.
         timeout: seconds per video; None for no limit.
         memory: bytes of address space per worker, 0 for no limit; None for a worker's share of the machine's memory,
             at least 4 GiB.
         engine: worker processes here, or tasks of a Ray cluster.
-        limits: what a video may demand at most; None for the defaults of `Limits`.
-        overwrite: extract again what is there, also with other options than before.
+        limits: the largest demands that a video may make; None for the defaults of `Limits`.
+        overwrite: extract existing records again, also those with other options.
         deflate: compress the .npz files.
         shard: `i/n` does one of n parts of the videos, i from 0, with a manifest of its own: the same part wherever and
             however they are listed.
         report: called with the outcome of every video.
 
     Returns:
-        How many videos were done, kept and failed.
+        Numbers of videos that were done, kept and failed.
 
     Raises:
-        UsageError: a source leads to nothing, `shard` is not i/n, the folder holds records of other options, or a limit
-            is asked for that the engine does not have.
-        OutputError: the output folder cannot be made or written, or the disk is full.
+        UsageError: a source leads to nothing, `shard` is not i/n, the folder holds records of other options, or the
+            engine does not support a requested limit.
+        OutputError: the output folder cannot be created or written, or the disk is full.
     """
     named = [sources] if isinstance(sources, str | os.PathLike) else sources
     folder = check_out(os.fspath(out))
@@ -84,4 +84,4 @@ def extract_many(
 
 
 def _ignore(outcome: Outcome) -> None:
-    """Take an outcome that nobody asked for."""
+    """Ignore the outcome."""

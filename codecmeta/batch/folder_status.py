@@ -1,4 +1,4 @@
-"""The state of an output folder, from the manifests and summaries of all runs and shards that wrote to it."""
+"""Status of an output folder, from the manifests and summaries of all runs and shards that wrote to it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from codecmeta.record.options import Options
 
 @dataclass(kw_only=True)
 class FolderStatus:
-    """What is done and what is not.
+    """Progress of an output folder.
 
     Attributes:
-        inputs: videos that the last listings led to, all shards together; None where no run has ended its listing.
+        inputs: videos found by the last listings, all shards together; None where no run has completed its listing.
         tally: sums over those that were done and those that failed.
-        gone: videos that were done, and whose record is no longer there, or no longer as long as it was.
+        gone: videos that were done, and whose record is missing now, or has another length.
         stale: videos that were last done with other options or versions than those of the folder's run.
         ends: for each summary of a run, its shard and how it ended.
     """
@@ -47,13 +47,13 @@ class FolderStatus:
 
     @property
     def missing(self) -> int | None:
-        """Videos without a record that did not fail either; None where nobody knows how many videos there are."""
+        """Videos without a record that did not fail either; None where the number of videos is unknown."""
         if self.inputs is None:
             return None
         return max(self.inputs - self.done - self.failed, 0)
 
     def describe(self) -> dict[str, Any]:
-        """The state as JSON values."""
+        """Describe the state as JSON values."""
         sums = self.tally.describe()
         del sums["counts"]
         return {
@@ -74,7 +74,7 @@ def read_status(folder: Path, *, failures: list[Outcome] | None = None) -> Folde
 
     Args:
         folder: an output folder of `codecmeta extract`.
-        failures: takes the outcomes that failed, None to leave them.
+        failures: receives the outcomes that failed, None to ignore them.
 
     Raises:
         UsageError: it holds no manifest.
@@ -99,16 +99,16 @@ def read_status(folder: Path, *, failures: list[Outcome] | None = None) -> Folde
             status.tally.add_outcome(outcome)
             status.stale += line.get("run") != digest
     if not (status.done or status.failed or status.gone or summaries):
-        raise UsageError(f"{folder} holds no manifest; allowed is a folder that `codecmeta extract` wrote")
+        raise UsageError(f"{folder} holds no manifest; give a folder that `codecmeta extract` wrote")
     return status
 
 
 def find_unfinished(folder: Path, *, codes: Collection[str] = ()) -> Iterator[Input]:
-    """The videos that failed, and those whose records are gone, with the places of their records.
+    """Find the videos that failed, and those whose records are gone, with the places of their records.
 
     Args:
         folder: an output folder of `codecmeta extract`.
-        codes: of the failures to take; none for all, and for what is gone.
+        codes: failure codes to select; None for all, and for records that are gone.
     """
     for place, outcome, line in _read_outcomes(folder):
         if outcome.code in codes or (not codes and (outcome.status == "failed" or not _is_there(folder, place, line))):
@@ -116,10 +116,10 @@ def find_unfinished(folder: Path, *, codes: Collection[str] = ()) -> Iterator[In
 
 
 def options_of_run(folder: Path) -> tuple[Options, bool]:
-    """Options of the run that a folder belongs to, and whether its records are compressed.
+    """Return the options of the run that a folder belongs to, and whether its records are compressed.
 
     Raises:
-        UsageError: there is none, or its options are not known to this version.
+        UsageError: there is none, or its options are unknown to this version.
     """
     run = read_run(folder)
     options = dict(run.get("options") or {}) if run is not None else {}
@@ -129,7 +129,7 @@ def options_of_run(folder: Path) -> tuple[Options, bool]:
             return Options(**options), bool(deflate)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{folder}: its options are not those of this version ({error}); extract it again") from error
-    raise UsageError(f"{folder} holds no run; allowed is a folder that `codecmeta extract` wrote")
+    raise UsageError(f"{folder} holds no run; give a folder that `codecmeta extract` wrote")
 
 
 def _read_outcomes(folder: Path) -> Iterator[tuple[str, Outcome, Mapping[str, Any]]]:
@@ -141,7 +141,7 @@ def _read_outcomes(folder: Path) -> Iterator[tuple[str, Outcome, Mapping[str, An
             )
             yield place, outcome, line
         except (KeyError, TypeError, ValueError):
-            # of another version
+            # written by another version
             continue
 
 

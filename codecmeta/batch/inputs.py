@@ -1,4 +1,4 @@
-"""SOURCE arguments -> videos and where their metadata goes."""
+"""Inputs of a batch: the videos of SOURCE arguments, and the places of their metadata."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SUFFIX = ".npz"
 MAX_NAME_BYTES = 255
 
 EXTENSIONS = frozenset(extension for one in FORMATS for extension in one.extensions)
-"""Files of a folder with these endings are taken for videos; files that are named are always taken."""
+"""File name extensions that mark videos in a folder; files that are named explicitly are always taken."""
 
 
 class Input(NamedTuple):
-    """One video and the place of its metadata below the output folder, with `/` between the parts."""
+    """Video and the place of its metadata below the output folder, with `/` between the parts."""
 
     # strings, not paths: there may be millions
     path: str
@@ -39,17 +39,17 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class _Named:
-    """A path that was given, and whether it is a folder to be searched."""
+    """Given path, and whether it is a folder to be searched."""
 
     path: str
     folder: bool = False
 
 
 class Inputs:
-    """The videos that SOURCE arguments lead to; each iteration lists them again, and holds none of them.
+    """Videos that SOURCE arguments lead to; each iteration lists them again, and stores none of them.
 
     Attributes:
-        total: how many there are of the shard that `start_counting` was given, once it has counted them; None before.
+        total: number of videos in the shard given to `start_counting`, once counted; None before.
     """
 
     def __init__(self, sources: Sequence[str], out: Path, typed: IO[str] | None, *, null: bool) -> None:
@@ -58,12 +58,12 @@ class Inputs:
         self._typed = typed
         self._null = null
         self._longest = _longest_name(out)
-        # names are gone through before, since the last may be that of the first
+        # all names are read first, since the last may equal the first
         self._parents = _shared_names(lambda: (one.path for one in self._expand() if not one.folder))
         self.total: int | None = None
 
     def start_counting(self, shard: Shard) -> None:
-        """Set `total` from a thread of its own, which ends with the process."""
+        """Count `total` in a thread of its own, which ends with the process."""
         threading.Thread(target=self._count, args=(shard,), daemon=True).start()
 
     def _count(self, shard: Shard) -> None:
@@ -96,7 +96,7 @@ class Inputs:
                 yield self._name_folder(source)
 
     def _name_folder(self, path: str) -> _Named:
-        """A folder that is searched, unless it is one video itself: pictures, and no video below it."""
+        """Return a folder to search, unless it is one video itself: pictures, and no video below it."""
         search = Path(path).is_dir() and not (holds_pictures(path) and next(_search(path, self._out), None) is None)
         return _Named(path, search)
 
@@ -108,20 +108,20 @@ class Inputs:
 
 
 def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None, null: bool = False) -> Inputs:
-    """Expand SOURCE arguments, in order, once all of them are known to lead to something.
+    """Expand SOURCE arguments, in order, after checking that each leads to something.
 
     Args:
         sources: files, folders (searched for videos, without following links to folders; one that holds pictures, and
-            no video below it, is taken for one video), globs, `@list.txt` with one path per line, or `-` for such a
-            list on standard input.
-        out: the output folder; videos inside it are not taken.
+            no video below it, is taken as one video), globs, `@list.txt` with one path per line, or `-` for such a list
+            on standard input.
+        out: the output folder; videos inside it are ignored.
         stdin: where `-` reads from, None if it is closed.
         null: the paths of lists end with NUL instead of a line break.
 
     Returns:
-        Videos. One found in a folder is placed by its path below that folder. One that was named, be it as an
-        argument, by a glob or in a list, is placed by its name; those that share a name, by their paths below the
-        deepest folder that holds them all.
+        Videos. One found in a folder is placed by its path below that folder. One given as an argument, by a glob or in
+        a list is placed by its name; those that share a name, by their paths below the deepest folder that contains
+        them all.
 
     Raises:
         UsageError: a source is empty; a folder, list or glob does not exist or holds nothing.
@@ -141,7 +141,7 @@ def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None, null
 
 def _check(source: str, out: Path) -> None:
     if not source:
-        # the current folder by the rules of paths, but an unset variable in a script
+        # "" means the current folder for paths, but an unset variable in a script
         raise UsageError("a SOURCE is empty; for the current folder write .")
     if source == "-":
         return
@@ -152,7 +152,7 @@ def _check(source: str, out: Path) -> None:
             raise UsageError(f"list {source[1:]!r} cannot be read ({error.strerror})") from error
     elif Path(source).is_dir():
         if not holds_pictures(source) and next(_search(source, out), None) is None:
-            raise UsageError(f"folder {source!r} holds no file with the ending of a video")
+            raise UsageError(f"folder {source!r} holds no file with the extension of a video")
     elif _is_pattern(source) and not _matches(source):
         raise UsageError(f"nothing matches {source!r}")
 
@@ -178,18 +178,18 @@ def _split_null(file: IO[str]) -> Iterator[str]:
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
-    """A path from the root, without `..`; links are not followed."""
+    """Return the absolute path, without `..`; links are not followed."""
     return os.path.abspath(path)  # noqa: PTH100 - Path.resolve follows links, and a list may be millions long
 
 
 def _name(path: str) -> str:
-    """The last part of a path; a path such as / or .. has none, and nothing can be read from it, either."""
+    """Return the last part of a path; / or .. has none, and cannot be read either."""
     name = os.path.basename(os.path.normpath(path))  # noqa: PTH119
     return "" if name in (".", "..") else name
 
 
 def _shared_names(paths: Callable[[], Iterable[str]]) -> dict[str, str]:
-    """The names that several files have, and the deepest folder that holds all files of a name."""
+    """Return the names that several files share, and the deepest folder that contains all files of a name."""
     # hashes, not names: a list may be millions long
     hashes, counts = np.unique(np.array(array("q", (hash(_name(path)) for path in paths()))), return_counts=True)
     twice = set(hashes[counts > 1].tolist())
@@ -203,7 +203,7 @@ def _shared_names(paths: Callable[[], Iterable[str]]) -> dict[str, str]:
 
 
 def _search(folder: str, out: Path) -> Iterator[str]:
-    """The videos of a folder; then folders that cannot be listed, each to fail like a video that cannot be read."""
+    """Yield the videos of a folder; then folders that cannot be listed, each to fail like an unreadable video."""
     avoid = out.resolve()
     closed: list[OSError] = []
     for here, folders, files in os.walk(folder, onerror=closed.append):
@@ -217,7 +217,7 @@ def _search(folder: str, out: Path) -> Iterator[str]:
 
 
 def _longest_name(out: Path) -> int:
-    """Bytes of the longest name that the file system of a folder takes, which need not be there yet."""
+    """Return the longest name in bytes that the file system of a folder allows; the folder need not exist yet."""
     while not out.exists() and out != out.parent:
         out = out.parent
     with suppress(OSError, ValueError, AttributeError):
@@ -226,7 +226,7 @@ def _longest_name(out: Path) -> int:
 
 
 def output_place(place: str, *, longest: int = MAX_NAME_BYTES) -> str:
-    """Append `.npz`; names that get too long for a file system are replaced by their digests.
+    """Append `.npz`; replace names too long for a file system by their digests.
 
     Args:
         place: of a video, below the output folder.

@@ -25,15 +25,15 @@ from codecmeta.record.options import Options
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One video to extract and the file to write.
+    """Video to extract and the file to write.
 
     Attributes:
         source: the video.
         meta: the file.
         options: what to extract.
-        limits: what the video may demand at most.
+        limits: the largest demands that the video may make.
         deflate: compress the arrays.
-        overwrite: extract even if a record of the same video and options is there.
+        overwrite: extract even if a record of the same video and options exists.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Job:
 
 
 def extract_job(job: Job) -> Outcome:
-    """Extract one video and write its .npz, or find that it is there. Whatever is wrong with it is in the outcome."""
+    """Extract one video and write its .npz, or find an existing one. All errors are in the outcome."""
     from codecmeta.extraction import extract_video
     from codecmeta.picture_sequence import extract_pictures
 
@@ -64,7 +64,7 @@ def extract_job(job: Job) -> Outcome:
     except CodecMetaError as error:
         return failed("usage", str(error))
     except Exception as error:
-        # whatever a hostile file provokes stays with that file
+        # errors of a hostile file stay with that file
         return failed(*_explain(error))
     try:
         target = Path(job.meta)
@@ -84,7 +84,7 @@ def extract_job(job: Job) -> Outcome:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Code and message of an error that nobody foresaw; the trace tells where it was raised."""
+    """Return code and message of an unexpected error, with the place where it was raised."""
     if isinstance(error, MemoryError) or _is_memory_of_opencv(error):
         return "out_of_memory", f"not enough memory{_memory_limit()}"
     if isinstance(error, OSError):
@@ -110,7 +110,7 @@ def _memory_limit() -> str:
 
 
 def _stamp(job: Job, info: dict[str, Any]) -> Stamp:
-    """The stamp of a record: of its video as it was read, not as it is now."""
+    """Return the stamp of a record: of its video as it was read, not as it is now."""
     now = Path(job.meta).stat()
     source = info["source"]
     return Stamp(
@@ -122,10 +122,10 @@ def _stamp(job: Job, info: dict[str, Any]) -> Stamp:
 
 
 def find_fresh(job: Job) -> Outcome | None:
-    """The outcome of an earlier run, if its .npz is valid and was made from this very video, with these options.
+    """Find the outcome of an earlier run, if its .npz is valid and was made from this video with these options.
 
-    A record that was made by another version of this package is stale; by another version of libav, if pictures were
-    decoded for it.
+    A record that another version of this package made is stale; one that another version of libav made, if it decoded
+    pictures.
     """
     import av
 
@@ -159,26 +159,26 @@ def extract_inputs(
     summary: bool = True,
     report: Callable[[Outcome], None],
 ) -> dict[Status, int]:
-    """Extract all videos, append what happened to `out/manifest.jsonl` and sum it up in `out/summary.json`.
+    """Extract all videos, append the outcomes to `out/manifest.jsonl` and write `out/summary.json`.
 
     Args:
-        inputs: the videos; read as they are needed.
-        out: folder of the .npz files, made if it is not there.
+        inputs: the videos; read when they are needed.
+        out: folder of the .npz files, created if missing.
         options: what to extract.
-        engine: what runs the jobs.
-        limits: what a video may demand at most, None for the defaults of `Limits`.
+        engine: engine that runs the jobs.
+        limits: the largest demands that a video may make, None for the defaults of `Limits`.
         shard: the part of the inputs to do, with a manifest and a summary of its own; None for all.
-        overwrite: extract again what is fresh, and take the folder over from a run with other options.
+        overwrite: extract fresh records again, and take the folder over from a run with other options.
         deflate: compress the .npz files.
-        summary: write the summary; of a run over a few of the inputs it would be misleading.
+        summary: write the summary; for a run over a few of the inputs it would be misleading.
         report: called with every outcome.
 
     Returns:
-        How many were done, kept and failed.
+        Numbers of videos that were done, kept and failed.
 
     Raises:
         UsageError: the folder holds records of other options.
-        OutputError: the output folder cannot be made or written, or the disk is full.
+        OutputError: the output folder cannot be created or written, or the disk is full.
     """
     plain = Job(source="", meta="", options=options, limits=limits or Limits(), deflate=deflate, overwrite=overwrite)
     return run_inputs(

@@ -1,6 +1,6 @@
-"""The manifests of an output folder: one line of JSON per video that was done, checked again, or failed.
+"""Manifests of an output folder: one line of JSON per video that was done, checked again, or failed.
 
-There is one for each shard of the inputs, so that machines that share the folder write no file together.
+Each shard of the inputs has its own, so that machines that share the folder never write to the same file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from codecmeta.batch.shards import Shard
 
 MANIFEST = "manifest.jsonl"
 MANIFESTS = "manifest*.jsonl"
-"""Pattern of the names of all of them."""
+"""Glob of the names of all manifests."""
 
 _PLACE = b'{"place": "'
 _PLACE_END = b'", "'
@@ -25,7 +25,7 @@ _OFFSET_BITS = 48
 
 
 class Manifest:
-    """Lines are only ever appended; the last line of a place counts, in each of the manifests of a folder."""
+    """Append-only lines; the last line of a place is valid, in each of the manifests of a folder."""
 
     def __init__(self, folder: Path, shard: Shard | None = None) -> None:
         self._folder = folder
@@ -38,14 +38,14 @@ class Manifest:
 
     def read(self) -> None:
         """Find the last line of every place in each manifest of the folder."""
-        # the one without a shard comes last
+        # the manifest without a shard is read last
         self._files = sorted(self._folder.glob(MANIFESTS), key=lambda path: (path.name == MANIFEST, path.name))
         for number, path in enumerate(self._files):
             ends_whole = True
             with suppress(FileNotFoundError), path.open("rb") as file:
                 offset = 0
                 for line in file:
-                    # one that was cut does not end like this
+                    # a truncated line does not end like this
                     if line.startswith(_PLACE) and line.endswith((b"}\n", b"}")):
                         key = hash(line[len(_PLACE) : line.find(_PLACE_END, len(_PLACE))])
                         self._note(key, number << _OFFSET_BITS | offset)
@@ -64,13 +64,13 @@ class Manifest:
         self._last[key] = (*kept, line) if kept else line
 
     def find(self, place: str) -> list[dict[str, Any]]:
-        """The last line of a place in each manifest, as they were when they were read; those that cannot be are not."""
+        """Find the last line of a place in each manifest, as of the last `read`; unreadable lines are omitted."""
         found = self._last.get(hash(json.dumps(place)[1:-1].encode()), ())
         lines = [self._line(one) for one in ((found,) if isinstance(found, int) else found)]
         return [line for line in lines if line is not None and line.get("place") == place]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        """For every place what `find` finds, in the order of the manifests."""
+        """Yield for every place the result of `find`, in the order of the manifests."""
         for number, path in enumerate(self._files):
             with suppress(FileNotFoundError), path.open("rb") as file:
                 offset = 0
@@ -98,17 +98,17 @@ class Manifest:
             return None
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
 
     def append(self, place: str | None, facts: dict[str, Any]) -> None:
-        """Add a line, in one piece, so that runs on the same folder do not mix theirs.
+        """Append a line in one write, so that concurrent runs on the folder do not mix their lines.
 
         A line without a place says nothing about a record.
 
-        The file, and its folder, are made again where they have been deleted meanwhile.
+        The file, and its folder, are created again if they have been deleted in the meantime.
 
         Raises:
             OSError: it cannot be written.
@@ -116,7 +116,7 @@ class Manifest:
         named = facts if place is None else {"place": place, **facts}
         line = json.dumps(named, ensure_ascii=True).encode() + b"\n"
         if not self._ends_whole:
-            # the run before was killed in the middle of a line
+            # the previous run was killed in the middle of a line
             line = b"\n" + line
             self._ends_whole = True
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -137,10 +137,10 @@ def _parse(text: bytes) -> dict[str, Any] | None:
 
 
 def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
-    """The line of every place of a folder's manifests that counts; none without a manifest.
+    """Read the valid line of every place of a folder's manifests; none without a manifest.
 
-    Where several manifests have a place, one that says that its record was written counts more than one that says that
-    it failed, and then the later by name; `manifest.jsonl` is the last.
+    Where several manifests have a place, a line about a written record takes precedence over one about a failure, then
+    the later by name; `manifest.jsonl` is the last.
 
     Raises:
         OSError: they cannot be read.

@@ -100,7 +100,7 @@ def normalize_inputs(
 
     Raises:
         UsageError: ffmpeg, ffmpeg-python or the encoder is missing, or the folder holds conversions of other options.
-        OutputError: the output folder cannot be made or written, or the disk is full.
+        OutputError: the output folder cannot be created or written, or the disk is full.
     """
     version = _check_ffmpeg(target.encoder)
     return run_inputs(

@@ -1,4 +1,4 @@
-"""The outcome of one video of a batch."""
+"""Outcome of one video of a batch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Stamp:
 
     @classmethod
     def of(cls, source: str, meta: str) -> Stamp:
-        """The stamp of two files as they are.
+        """Return the stamp of two files as they are.
 
         Raises:
-            OSError, ValueError: one of them cannot be looked at.
+            OSError, ValueError: the properties of one of them cannot be read.
         """
         first, second = os.stat(source), os.stat(meta)  # noqa: PTH116 - of a million files
         size, changed = first.st_size, first.st_mtime_ns
@@ -44,7 +44,7 @@ class Stamp:
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Stamp | None:
-        """The stamp in a line of a manifest; None without a record.
+        """Return the stamp in a line of a manifest; None without a record.
 
         Raises:
             KeyError, TypeError, ValueError: it is not a line of a manifest.
@@ -56,16 +56,16 @@ class Stamp:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result of one video; all but `codec`, `duration_s` and `stamp` are the keys of a JSON line.
+    """Result of one video; all attributes but `codec`, `duration_s` and `stamp` are the keys of a JSON line.
 
     Attributes:
         source: the video, as given.
         meta: its .npz.
-        status: `done`, `kept` (was there already), or `failed`.
-        code: stable word for the reason of a failure, "" otherwise.
-        message: the reason in words, "" otherwise.
-        warnings: what is in the record that should not be, or is not and was asked for. That a codec's residual is not
-            read and no proxy was asked for is no warning.
+        status: `done`, `kept` (existed already), or `failed`.
+        code: stable identifier of the reason of a failure, "" otherwise.
+        message: description of the reason, "" otherwise.
+        warnings: what the record contains and should not, or lacks although requested. A codec whose residual is not
+            read is no warning, unless a proxy was requested.
         frames: sampled frames.
         packets: packets of the stream.
         gops: its GoPs.
@@ -73,7 +73,7 @@ class Outcome:
         seconds: wall time in the worker.
         codec: of the stream, or None without a record.
         duration_s: of the stream, or None where that is unknown.
-        stamp: by which a later run knows the two files again; None without a record.
+        stamp: identifies the two files in a later run; None without a record.
     """
 
     source: str
@@ -92,24 +92,24 @@ class Outcome:
     stamp: Stamp | None = field(default=None, compare=False)
 
     def facts(self) -> dict[str, Any]:
-        """The keys and values of a JSON line."""
+        """Return the keys and values of a JSON line."""
         facts = asdict(self) | {"warnings": list(self.warnings)}
         for name in ("codec", "duration_s", "stamp"):
             del facts[name]
         return facts
 
     def manifest_facts(self) -> dict[str, Any]:
-        """Those, and what a later run and `codecmeta status` want to know."""
+        """Return the keys and values of a JSON line, and those for later runs and `codecmeta status`."""
         stamp = {} if self.stamp is None else vars(self.stamp)
         return self.facts() | {"codec": self.codec, "duration_s": self.duration_s} | stamp
 
     def json(self) -> str:
-        """One line of ASCII JSON; file names that are not UTF-8 come out as lone surrogates."""
+        """Return one line of ASCII JSON; file names that are not UTF-8 become lone surrogates."""
         return json.dumps(self.facts(), ensure_ascii=True)
 
 
 def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Status, seconds: float = 0.0) -> Outcome:
-    """The outcome of a video whose record is there.
+    """Return the outcome of a video whose record exists.
 
     Args:
         info: of the record.
@@ -142,11 +142,11 @@ def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Statu
 
 
 def outcome_of_line(line: Mapping[str, Any], *, source: str, meta: str, stamp: Stamp | None = None) -> Outcome:
-    """The outcome that a line of a manifest says.
+    """Return the outcome that a line of a manifest describes.
 
     Args:
         line: of the manifest.
-        source: the video, as it is to be named.
+        source: the video, by the name to report.
         meta: the record's file.
         stamp: of the two files now.
 

@@ -1,4 +1,4 @@
-"""The output folder of a batch: the record of the run that it belongs to, its manifest, and what killed runs left."""
+"""Output folder of a batch: the run that it belongs to, its manifest, and remains of killed runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STOPS = {
     errno.EIO: "io_error",
     errno.EROFS: "read_only",
 }
-"""Errors of writing that all further videos would meet, too, and their codes."""
+"""Write errors that all further videos would meet, too, and their codes."""
 
 _STALE_SECONDS = 3600.0
 _LOCK_TRIES = 40
@@ -38,18 +38,18 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def check_out(out: str) -> Path:
-    """The folder that `--out` names.
+    """Return the folder given by `--out`.
 
     Raises:
-        UsageError: it is an address.
+        UsageError: it is a URL.
     """
     if _SCHEME.match(out):
-        raise UsageError(f"--out {out!r} is an address; allowed is a folder: write there, and copy it afterwards")
+        raise UsageError(f"--out {out!r} is a URL; give a local folder, and copy it afterwards")
     return Path(out)
 
 
 class OutputFolder:
-    """An output folder that is ready to be written.
+    """Output folder that is ready to be written.
 
     Attributes:
         path: the folder.
@@ -63,7 +63,7 @@ class OutputFolder:
         self._swept: set[str] = set()
 
     def find_kept(self, source: str, path: str, meta: str, place: str) -> Outcome | None:
-        """The outcome of an earlier run of this kind, if neither the video nor its record has been touched since.
+        """Find the outcome of an earlier run with the same options, if video and record have not changed since.
 
         Args:
             source: the video, as given.
@@ -84,7 +84,7 @@ class OutputFolder:
         return None
 
     def append(self, place: str | None, outcome: Outcome) -> None:
-        """Add an outcome to the manifest; without a place if it says nothing about the record there.
+        """Append an outcome to the manifest; without a place if it says nothing about the record there.
 
         Raises:
             OutputError: it cannot be written.
@@ -96,11 +96,11 @@ class OutputFolder:
                 _write_run(self.path, self._run)
 
     def sweep(self, meta: str) -> None:
-        """Remove what killed runs left half-written in the folder of a record, once a run."""
+        """Remove partial files of killed runs in the folder of a record, once per run."""
         folder = os.path.dirname(meta)  # noqa: PTH120 - of a million files
         if folder not in self._swept:
             self._swept.add(folder)
-            # what cannot be looked at is reported when its job is done
+            # what cannot be examined is reported when its job is done
             with suppress(OSError, ValueError):
                 for path in Path(folder).glob(TEMPORARY_FILES):
                     if time.time() - path.stat().st_mtime > _STALE_SECONDS:
@@ -111,7 +111,7 @@ class OutputFolder:
 def open_output(
     path: Path, *, run: Mapping[str, Any], overwrite: bool, shard: Shard | None = None
 ) -> Iterator[OutputFolder]:
-    """Make a folder, try whether it can be written, and see that it holds records of one set of options.
+    """Create a folder, check that it can be written, and that it holds records of one set of options.
 
     Args:
         path: the folder.
@@ -120,8 +120,8 @@ def open_output(
         shard: whose manifest is written, None without shards.
 
     Raises:
-        UsageError: its records are of other options, or a run with others is going on.
-        OutputError: it cannot be made or written.
+        UsageError: its records have other options, or a run with others is in progress.
+        OutputError: it cannot be created or written.
     """
     with _as_output_error(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
 
 
 def _claim(path: Path, lock: int | None, run: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Hold the folder together with runs of the same options, and with no other."""
+    """Share the folder with runs of the same options, and with no other."""
     for _ in range(_LOCK_TRIES):
         _lock(lock, exclusive=False)
         there = read_run(path)
@@ -162,7 +162,7 @@ def _claim(path: Path, lock: int | None, run: Mapping[str, Any], *, overwrite: b
             _lock(lock, exclusive=False)
             return
         time.sleep(0.05)
-    raise UsageError(f"another run with other options or versions is going on in {path}; use another --out, or wait")
+    raise UsageError(f"another run with other options or versions is in progress in {path}; use another --out, or wait")
 
 
 def _check_options(path: Path, there: Mapping[str, Any] | None, run: Mapping[str, Any]) -> None:
@@ -179,12 +179,12 @@ def _check_options(path: Path, there: Mapping[str, Any] | None, run: Mapping[str
 
 
 def run_digest(run: Mapping[str, Any]) -> str:
-    """A short word that differs whenever options or versions do."""
+    """Return a short identifier that differs whenever options or versions do."""
     return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def read_run(path: Path) -> dict[str, Any] | None:
-    """Options and versions of the run that a folder belongs to; None where none says."""
+    """Read options and versions of the run that a folder belongs to; return None where none is recorded."""
     with suppress(OSError, ValueError, RecursionError):
         with (path / RUN_RECORD).open("rb") as file:
             found = json.loads(file.read(_MAX_RECORD))
@@ -199,7 +199,7 @@ def _write_run(path: Path, run: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _open_folder(path: Path) -> Iterator[int | None]:
-    """A descriptor by which a folder can be locked, None where a system has none."""
+    """Open a descriptor for locking a folder; yield None where the system has none."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -212,7 +212,7 @@ def _open_folder(path: Path) -> Iterator[int | None]:
 
 
 def _lock(folder: int | None, *, exclusive: bool) -> bool:
-    """Take or change a lock; False where another process has it. Where nothing can be locked, all have it."""
+    """Take or change a lock; return False if another process holds it. Where locks are unsupported, all succeed."""
     if folder is None:
         return True
     try:

@@ -1,7 +1,7 @@
 """Packing of records: tar shards of a bounded size, as WebDataset reads them, and an index in Parquet.
 
 An object store takes some milliseconds for every file, and a folder of a million files is slow everywhere. A shard
-holds records as they are; the index says which bytes of which shard are a record's, and what the manifest knows of its
+holds records unchanged; the index gives the bytes of each record in its shard, and the manifest's facts about its
 video.
 """
 
@@ -25,13 +25,13 @@ _COLUMNS = ("codec", "duration_s", "frames", "packets", "gops", "residual", "sou
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What was packed.
+    """Counts of a packing.
 
     Attributes:
-        records: how many.
-        shards: how many tars.
-        bytes: of all tars.
-        left: records that the manifest names and that are not there, or not as long as it says.
+        records: number of records.
+        shards: number of tar files.
+        bytes: total size of the tar files.
+        left: records in the manifest that are missing, or have another length.
     """
 
     records: int
@@ -41,17 +41,17 @@ class Packed:
 
 
 def pack(folder: Path, out: Path, *, shard_bytes: int = 1 << 30) -> Packed:
-    """Pack the records that a folder's manifests name, in the order of their places.
+    """Pack the records listed in a folder's manifests, in the order of their places.
 
-    Equal records make equal shards. The index is written last: a folder without one was not packed to the end.
+    Equal records make equal shards. The index is written last: a folder without one was not packed completely.
 
     Args:
         folder: an output folder of `codecmeta extract`.
-        out: folder of the shards, `shard-000000.tar` and so on, and of `index.parquet`; made if it is not there.
-        shard_bytes: least bytes of a shard, but of the last.
+        out: folder of the shards, `shard-000000.tar` and so on, and of `index.parquet`; created if missing.
+        shard_bytes: least size of a shard, except the last.
 
     Raises:
-        UsageError: pyarrow is not installed, nothing is there to pack, or `out` holds other shards.
+        UsageError: pyarrow is not installed, the folder has no records, or `out` holds other shards.
         OutputError: a shard or the index cannot be written.
     """
     try:
@@ -62,7 +62,7 @@ def pack(folder: Path, out: Path, *, shard_bytes: int = 1 << 30) -> Packed:
     lines = {line["place"]: line for line in read_manifest(folder) if line.get("status") in ("done", "kept")}
     there = [place for place in sorted(lines) if _length(folder / place) == lines[place].get("meta_bytes")]
     if not there:
-        raise UsageError(f"{folder} holds no record; allowed is a folder that `codecmeta extract` wrote")
+        raise UsageError(f"{folder} holds no record; give a folder that `codecmeta extract` wrote")
     if any(out.glob("*.tar")):
         raise UsageError(f"{out} holds shards already; use another --out, or remove them")
     rows: list[dict[str, Any]] = []
@@ -88,7 +88,7 @@ def pack(folder: Path, out: Path, *, shard_bytes: int = 1 << 30) -> Packed:
 
 
 def member_name(place: str) -> str:
-    """The name of a record in a shard: WebDataset takes what follows the first dot of a name for its kind."""
+    """Return the name of a record in a shard: WebDataset takes what follows a name's first dot as its kind."""
     folder, name = os.path.split(place.removesuffix(SUFFIX))
     return os.path.join(folder, name.replace(".", "_")) + SUFFIX  # noqa: PTH118
 

@@ -1,4 +1,4 @@
-"""A Ray cluster that runs the jobs of a batch."""
+"""Ray engine: runs the jobs of a batch on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _RESOURCE_SECONDS = 5.0
-"""Age at which what the cluster has is looked up again: machines come and go."""
+"""Age at which the cluster's resources are queried again: machines come and go."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayEngine:
-    """Tasks of a Ray cluster: the one that RAY_ADDRESS names, else this machine. Paths must mean the same everywhere.
+    """Engine of Ray tasks, on the cluster of RAY_ADDRESS, else on this machine. Paths must be the same everywhere.
 
     Attributes:
         workers: tasks at a time, None for as many as the cluster has cores.
         timeout: seconds per job, None for no limit; counted as `LocalEngine` counts them, without the time in a queue.
-        modules: what a worker imports before its first job.
-        prepare: called in a worker before a job, and to return at once where nothing is to do; kernels that it compiles
+        modules: modules that a worker imports before its first job.
+        prepare: called in a worker before a job; must return at once where nothing is to do. Kernels that it compiles
             are not part of the job's time.
-        remark: called with what a user should know meanwhile.
+        remark: called with messages for the user during the run.
     """
 
     workers: int | None
@@ -38,7 +38,7 @@ class RayEngine:
     remark: Remark = field(default=lambda text: None, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
-        """See `Engine`."""
+        """Run the jobs, see `Engine`."""
         try:
             import ray
         except ImportError as error:
@@ -58,7 +58,7 @@ class RayEngine:
 
 
 class _Clocks:
-    """The clocks of all running jobs, an actor: workers are on other machines, whose time is another."""
+    """Clocks of all running jobs, as an actor: workers are on other machines with other clocks."""
 
     def __init__(self) -> None:
         self._began: dict[str, float | None] = {}
@@ -67,7 +67,7 @@ class _Clocks:
         self._began[ticket] = None if used is None else time.monotonic() - used
 
     def read(self, tickets: list[str]) -> dict[str, float | None]:
-        """Seconds of the tickets that have begun, None for those that pause; others are forgotten."""
+        """Return seconds of the tickets that have begun, None for those that pause; forget all others."""
         self._began = {ticket: self._began[ticket] for ticket in tickets if ticket in self._began}
         now = time.monotonic()
         return {ticket: None if began is None else now - began for ticket, began in self._began.items()}
@@ -81,10 +81,10 @@ class _RayPool(Generic[R]):
         self._ray: Any = ray
         self._task = task
         self._engine = engine
-        # with the driver, so that the loss of another machine does not take it along
+        # on the driver's machine, so that the loss of another machine does not end it
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._clocks = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(_Clocks).remote()
-        # which job is tried again, and when, is for run_shard to say
+        # run_shard decides which job is tried again, and when
         self._remote = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_work)
         self._read: dict[str, float | None] = {}
         self._read_at = self._counted_at = float("-inf")
@@ -93,7 +93,7 @@ class _RayPool(Generic[R]):
         self._names: dict[Any, str] = {}
 
     def window(self) -> int:
-        """See `Pool`. More than there are cores, so that none waits for the driver and a cluster that can grow does."""
+        """Return the window, see `Pool`; above the core count, so that workers never wait and a cluster can grow."""
         if self._engine.workers is not None:
             return self._engine.workers
         if time.monotonic() - self._counted_at > _RESOURCE_SECONDS:
@@ -102,7 +102,7 @@ class _RayPool(Generic[R]):
         return 2 * self._cores
 
     def submit(self, job: Any) -> Any:
-        """See `Pool`."""
+        """Submit a job, see `Pool`."""
         self._submitted += 1
         name = str(self._submitted)
         ticket = self._remote.remote(self._clocks, name, self._task, job, self._engine.modules, self._engine.prepare)
@@ -110,7 +110,7 @@ class _RayPool(Generic[R]):
         return ticket
 
     def wait(self, tickets: list[Any], seconds: float) -> list[Any]:
-        """See `Pool`."""
+        """Wait for tickets, see `Pool`."""
         done, _ = self._ray.wait(tickets, num_returns=1, timeout=seconds)
         if done:
             done, _ = self._ray.wait(tickets, num_returns=len(tickets), timeout=0)
@@ -122,12 +122,12 @@ class _RayPool(Generic[R]):
         try:
             self._read = self._ray.get(self._clocks.read.remote(list(self._names.values())))
         except self._ray.exceptions.RayActorError:
-            # it begins again, and what runs now has no limit
+            # the actor restarts, and running jobs have no limit
             self._read = {}
         self._read_at = time.monotonic()
 
     def result(self, ticket: Any) -> R:
-        """See `Pool`."""
+        """Return the result, see `Pool`."""
         del self._names[ticket]
         exceptions = self._ray.exceptions
         try:
@@ -135,9 +135,9 @@ class _RayPool(Generic[R]):
         except exceptions.RayTaskError as error:
             raise JobLostError("internal", f"{type(error.cause).__name__}: {error.cause}") from error
         except exceptions.NodeDiedError as error:
-            raise NodeLostError("the machines that it ran on were lost, one after the other") from error
+            raise NodeLostError("all machines that it ran on were lost") from error
         except exceptions.OutOfMemoryError as error:
-            raise JobLostError("crashed", "Ray ended the worker for want of memory") from error
+            raise JobLostError("crashed", "Ray ended the worker because memory ran out") from error
         except exceptions.WorkerCrashedError as error:
             raise JobLostError("crashed", "the worker was killed") from error
         except exceptions.RayError as error:
@@ -145,19 +145,19 @@ class _RayPool(Generic[R]):
         return result
 
     def seconds(self, ticket: Any) -> float | None:
-        """See `Pool`."""
+        """Return the seconds, see `Pool`."""
         return self._read.get(self._names[ticket])
 
     def is_compiling(self) -> bool:
-        """See `Pool`."""
+        """Return whether a worker compiles, see `Pool`."""
         return None in self._read.values()
 
     def kill(self, ticket: Any) -> None:
-        """See `Pool`."""
+        """Kill a worker, see `Pool`."""
         self._ray.cancel(ticket, force=True)
 
     def stop(self) -> None:
-        """End what still runs, and the clocks."""
+        """Stop running tasks, and the clocks."""
         for ticket in self._names:
             self.kill(ticket)
         self._ray.kill(self._clocks)

@@ -62,15 +62,15 @@ def run_inputs(
         run: `options` and `versions` of this run, as JSON values.
         engine: what runs it.
         shard: the part of the inputs to do, with a manifest and a summary of its own; None for all.
-        summary: write the summary; of a run over a few of the inputs it would be misleading.
+        summary: write the summary; for a run over a few of the inputs it would be misleading.
         report: called with every outcome.
 
     Returns:
-        How many were done, kept and failed.
+        Numbers of videos that were done, kept and failed.
 
     Raises:
         UsageError: the folder holds what was made with other options.
-        OutputError: the output folder cannot be made or written, or the disk is full.
+        OutputError: the output folder cannot be created or written, or the disk is full.
     """
     shard = shard or Shard()
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
@@ -124,7 +124,7 @@ def _job(plain: W, source: str, meta: str) -> W:
 
 
 def _clash(job: Work) -> Outcome:
-    message = f"{job.meta!r} is the place of another input, too; use another --out for one of them"
+    message = f"{job.meta!r} is also the place of another input; use another --out for one of them"
     return failed_outcome(job, "output", message, 0.0)
 
 

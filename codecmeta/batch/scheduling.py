@@ -1,7 +1,7 @@
-"""A shard of jobs on a pool of workers, the same for every engine.
+"""Scheduling of a shard's jobs on a pool of workers, the same for every engine.
 
-A window of jobs at a time is submitted, never all; the time limit of a job counts from its start; a job that hangs or
-crashes costs itself only; the jobs of a lost machine run again.
+Only a window of jobs is submitted at a time; the time limit of a job counts from its start; a job that hangs or crashes
+affects only itself; the jobs of a lost machine run again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Remark = Callable[[str], None]
 
 POLL_SECONDS = 0.2
 _MOST_LOSSES = 3
-"""Machines that a job may lose; one that loses more is taken for the cause."""
+"""Machines that a job may lose; a job that loses more is considered the cause."""
 COMPILE_REMARK = "compiling the kernels of a codec, once, for up to a minute"
 
 
 class JobLostError(Exception):
-    """A worker ended without a result."""
+    """Worker that ended without a result."""
 
     def __init__(self, code: SourceCode, message: str) -> None:
         super().__init__(message)
@@ -35,17 +35,17 @@ class JobLostError(Exception):
 
 
 class NodeLostError(JobLostError):
-    """The machine that a job ran on has gone, through no fault of the job."""
+    """Loss of the machine that a job ran on, not caused by the job."""
 
     def __init__(self, message: str) -> None:
         super().__init__("crashed", message)
 
 
 class Pool(Protocol[R_co]):
-    """Workers that run one function over jobs; a ticket stands for a job that was submitted."""
+    """Workers that run one function over jobs; a ticket identifies a submitted job."""
 
     def window(self) -> int:
-        """Jobs to submit at a time, now; changes with the size of a cluster."""
+        """Return the number of jobs to have submitted now; it changes with the size of a cluster."""
         ...
 
     def submit(self, job: Any) -> Any:
@@ -53,27 +53,27 @@ class Pool(Protocol[R_co]):
         ...
 
     def wait(self, tickets: list[Any], seconds: float) -> list[Any]:
-        """Tickets that are done, after at most so many seconds."""
+        """Return tickets that are done, after at most so many seconds."""
         ...
 
     def result(self, ticket: Any) -> R_co:
-        """Result of a ticket that is done.
+        """Return the result of a ticket that is done.
 
         Raises:
-            JobLostError: there is none.
+            JobLostError: it has none.
         """
         ...
 
     def seconds(self, ticket: Any) -> float | None:
-        """Seconds that count towards the time limit; None before the work begins and during a pause."""
+        """Return the seconds that count towards the time limit; None before the work begins and during a pause."""
         ...
 
     def is_compiling(self) -> bool:
-        """Whether a worker compiles."""
+        """Return whether a worker compiles."""
         ...
 
     def kill(self, ticket: Any) -> None:
-        """End the worker of a ticket, which is then done without a result."""
+        """Kill the worker of a ticket, which is then done without a result."""
         ...
 
 
@@ -97,10 +97,10 @@ def run_shard(
 
     Args:
         pool: the workers.
-        jobs: read as they are needed.
+        jobs: read when they are needed.
         timeout: seconds per job, None for no limit.
         failure: makes the result of a job that was lost.
-        remark: called with what a user should know meanwhile.
+        remark: called with messages for the user during the run.
     """
     running: dict[Any, _Running[J]] = {}
     crashed: list[J] = []
@@ -140,7 +140,7 @@ def run_shard(
             yield from collect(last=False)
     while running:
         yield from collect(last=False)
-    # what crashed for want of memory, say, may succeed with the machine to itself
+    # a job that crashed for lack of memory, for example, may succeed with the machine to itself
     for job in crashed:
         submit(job)
         while running:

@@ -1,4 +1,4 @@
-"""Shards of a batch: which of several machines takes which video, without any of them knowing of the others."""
+"""Shards of a batch: which of several machines takes which video, without communication between them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from codecmeta.errors import UsageError
 class Shard:
     """One of `count` parts of the inputs.
 
-    A video belongs to the part that the CRC-32 of its place below the output folder says, modulo `count`: in whatever
-    order, on whatever machine and however often they are listed, and whatever comes or goes beside it.
+    The part is the CRC-32 of the video's place below the output folder, modulo `count`: independent of the order, the
+    machine and the number of listings, and of which other videos come or go.
 
     Attributes:
         index: from 0.
@@ -28,15 +28,15 @@ class Shard:
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
             raise UsageError(
-                f"shard {self.index}/{self.count}; allowed are i/n with i from 0 to n - 1, as 0/4 to 3/4 for 4 machines"
+                f"shard {self.index}/{self.count}; allowed are i/n with i from 0 to n - 1, such as 0/4 to 3/4"
             )
 
     def has(self, place: str) -> bool:
-        """Whether the video of a place belongs to this part."""
+        """Return whether the video of a place belongs to this part."""
         return self.count == 1 or zlib.crc32(os.fsencode(place)) % self.count == self.index
 
     def file_name(self, stem: str, suffix: str) -> str:
-        """The name of a file of this part: `manifest.jsonl`, `manifest-3-of-16.jsonl`."""
+        """Return the name of a file of this part: `manifest.jsonl`, `manifest-3-of-16.jsonl`."""
         return f"{stem}{suffix}" if self.count == 1 else f"{stem}-{self.index}-of-{self.count}{suffix}"
 
     def __str__(self) -> str:

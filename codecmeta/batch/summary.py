@@ -1,4 +1,4 @@
-"""Summaries of batches: how many videos, of which codecs, how long and how large, and what failed."""
+"""Summaries of batches: number, codecs, duration and size of videos, and failures."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Share:
     """Sums over some videos.
 
     Attributes:
-        videos: how many.
-        hours: their length, as far as it is known.
-        source_bytes: length of the videos.
-        meta_bytes: length of their records.
+        videos: number of videos.
+        hours: their duration, where it is known.
+        source_bytes: size of the videos.
+        meta_bytes: size of their records.
     """
 
     videos: int = 0
@@ -49,7 +49,7 @@ class Tally:
     Attributes:
         counts: videos by status.
         failed: failures by code.
-        warned: videos with warnings.
+        warned: number of videos with warnings.
         codecs: videos with a record, by codec.
         residuals: those by source of the residual; `none` without one.
     """
@@ -72,18 +72,18 @@ class Tally:
             self.residuals.setdefault(outcome.residual or "none", Share()).add(*sizes)
 
     def describe(self) -> dict[str, Any]:
-        """The sums as JSON values."""
+        """Describe the sums as JSON values."""
         return asdict(self) | {"failed": dict(self.failed.most_common())}
 
 
 def write_summary(folder: Path, shard: Shard, tally: Tally, facts: Mapping[str, Any]) -> None:
-    """Write `summary.json`, or that of a shard; where the disk cannot be written, the run has said so already.
+    """Write `summary.json`, or that of a shard; where the disk cannot be written, the run has reported that already.
 
     Args:
         folder: the output folder.
         shard: part of the inputs that was done.
         tally: the sums.
-        facts: what else is to be in the file, as JSON values.
+        facts: other content of the file, as JSON values.
     """
     text = json.dumps({"shard": str(shard), **facts, **tally.describe()}, indent=1)
     with suppress(OSError), replace_file(folder / shard.file_name("summary", ".json")) as file:
@@ -91,7 +91,7 @@ def write_summary(folder: Path, shard: Shard, tally: Tally, facts: Mapping[str, 
 
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
-    """All summaries of a folder that can be read."""
+    """Read all summaries of a folder that can be read."""
     found = []
     for path in sorted(folder.glob(SUMMARIES)):
         with suppress(OSError, ValueError, RecursionError):

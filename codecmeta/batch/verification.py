@@ -1,4 +1,4 @@
-"""Verification of records against the videos that they were made of."""
+"""Verification of records against the videos that they were made from."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One record to verify.
+    """Record to verify.
 
     Attributes:
         meta: its .npz.
-        source: the video, None where it is not known.
+        source: the video, None where it is unknown.
         deep: decode the whole video.
-        limits: what the video may demand at most.
-        failure: why an earlier run left no record, "" where it did.
+        limits: the largest demands that the video may make.
+        failure: reason why an earlier run left no record, "" where it did.
     """
 
     meta: str
@@ -46,14 +46,14 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The result of one check; the keys of a JSON line.
+    """Result of one check; the attributes are the keys of a JSON line.
 
     Attributes:
-        source: the video, "" where it is not known.
+        source: the video, "" where it is unknown.
         meta: the record.
         status: `sound` or `failed`.
-        code: stable word for the reason of a failure, "" otherwise.
-        message: the reason in words, "" otherwise.
+        code: stable identifier of the reason of a failure, "" otherwise.
+        message: description of the reason, "" otherwise.
         seconds: wall time in the worker.
     """
 
@@ -65,12 +65,12 @@ class Finding:
     seconds: float = 0.0
 
     def json(self) -> str:
-        """One line of ASCII JSON; file names that are not UTF-8 come out as lone surrogates."""
+        """Return one line of ASCII JSON; file names that are not UTF-8 become lone surrogates."""
         return json.dumps(asdict(self), ensure_ascii=True)
 
 
 _MOST_DIFFERENCE = 3.0
-"""Mean of absolute differences of 8-bit samples up to which pictures of two versions of libav are the same."""
+"""Mean of absolute differences of 8-bit samples up to which pictures of two versions of libav count as equal."""
 
 
 class _FailedError(Exception):
@@ -80,16 +80,16 @@ class _FailedError(Exception):
 
 
 def find_checks(meta: Path, *, videos: Path | None, deep: bool, limits: Limits) -> Iterator[Check]:
-    """The records below a folder, and those that its manifest promises.
+    """Find the records below a folder, and those that its manifest lists.
 
     Args:
         meta: an output folder of `codecmeta extract`.
-        videos: the folder of the videos, at the places of their records; None where the manifest says where they are.
+        videos: the folder of the videos, at the places of their records; None where the manifest gives their paths.
         deep: decode the videos.
-        limits: what a video may demand at most.
+        limits: the largest demands that a video may make.
 
     Raises:
-        UsageError: there is neither a record nor a manifest.
+        UsageError: the folder holds neither a record nor a manifest.
         OSError: the manifest cannot be read.
     """
     lines = {line["place"]: line for line in read_manifest(meta)}
@@ -100,7 +100,7 @@ def find_checks(meta: Path, *, videos: Path | None, deep: bool, limits: Limits) 
         if name.endswith(SUFFIX)
     )
     if not found and not lines:
-        raise UsageError(f"{meta} holds no record; allowed is a folder that `codecmeta extract` wrote")
+        raise UsageError(f"{meta} holds no record; give a folder that `codecmeta extract` wrote")
     for place in [*found, *(place for place in lines if place not in set(found))]:
         line = lines.get(place, {})
         path = line.get("path")
@@ -116,10 +116,10 @@ def find_checks(meta: Path, *, videos: Path | None, deep: bool, limits: Limits) 
 
 
 def verify_record(check: Check) -> Finding:
-    """Check one record: that it is valid, was made of this video, and says of it what is so.
+    """Verify one record: that it is valid, was made from this video, and agrees with it.
 
-    The record is read whole, its video is compared with the digest in it, and its packets with those of the video.
-    Deep, the video is decoded from its beginning to its end.
+    The whole record is read, its video is compared with the digest in it, and its packets with those of the video. With
+    `deep`, the whole video is decoded.
     """
     begin = time.perf_counter()
     code = message = ""
@@ -132,7 +132,7 @@ def verify_record(check: Check) -> Finding:
     except MemoryError:
         code, message = "out_of_memory", "not enough memory"
     except Exception as error:
-        # whatever a hostile file provokes stays with that file
+        # errors of a hostile file stay with that file
         code, message = "internal", f"{type(error).__name__}: {error}"
     return Finding(
         source=check.source or "",
@@ -145,7 +145,7 @@ def verify_record(check: Check) -> Finding:
 
 
 def lost_check(check: Check, code: str, message: str, seconds: float) -> Finding:
-    """The finding about a record whose check was lost."""
+    """Return the finding about a record whose check was lost."""
     return Finding(
         source=check.source or "", meta=check.meta, status="failed", code=code, message=message, seconds=seconds
     )
@@ -157,11 +157,11 @@ def _verify(check: Check) -> None:
     try:
         record = load(check.meta, max_bytes=check.limits.bytes)
     except FileNotFoundError as error:
-        raise _FailedError("no_record", "the manifest names it, and it is gone; extract the video again") from error
+        raise _FailedError("no_record", "the manifest lists it, but it is gone; extract the video again") from error
     except (OSError, MetaFormatError) as error:
         raise _FailedError("bad_record", str(error)) from error
     if check.source is None:
-        raise _FailedError("no_source", "no line of the manifest names its video; say where the videos are: --videos")
+        raise _FailedError("no_source", "the manifest does not list its video; give its folder with --videos")
     try:
         now = identify(check.source)
     except OSError as error:
@@ -169,14 +169,14 @@ def _verify(check: Check) -> None:
     recorded = record.info["source"]
     if any(now[name] != recorded.get(name) for name in ("bytes", "sha256")):
         lengths = f"{recorded.get('bytes')} bytes then, {now['bytes']} now"
-        raise _FailedError("stale", f"the video is another than the one it was made of ({lengths}); extract it again")
-    # the digest of a folder of pictures is of all of them
+        raise _FailedError("stale", f"the video differs from the one it was made from ({lengths}); extract it again")
+    # the digest of a folder of pictures covers all of them
     if not Path(check.source).is_dir():
         _verify_source(check, check.source, record)
 
 
 def _reads_payloads(record: VideoMeta) -> bool:
-    """Whether a record holds more than the packet table, so that all of its key flags were compared with payloads."""
+    """Return whether a record holds more than the packet table, so that payloads confirmed all of its key flags."""
     return any(array is not None for array in (record.frames, record.residual_power, record.mv, record.qp))
 
 
@@ -193,13 +193,13 @@ def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
         for name in ("size", "pts", "dts", "key"):
             then, now = getattr(record, f"packet_{name}"), getattr(packets, name)
             if not np.array_equal(then, now):
-                raise _FailedError("differs", f"packet_{name} is not that of the video; extract it again")
+                raise _FailedError("differs", f"packet_{name} differs from the video; extract it again")
         if check.deep:
             _verify_pictures(video, packets, record)
 
 
 def _verify_pictures(video: Video, packets: PacketTable, record: VideoMeta) -> None:
-    """Decode a video from its beginning to its end, and compare the pictures with those of the record."""
+    """Decode a whole video, and compare the pictures with those of the record."""
     import av
 
     from codecmeta.decoding.linear_decode import decode_video
@@ -233,4 +233,4 @@ def _verify_pictures(video: Video, packets: PacketTable, record: VideoMeta) -> N
         raise _FailedError("damaged", f"decoding all {found.packets} packets gives {text}")
     if other or rows:
         first = min([*other, *rows.values()])
-        raise _FailedError("differs", f"frames[{first}] is not what a full decode shows; extract the video again")
+        raise _FailedError("differs", f"frames[{first}] differs from a full decode; extract the video again")

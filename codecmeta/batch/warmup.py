@@ -1,7 +1,7 @@
-"""Compilation of all kernels ahead of the first video, on all cores.
+"""Warm-up: compilation of all kernels before the first video, on all cores.
 
-Kernels compile when samples of all kinds are extracted: small videos that are encoded for the purpose. What they leave
-in the cache is what an extraction finds there.
+Kernels compile when samples of all kinds are extracted: small videos that are encoded for this purpose. An extraction
+finds the same kernels in the cache.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from codecmeta.batch.scheduling import Remark
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A video that makes kernels compile when it is extracted.
+    """Video that makes kernels compile when it is extracted.
 
     Attributes:
         name: of the codec and its samples.
         encoder: of libav.
         pixel_format: of the pictures.
-        width: of the pictures; kernels differ for planes whose rows join and planes whose rows do not.
+        width: of the pictures; kernels differ for planes with and without gaps between rows.
         options: of the encoder.
     """
 
@@ -51,17 +51,17 @@ SAMPLES = (
     Sample(name="MPEG-2", encoder="mpeg2video", options={"g": "6"}, width=256),
     Sample(name="H.264, 10 bit, rows that join", encoder="libx264", pixel_format="yuv420p10le", width=256),
 )
-"""From the one that takes longest on."""
+"""Samples in decreasing order of compilation time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Warmed:
-    """What one sample did.
+    """Result of one sample.
 
     Attributes:
         name: of the sample.
         seconds: wall time.
-        problem: why it did nothing, "" where it did.
+        problem: reason why nothing was compiled, "" where it was.
     """
 
     name: str
@@ -70,14 +70,14 @@ class Warmed:
 
 
 def compile_kernels(*, processes: int, remark: Remark) -> list[Warmed]:
-    """Compile whatever is not in the cache yet.
+    """Compile all kernels that are not in the cache yet.
 
     Args:
-        processes: at a time.
-        remark: called with what a user should know meanwhile.
+        processes: number of processes.
+        remark: called with messages for the user during the run.
 
     Returns:
-        The samples in the order in which they were done.
+        The samples in the order in which they finished.
     """
     engine = LocalEngine(workers=min(processes, len(SAMPLES)), timeout=None, remark=remark)
     with tempfile.TemporaryDirectory(prefix="codecmeta-") as folder:
@@ -87,7 +87,7 @@ def compile_kernels(*, processes: int, remark: Remark) -> list[Warmed]:
 
 @cache
 def prepare_machine() -> None:
-    """Compile all kernels where this machine has not done so yet: in one process, while the others wait for it."""
+    """Compile all kernels unless this machine has done so: in one process, while the others wait for it."""
     from numba.core import event
 
     from codecmeta.simd.numba_cache import COMPILING, cache_folder, hold_lock, source_digest
@@ -99,7 +99,7 @@ def prepare_machine() -> None:
     with event.trigger_event(COMPILING, data="all"), hold_lock(folder / "compile-all.lock"):
         if not mark.exists():
             compile_kernels(processes=usable_cores(), remark=lambda text: None)
-            # where nothing can be kept, every process compiles what it needs
+            # without a cache, every process compiles what it needs
             with suppress(OSError):
                 mark.touch()
 
@@ -129,7 +129,7 @@ def _lost(job: tuple[Sample, str], code: str, message: str, seconds: float) -> W
 
 
 def _encode(sample: Sample, path: str, *, frames: int = 10, height: int = 80) -> None:
-    """Write a small video in which something moves."""
+    """Write a small video with motion."""
     import av
     import numpy as np
 

@@ -205,7 +205,7 @@ def _as_table(
         second: bool (n,), never set twice in a row.
         history: the parameter sets.
         pictures: the pictures of the frames as headers describe them.
-        pictures: what headers tell of the frames' pictures.
+        pictures: the pictures of the frames as headers describe them.
     """
     frames = columns[~second]
     place = np.cumsum(~second)[second] - 1

@@ -1,4 +1,4 @@
-"""Fields that the record of a slice being read has in both standards: the bits, and the arithmetic decoding engine."""
+"""Slice state shared by the bitstream readers of both standards: the bits, and the arithmetic decoding engine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ READING = (
     ("ahead", "i8"),
     ("byte", "i8"),
 )
-"""Fields of a structured dtype, first in the record of either standard.
+"""Fields of a structured dtype, first in the slice record of either standard.
 
-fault: why reading stopped, 0 before (faults.py).  data, end: address and size in bytes of the RBSP (slice_bits.py).
-stop: position of its stop bit.  bit: current position.  range, offset: codIRange, and codIOffset with `ahead` more bits
-(cabac.py).  byte: the next one that the engine takes.
+fault: reason why reading stopped, 0 before (faults.py).  data, end: address and size in bytes of the RBSP
+(slice_bits.py). stop: position of its stop bit.  bit: current position.  range, offset: codIRange, and codIOffset with
+`ahead` more bits (cabac.py).  byte: the next one that the engine reads.
 """

@@ -1,4 +1,4 @@
-"""The exact residual and motion of H.264 pictures, from the bitstream (Rec. ITU-T H.264 | ISO/IEC 14496-10)."""
+"""Residual and motion of H.264 pictures, exactly as coded in the bitstream (Rec. ITU-T H.264 | ISO/IEC 14496-10)."""
 
 from codecmeta.h264.motion import MotionReader
 from codecmeta.h264.picture import PictureMoments, PictureResidual

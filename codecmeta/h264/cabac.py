@@ -24,18 +24,19 @@ def start_contexts(s, t, table, slice_qp):
 
 @inlined
 def _significance_map(s, t, contexts, place, first, stop, width, offset, ahead, byte):
-    """significant_coeff_flag and last_significant_coeff_flag of a block.
+    """Read significant_coeff_flag and last_significant_coeff_flag of a block.
 
     Step 2 i is significant_coeff_flag of scan index i, step 2 i + 1 its last_significant_coeff_flag, which only follows
-    a 1: after each bin comes the next step or, skipping one, that after it. Which of them is no branch, since no
-    processor predicts it; the words of both contexts are at hand before the bin is known.
+    a 1: after each bin comes the next step or, skipping one, the step after it. The choice is made without a branch,
+        since
+    no processor predicts it; the words of both contexts are loaded before the bin is known.
 
     Args:
-        contexts: context of each step, or None where they follow each other from `place` on.
+        contexts: context of each step, or None where they are consecutive from `place` on.
         first, stop: first step, and that of the last coefficient, which has no flags.
 
     Returns:
-        Coefficients found, their scan indices in `s.place`; and the engine.
+        Number of coefficients found, with their scan indices in `s.place`; and the engine.
     """
     n = np.uint64(0)
     step = first
@@ -64,7 +65,7 @@ def _significance_map(s, t, contexts, place, first, stop, width, offset, ahead, 
 
 @compiled
 def residual_block(s, t, category, count, flag):
-    """residual_block_cabac (7.3.5.3.3).
+    """Read residual_block_cabac (7.3.5.3.3).
 
     Args:
         category: ctxBlockCat (Table 9-42), `CHROMA_DC_422` for the eight coefficients of 4:2:2.
@@ -72,7 +73,7 @@ def residual_block(s, t, category, count, flag):
         flag: ctxIdxInc of coded_block_flag, -1 where the flag is inferred to be 1.
 
     Returns:
-        Coefficients found; their scan indices are in `s.place`, their levels in `s.level`.
+        Number of coefficients found; their scan indices are in `s.place`, their levels in `s.level`.
     """
     context = s.context
     width, offset, ahead, byte = s.range, s.offset, s.ahead, s.byte

@@ -18,7 +18,7 @@ from codecmeta.simd.numba_compile import compiled
 
 @compiled
 def skip_flag(s, t):
-    """mb_skip_flag (9.3.3.1.1.1)."""
+    """Read mb_skip_flag (9.3.3.1.1.1)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 24 if s.slice_type == B else 11
     if s.left[0] >= 0 and not is_skip(mbs[s.left[0]].kind):
@@ -30,7 +30,7 @@ def skip_flag(s, t):
 
 @compiled
 def field_flag(s, t):
-    """mb_field_decoding_flag (9.3.3.1.1.2)."""
+    """Read mb_field_decoding_flag (9.3.3.1.1.2)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 70
     left, above = pair_left(s), pair_above(s)
@@ -43,7 +43,7 @@ def field_flag(s, t):
 
 @compiled
 def mb_type(s, t):
-    """mb_type (9.3.2.5, 9.3.3.1.1.3) as numbered in Tables 7-11, 7-13 and 7-14."""
+    """Read mb_type (9.3.2.5, 9.3.3.1.1.3) as numbered in Tables 7-11, 7-13 and 7-14."""
     if s.slice_type == I:
         return _intra_type_of_i_slice(s, t)
     if s.slice_type == B:
@@ -114,7 +114,7 @@ def _b_type(s, t):
 
 @compiled
 def sub_mb_type(s, t):
-    """sub_mb_type (9.3.2.5) as numbered in Tables 7-17 and 7-18."""
+    """Read sub_mb_type (9.3.2.5) as numbered in Tables 7-17 and 7-18."""
     if s.slice_type != B:
         if decision(s, t, 21):
             return 0
@@ -136,7 +136,7 @@ def sub_mb_type(s, t):
 
 @compiled
 def ref_idx(s, t, motion_list, cell):
-    """ref_idx_l0 or ref_idx_l1 (9.3.3.1.1.6) of the partition at `cell` of `s.ref`."""
+    """Read ref_idx_l0 or ref_idx_l1 (9.3.3.1.1.6) of the partition at `cell` of `s.ref`."""
     index = np.int64(s.ref[motion_list, cell - 1] > 0) + 2 * np.int64(s.ref[motion_list, cell - 3] > 0)
     value = 0
     while decision(s, t, 54 + index):
@@ -150,7 +150,7 @@ def ref_idx(s, t, motion_list, cell):
 
 @compiled
 def mvd(s, t, motion_list, cell, component):
-    """mvd_l0 or mvd_l1 (9.3.3.1.1.7, 9.3.2.3) of the partition at `cell` of `s.mvd`."""
+    """Read mvd_l0 or mvd_l1 (9.3.3.1.1.7, 9.3.2.3) of the partition at `cell` of `s.mvd`."""
     first = 47 if component else 40
     total = abs(s.mvd[motion_list, cell - 1, component]) + abs(s.mvd[motion_list, cell - 5, component])
     if not decision(s, t, first + (0 if total < 3 else 1 if total <= 32 else 2)):
@@ -176,7 +176,7 @@ def mvd(s, t, motion_list, cell, component):
 
 @compiled
 def coded_block_pattern(s, t):
-    """coded_block_pattern (9.3.2.6, 9.3.3.1.1.4)."""
+    """Read coded_block_pattern (9.3.2.6, 9.3.3.1.1.4)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     value = 0
     for block in range(4):
@@ -203,7 +203,7 @@ def coded_block_pattern(s, t):
 
 @compiled
 def mb_qp_delta(s, t):
-    """mb_qp_delta (9.3.2.7, 9.3.3.1.1.5)."""
+    """Read mb_qp_delta (9.3.2.7, 9.3.3.1.1.5)."""
     index = 60 + s.qp_changed
     code = 0
     while decision(s, t, index):
@@ -217,7 +217,7 @@ def mb_qp_delta(s, t):
 
 @compiled
 def intra_chroma_pred_mode(s, t):
-    """intra_chroma_pred_mode (9.3.3.1.1.8)."""
+    """Read intra_chroma_pred_mode (9.3.3.1.1.8)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 64
     for mb in (s.left[0], s.top):
@@ -232,7 +232,7 @@ def intra_chroma_pred_mode(s, t):
 
 @compiled
 def intra_pred_mode(s, t):
-    """prev_intra_pred_mode_flag and rem_intra_pred_mode of one block: -1 for the predicted mode, else 0 to 7."""
+    """Read prev_intra_pred_mode_flag and rem_intra_pred_mode of one block: -1 for the predicted mode, else 0 to 7."""
     if decision(s, t, 68):
         return -1
     value = decision(s, t, 69)
@@ -242,7 +242,7 @@ def intra_pred_mode(s, t):
 
 @compiled
 def transform_size_8x8_flag(s, t):
-    """transform_size_8x8_flag (9.3.3.1.1.10)."""
+    """Read transform_size_8x8_flag (9.3.3.1.1.10)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     index = 399
     for mb in (s.left[0], s.top):
@@ -253,7 +253,7 @@ def transform_size_8x8_flag(s, t):
 
 @compiled
 def dc_flag_increment(s, plane):
-    """ctxIdxInc of coded_block_flag of an Intra_16x16 or chroma DC block (9.3.3.1.1.9)."""
+    """Return ctxIdxInc of coded_block_flag of an Intra_16x16 or chroma DC block (9.3.3.1.1.9)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     left = top = np.int64(s.intra)
     if s.left[0] >= 0:

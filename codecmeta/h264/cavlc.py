@@ -18,15 +18,15 @@ from codecmeta.h264.tables import (
 from codecmeta.simd.numba_compile import compiled, inlined
 
 LONGEST_RUNS = 30
-"""No block has more bits of total_zeros and run_before together."""
+"""Limit on the bits of total_zeros and run_before of a block together."""
 
 LONGEST_PREFIX = 24
-"""Zeros before the 1 of level_prefix; more would make a level beyond 2^24."""
+"""Most zeros before the 1 of level_prefix; more would make a level beyond 2^24."""
 
 
 @inlined
 def look_up(t, base, bits, window):
-    """Value and length of the codeword at the top of `window`, of the table at `base`; length 0 if there is none."""
+    """Return value and length of the codeword at the top of `window`, in the table at `base`; length 0 for none."""
     entry = np.int64(t.vlc[base + (window >> np.uint64(64 - bits))])
     if entry < 0:
         entry = np.int64(t.vlc[np.uint64(-entry) + ((window << np.uint64(bits)) >> np.uint64(56))])
@@ -35,7 +35,7 @@ def look_up(t, base, bits, window):
 
 @inlined
 def residual_block(s, t, table, count):
-    """residual_block_cavlc (7.3.5.3.2).
+    """Read residual_block_cavlc (7.3.5.3.2).
 
     Args:
         table: coeff_token table: 0 to 3 for nC of 0, 2, 4, 8 or more; 4 for nC = -1, 5 for nC = -2.
@@ -56,9 +56,9 @@ def residual_block(s, t, table, count):
 
 @compiled
 def _coefficients(s, t, total, trailing_ones, count):
-    """Level information and run information (9.2.2, 9.2.3): `total` levels, highest frequency first; 0 after a fault.
+    """Read level and run information (9.2.2, 9.2.3): `total` levels, highest frequency first; return 0 after a fault.
 
-    What of the data is at hand is the top of `window`, of which `left` bits are valid.
+    The data are at the top of `window`, of which `left` bits are valid.
     """
     bit, window, left = s.bit, peek(s), 57
     i = np.uint64(0)

@@ -23,9 +23,9 @@ from codecmeta.simd.numba_compile import inlined
 
 @inlined
 def predict_spatially(mbs, m, reference, vector, row, column):
-    """References and vectors of a macroblock whose blocks all move (8.4.1.2.2), into `m`; row, column: its first block.
+    """Set references and vectors of a macroblock whose blocks all move (8.4.1.2.2), in `m`; row, column: first block.
 
-    `direct_ref` is -2 for both lists where neither neighbour says anything: then all vectors are 0.
+    `direct_ref` is -2 for both lists where neither neighbour has a reference: then all vectors are 0.
     """
     blocks = find_neighbours(mbs, m, row, column, 4)
     for motion_list in range(2):
@@ -45,9 +45,9 @@ def predict_spatially(mbs, m, reference, vector, row, column):
 
 @inlined
 def _co_located(m, reference, row, column):
-    """List and 4x4 block that co-located motion is taken from (8.4.1.2.1); list -1 if the block there is intra."""
+    """Return list and 4x4 block of the co-located motion (8.4.1.2.1); list -1 if the block there is intra."""
     if m.direct8x8:
-        # the block at the macroblock's corner stands for all of its 8x8 block
+        # the block at the macroblock's corner represents its whole 8x8 block
         row = (row & ~3) + (row & 2) * 3 // 2
         column = (column & ~3) + (column & 2) * 3 // 2
     at = np.uintp(row * 4 * m.width + column)
@@ -56,7 +56,7 @@ def _co_located(m, reference, row, column):
 
 @inlined
 def set_direct(m, reference, vector, col, row, column):
-    """Give the 8x8 block whose first 4x4 block is (row, column) its motion.
+    """Set the motion of the 8x8 block whose first 4x4 block is (row, column).
 
     Returns:
         A fault (faults.py).
@@ -78,9 +78,9 @@ def set_direct(m, reference, vector, col, row, column):
 
 @inlined
 def _set_spatial(m, reference, vector, col, first, size, source, at):
-    """8.4.1.2.2, with colZeroFlag: what rests in the nearest future picture rests here.
+    """Set motion by 8.4.1.2.2 with colZeroFlag: a block at rest in the nearest future picture is at rest here.
 
-    To x264 up to build 33, nothing rests that is predicted from list 1 alone.
+    For x264 up to build 33, a block that is predicted from list 1 only is not at rest.
     """
     rests = False
     if source >= 0 and not (source == 1 and m.old_direct) and not m.long_term[1, 0] and col[0][source, at] == 0:
@@ -98,7 +98,7 @@ def _set_spatial(m, reference, vector, col, first, size, source, at):
 
 @inlined
 def _set_temporal(m, reference, vector, col, first, size, source, at):
-    """8.4.1.2.3: co-located motion, scaled by distances in time."""
+    """Set motion by 8.4.1.2.3: co-located motion, scaled by distances in time."""
     columns = 4 * m.width
     ref, x, y = 0, 0, 0
     if source >= 0:

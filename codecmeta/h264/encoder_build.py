@@ -1,4 +1,4 @@
-"""Which build of x264 wrote a stream: old ones departed from the standard in ways that decoders follow."""
+"""Encoder build of x264 in a stream: old builds departed from the standard in ways that decoders follow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _X264 = re.compile(rb"x264 - core\s*\+?(\d{1,9})")
 
 
 def find_x264_build(rbsp: bytes) -> int | None:
-    """Build of the x264 that wrote a stream, as libavcodec reads it from an SEI NAL unit; None if it does not say.
+    """Find the build of x264 that wrote a stream, as libavcodec reads it from an SEI NAL unit; None if unstated.
 
-    x264 writes "x264 - core N" after a UUID in its first access unit. Versions that had not got to know their build
-    wrote 0000 and, after it, 1: they count as 67.
+    x264 writes "x264 - core N" after a UUID in its first access unit. Versions that did not know their build wrote 0000
+    and, after it, 1: they count as 67.
     """
     for kind, payload in split_messages(rbsp):
         if kind != USER_DATA_UNREGISTERED or len(payload) < 16:

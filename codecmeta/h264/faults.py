@@ -1,4 +1,4 @@
-"""What can be wrong in slice data: compiled code stores a number, the reader raises its message."""
+"""Faults of slice data: compiled code stores a number, the reader raises its message."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ NO_REFERENCE = 32
 
 MESSAGES = {
     **faults.MESSAGES,
-    MB_TYPE: "mb_type is not one of this slice type",
-    SUB_MB_TYPE: "sub_mb_type is not one of this slice type",
+    MB_TYPE: "mb_type is not allowed in this slice type",
+    SUB_MB_TYPE: "sub_mb_type is not allowed in this slice type",
     REF_IDX: "ref_idx is beyond the slice's active reference pictures",
     MVD: "a motion vector difference is beyond 2^24",
     CODED_BLOCK_PATTERN: "coded_block_pattern is beyond its table",
     MB_QP_DELTA: "mb_qp_delta is outside its range",
-    COEFF_TOKEN: "coeff_token is not a codeword, or names more coefficients than the block holds",
+    COEFF_TOKEN: "coeff_token is not a codeword, or gives more coefficients than the block holds",
     LEVEL: "a coefficient level is beyond 2^24",
-    TOTAL_ZEROS: "total_zeros is not a codeword, or puts a coefficient outside the block",
+    TOTAL_ZEROS: "total_zeros is not a codeword, or places a coefficient outside the block",
     RUN_BEFORE: "run_before is not a codeword, or exceeds the zeros that are left",
     SKIP_RUN: "mb_skip_run leads beyond the picture",
     CUT_SHORT: "the slice data end before the macroblock does",
@@ -41,6 +41,6 @@ MESSAGES = {
     CODED_TWICE: "the macroblock was already coded by another slice of the picture",
     BEYOND_PICTURE: "the slice continues beyond the last macroblock of the picture",
     INTRA_MODE: "an intra prediction mode is outside its range",
-    NO_REFERENCE: "motion is predicted from that of a picture which is not there",
+    NO_REFERENCE: "motion is predicted from that of a missing picture",
 }
 """Message by fault number."""

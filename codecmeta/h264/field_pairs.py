@@ -1,4 +1,4 @@
-"""Fields that come in a packet each: which packets make up one frame (Rec. ITU-T H.264, 3.30 and 7.4.1.2.4)."""
+"""Field pairs: packets with one field each that form one frame (Rec. ITU-T H.264, 3.30 and 7.4.1.2.4)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from codecmeta.h264.parameter_sets import ParameterSets, read_sequence_parameter
 from codecmeta.h264.slice_header import Field, read_field
 
 _HEADER_BYTES = 32
-"""Bytes of a slice that hold its header as far as bottom_field_flag, emulation prevention included."""
+"""Bytes of a slice that contain its header up to bottom_field_flag, including emulation prevention."""
 
 _MAX_UNITS = 1 << 14
-"""NAL units of a packet that are looked at; a picture has far fewer slices."""
+"""NAL units of a packet that are examined; a picture has far fewer slices."""
 
 
 class FieldPairs:
-    """Finds the packets that hold the second field of a frame whose first field was the packet before.
+    """Finder of packets that hold the second field of a frame whose first field was the packet before.
 
-    Packets are shown to it in decode order, none left out from one key packet to the next.
+    Packets are passed in decode order, without omissions from one key packet to the next.
 
     Args:
         extradata: the container's codec private data.
@@ -40,17 +40,17 @@ class FieldPairs:
         self._sets_in_band = not (self._length_size and self._seen)
 
     def asks_for(self, *, key: bool) -> bool:
-        """Whether a packet has to be shown: all of an interlaced stream, else those that may bring new sets."""
+        """Return whether a packet must be passed: all of an interlaced stream, else those that may contain new sets."""
         return self._interlaced or (key and self._sets_in_band)
 
     def continues(self, packet: bytes) -> bool:
-        """Whether a packet is the second field of the frame that the packet before began.
+        """Return whether a packet is the second field of the frame that the packet before began.
 
-        It has the frame_num of the first field and the other parity, and is no IDR picture unless the first field is
-        one. A packet that cannot be parsed stands alone.
+        It has the frame_num of the first field and the other parity, and is an IDR picture only if the first field is
+        one. A packet that cannot be parsed is a frame of its own.
 
         Args:
-            packet: the packet, or what `read_headers` left of it.
+            packet: the packet, or its headers from `read_headers`.
         """
         try:
             fields = self._fields(packet)
@@ -66,7 +66,7 @@ class FieldPairs:
         return False
 
     def read_headers(self, file: BinaryIO, position: int, size: int) -> bytes:
-        """A packet with its slices cut behind their headers, without reading the rest of it.
+        """Read a packet with its slices cut after their headers, without reading the rest of it.
 
         Args:
             file: the opened file.
@@ -94,7 +94,7 @@ class FieldPairs:
         return bytes(left)
 
     def _fields(self, packet: bytes) -> list[Field]:
-        """The pictures that a packet's slices belong to, each once."""
+        """Return the pictures that a packet's slices belong to, each once."""
         fields: list[Field] = []
         for unit in nal.split(packet, self._length_size):
             if unit.kind not in (nal.SLICE, nal.IDR_SLICE):

@@ -1,6 +1,6 @@
-"""Inverse transforms of whole blocks: vector code that the compiler does not find by itself (8.5.12.2, 8.5.13).
+"""Inverse transforms of whole blocks, as vector code that the compiler does not find by itself (8.5.12.2, 8.5.13).
 
-Every function here takes arrays and a place, and trusts that what it names lies inside.
+All functions take arrays and an index, and rely on the caller that the samples lie inside.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from codecmeta.simd.vector_ir import I64, Lanes, pick, saturate, shuffle, splat
 
 
 def _butterfly_4(builder: Any, d: list[Any]) -> list[Any]:
-    """One direction of the 4x4 inverse transform (8-338 to 8-345), lane by lane."""
+    """Return one direction of the 4x4 inverse transform (8-338 to 8-345), lane by lane."""
     one = splat(d[0].type, 1)
     e, f = builder.add(d[0], d[2]), builder.sub(d[0], d[2])
     g = builder.sub(builder.ashr(d[1], one), d[3])
@@ -24,7 +24,7 @@ def _butterfly_4(builder: Any, d: list[Any]) -> list[Any]:
 
 
 def _butterfly_8(builder: Any, d: list[Any]) -> list[Any]:
-    """One direction of the 8x8 inverse transform (8.5.13), lane by lane."""
+    """Return one direction of the 8x8 inverse transform (8.5.13), lane by lane."""
 
     def half(value: Any, bits: int = 1) -> Any:
         return builder.ashr(value, splat(value.type, bits))
@@ -56,7 +56,7 @@ def _butterfly_8(builder: Any, d: list[Any]) -> list[Any]:
 
 
 def _transpose(builder: Any, rows: list[Any]) -> list[Any]:
-    """Exchange rows and columns of a square of lanes, by interleaving halves log2(n) times."""
+    """Transpose a square of lanes, by interleaving halves log2(n) times."""
     n = len(rows)
     low = [lane for i in range(n // 2) for lane in (i, n + i)]
     high = [lane for i in range(n // 2, n) for lane in (i, n + i)]
@@ -78,7 +78,7 @@ def _inverse(n: int, butterfly: Any) -> Any:
             rows = [source.load(zero, length, y) for y in range(n)]
             for y in range(n):
                 source.store(splat(wide, 0), zero, length, y)
-            # first along the rows, then along the columns: the order matters, halves are rounded
+            # first along the rows, then along the columns: the order matters, because halves are rounded
             columns = butterfly(builder, _transpose(builder, rows))
             rows = butterfly(builder, _transpose(builder, columns))
             for y, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The macroblock layer (Rec. ITU-T H.264, 7.3.5, 7.3.5.1)."""
+"""Macroblock layer (Rec. ITU-T H.264, 7.3.5, 7.3.5.1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from codecmeta.simd.numba_compile import compiled
 
 @compiled
 def read_macroblock(s, t):
-    """macroblock_layer (7.3.5) of macroblock `s.mb`, whose neighbours are located."""
+    """Read macroblock_layer (7.3.5) of macroblock `s.mb`, whose neighbours are located."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
     _read_type(s, t)
@@ -65,7 +65,7 @@ def read_macroblock(s, t):
 
 @compiled
 def _read_type(s, t):
-    """mb_type: sets kind, and what it says of partitions or of Intra_16x16."""
+    """Read mb_type: set kind, and the partitions or Intra_16x16 parameters that it implies."""
     value = cabac_syntax.mb_type(s, t) if s.cabac else read_ue(s)
     intra = value
     if s.slice_type != I:
@@ -98,7 +98,7 @@ def _read_type(s, t):
 
 @compiled
 def _read_pcm(s):
-    """pcm_sample_luma and pcm_sample_chroma: the residual is the sample's distance from mid-grey."""
+    """Read pcm_sample_luma and pcm_sample_chroma: the residual is the sample's distance from mid-grey."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     residual = samples_at(s.samples, s.sample_count)
     if s.cabac:
@@ -135,7 +135,7 @@ def _read_pcm(s):
 
 @compiled
 def _read_intra(s, t):
-    """Prediction modes and coded_block_pattern of an intra macroblock other than I_PCM."""
+    """Read prediction modes and coded_block_pattern of an intra macroblock other than I_PCM."""
     if s.kind == I_16X16:
         value = s.intra16_mode - 1
         s.intra16_mode = value & 3
@@ -164,20 +164,20 @@ def _read_intra(s, t):
 
 @compiled
 def _read_mode(s):
-    """prev_intra_pred_mode_flag and rem_intra_pred_mode in variable-length code, -1 for the predicted mode."""
+    """Read prev_intra_pred_mode_flag and rem_intra_pred_mode in variable-length code; -1 for the predicted mode."""
     return -1 if read_bits(s, 1) else read_bits(s, 3)
 
 
 @compiled
 def _set_intra_mode(s, block, mode):
-    """Intra4x4PredMode or Intra8x8PredMode (8-41, 8-72) from the coded mode, -1 for the predicted one."""
+    """Set Intra4x4PredMode or Intra8x8PredMode (8-41, 8-72) from the coded mode, -1 for the predicted one."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     x = (block & 1) + ((block >> 1) & 2)
     y = ((block >> 1) & 1) + ((block >> 2) & 2)
     cell = 6 + 5 * y + x
     above = s.intra_mode[cell - 5]
-    beside = s.intra_mode[cell - 1]
-    predicted = 2 if above < 0 or beside < 0 else min(above, beside)
+    left = s.intra_mode[cell - 1]
+    predicted = 2 if above < 0 or left < 0 else min(above, left)
     if mode < 0:
         mode = predicted
     elif mode >= predicted:
@@ -191,7 +191,7 @@ def _set_intra_mode(s, block, mode):
 
 @compiled
 def _read_inter(s, t):
-    """Partitions, motion and coded_block_pattern of an inter macroblock."""
+    """Read partitions, motion and coded_block_pattern of an inter macroblock."""
     small = False
     if s.kind == P_8X8 or s.kind == B_8X8:
         small = read_sub_types(s, t)
@@ -217,7 +217,7 @@ def _transform_flag(s, t):
 
 @compiled
 def _read_coded_block_pattern(s, t):
-    """coded_block_pattern, in variable-length code by me(v) (9.1.2)."""
+    """Read coded_block_pattern in variable-length code, by me(v) (9.1.2)."""
     if s.cabac:
         s.cbp = cabac_syntax.coded_block_pattern(s, t)
         return
@@ -231,7 +231,7 @@ def _read_coded_block_pattern(s, t):
 
 @compiled
 def _read_qp_delta(s, t):
-    """mb_qp_delta and the QPY it leads to (7-37); lossless where QP'Y is 0 and the stream says so."""
+    """Read mb_qp_delta and derive QPY (7-37); lossless where QP'Y is 0 and the stream allows it."""
     delta = cabac_syntax.mb_qp_delta(s, t) if s.cabac else read_se(s)
     offset = s.qp_offset[0]
     if delta < -(26 + offset // 2) or delta > 25 + offset // 2:

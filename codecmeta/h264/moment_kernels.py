@@ -1,4 +1,4 @@
-"""Block means and extremes of a picture's coded blocks, compiled; see moments.py."""
+"""Compiled kernels for block means and extremes of a picture's coded blocks; see moments.py."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 @entry
 def fill_moments(mbs, samples, geometry, coded, room, moments):
-    """The first half of `measure`."""
+    """Fill the moments, the first half of `measure`."""
     _measure_cells(mbs, samples, geometry, coded, room[0], moments)
 
 
 @entry
 def measure(mbs, samples, geometry, coded, room, moments, energy, extent):
-    """Block means and extremes of a picture.
+    """Fill block means and extremes of a picture.
 
     Args:
         mbs: array of `MACROBLOCK`.
         samples: int16, the coded blocks.
         geometry: height and width in luma samples, width in macroblocks, cell size, chroma shifts (down, across),
             whether there is chroma.
-        coded: int64 (macroblocks, 4), for what is found out about the coded macroblocks.
-        room: int64 (3, 256), for one macroblock.
-        moments: float32 (2, 3, rows, columns), zero; block means of r² and r, written where something is coded.
+        coded: int64 (macroblocks, 4), scratch memory for facts about the coded macroblocks.
+        room: int64 (3, 256), scratch memory for one macroblock.
+        moments: float32 (2, 3, rows, columns), zero; block means of r² and r, written where blocks are coded.
         energy: float32 (rows, columns), written.
         extent: float32 (2,), written.
     """
@@ -49,7 +49,7 @@ def measure(mbs, samples, geometry, coded, room, moments, energy, extent):
 
 @compiled
 def _combine(power, mean, means, weights, energy):
-    """Energy of all cells: the mean of w (r - m)² is w (power - 2 m mean + m²)."""
+    """Compute the energy of all cells: the mean of w (r - m)² is w (power - 2 m mean + m²)."""
     n = energy.size
     constant = 0.0
     for c in range(3):
@@ -66,11 +66,12 @@ def _combine(power, mean, means, weights, energy):
 
 @compiled
 def _measure_cells(mbs, samples, geometry, found, sums, moments):
-    """Block means of r and r² of all cells with coded blocks.
+    """Fill block means of r and r² of all cells with coded blocks.
 
     Returns:
-        How many macroblocks of the picture are coded: `found` gets their address, and the largest r² of each channel.
-        Sum and sum of squares of each channel in turn.
+        Number of coded macroblocks of the picture: `found` gets their address, and the largest r² of each channel. Sum
+            and sum
+        of squares of each channel in turn.
     """
     height, width, width_mbs, block, down, across, chroma = geometry
     t0, q0, t1, q1, t2, q2 = 0, 0, 0, 0, 0, 0
@@ -111,7 +112,7 @@ def _measure_cells(mbs, samples, geometry, found, sums, moments):
 
 @compiled
 def _measure_runs(m, samples, plane, row, column, block, run, moments):
-    """One plane of a macroblock that is wholly inside, where a cell is a run of 1 or 4 blocks, one after the other.
+    """Measure a plane of a macroblock wholly inside the picture, whose cells are runs of 1 or 4 consecutive blocks.
 
     Returns:
         Sum, sum of squares, and the largest square.
@@ -141,7 +142,7 @@ def _measure_runs(m, samples, plane, row, column, block, run, moments):
 
 @compiled
 def _measure_part(m, samples, plane, row, column, geometry, sums, moments):
-    """One plane of any macroblock, of which only what lies inside the picture counts.
+    """Measure a plane of any macroblock, counting only samples inside the picture.
 
     Returns:
         Sum, sum of squares, and the largest square.
@@ -201,13 +202,13 @@ def _term(r, mean, weight):
 
 @inlined
 def _bound(found, constant, slopes):
-    """No sample of the macroblock has more energy than this; see `_find_extremes`."""
+    """Bound the energy of the macroblock's samples from above; see `_find_extremes`."""
     return constant + slopes[0] * found[1] + slopes[1] * found[2] + slopes[2] * found[3]
 
 
 @compiled
 def _close_bound(m, samples, means, weights):
-    """The same, closer, from the extremes of each channel."""
+    """Bound the energy more tightly, from the extremes of each channel."""
     total = 0.0
     for c in range(3):
         low, high = np.int64(0), np.int64(0)
@@ -224,14 +225,14 @@ def _close_bound(m, samples, means, weights):
 
 @compiled
 def _find_extremes(mbs, samples, geometry, found, shown, room, means, weights, energy, extent):
-    """The extremes of E over all samples; and the energy of the cells that single samples of chroma share."""
+    """Find the extremes of E over all samples, and the energy of cells at odd edges of subsampled chroma."""
     height, width, width_mbs, _block, down, across, _chroma = geometry
     lowest = 0.0
     constant = 0.0
     for c in range(3):
         lowest += _term(np.rint(means[c]), means[c], weights[c])
         constant += weights[c] * (abs(means[c]) + means[c] * means[c])
-    # w (r - m)^2 <= w ((1 + |m|) r^2 + |m| + m^2), and r^2 is at most what was found; a hair more for rounding
+    # w (r - m)^2 <= w ((1 + |m|) r^2 + |m| + m^2), and r^2 is at most what was found; slightly more for rounding
     slopes = (
         weights[0] * (1.000001 + abs(means[0])),
         weights[1] * (1.000001 + abs(means[1])),
@@ -246,7 +247,7 @@ def _find_extremes(mbs, samples, geometry, found, shown, room, means, weights, e
     for i in range(found.shape[0]):
         mb = found[i, 0]
         if odd and (mb // width_mbs * 16 + 16 >= height or mb % width_mbs * 16 + 16 >= width):
-            # a chroma sample at an odd edge stands for fewer luma samples than the others
+            # a chroma sample at an odd edge covers fewer luma samples than the others
             low, high = _scan(mbs, samples, geometry, room, mb, means, weights, energy, True, low, high)
         bound = _bound(found[i], constant, slopes)
         if bound > top_bound:
@@ -262,7 +263,7 @@ def _find_extremes(mbs, samples, geometry, found, shown, room, means, weights, e
         if _close_bound(mbs[mb], samples, means, weights) > high:
             low, high = _scan(mbs, samples, geometry, room, mb, means, weights, energy, False, low, high)
     for i in range(found.shape[0]):
-        # hardly ever needed: a sample that is not coded mostly has the lowest energy there can be
+        # rarely needed: a sample that is not coded mostly has the lowest possible energy
         if low <= lowest:
             break
         low, high = _scan(mbs, samples, geometry, room, found[i, 0], means, weights, energy, False, low, high)

@@ -1,9 +1,9 @@
-"""Block means of the residual from the coded blocks alone, without making planes of it.
+"""Block means of the residual from the coded blocks only, without building planes.
 
-The result is that of `codecmeta.record.energy.measure_energy` on the planes. Two facts save the work on everything
-that is not coded: a cell (b x b luma samples and the chroma that goes with them) without coded blocks has the energy
-of a zero residual; and the energy of any sample of a macroblock is bounded by the extremes of its channels, so that
-only macroblocks which may hold the picture's extremes are looked at sample by sample.
+The result equals that of `codecmeta.record.energy.measure_energy` on the planes. Two facts save the work on everything
+that is not coded: a cell (b x b luma samples and their chroma) without coded blocks has the energy of a zero residual;
+and the energy of any sample of a macroblock is bounded by the extremes of its channels, so that only macroblocks which
+may contain the picture's extremes are examined sample by sample.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def measure_blocks(buffers: Buffers, sequence: SequenceParameters, *, block: int
 
 
 def measure_moments(buffers: Buffers, sequence: SequenceParameters) -> CellMoments:
-    """Block means of r² and r on 4x4 cells, without the energy of `measure_blocks`."""
+    """Measure block means of r² and r on 4x4 cells, without the energy of `measure_blocks`."""
     height, width = sequence.display_size
     moments = np.zeros((-(-height // 4), -(-width // 4), 2, 3), np.float32)
     geometry, by_channel = _geometry(sequence, 4), moments.transpose(2, 3, 0, 1)

@@ -1,7 +1,7 @@
-"""The motion of frames from their packets alone: nothing is decoded but what vectors depend on.
+"""Motion of frames from their packets, decoding only what the vectors depend on.
 
-The vectors of a P frame depend on its own packet, those of a B frame on the motion of one reference frame, too. Headers
-tell which one that is, so that frames in between are not read.
+The vectors of a P frame depend on its own packet, those of a B frame also on the motion of one reference frame. Headers
+identify that frame, so that frames in between are not read.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from codecmeta.h264.vector_prediction import MOTION_SLICE
 from codecmeta.h264.vector_table import MOST_ROWS, fill_table
 
 _HEADER_BYTES = 4096
-"""Bytes of a slice that hold any header."""
+"""Bytes of a slice that contain any header."""
 
 _MOST_WAITING = 8
-"""Frames that may wait to be read one for the sake of the other."""
+"""Frames in a chain that may wait to be read for one another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class MotionArrays:
 
     @classmethod
     def empty(cls, blocks: int) -> MotionArrays:
-        """A frame of so many 4x4 blocks that is not predicted from others."""
+        """Return a frame of so many 4x4 blocks that is not predicted from others."""
         return cls(
             reference=np.full((2, blocks), -1, np.int8),
             vector=np.zeros((2, blocks), np.int32),
@@ -57,18 +57,18 @@ class MotionArrays:
 
 @dataclass(kw_only=True, eq=False)
 class FrameMotion:
-    """A frame whose references are known, and its motion once it was read.
+    """Frame whose references are known, and its motion once it has been read.
 
     Attributes:
-        number: of the frame among those that were followed.
+        number: index among the frames that were followed.
         order: PicOrderCnt.
         headers: of its slices.
-        states: the record `MOTION_SLICE` of each slice: what its lists were when it was followed.
-        co_located: first frame of list 1 of each slice, where direct prediction takes motion from; no other is held
-            on to, so that frames which nothing refers to any longer can go.
+        states: the record `MOTION_SLICE` of each slice: its reference lists when it was followed.
+        co_located: first frame of list 1 of each slice, the source of direct prediction; no other frame is kept, so
+            that frames which are no longer references can be freed.
         packet: its bytes, until it was read or found to be unreadable.
-        arrays: its motion, None before it was read.
-        waits: frames that must be read first, one after the other.
+        arrays: its motion; None before it was read.
+        waits: frames that must be read first, in order.
     """
 
     number: int
@@ -86,7 +86,7 @@ class FrameMotion:
         return self.arrays is None and bool(self.packet)
 
     def known(self) -> MotionArrays:
-        """Its motion once it is not waiting any longer.
+        """Return its motion once it is no longer waiting.
 
         Raises:
             BitstreamError: it could not be read.
@@ -96,7 +96,7 @@ class FrameMotion:
         return self.arrays
 
     def settle(self, arrays: MotionArrays | None) -> None:
-        """Keep its motion, None if it cannot be read, and let go of what it took to read it."""
+        """Store its motion, None if it cannot be read, and release the data needed to read it."""
         self.arrays, self.packet, self.states, self.co_located, self.waits = arrays, b"", [], [], 0
 
 
@@ -105,12 +105,12 @@ _NOWHERE = MotionArrays.empty(0)
 
 
 class MotionReader:
-    """Reads the motion of frames of one stream; all packets are shown to it in decode order.
+    """Reader of the motion of frames of one stream; all packets are passed in decode order.
 
-    Packets of frames that nothing refers to may be left out, unless their motion is wanted.
+    Packets of frames that are no references may be omitted, unless their motion is requested.
 
     Args:
-        reader: reads the packets; made with `motion`.
+        reader: reads the packets; opened with `motion`.
     """
 
     def __init__(self, reader: ResidualReader) -> None:
@@ -127,15 +127,16 @@ class MotionReader:
 
     @property
     def references(self) -> set[int]:
-        """Numbers of the frames that later ones may refer to."""
+        """Return the numbers of the frames that later ones may refer to."""
         return {one.content.number for one in self._references if one.content is not None}
 
     def follow(self, packet: bytes) -> FrameMotion:
-        """Find out what a frame may refer to, and let later ones refer to it.
+        """Determine what a frame may refer to, and make it available to later ones.
 
         Raises:
             BitstreamError: a header is corrupt, or the picture is not a frame of frame macroblocks. Until the next IDR
-                picture, nothing is known of B frames; so it is where frame_num tells that frames are missing.
+                picture, B frames cannot be followed; the same holds where a gap in frame_num shows that frames are
+                missing.
         """
         try:
             headers = self._read_headers(packet)
@@ -143,7 +144,7 @@ class MotionReader:
             gap = not first.parameters.sequence.gaps_allowed and self._references.missing(first)
             self._lost = not first.idr and (self._lost or bool(gap))
             if self._lost and any(header.slice_type == B for header in headers):
-                raise BitstreamError("frames before it, which it may refer to, are not known")
+                raise BitstreamError("earlier frames, which it may refer to, are unknown")
             order = self._order.count(first)
         except BitstreamError:
             self._lost = True
@@ -174,7 +175,7 @@ class MotionReader:
                 self.read(one)
 
     def read(self, frame: FrameMotion) -> MotionArrays:
-        """Motion of a frame, from its packet.
+        """Read the motion of a frame from its packet.
 
         Raises:
             BitstreamError: the packet, or one that it depends on, is corrupt.
@@ -189,10 +190,10 @@ class MotionReader:
             raise
 
     def derive(self, frame: FrameMotion, coded: CodedPicture) -> MotionArrays:
-        """Motion of a frame that was prepared, from its macroblocks.
+        """Derive the motion of a prepared frame from its macroblocks.
 
         Raises:
-            BitstreamError: the picture is not the frame that was followed, or takes motion from one that is not there.
+            BitstreamError: the picture is not the frame that was followed, or takes motion from a missing one.
         """
         if not frame.is_waiting:
             return frame.known()
@@ -219,7 +220,7 @@ class MotionReader:
         return arrays
 
     def list_vectors(self, arrays: MotionArrays, coded: CodedPicture) -> NDArray[np.int16]:
-        """Vectors of a picture as a table.
+        """List the vectors of a picture as a table.
 
         Args:
             arrays: its motion.
@@ -237,27 +238,27 @@ class MotionReader:
         return self._room[:rows].copy()
 
     def _read_headers(self, packet: bytes) -> list[SliceHeader]:
-        """Headers of all slices but redundant ones."""
+        """Read the headers of all slices except redundant ones."""
         headers: list[SliceHeader] = []
         for unit in nal.split(packet, self._reader.length_size):
             if unit.kind in (nal.SLICE, nal.IDR_SLICE):
                 start = unit._replace(payload=unit.payload[:_HEADER_BYTES])
                 header = read_slice_header(start.rbsp(), unit.kind, unit.ref_idc, self._reader.sets)
                 if header.structure != "frame" or header.mbaff:
-                    raise BitstreamError("motion of fields is not followed", unsupported="interlaced motion")
+                    raise BitstreamError("motion of fields is not supported", unsupported="interlaced motion")
                 if not header.redundant_pic_cnt:
                     headers.append(header)
             else:
                 self._reader.store([unit])
         if not headers:
-            raise BitstreamError("the packet holds no slice of a picture")
+            raise BitstreamError("the packet contains no slice of a picture")
         return headers
 
 
 def _describe(
     header: SliceHeader, lists: tuple[_References, _References], order: int, x264_build: int | None
 ) -> NDArray[np.void]:
-    """The record `MOTION_SLICE` of a slice, but for its number."""
+    """Return the record `MOTION_SLICE` of a slice, without its number."""
     state = np.zeros(1, MOTION_SLICE)
     record = state[0]
     sequence = header.parameters.sequence

@@ -1,7 +1,7 @@
 """Partitions, reference indices and motion vector differences (Rec. ITU-T H.264, 7.3.5.1, 7.3.5.2).
 
-Vectors are of no use to the residual; their differences are read because contexts depend on them, and kept where
-vectors are wanted.
+The residual does not need vectors; their differences are read because contexts depend on them, and kept where vectors
+are requested.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 @compiled
 def read_sub_types(s, t):
-    """sub_mb_type of the four 8x8 blocks; returns whether any is split too finely for an 8x8 transform."""
+    """Read sub_mb_type of the four 8x8 blocks; return whether any is split too finely for an 8x8 transform."""
     small = False
     largest = 12 if s.slice_type == B else 3
     for part in range(4):
@@ -39,7 +39,7 @@ def read_sub_types(s, t):
 
 @compiled
 def read_motion(s, t):
-    """ref_idx and mvd of all partitions (mb_pred and sub_mb_pred)."""
+    """Read ref_idx and mvd of all partitions (mb_pred and sub_mb_pred)."""
     parts, across, down = 1, 4, 4
     if s.kind == P_16X8 or s.kind == B_16X8:
         parts, down = 2, 2
@@ -77,7 +77,7 @@ def read_motion(s, t):
 
 @inlined
 def _corner(part, across, down):
-    """Upper left 4x4 block of a partition."""
+    """Return the upper left 4x4 block of a partition."""
     if across == 2 and down == 2:
         return (part & 1) * 2, (part >> 1) * 2
     return (part * 2, 0) if across == 2 else (0, part * 2)
@@ -101,7 +101,7 @@ def _read_ref(s, t, motion_list, largest, x, y, across, down):
 
 @compiled
 def keep_motion(s):
-    """Keep what was read for motion_vectors.py."""
+    """Store the motion syntax for motion_vectors.py."""
     motion = motion_at(s.motion, s.count)
     m = motion[s.mb]
     for block in range(4):
@@ -118,7 +118,7 @@ def keep_motion(s):
 
 @compiled
 def _read_sub_mvd(s, t, motion_list, x, y, shape):
-    """The one, two or four vector differences of an 8x8 block."""
+    """Read the one, two or four vector differences of an 8x8 block."""
     across = 2 if shape < 2 else 1
     down = 1 if shape & 1 else 2
     for dy in range(0, 2, down):

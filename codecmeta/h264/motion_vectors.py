@@ -33,10 +33,10 @@ from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 @entry
 def derive_motion(mbs, motion, state, reference, vector, picture, col):
-    """Motion of all macroblocks of a slice.
+    """Derive the motion of all macroblocks of a slice.
 
     Args:
-        mbs: array of `MACROBLOCK`, one per address, of a frame that was read whole.
+        mbs: array of `MACROBLOCK`, one per address, of a frame that was read completely.
         motion: array of `MOTION`, likewise.
         state: one record of type `MOTION_SLICE`.
         reference: int8 (2, n), -1 throughout, and vector: int32 (2, n), 0 throughout; set where the slice is: by list
@@ -46,7 +46,7 @@ def derive_motion(mbs, motion, state, reference, vector, picture, col):
         col: the same three of the first picture of list 1; empty if it is not known.
 
     Returns:
-        Fault (faults.py) and the macroblock where it came up.
+        Fault (faults.py) and the macroblock where it occurred.
     """
     m = state[0]
     mb = m.first_mb
@@ -75,7 +75,7 @@ def derive_motion(mbs, motion, state, reference, vector, picture, col):
 
 @inlined
 def _set_pictures(m, reference, picture, motion_list, row, column):
-    """Note from which pictures the four 8x8 blocks of a macroblock are predicted."""
+    """Store the pictures from which the four 8x8 blocks of a macroblock are predicted."""
     for y in range(2):
         at = (row // 2 + y) * 2 * m.width + column // 2
         for x in range(2):
@@ -92,7 +92,7 @@ def _is_at_rest(reference, vector, block):
 
 @compiled
 def _skip(mbs, m, reference, vector, row, column):
-    """P_Skip (8.4.1.1)."""
+    """Set the motion of P_Skip (8.4.1.1)."""
     columns = 4 * m.width
     blocks = find_neighbours(mbs, m, row, column, 4)
     a, b, _ = blocks
@@ -104,7 +104,7 @@ def _skip(mbs, m, reference, vector, row, column):
 
 @compiled
 def _set_direct_blocks(mbs, m, reference, vector, col, row, column, which):
-    """The 8x8 blocks of a macroblock whose bits are set in `which`."""
+    """Set the motion of the 8x8 blocks of a macroblock whose bits are set in `which`."""
     if col[0].shape[1] != reference.shape[1]:
         return faults.NO_REFERENCE
     if m.spatial:
@@ -119,7 +119,7 @@ def _set_direct_blocks(mbs, m, reference, vector, col, row, column, which):
 
 @inlined
 def _set_part(mbs, m, one, reference, vector, row, column, x, y, across, down, part, second, lists, block):
-    """A partition whose first 4x4 block is (y, x) in the macroblock that begins at (row, column)."""
+    """Set a partition whose first 4x4 block is (y, x) in the macroblock that begins at (row, column)."""
     columns = 4 * m.width
     first = (row + y) * columns + column + x
     blocks = find_neighbours(mbs, m, row + y, column + x, across)
@@ -134,7 +134,7 @@ def _set_part(mbs, m, one, reference, vector, row, column, x, y, across, down, p
 
 @compiled
 def _set_partitions(mbs, motion, m, reference, vector, mb):
-    """A macroblock of one or two partitions."""
+    """Set a macroblock of one or two partitions."""
     one = motion[mb]
     row, column = mb // m.width * 4, mb % m.width * 4
     kind = mbs[mb].kind
@@ -150,7 +150,7 @@ def _set_partitions(mbs, motion, m, reference, vector, mb):
 
 @compiled
 def _set_sub_macroblocks(mbs, motion, m, reference, vector, col, mb):
-    """A macroblock of four sub-macroblocks; all direct ones first, which do not depend on the others."""
+    """Set a macroblock of four sub-macroblocks; all direct ones first, which do not depend on the others."""
     one = motion[mb]
     row, column = mb // m.width * 4, mb % m.width * 4
     direct = 0

@@ -9,11 +9,11 @@ from codecmeta.entropy.nal import read_record_units, remove_emulation_prevention
 from codecmeta.errors import BitstreamError
 
 SLICE, PARTITION_A, PARTITION_C, IDR_SLICE, SEI, SPS, PPS = 1, 2, 4, 5, 6, 7, 8
-"""nal_unit_type values that matter here (Table 7-1)."""
+"""nal_unit_type values used here (Table 7-1)."""
 
 
 class NalUnit(NamedTuple):
-    """One NAL unit, still with its emulation prevention bytes.
+    """NAL unit, still with its emulation prevention bytes.
 
     Attributes:
         kind: nal_unit_type.
@@ -26,12 +26,12 @@ class NalUnit(NamedTuple):
     payload: bytes
 
     def rbsp(self) -> bytes:
-        """The payload without emulation prevention bytes (7.3.1)."""
+        """Return the payload without emulation prevention bytes (7.3.1)."""
         return remove_emulation_prevention(self.payload)
 
 
 def split(packet: bytes, length_size: int) -> Iterator[NalUnit]:
-    """Cut a packet into its NAL units; see `codecmeta.entropy.nal.split_units`.
+    """Split a packet into its NAL units; see `codecmeta.entropy.nal.split_units`.
 
     Raises:
         BitstreamError: the packet does not divide into NAL units.
@@ -44,7 +44,7 @@ def _parse(unit: bytes) -> NalUnit:
 
 
 def read_extradata(extradata: bytes) -> tuple[int, list[NalUnit]]:
-    """Parameter sets and packaging from a container's codec private data.
+    """Read parameter sets and packaging from a container's codec private data.
 
     Args:
         extradata: an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1), a byte stream, or nothing.
@@ -58,7 +58,7 @@ def read_extradata(extradata: bytes) -> tuple[int, list[NalUnit]]:
     if not extradata or extradata[0] != 1:
         return 0, list(split(extradata, 0)) if extradata else []
     if len(extradata) < 7:
-        raise BitstreamError(f"the AVC configuration record has {len(extradata)} bytes, at least 7 are needed")
+        raise BitstreamError(f"the AVC configuration record has {len(extradata)} bytes; at least 7 are needed")
     units: list[NalUnit] = []
     position = 5
     for mask in (31, 255):

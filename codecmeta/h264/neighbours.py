@@ -1,4 +1,4 @@
-"""Neighbouring macroblocks and the values taken over from them (Rec. ITU-T H.264, 6.4.9 to 6.4.13).
+"""Neighbouring macroblocks and the values inherited from them (Rec. ITU-T H.264, 6.4.9 to 6.4.13).
 
 In non-MBAFF pictures a macroblock address is its raster position; in MBAFF frames it is twice the raster position of
 its pair, plus 1 for the bottom macroblock.
@@ -13,8 +13,8 @@ from codecmeta.record.macroblock_types import B_DIRECT, B_SKIP, I_4X4, I_8X8, I_
 from codecmeta.simd.numba_compile import compiled, inlined
 
 UNAVAILABLE = 64
-"""Stands for the total_coeff of a block that is not available; counts are at most 64, those of variable-length
-coded blocks at most 16."""
+"""Marks the total_coeff of a block that is not available; counts are at most 64, those of variable-length coded
+blocks at most 16."""
 
 
 @compiled
@@ -38,7 +38,7 @@ def locate(s):
 
 @inlined
 def pair_left(s):
-    """Top macroblock of the pair to the left (mbAddrA of 6.4.10), -1 if not available."""
+    """Return the top macroblock of the pair to the left (mbAddrA of 6.4.10), -1 if not available."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     pair = (s.mb & ~1) - 2
     return pair if s.column > 0 and mbs[pair].slice == s.number else -1
@@ -46,7 +46,7 @@ def pair_left(s):
 
 @inlined
 def pair_above(s):
-    """Top macroblock of the pair above (mbAddrB of 6.4.10), -1 if not available."""
+    """Return the top macroblock of the pair above (mbAddrB of 6.4.10), -1 if not available."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     pair = (s.mb & ~1) - 2 * s.width
     return pair if pair >= 0 and mbs[pair].slice == s.number else -1
@@ -54,7 +54,7 @@ def pair_above(s):
 
 @compiled
 def _locate_in_pairs(s):
-    """Table 6-4, for the luma locations (-1, 4 * row) and (0, -1)."""
+    """Apply Table 6-4 to the luma locations (-1, 4 * row) and (0, -1)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     bottom = s.mb & 1
     above = pair_above(s)
@@ -75,18 +75,18 @@ def _locate_in_pairs(s):
         elif mbs[left].field == s.field:
             s.left[row] = left + bottom
         elif s.field:
-            # a field macroblock beside a frame pair: its upper half lies beside the pair's top macroblock
+            # a field macroblock next to a frame pair: its upper half lies next to the pair's top macroblock
             s.left[row] = left + (row >> 1)
             s.left_row[row] = (row & 1) * 2
         else:
-            # a frame macroblock beside a field pair: the first line of each of its 4x4 rows is even, in the top field
+            # a frame macroblock next to a field pair: the first line of each of its 4x4 rows is even, in the top field
             s.left[row] = left
             s.left_row[row] = (row >> 1) + 2 * bottom
 
 
 @compiled
 def inferred_field(s):
-    """mb_field_decoding_flag of a pair that does not code it (7.4.4)."""
+    """Return mb_field_decoding_flag of a pair that does not code it (7.4.4)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     pair = pair_left(s)
     if pair < 0:
@@ -96,7 +96,7 @@ def inferred_field(s):
 
 @inlined
 def is_skip(kind):
-    """P_Skip or B_Skip."""
+    """Return whether a macroblock is P_Skip or B_Skip."""
     return kind in (P_SKIP, B_SKIP)
 
 
@@ -104,7 +104,7 @@ def is_skip(kind):
 def gather_total_coeff(s):
     """Fill the borders of `s.total_coeff` (6.4.11.4 to 6.4.11.6, 9.2.1, 9.3.3.1.1.9) and clear its inside.
 
-    Where 8x8 blocks have a coded_block_flag, a neighbour without 8x8 blocks counts as one whose flag is 0. To x264
+    Where 8x8 blocks have a coded_block_flag, a neighbour without 8x8 blocks counts as one whose flag is 0. For x264
     before build 151, it is not available, not even if it is I_PCM.
     """
     mbs = macroblocks_at(s.macroblocks, s.count)
@@ -138,13 +138,13 @@ def gather_total_coeff(s):
 
 @inlined
 def _flags_8x8(s):
-    """Whether the 8x8 blocks of the current macroblock have a coded_block_flag."""
+    """Return whether the 8x8 blocks of the current macroblock have a coded_block_flag."""
     return s.chroma == 3 and s.cabac != 0 and s.transform8x8 != 0
 
 
 @inlined
 def _is_unavailable(s, mb):
-    """Whether a neighbour that exists is none to x264 before build 151."""
+    """Return whether x264 before build 151 treats an existing neighbour as not available."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     return s.old_8x8_flags != 0 and _flags_8x8(s) and mbs[mb].transform8x8 == 0
 
@@ -160,7 +160,7 @@ def _has_counts(s, mb):
 
 @compiled
 def store_total_coeff(s):
-    """Keep the counts along the edges of the current macroblock for its neighbours to come."""
+    """Store the counts along the edges of the current macroblock for later neighbours."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
     bottom, right = 21, 9
@@ -194,14 +194,16 @@ def gather_motion(s):
         left = s.left[y]
         if left < 0 or not _has_motion(mbs[left].kind):
             continue
-        beside = mbs[left]
+        neighbour = mbs[left]
         row = s.left_row[y]
         for motion_list in range(2):
             if y & 1 == 0:
                 block = (row >> 1) * 2 + 1
-                s.ref[motion_list, 3 + 3 * (y >> 1)] = _refers_beyond_first(s, beside, beside.ref[motion_list, block])
-            s.mvd[motion_list, 5 + 5 * y, 0] = beside.mvd_right[motion_list, row, 0]
-            s.mvd[motion_list, 5 + 5 * y, 1] = _vertical(s, beside, beside.mvd_right[motion_list, row, 1])
+                s.ref[motion_list, 3 + 3 * (y >> 1)] = _refers_beyond_first(
+                    s, neighbour, neighbour.ref[motion_list, block]
+                )
+            s.mvd[motion_list, 5 + 5 * y, 0] = neighbour.mvd_right[motion_list, row, 0]
+            s.mvd[motion_list, 5 + 5 * y, 1] = _vertical(s, neighbour, neighbour.mvd_right[motion_list, row, 1])
 
 
 @inlined
@@ -226,7 +228,7 @@ def _vertical(s, neighbour, mvd):
 
 @compiled
 def store_motion(s):
-    """Keep the reference indices and vector differences along the edges for the neighbours to come."""
+    """Store the reference indices and vector differences along the edges for later neighbours."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
     for motion_list in range(2):
@@ -240,9 +242,9 @@ def store_motion(s):
 
 @compiled
 def gather_intra_modes(s):
-    """Fill the borders of `s.intra_mode` with the prediction modes beside and above (8.3.1.1, 8.3.2.1).
+    """Fill the borders of `s.intra_mode` with the prediction modes left and above (8.3.1.1, 8.3.2.1).
 
-    An 8x8 block beside 4x4 blocks takes over the mode of the upper one, n = 1, save in a frame macroblock beside a
+    An 8x8 block next to 4x4 blocks inherits the mode of the upper one, n = 1, except in a frame macroblock next to a
     field pair, where `left_row` of the third 8x8 block is the lower one, n = 3.
     """
     for x in range(4):
@@ -253,7 +255,7 @@ def gather_intra_modes(s):
 
 @inlined
 def _intra_mode(s, mb, block):
-    # -1 makes the prediction DC whatever the other neighbour says (dcPredModePredictedFlag)
+    # -1 makes the prediction DC whatever the other neighbour's mode (dcPredModePredictedFlag)
     mbs = macroblocks_at(s.macroblocks, s.count)
     if mb < 0:
         return -1

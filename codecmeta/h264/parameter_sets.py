@@ -11,14 +11,14 @@ from codecmeta.errors import BitstreamError
 from codecmeta.h264.scaling import ScalingLists, default_lists, read_scaling_lists
 
 MAX_LUMA_SAMPLES = 1 << 26
-"""Largest picture that is read; level 6.2, the highest, ends at 139264 macroblocks, about half of it."""
+"""Largest picture that is read, in luma samples; the highest level, 6.2, allows about half, 139264 macroblocks."""
 
 _WITH_CHROMA_FORMAT = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceParameters:
-    """What residual and motion need of a sequence parameter set; names as in 7.4.2.1.1.
+    """Fields of a sequence parameter set that residual and motion need; names as in 7.4.2.1.1.
 
     Attributes:
         gaps_allowed: gaps_in_frame_num_value_allowed_flag.
@@ -76,7 +76,7 @@ class SequenceParameters:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureParameters:
-    """What the residual needs of a picture parameter set; names as in 7.4.2.2."""
+    """Fields of a picture parameter set that the residual needs; names as in 7.4.2.2."""
 
     sequence: SequenceParameters
     entropy_coding_mode: bool
@@ -94,7 +94,7 @@ class PictureParameters:
 
 
 class ParameterSets(parameter_sets.ParameterSets[SequenceParameters, PictureParameters]):
-    """The parameter sets of a stream, each parsed when a slice first needs it.
+    """Parameter sets of a stream, each parsed when a slice first needs it.
 
     Args:
         container_size: width and height that the container gives its pictures, see `crop_to_container`; None for
@@ -103,7 +103,7 @@ class ParameterSets(parameter_sets.ParameterSets[SequenceParameters, PicturePara
 
     def __init__(self, *, container_size: tuple[int, int] | None = None) -> None:
         super().__init__(
-            sequence_number=lambda rbsp: BitReader(rbsp[3:], "sequence parameter set").ue(31, "its number"),
+            sequence_number=lambda rbsp: BitReader(rbsp[3:], "sequence parameter set").ue(31, "seq_parameter_set_id"),
             picture_number=picture_number,
             read_sequence=lambda rbsp: crop_to_container(read_sequence_parameters(rbsp), container_size),
             read_picture=read_picture_parameters,
@@ -111,19 +111,20 @@ class ParameterSets(parameter_sets.ParameterSets[SequenceParameters, PicturePara
 
 
 def picture_number(rbsp: bytes) -> int:
-    """pic_parameter_set_id.
+    """Return pic_parameter_set_id.
 
     Raises:
         BitstreamError: the data end before it.
     """
-    return BitReader(rbsp, "picture parameter set").ue(255, "its number")
+    return BitReader(rbsp, "picture parameter set").ue(255, "pic_parameter_set_id")
 
 
 def crop_to_container(coded: SequenceParameters, size: tuple[int, int] | None) -> SequenceParameters:
-    """Parameters with the cropping that the container adds, as libavcodec does it.
+    """Add the cropping of the container, as libavcodec does.
 
     The container decides within the last macroblock of rows and columns whose first samples are shown: a stream of
-    864x480 without cropping in a container of 854x480 is shown as the latter.
+        864x480
+    without cropping in a container of 854x480 is shown as the latter.
 
     Args:
         coded: parameters as they are coded.
@@ -142,7 +143,7 @@ def crop_to_container(coded: SequenceParameters, size: tuple[int, int] | None) -
 
 
 def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
-    """Parse seq_parameter_set_data (7.3.2.1.1) up to the VUI parameters, which are of no use here.
+    """Parse seq_parameter_set_data (7.3.2.1.1) up to the VUI parameters, which are not needed.
 
     Raises:
         BitstreamError: a value is out of range, or the data end first.
@@ -205,7 +206,7 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
     )
     if parameters.width_mbs * parameters.height_mbs * 256 > MAX_LUMA_SAMPLES:
         raise BitstreamError(
-            f"sequence parameter set: {width * 16}x{parameters.height_mbs * 16} samples are beyond {MAX_LUMA_SAMPLES}"
+            f"sequence parameter set: {width * 16}x{parameters.height_mbs * 16} samples exceed {MAX_LUMA_SAMPLES}"
         )
     if min(parameters.display_size) <= 0:
         raise BitstreamError("sequence parameter set: the cropping rectangle leaves nothing of the picture")
@@ -230,7 +231,7 @@ def read_picture_parameters(rbsp: bytes, sequence_of: Callable[[int], SequencePa
 
     Args:
         rbsp: the parameter set's RBSP.
-        sequence_of: gives the sequence parameter set of a number.
+        sequence_of: returns the sequence parameter set of a number.
 
     Raises:
         BitstreamError: a value is out of range, the data end first, the sequence parameter set is missing, or

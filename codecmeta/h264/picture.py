@@ -1,4 +1,4 @@
-"""One picture: its buffers while slices are read, and the planes and macroblock maps made of them."""
+"""Picture buffers while slices are read, and the planes and macroblock maps built from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Structure = Literal["frame", "field", "mbaff"]
 
 @dataclass(frozen=True, kw_only=True)
 class MacroblockMaps(PictureMaps):
-    """What the headers and macroblocks of a picture say.
+    """Maps of a picture from its headers and macroblocks.
 
     A cell describes the macroblock that holds its upper left sample; in field pictures and field macroblock pairs,
     even rows describe the top field, odd rows the bottom field.
@@ -36,12 +36,12 @@ class MacroblockMaps(PictureMaps):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureResidual(MacroblockMaps, ResidualPlanes):
-    """One picture with its residual samples."""
+    """Picture with its residual samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureMoments(MacroblockMaps, ResidualMoments):
-    """One picture with block means of its residual."""
+    """Picture with block means of its residual."""
 
 
 class Buffers:
@@ -51,9 +51,9 @@ class Buffers:
         macroblocks: records of type `MACROBLOCK`, by macroblock address.
         motion: records of type `MOTION`, likewise; empty if motion is not kept.
         samples: int16, the coded 4x4 blocks of the picture.
-        coded, room: int64 (macroblocks, 4) and (3, 256), where moments.py works.
-        used: samples in use.
-        covered: macroblocks that the slices read so far have coded.
+        coded, room: int64 (macroblocks, 4) and (3, 256), scratch memory of moments.py.
+        used: number of samples in use.
+        covered: number of macroblocks coded by the slices read so far.
     """
 
     def __init__(self, sequence: SequenceParameters, field: bool, *, motion: bool = False) -> None:
@@ -68,9 +68,9 @@ class Buffers:
 
 
 def macroblock_order(sequence: SequenceParameters, structure: Structure) -> NDArray[np.int32]:
-    """Where the macroblock of each display cell is: int32 (⌈H/16⌉, ⌈W/16⌉) addresses.
+    """Return the macroblock address of each display cell: int32 (⌈H/16⌉, ⌈W/16⌉).
 
-    In field pictures the macroblocks of the bottom field are counted after those of the top field.
+    In field pictures the macroblocks of the bottom field are numbered after those of the top field.
     """
     left, _, top, _ = sequence.crop
     height, width = sequence.display_size
@@ -89,6 +89,6 @@ def macroblock_order(sequence: SequenceParameters, structure: Structure) -> NDAr
 
 
 def subsampled(display_size: tuple[int, int], subsampling: tuple[int, int]) -> tuple[int, int]:
-    """Shape of a chroma plane."""
+    """Return the shape of a chroma plane."""
     (height, width), (v, u) = display_size, subsampling
     return -(-height // v), -(-width // u)

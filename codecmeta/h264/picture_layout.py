@@ -1,4 +1,4 @@
-"""Places of macroblocks and coded blocks in the picture that is shown, compiled."""
+"""Layout of macroblocks and coded blocks in the displayed picture, compiled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codecmeta.simd.numba_compile import entry
 
 @entry
 def first_uncovered(mbs, first_number):
-    """Address of the first macroblock that no slice of the picture coded, -1 if all are."""
+    """Return the address of the first macroblock that no slice of the picture coded, -1 if all are."""
     for mb in range(mbs.size):
         if mbs[mb].slice < first_number:
             return mb
@@ -19,7 +19,7 @@ def first_uncovered(mbs, first_number):
 
 @entry
 def fill_maps(mbs, order, mb_type, qp, cbp, bits):
-    """Lay out what the macroblocks say."""
+    """Fill the maps of a picture from its macroblocks."""
     for y in range(order.shape[0]):
         for x in range(order.shape[1]):
             m = mbs[order[y, x]]
@@ -31,13 +31,13 @@ def fill_maps(mbs, order, mb_type, qp, cbp, bits):
 
 @entry
 def fill_plane(plane, mbs, samples, source, across, down, width_mbs, mbaff, parity, top, left):
-    """Copy the coded blocks of a colour plane to where they are shown; `plane` is zero elsewhere.
+    """Copy the coded blocks of a colour plane to their display position; `plane` is zero elsewhere.
 
     Args:
-        source: which of `coded` tells the blocks.
+        source: which entry of `coded` marks the blocks.
         across, down: 4x4 blocks per row and column of a macroblock.
         parity: -1 for frames; 0 or 1 to fill the lines of the top or bottom field.
-        top, left: samples of the plane that are cropped away.
+        top, left: samples of the plane that are cropped.
     """
     height, width = plane.shape
     for mb in range(mbs.size):

@@ -6,13 +6,13 @@ from codecmeta.errors import BitstreamError
 from codecmeta.h264.slice_header import SliceHeader
 
 _BEYOND = 1 << 31
-"""Counts are below it (8.2.1)."""
+"""Bound of the counts (8.2.1)."""
 
 
 class PictureOrder:
-    """Counts the frames of a stream, which are shown to it in decode order.
+    """Picture order counter of the frames of a stream, which are passed in decode order.
 
-    Frames that nothing refers to may be left out.
+    Frames that are no references may be omitted.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class PictureOrder:
         self._offset = 0
 
     def count(self, header: SliceHeader) -> int:
-        """PicOrderCnt of the frame that a slice begins (8-1).
+        """Return PicOrderCnt of the frame that a slice begins (8-1).
 
         Raises:
             BitstreamError: it is beyond 32 bits.
@@ -33,13 +33,13 @@ class PictureOrder:
         if not -_BEYOND <= count < _BEYOND:
             raise BitstreamError(f"slice header: the picture order count {count} is beyond 32 bits")
         if any(operation[0] == 5 for operation in header.marking or ()):
-            # the frame counts as one with frame_num 0 whose order begins anew (8.2.1)
+            # the frame counts as one with frame_num 0 whose order starts again (8.2.1)
             self._high, self._low = 0, top - count
             self._frame_num = self._offset = 0
         return count
 
     def _from_lsb(self, header: SliceHeader) -> tuple[int, int]:
-        """8.2.1.1: TopFieldOrderCnt and BottomFieldOrderCnt."""
+        """Derive TopFieldOrderCnt and BottomFieldOrderCnt by 8.2.1.1."""
         low, delta = header.order
         span = 1 << header.parameters.sequence.log2_max_pic_order_cnt_lsb
         before_high, before_low = (0, 0) if header.idr else (self._high, self._low)
@@ -53,7 +53,7 @@ class PictureOrder:
         return high + low, high + low + delta
 
     def _from_frame_num(self, header: SliceHeader) -> tuple[int, int]:
-        """8.2.1.2 and 8.2.1.3: the same."""
+        """Derive the same by 8.2.1.2 and 8.2.1.3."""
         sequence = header.parameters.sequence
         if header.idr:
             self._offset = 0

@@ -1,4 +1,4 @@
-"""The residual of single pictures, straight from their packets."""
+"""Residual reader of single pictures, from their packets only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from codecmeta.record.picture_bits import PictureBits, picture_type
 
 @dataclass(kw_only=True)
 class CodedPicture:
-    """A picture while its slices are read, and until the next one is.
+    """Picture while its slices are read, and until the next one is.
 
     Attributes:
         header: of its first slice.
@@ -63,28 +63,29 @@ class CodedPicture:
 
     @property
     def is_plain(self) -> bool:
-        """A progressive frame, shown from its first sample on, whose planes are coded together."""
+        """Whether it is a progressive frame, shown from its first sample on, whose planes are coded together."""
         left, _, top, _ = self.sequence.crop
         return self.structure == "frame" and not (left or top or self.sequence.separate_colour_plane)
 
 
 class ResidualReader:
-    """Reads the residual that an H.264 encoder wrote, one picture at a time, from that picture's packet alone.
+    """Reader of the residual that an H.264 encoder wrote, one picture at a time, from that picture's packet only.
 
-    No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend on nothing but
-    its own slices and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
+    No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend only on its own
+        slices
+    and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
 
     Args:
         extradata: the container's codec private data: an AVC configuration record, parameter sets with start
-            codes, or nothing if the packets carry parameter sets.
-        motion: keep the motion syntax of what is read, for `MotionReader`.
+            codes, or nothing if the packets contain parameter sets.
+        motion: keep the motion syntax of the pictures, for `MotionReader`.
         container_size: width and height that the container gives its pictures, which may crop them further.
 
     Attributes:
         length_size: bytes of the length before each NAL unit, see `nal.split`.
         sets: parameter sets seen so far.
         latest: the picture that was read last.
-        x264_build: of the encoder, where it was seen to say so. Streams of some old builds depart from the standard,
+        x264_build: of the encoder, where it was seen to be stated. Streams of some old builds depart from the standard,
             and are read as they were meant.
 
     Raises:
@@ -109,7 +110,7 @@ class ResidualReader:
         self.store(units)
 
     def observe(self, packet: bytes) -> None:
-        """Take in the parameter sets of a packet whose picture is not read.
+        """Store the parameter sets of a packet whose picture is not read.
 
         Raises:
             BitstreamError: the packet is corrupt.
@@ -137,14 +138,14 @@ class ResidualReader:
 
         Args:
             packet: as for `read`.
-            block: luma samples per block side of the energy; None leaves it out.
-            cells: measure the moments of 4x4 cells as well.
+            block: luma samples per block side of the energy; None omits it.
+            cells: also measure the moments of 4x4 cells.
 
         Raises:
             BitstreamError: as `read`.
         """
         if block not in (4, 8, None):
-            raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
+            raise UsageError(f"block is {block!r}; choose from 4, 8")
         picture = self.decode(packet)
         return PictureMoments(
             energy=self._energy(picture, block) if block else None,
@@ -153,7 +154,7 @@ class ResidualReader:
         )
 
     def count_bits(self, packet: bytes | Sequence[bytes]) -> PictureBits:
-        """Read a picture for the bits of its macroblocks.
+        """Read a picture and count the bits of its macroblocks.
 
         Args:
             packet: as for `read`.
@@ -172,7 +173,7 @@ class ResidualReader:
         )
 
     def _macroblocks(self, picture: CodedPicture) -> NDArray[np.void]:
-        """All macroblocks of a picture, those of a bottom field last."""
+        """Return all macroblocks of a picture, those of a bottom field last."""
         mbs = picture.parts[False, 0].macroblocks
         return np.concatenate([mbs, picture.parts[True, 0].macroblocks]) if picture.structure == "field" else mbs
 
@@ -187,7 +188,7 @@ class ResidualReader:
         return measure_cells(self._planes(picture))
 
     def store(self, units: Iterable[nal.NalUnit]) -> None:
-        """Take in the parameter sets among NAL units, and which encoder wrote them."""
+        """Store the parameter sets among NAL units, and the build of the encoder."""
         for unit in units:
             if unit.kind == nal.SPS:
                 self.sets.store_sequence(unit.rbsp())
@@ -201,7 +202,7 @@ class ResidualReader:
 
         Args:
             packet: as for `read`.
-            learn: take in its parameter sets; not if later packets have been seen, whose sets may have replaced them.
+            learn: store its parameter sets; not if later packets have been seen, whose sets may have replaced them.
 
         Raises:
             BitstreamError: as `read`.
@@ -218,7 +219,7 @@ class ResidualReader:
                 elif learn:
                     self.store([unit])
         if picture is None:
-            raise BitstreamError("the packet holds no slice of a picture")
+            raise BitstreamError("the packet contains no slice of a picture")
         self._check_cover(picture)
         self.latest = picture
         return picture
@@ -228,7 +229,7 @@ class ResidualReader:
         header = read_slice_header(rbsp, unit.kind, unit.ref_idc, self.sets)
         if header.redundant_pic_cnt:
             if picture is None:
-                raise BitstreamError("a redundant coded picture comes without its primary picture", slice_index=index)
+                raise BitstreamError("a redundant coded picture has no primary picture", slice_index=index)
             return picture
         self._number += 1
         if picture is None:
@@ -248,14 +249,14 @@ class ResidualReader:
         first_mb = header.first_mb << header.mbaff
         if first_mb < picture.latest.get(key, 0):
             raise BitstreamError(
-                f"slice {index} starts before the one ahead of it: arbitrary slice order is not supported",
+                f"slice {index} starts before the previous one: arbitrary slice order is not supported",
                 slice_index=index,
                 unsupported="arbitrary slice order",
             )
         picture.latest[key] = first_mb
         if first_mb >= buffers.count:
             raise BitstreamError(
-                f"slice {index} starts at macroblock {first_mb}, the picture has {buffers.count}", slice_index=index
+                f"slice {index} starts at macroblock {first_mb}; the picture has {buffers.count}", slice_index=index
             )
         self._prepare(header, picture)
         self._slice[0]["old_8x8_flags"] = self.x264_build is not None and self.x264_build < 151
@@ -294,12 +295,12 @@ class ResidualReader:
     def _check_same_picture(self, header: SliceHeader, picture: CodedPicture, index: int) -> None:
         first = picture.header
         if header.parameters.sequence is not first.parameters.sequence:
-            raise BitstreamError(f"slice {index} names another sequence parameter set than slice 0", slice_index=index)
+            raise BitstreamError(f"slice {index} uses another sequence parameter set than slice 0", slice_index=index)
         if (header.structure == "frame") != (first.structure == "frame") or header.frame_num != first.frame_num:
-            raise BitstreamError(f"slice {index} is of another picture than slice 0", slice_index=index)
+            raise BitstreamError(f"slice {index} belongs to another picture than slice 0", slice_index=index)
 
     def _prepare(self, header: SliceHeader, picture: CodedPicture) -> None:
-        """Put what the parameter sets say into the slice record, unless it is there already."""
+        """Copy the parameter sets' values into the slice record, unless they are there already."""
         setting = (header.parameters, picture.structure, header.colour_plane)
         if self._setting is not None and all(a is b for a, b in zip(setting, self._setting, strict=True)):
             return

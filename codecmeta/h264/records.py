@@ -1,4 +1,4 @@
-"""The records that compiled code works on: the slice being read, and what is kept of every macroblock."""
+"""Records that compiled code works on: the slice being read, and the state stored per macroblock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MACROBLOCK = np.dtype(
     ],
     align=True,
 )
-"""One macroblock, at its macroblock address.
+"""Macroblock state, at its macroblock address.
 
 slice: number of the slice it belongs to, unique within a reader; anything older is not of this picture.
 bits: bits of the slice data it took.  kind: see `codecmeta.record.macroblock_types`.  field: it is a field macroblock.
@@ -50,7 +50,7 @@ MOTION = np.dtype(
     ],
     align=True,
 )
-"""Motion syntax of one macroblock that is predicted from other pictures and not skipped or wholly direct.
+"""Motion syntax of one macroblock that is predicted from other pictures and neither skipped nor wholly direct.
 
 lists: reference lists that each macroblock or sub-macroblock partition uses, bits 0 and 1; 0 for direct prediction.
 shape: of each sub-macroblock: 0, 1, 2, 3 for 8x8, 8x4, 4x8, 4x4.  ref: ref_idx by list and 8x8 block.  mvd: by list and
@@ -124,13 +124,13 @@ SLICE = np.dtype(
     ],
     align=True,
 )
-"""The slice being read. One record serves a reader for all its slices.
+"""State of the slice being read. One record serves a reader for all its slices.
 
 number: see MACROBLOCK.slice; first_number: number of the picture's first slice.  chroma: ChromaArrayType.
-cursor: place of the next sample.  covered: macroblocks read so far.
+cursor: index of the next sample.  covered: number of macroblocks read so far.
 width: PicWidthInMbs; count: PicSizeInMbs.  qp_offset: QpBdOffsetY, then chroma_qp_index_offset of Cb and Cr.
 top, left: addresses of the neighbours above and left of each 4x4 row, -1 if not available; left_row: the 4x4 row there.
-first_only: all ref_idx are 0, as mb_type P_8x8ref0 says.
+first_only: all ref_idx are 0, as mb_type P_8x8ref0 implies.
 part_lists, part_shape: of each (sub-)macroblock partition, as in tables.TABLES["b_sub"].
 ref_idx: by list and 8x8 block.
 place, level: scan index and transform coefficient level of the block's coefficients.

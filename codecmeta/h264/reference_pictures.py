@@ -1,4 +1,4 @@
-"""Which frames a frame may refer to, and in which order (Rec. ITU-T H.264, 8.2.4, 8.2.5)."""
+"""Reference pictures: the frames a frame may refer to, and their order (Rec. ITU-T H.264, 8.2.4, 8.2.5)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from codecmeta.h264.slice_header import B, Operations, SliceHeader
 Content = TypeVar("Content")
 
 MAX_REFERENCES = 16
-"""Most frames that are marked as used for reference (A.3.1)."""
+"""Limit on frames that are marked as used for reference (A.3.1)."""
 
 
 @dataclass(kw_only=True, eq=False)
 class ReferencePicture(Generic[Content]):
-    """A frame that is used for reference.
+    """Frame that is used for reference.
 
     Attributes:
         frame_num: frame_num.
         order: PicOrderCnt.
-        content: what is known of it; None for a frame that was inferred from a gap in frame_num.
+        content: the frame's data; None for a frame that was inferred from a gap in frame_num.
         long_term: LongTermFrameIdx, None while it is used for short-term reference.
     """
 
@@ -32,9 +32,9 @@ class ReferencePicture(Generic[Content]):
 
 
 class ReferencePictures(Generic[Content]):
-    """The frames of a stream that are used for reference, shown to it in decode order.
+    """Frames of a stream that are used for reference; frames are passed in decode order.
 
-    A stream may be entered at any frame: then frames from before are missing from the lists.
+    A stream may be entered at any frame: then earlier frames are missing from the lists.
     """
 
     def __init__(self) -> None:
@@ -46,13 +46,13 @@ class ReferencePictures(Generic[Content]):
         return iter((*self._short, *self._long.values()))
 
     def missing(self, header: SliceHeader) -> int:
-        """Frames that frame_num counts, but that were not seen, before the one of a slice (7.4.3)."""
+        """Count the frames that frame_num implies before that of a slice, but that were not seen (7.4.3)."""
         if header.idr or self._latest is None or header.frame_num == self._latest:
             return 0
         return (header.frame_num - self._latest - 1) % (1 << header.parameters.sequence.log2_max_frame_num)
 
     def begin(self, header: SliceHeader) -> None:
-        """Prepare for a frame: an IDR picture ends all references, a gap in frame_num stands for frames (8.2.5.2)."""
+        """Prepare for a frame: an IDR picture ends all references, a gap in frame_num implies frames (8.2.5.2)."""
         if header.idr:
             self._short, self._long, self._latest = [], {}, None
             return
@@ -66,14 +66,14 @@ class ReferencePictures(Generic[Content]):
     def lists(
         self, header: SliceHeader, order: int
     ) -> tuple[list[ReferencePicture[Content] | None], list[ReferencePicture[Content] | None]]:
-        """RefPicList0 and RefPicList1 of a slice (8.2.4).
+        """Build RefPicList0 and RefPicList1 of a slice (8.2.4).
 
         Args:
             header: of the slice.
             order: PicOrderCnt of its frame.
 
         Returns:
-            As many frames each as are active, None where no frame is known.
+            As many frames each as are active, None where the frame is unknown.
         """
         long = [self._long[index] for index in sorted(self._long)]
         if header.slice_type != B:
@@ -95,7 +95,7 @@ class ReferencePictures(Generic[Content]):
         return first, second
 
     def end(self, header: SliceHeader, order: int, content: Content) -> None:
-        """Mark a decoded frame and what its header says of others (8.2.5.1)."""
+        """Mark a decoded frame, and others as its header requires (8.2.5.1)."""
         if not header.ref_idc:
             return
         picture = ReferencePicture(frame_num=header.frame_num, order=order, content=content)
@@ -115,7 +115,7 @@ class ReferencePictures(Generic[Content]):
             self._drop_oldest(header)
 
     def _number(self, header: SliceHeader, picture: ReferencePicture[Content]) -> int:
-        """PicNum of a short-term frame (8-27, 8-28)."""
+        """Return PicNum of a short-term frame (8-27, 8-28)."""
         later = picture.frame_num > header.frame_num
         return picture.frame_num - (1 << header.parameters.sequence.log2_max_frame_num if later else 0)
 
@@ -129,7 +129,7 @@ class ReferencePictures(Generic[Content]):
         active: int,
         operations: Operations,
     ) -> list[ReferencePicture[Content] | None]:
-        """Cut a list to its active entries, and modify it (8.2.4.3)."""
+        """Truncate a list to its active entries, and modify it (8.2.4.3)."""
         pictures: list[ReferencePicture[Content] | None] = [*initial[:active]]
         pictures += [None] * (active - len(pictures))
         span = 1 << header.parameters.sequence.log2_max_frame_num
@@ -146,7 +146,7 @@ class ReferencePictures(Generic[Content]):
         return pictures
 
     def _slide(self, header: SliceHeader) -> None:
-        """Sliding window (8.2.5.3)."""
+        """Apply the sliding window (8.2.5.3)."""
         if len(self._short) + len(self._long) >= max(header.parameters.sequence.max_num_ref_frames, 1):
             self._drop_oldest(header)
 
@@ -159,7 +159,7 @@ class ReferencePictures(Generic[Content]):
     def _mark(
         self, header: SliceHeader, picture: ReferencePicture[Content], operation: int, values: Sequence[int]
     ) -> None:
-        """A memory management control operation (8.2.5.4); what it names and is not there is passed over."""
+        """Apply a memory management control operation (8.2.5.4); ignore one that refers to a missing frame."""
         if operation in (1, 3):
             found = self._find(header, header.frame_num - (values[0] + 1))
             if found is not None:

@@ -29,13 +29,13 @@ LUMA_SAMPLES = 256
 
 @inlined
 def chroma_samples(chroma):
-    """Samples of one chroma plane in a macroblock, by ChromaArrayType."""
+    """Return the number of samples of one chroma plane in a macroblock, by ChromaArrayType."""
     return 32 << chroma if chroma else 0
 
 
 @compiled
 def read_residual(s, t):
-    """residual (7.3.5.3) and the transforms; stores the samples and which blocks have any."""
+    """Read residual (7.3.5.3) and transform it; store the samples and which blocks have any."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     gather_total_coeff(s)
     m = mbs[s.mb]
@@ -53,7 +53,7 @@ def read_residual(s, t):
 
 @compiled
 def chroma_qp(s, t, plane):
-    """QP'C of the Cb (1) or Cr (2) plane (8.5.8)."""
+    """Return QP'C of the Cb (1) or Cr (2) plane (8.5.8)."""
     range_offset = 6 * (s.depth_chroma - 8)
     index = min(max(s.qp + s.qp_offset[plane], -range_offset), 51)
     return (np.int64(t.chroma_qp[index]) if index >= 0 else index) + range_offset
@@ -61,7 +61,7 @@ def chroma_qp(s, t, plane):
 
 @inlined
 def _block(s, t, category, cell, plane, count):
-    """One residual block whose neighbours are counted in `s.total_coeff`; returns and notes its count."""
+    """Read a residual block whose neighbours are counted in `s.total_coeff`; store and return its count."""
     left = np.int64(s.total_coeff[plane, cell - 1])
     top = np.int64(s.total_coeff[plane, cell - 5])
     if s.cabac:
@@ -75,7 +75,7 @@ def _block(s, t, category, cell, plane, count):
 
 @inlined
 def _token_table(left, top):
-    """coeff_token table from the neighbours' counts, by way of nC (9.2.1)."""
+    """Choose the coeff_token table from the neighbours' counts, by nC (9.2.1)."""
     total = left + top
     if total < UNAVAILABLE:
         total = (total + 1) >> 1
@@ -85,7 +85,7 @@ def _token_table(left, top):
 
 @compiled
 def _luma(s, t, plane, qp):
-    """residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; returns the mask of blocks with samples."""
+    """Read residual_luma (7.3.5.3.1) of Y, or of Cb or Cr in 4:4:4; return the mask of blocks with samples."""
     category = (0, 6, 10)[plane]
     scale = (plane if s.chroma == 3 else s.scale_list) + (0 if s.intra else 3)
     if s.kind == I_16X16:
@@ -118,7 +118,7 @@ def _luma(s, t, plane, qp):
 
 @compiled
 def _luma_8x8(s, t, plane, cell, scale, qp):
-    """An 8x8 block, in variable-length code four interleaved 4x4 blocks; returns its count."""
+    """Read an 8x8 block, in variable-length code four interleaved 4x4 blocks; return its count."""
     n = 0
     if s.cabac:
         category = (5, 9, 13)[plane]
@@ -163,7 +163,7 @@ def _scatter(s, t, n, scale, qp):
 
 @compiled
 def _luma_16x16(s, t, plane, category, scale, qp):
-    """An Intra_16x16 plane (8.5.2); returns the mask of blocks with samples."""
+    """Read an Intra_16x16 plane (8.5.2); return the mask of blocks with samples."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     for i in range(16):
         s.dc[i] = 0
@@ -196,7 +196,7 @@ def _luma_16x16(s, t, plane, category, scale, qp):
 
 @compiled
 def _with_dc(s, t, n, dc, scale, qp):
-    """A 4x4 block of `n` AC levels and a DC that is scaled already."""
+    """Transform a 4x4 block of `n` AC levels and a DC that is already scaled."""
     if s.bypass:
         s.place[n] = 0
         s.level[n] = dc
@@ -211,7 +211,7 @@ def _with_dc(s, t, n, dc, scale, qp):
 
 @compiled
 def _chroma(s, t):
-    """The Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
+    """Read the Cb and Cr blocks of 4:2:0 and 4:2:2 (8.5.4)."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     blocks = 4 * s.chroma
     m = mbs[s.mb]
@@ -251,7 +251,7 @@ def _chroma(s, t):
 
 @inlined
 def _chroma_dc_cell(s, index):
-    # (8-329) and the raster order of (8-328a): place in the DC matrix, rows of two, of chroma DC coefficient `index`
+    # (8-329) and the raster order of (8-328a): index in the DC matrix, rows of two, of chroma DC coefficient `index`
     if s.chroma == 1:
         return np.int64(index)
     return (0, 2, 1, 4, 6, 3, 5, 7)[index]

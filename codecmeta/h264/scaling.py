@@ -27,7 +27,7 @@ _NORM_8X8 = (
 
 
 def default_lists(*, flat: bool) -> ScalingLists:
-    """Flat lists of 16, or the default lists of Tables 7-3 and 7-4."""
+    """Return flat lists of 16, or the default lists of Tables 7-3 and 7-4."""
     if flat:
         return ((16,) * 16,) * 6 + ((16,) * 64,) * 6
     default = constants()["default_scaling"]
@@ -42,8 +42,8 @@ def read_scaling_lists(reader: BitReader, count: int, fallback: ScalingLists) ->
     Args:
         reader: at the first scaling_list_present_flag.
         count: 6, 8 or 12 lists.
-        fallback: lists that stand for an absent first list of a kind (Table 7-2): the default lists for rule A,
-            those of the sequence for rule B. Any other absent list repeats its predecessor of the same kind.
+        fallback: lists that replace an absent first list of a kind (Table 7-2): the default lists for rule A, those of
+            the sequence for rule B. Any other absent list repeats its predecessor of the same kind.
 
     Raises:
         BitstreamError: a delta is out of range, or the data end first.
@@ -62,7 +62,7 @@ def read_scaling_lists(reader: BitReader, count: int, fallback: ScalingLists) ->
 
 
 def _read_list(reader: BitReader, size: int) -> tuple[int, ...]:
-    """scaling_list (7.3.2.1.1.1); empty where it selects the default list."""
+    """Read scaling_list (7.3.2.1.1.1); return () where it selects the default list."""
     values: list[int] = []
     last = following = 8
     for _ in range(size):
@@ -79,7 +79,7 @@ def _read_list(reader: BitReader, size: int) -> tuple[int, ...]:
 
 
 def level_scale(lists: ScalingLists) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """LevelScale4x4 and LevelScale8x8 (8-313, 8-317) in raster order.
+    """Return LevelScale4x4 and LevelScale8x8 (8-313, 8-317) in raster order.
 
     Returns:
         int32 (6, 6, 16), indexed by list, qP % 6 and position, and int32 (6, 6, 64); the 8x8 lists are ordered like the

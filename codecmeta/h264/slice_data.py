@@ -1,4 +1,4 @@
-"""Slice data: the macroblocks of a slice in order (Rec. ITU-T H.264, 7.3.4)."""
+"""Slice data: macroblocks of a slice in order (Rec. ITU-T H.264, 7.3.4)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from codecmeta.simd.numba_compile import compiled, entry, inlined
 
 @entry
 def read_slice(state, mbs, motion, data, tables, residual, header):
-    """slice_data (7.3.4): read all macroblocks of a slice.
+    """Read slice_data (7.3.4), all macroblocks of a slice.
 
     Args:
         state: one record of type `SLICE` with the values of the parameter sets.
@@ -32,7 +32,7 @@ def read_slice(state, mbs, motion, data, tables, residual, header):
             data; place for the first sample.
 
     Returns:
-        Fault (faults.py) and the macroblock where it came up; macroblocks read; place after the last sample.
+        Fault (faults.py) and the macroblock where it occurred; macroblocks read; index after the last sample.
     """
     s = state[0]
     t = tables[0]
@@ -59,7 +59,7 @@ def read_slice(state, mbs, motion, data, tables, residual, header):
         start_contexts(s, t, init_table, slice_qp)
         start_engine(s, s.bit >> 3)
         _read_arithmetic(s, t)
-        # The last bit read is rbsp_stop_one_bit. The rest of its byte is not looked at: x264 may set the last bit.
+        # The last bit read is rbsp_stop_one_bit. The rest of its byte is ignored: x264 may set the last bit.
         end = position(s) - 1
         at_end = end >> 3 == s.stop >> 3 and load_be64(s.data + (end >> 3)) << np.uint64(end & 7) >> np.uint64(63) == 1
     else:
@@ -171,7 +171,7 @@ def _advance(s):
 
 @inlined
 def _skip(s):
-    """P_Skip or B_Skip: no residual."""
+    """Record P_Skip or B_Skip, which have no residual."""
     mbs = macroblocks_at(s.macroblocks, s.count)
     m = mbs[s.mb]
     m.kind = B_SKIP if s.slice_type == B else P_SKIP

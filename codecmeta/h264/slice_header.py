@@ -14,12 +14,12 @@ P, B, I = 0, 1, 2  # noqa: E741  (the standard's own names)
 """Slice types (Table 7-6), reduced modulo 5."""
 
 Operations: TypeAlias = tuple[tuple[int, ...], ...]
-"""Operations with their values, in the order of the stream."""
+"""Operations with their values, in stream order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceHeader:
-    """What residual and motion need of a slice header; names as in 7.4.3.
+    """Fields of a slice header that residual and motion need; names as in 7.4.3.
 
     Attributes:
         slice_type: `P`, `B` or `I`.
@@ -57,7 +57,7 @@ class SliceHeader:
 
 
 class Field(NamedTuple):
-    """Which picture a slice belongs to.
+    """Identity of the picture that a slice belongs to.
 
     Attributes:
         frame_num: frame_num, the same in both fields of a frame.
@@ -71,7 +71,7 @@ class Field(NamedTuple):
 
 
 def read_field(rbsp: bytes, kind: int, sets: ParameterSets) -> Field:
-    """Parse a slice header as far as field_pic_flag and bottom_field_flag (7.3.3).
+    """Parse a slice header up to field_pic_flag and bottom_field_flag (7.3.3).
 
     Args:
         rbsp: the slice's RBSP, of which 32 bytes are enough.
@@ -103,7 +103,7 @@ def _read_start(reader: BitReader, sets: ParameterSets) -> _Start:
     sps = pps.sequence
     colour_plane = reader.u(2) if sps.separate_colour_plane else 0
     if colour_plane > 2:
-        raise BitstreamError("slice header: colour_plane_id is 3, at most 2 is allowed")
+        raise BitstreamError("slice header: colour_plane_id is 3; at most 2 is allowed")
     frame_num = reader.u(sps.log2_max_frame_num)
     structure = "frame"
     if not sps.frame_mbs_only and reader.flag():
@@ -194,12 +194,12 @@ def _read_active_references(
         if slice_type == B:
             second = 1 + reader.ue(31, "num_ref_idx_l1_active_minus1")
     if structure == "frame" and max(first, second if slice_type == B else 0) > 16:
-        raise BitstreamError(f"slice header: {max(first, second)} active references, a frame has at most 16")
+        raise BitstreamError(f"slice header: {max(first, second)} active references; a frame has at most 16")
     return first, second if slice_type == B else 0
 
 
 def _read_list_modification(reader: BitReader) -> Operations:
-    """ref_pic_list_modification for one list (7.3.3.1)."""
+    """Read ref_pic_list_modification for one list (7.3.3.1)."""
     if not reader.flag():
         return ()
     operations: list[tuple[int, ...]] = []
@@ -212,7 +212,7 @@ def _read_list_modification(reader: BitReader) -> Operations:
 
 
 def _skip_weight_table(reader: BitReader, active: tuple[int, int], chroma: bool) -> None:
-    """pred_weight_table (7.3.3.2)."""
+    """Skip pred_weight_table (7.3.3.2)."""
     reader.ue(7, "luma_log2_weight_denom")
     if chroma:
         reader.ue(7, "chroma_log2_weight_denom")
@@ -227,7 +227,7 @@ def _skip_weight_table(reader: BitReader, active: tuple[int, int], chroma: bool)
 
 
 def _read_reference_marking(reader: BitReader) -> Operations | None:
-    """dec_ref_pic_marking of a picture that is no IDR picture (7.3.3.3)."""
+    """Read dec_ref_pic_marking of a non-IDR picture (7.3.3.3)."""
     if not reader.flag():
         return None
     operations: list[tuple[int, ...]] = []

@@ -16,16 +16,16 @@ COEFF_TOKEN, TOTAL_ZEROS, CHROMA_DC_TOTAL_ZEROS, RUN_BEFORE = 0, 6, 22, 34
 """First code table of each kind in `vlc_base`; the tables of a kind follow its number in the standard."""
 
 COEFF_TOKEN_BITS, TOTAL_ZEROS_BITS, RUN_BEFORE_BITS = 8, 6, 3
-"""Bits looked up at once; longer codewords take a second look at 8 more."""
+"""Bits looked up at once; longer codewords need a second look-up of 8 more."""
 
 # First of significant_coeff_flag of the 4x4 blocks, and how many follow before as many of last_significant_coeff_flag.
 _FLAGS_4X4 = ((105, 61), (277, 61), (484, 88), (776, 88))
 
 COLOUR_CONTEXTS = 460
-"""Context variables from here on are those of Cb and Cr in 4:4:4 (Table 9-34)."""
+"""First context variable of Cb and Cr in 4:4:4 (Table 9-34)."""
 
 CHROMA_DC_422 = 14
-"""Stands for ctxBlockCat 3 where a chroma DC block has the eight coefficients of 4:2:2."""
+"""Replaces ctxBlockCat 3 where a chroma DC block has the eight coefficients of 4:2:2."""
 
 # Table 9-34: first context of coded_block_flag, significant_coeff_flag and last_significant_coeff_flag (frame,
 # field) and coeff_abs_level_minus1, with ctxBlockCatOffset (Table 9-40) added, by ctxBlockCat 0..13.
@@ -70,24 +70,24 @@ TABLES = np.dtype(
 )
 """Record of all tables that compiled code reads.
 
-`engine` is what `codecmeta.entropy.cabac_states.engine_words` gives. `context_init` is ordered I, then cabac_init_idc
-0..2, and by the place of the context. `map_context` has the places of the contexts of significant_coeff_flag and
-last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of `vlc` is value * 32 +
-length, 0 for no codeword, or minus the place of a second table. `coded_block_pattern` is indexed by (ChromaArrayType in
-0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
+`engine` is the result of `codecmeta.entropy.cabac_states.engine_words`. `context_init` is ordered I, then
+cabac_init_idc 0..2, and by the index of the context. `map_context` has the indices of the contexts of
+significant_coeff_flag and last_significant_coeff_flag of each scan index in turn, by field and ctxBlockCat. An entry of
+`vlc` is value * 32 + length, 0 for no codeword, or minus the index of a second table. `coded_block_pattern` is indexed
+by (ChromaArrayType in 0 and 3, Inter, codeNum). Scans are (frame, field) and give raster positions.
 """
 
 
 @lru_cache(maxsize=1)
 def constants() -> dict[str, Any]:
-    """The content of tables.json."""
+    """Return the content of tables.json."""
     text = resources.files("codecmeta.h264").joinpath("tables.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
 
 
 def zigzag(size: int) -> NDArray[np.int64]:
-    """Raster positions of a size x size block in zig-zag order (Figures 6-12 and 8-8)."""
+    """Return the raster positions of a size x size block in zig-zag order (Figures 6-12 and 8-8)."""
     cells = [(x, y) for y in range(size) for x in range(size)]
     cells.sort(key=lambda c: (c[0] + c[1], c[1] if (c[0] + c[1]) & 1 else c[0]))
     return np.array([x + size * y for x, y in cells])
@@ -117,12 +117,12 @@ def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
 
 @lru_cache(maxsize=1)
 def tables() -> NDArray[np.void]:
-    """The record that every reader shares."""
+    """Return the record that every reader shares."""
     return build_tables(constants())
 
 
 def _context_places() -> NDArray[np.int64]:
-    """Where each context is kept: at its ctxIdx, but with the two flags of each coefficient of 4x4 blocks together."""
+    """Return where each context is stored: at its ctxIdx, but both flags of each coefficient of 4x4 blocks together."""
     places = np.arange(1024)
     for first, count in _FLAGS_4X4:
         places[first : first + count] = first + 2 * np.arange(count)
@@ -131,7 +131,7 @@ def _context_places() -> NDArray[np.int64]:
 
 
 def _fill_map_contexts(contexts: NDArray[np.uint16], places: NDArray[np.int64], source: dict[str, Any]) -> None:
-    """Contexts of the significance map: their first, and ctxIdxInc by the coefficient's index (9.3.3.1.3)."""
+    """Fill the contexts of the significance map: their first, and ctxIdxInc by coefficient index (9.3.3.1.3)."""
     plain = np.minimum(np.arange(64), 15)
     for field, structure in enumerate(("frame", "field")):
         for category in range(15):
@@ -165,7 +165,7 @@ def _fill_codes(vlc: NDArray[np.int16], base: NDArray[np.uint64], source: dict[s
 
 
 def _code_value(key: str) -> int:
-    """A table's key as the number compiled code gets: "TrailingOnes,TotalCoeff" becomes ones + 4 * total."""
+    """Convert a table's key to the number in compiled code: "TrailingOnes,TotalCoeff" becomes ones + 4 * total."""
     ones, _, total = key.rpartition(",")
     return int(total) * 4 + int(ones) if ones else int(total)
 

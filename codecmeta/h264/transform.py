@@ -1,7 +1,7 @@
 """Scaling and inverse transforms of transform coefficients (Rec. ITU-T H.264, 8.5.6 to 8.5.15).
 
-Residual samples are kept as the 4x4 blocks that have any, 16 samples each in raster order, back to back as they are
-decoded (6.4.3): `s.cursor` is the place of the next. An 8x8 block makes four of them. Samples beyond int16, which no
+Only 4x4 blocks that have residual samples are stored, 16 samples each in raster order, consecutively in decoding order
+(6.4.3): `s.cursor` is the index of the next. An 8x8 block becomes four of them. Samples beyond int16, which no
 conforming stream of any bit depth needs, saturate.
 """
 
@@ -44,7 +44,7 @@ def scatter_8x8(s, t, n, scale, qp):
 
 @inlined
 def flat_block(s, dc):
-    """The inverse 4x4 transform of a block with no coefficient but DC."""
+    """Store the inverse 4x4 transform of a block whose only coefficient is DC."""
     residual = samples_at(s.samples, s.sample_count)
     value = saturate((dc + 32) >> 6)
     block = residual[s.cursor : s.cursor + 16]
@@ -130,10 +130,10 @@ def inverse_chroma_dc(s, first, scale, qp):
 
 @compiled
 def accumulate(s, base, across, down, columns, horizontal):
-    """Bypass with horizontal or vertical intra prediction (8.5.15): each sample adds up those before it.
+    """Apply bypass with horizontal or vertical intra prediction (8.5.15): each sample accumulates those before it.
 
     Args:
-        base: place of the first sample of the area's first block; all its blocks are there.
+        base: index of the first sample of the area's first block; all its blocks are stored.
         across, down: size of the area in samples.
         columns: 4x4 blocks per row of the macroblock's plane.
     """
@@ -154,7 +154,7 @@ def _sample(base, x, y, columns):
 
 @inlined
 def block_index(x, y, columns):
-    """Index of the 4x4 block at (x, y) of a plane: luma4x4BlkIdx (6.4.3) in four columns, raster order in two."""
+    """Return the index of the block at (x, y) of a plane: luma4x4BlkIdx (6.4.3) or, in two columns, raster."""
     if columns == 4:
         return (x & 1) + 2 * (y & 1) + 2 * (x & 2) + 4 * (y & 2)
     return x + columns * y
@@ -162,7 +162,7 @@ def block_index(x, y, columns):
 
 @inlined
 def block_place(index, columns):
-    """The (x, y) whose `block_index` is `index`."""
+    """Return the (x, y) whose `block_index` is `index`."""
     if columns == 4:
         return (index & 1) + ((index >> 1) & 2), ((index >> 1) & 1) + ((index >> 2) & 2)
     return index & (columns - 1), index // columns

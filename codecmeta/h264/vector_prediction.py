@@ -28,7 +28,7 @@ MOTION_SLICE = np.dtype(
     ],
     align=True,
 )
-"""What the vectors of a slice depend on.
+"""Values that the vectors of a slice depend on.
 
 number, first_mb: see `SLICE` and `read_slice`.  spatial: direct_spatial_mv_pred_flag.  direct8x8:
 direct_8x8_inference_flag.  old_direct: colZeroFlag is that of x264 up to build 33, see `_set_spatial`.  width:
@@ -39,27 +39,27 @@ being worked on, by list.
 """
 
 MEDIAN, TWO_ROWS, TWO_COLUMNS = 0, 1, 2
-"""How a partition is predicted: as any other, as one of 16x8, as one of 8x16."""
+"""How a partition is predicted: like most, like one of 16x8, like one of 8x16."""
 
 
 @inlined
 def _is_known(mbs, m, row, column):
-    """Whether a 4x4 block that comes before the current one in the picture is in its slice."""
+    """Return whether a 4x4 block that precedes the current one in the picture is in its slice."""
     inside = row >= 0 and column >= 0 and column < 4 * m.width
     return inside and mbs[(row >> 2) * m.width + (column >> 2)].slice == m.number
 
 
 @inlined
 def _rank(row, column):
-    """luma4x4BlkIdx (6.4.3)."""
+    """Return luma4x4BlkIdx (6.4.3)."""
     return (column & 1) | (row & 1) << 1 | (column & 2) << 1 | (row & 2) << 2
 
 
 @inlined
 def find_neighbours(mbs, m, row, column, across):
-    """Blocks A, B and C of the partition whose first 4x4 block is given and which is `across` wide (6.4.11.7).
+    """Return blocks A, B and C of the partition with a given first 4x4 block and width `across` (6.4.11.7).
 
-    D stands in for C where C is not available. Blocks are numbered along the picture; -1 if not available.
+    D replaces C where C is not available. Blocks are numbered along the picture; -1 if not available.
     """
     columns = 4 * m.width
     a = row * columns + column - 1 if _is_known(mbs, m, row, column - 1) else -1
@@ -81,19 +81,19 @@ def _median(a, b, c):
 
 @inlined
 def pack(x, y):
-    """A vector as it is stored, modulo 2^16."""
+    """Pack a vector as it is stored, modulo 2^16."""
     return (x & 0xFFFF) | (y << 16)
 
 
 @inlined
 def unpack(vector):
-    """The components of a stored vector."""
+    """Return the components of a stored vector."""
     return ((np.int64(vector) & 0xFFFF) ^ 0x8000) - 0x8000, np.int64(vector) >> 16
 
 
 @inlined
 def reference_at(reference, motion_list, block):
-    """Reference index of a block, -1 if the block is not available."""
+    """Return the reference index of a block, -1 if the block is not available."""
     return np.int64(reference[motion_list, np.uintp(block)]) if block >= 0 else -1
 
 
@@ -104,11 +104,11 @@ def _vector_at(vector, motion_list, block):
 
 @inlined
 def predict_vector(reference, vector, motion_list, ref, blocks, part, second):
-    """mvpLX (8.4.1.3).
+    """Predict mvpLX (8.4.1.3).
 
     Args:
         ref: refIdxLX.
-        blocks: A, B and C as `find_neighbours` gives them.
+        blocks: A, B and C as `find_neighbours` returns them.
         part: one of `MEDIAN`, `TWO_ROWS`, `TWO_COLUMNS`.
         second: whether the partition is the second of two.
     """
@@ -143,7 +143,7 @@ def predict_vector(reference, vector, motion_list, ref, blocks, part, second):
 
 @inlined
 def set_motion(reference, vector, motion_list, first, columns, across, down, ref, stored):
-    """Give a partition of `across` times `down` 4x4 blocks, whose first one is `first`, its reference and vector."""
+    """Set reference and vector of a partition of `across` times `down` 4x4 blocks, whose first one is `first`."""
     for dy in range(down):
         at = np.uintp(first + dy * columns)
         for dx in range(across):

@@ -1,4 +1,4 @@
-"""The motion of a picture as a table with a row for every block and list."""
+"""Vector table of a picture, with a row for every block and list."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def fill_table(mbs, motion, reference, vector, width, table):
             samples, -1 for list 0 and 1 for list 1.
 
     Returns:
-        Rows that were filled.
+        Number of rows filled.
     """
     blocks = BlockMotion(reference, vector, 4 * width)
     rows = 0
@@ -64,7 +64,7 @@ def fill_table(mbs, motion, reference, vector, width, table):
 
 @compiled
 def _list_direct(blocks, motion_list, at, table, rows):
-    """A macroblock of direct prediction: whole, or its 8x8 blocks where they move differently."""
+    """List a macroblock of direct prediction: as a whole, or its 8x8 blocks where their motion differs."""
     row, column = at
     if _is_uniform(blocks, row, column, 4):
         return _add(blocks, motion_list, at, (4, 4), table, rows)
@@ -75,7 +75,7 @@ def _list_direct(blocks, motion_list, at, table, rows):
 
 @compiled
 def _list_sub_macroblocks(blocks, motion, motion_list, at, table, rows):
-    """A macroblock of four sub-macroblocks, each of direct prediction or with partitions of its own."""
+    """List a macroblock of four sub-macroblocks, each of direct prediction or with partitions of its own."""
     for block in range(4):
         first = at[0] + (block & 2), at[1] + 2 * (block & 1)
         if motion.lists[block] == 0:
@@ -89,7 +89,7 @@ def _list_sub_macroblocks(blocks, motion, motion_list, at, table, rows):
 
 @compiled
 def _list_partitions(blocks, motion_list, at, whole, part, table, rows):
-    """An area of 4x4 blocks, rows and columns `whole`, in partitions of `part`."""
+    """List an area of 4x4 blocks, rows and columns `whole`, in partitions of `part`."""
     for row in range(at[0], at[0] + whole[0], part[0]):
         for column in range(at[1], at[1] + whole[1], part[1]):
             rows = _add(blocks, motion_list, (row, column), part, table, rows)
@@ -98,7 +98,7 @@ def _list_partitions(blocks, motion_list, at, whole, part, table, rows):
 
 @inlined
 def _is_uniform(blocks, row, column, size):
-    """Whether a square of 4x4 blocks has one motion, in both lists."""
+    """Return whether a square of 4x4 blocks has one motion, in both lists."""
     first = np.uintp(row * blocks.columns + column)
     for motion_list in range(2):
         for y in range(size):
@@ -113,7 +113,7 @@ def _is_uniform(blocks, row, column, size):
 
 @compiled
 def _add_direct(blocks, motion_list, at, table, rows):
-    """An 8x8 block of direct prediction: whole, or its 4x4 blocks where they move differently."""
+    """List an 8x8 block of direct prediction: as a whole, or its 4x4 blocks where their motion differs."""
     row, column = at
     if _is_uniform(blocks, row, column, 2):
         return _add(blocks, motion_list, at, (2, 2), table, rows)
@@ -122,7 +122,7 @@ def _add_direct(blocks, motion_list, at, table, rows):
 
 @inlined
 def _add(blocks, motion_list, first, size, table, rows):
-    """A row for the partition of `size` (down, across) blocks from `first` (row, column) on, if it uses the list."""
+    """Add a row for the partition of `size` (down, across) blocks from `first` (row, column), if it uses the list."""
     (row, column), (down, across) = first, size
     at = np.uintp(row * blocks.columns + column)
     if blocks.reference[motion_list, at] < 0:

@@ -1,4 +1,4 @@
-"""The exact residual of HEVC pictures, from the bitstream (Rec. ITU-T H.265 | ISO/IEC 23008-2)."""
+"""Residual of HEVC pictures, exactly as coded in the bitstream (Rec. ITU-T H.265 | ISO/IEC 23008-2)."""
 
 from codecmeta.hevc.picture import PictureMoments, PictureResidual
 from codecmeta.hevc.reader import ResidualReader

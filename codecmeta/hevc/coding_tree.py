@@ -14,7 +14,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 @compiled
 def read_sao(s, t):
-    """sao (7.3.8.3), read past."""
+    """Skip sao (7.3.8.3)."""
     if s.left_available and decision(s, t, SAO_MERGE):
         return
     if s.above_available and decision(s, t, SAO_MERGE):
@@ -44,7 +44,7 @@ def read_sao(s, t):
 
 @inlined
 def _read_split_flag(s, t, x, y, depth):
-    """split_cu_flag (9.3.4.2.2)."""
+    """Read split_cu_flag (9.3.4.2.2)."""
     inside = (1 << s.log2_ctb) - 1
     index = SPLIT_CU
     if x & inside or s.left_available:
@@ -57,7 +57,7 @@ def _read_split_flag(s, t, x, y, depth):
 
 @compiled
 def read_coding_tree(s, t, x, y):
-    """coding_quadtree (7.3.8.4), node by node in coding order."""
+    """Read coding_quadtree (7.3.8.4), node by node in coding order."""
     s.tree[0, 0], s.tree[0, 1], s.tree[0, 2] = x, y, s.log2_ctb
     top = 1
     while top > 0 and not s.fault:

@@ -1,9 +1,9 @@
-"""Coding units, and what is kept of them in 16x16 cells (Rec. ITU-T H.265, 7.3.8.5).
+"""Coding units, and their state stored in 16x16 cells (Rec. ITU-T H.265, 7.3.8.5).
 
-`kind` of a cell takes the words of H.264's macroblock types, so that readers need not know the codec: I_4x4 is an intra
+`kind` of a cell uses the names of H.264's macroblock types, so that readers need not know the codec: I_4x4 is an intra
 unit divided in four, I_8x8 one of 8x8, I_16x16 a larger one; P_16x16, P_16x8, P_8x16 and P_8x8 are the shapes of inter
-units (P_8x8 any that is smaller than the cell), P_Skip a skipped one, and so for B slices, where a merged 2Nx2N unit is
-B_Direct_16x16. A cell of several units is skipped only if all are, and intra if any is.
+units (P_8x8 any that is smaller than the cell), P_Skip a skipped one; likewise for B slices, where a merged 2Nx2N unit
+is B_Direct_16x16. A cell of several units is skipped only if all are, and intra if any is.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 @compiled
 def read_coding_unit(s, t, x, y, log2, depth):
-    """coding_unit (7.3.8.5).
+    """Read coding_unit (7.3.8.5).
 
     Args:
-        x, y: place in luma samples.
+        x, y: position in luma samples.
         log2: of its size.
         depth: cqtDepth.
     """
@@ -89,7 +89,7 @@ def read_coding_unit(s, t, x, y, log2, depth):
 
 @inlined
 def _read_skip_flag(s, t, x, y):
-    """cu_skip_flag (9.3.4.2.2)."""
+    """Read cu_skip_flag (9.3.4.2.2)."""
     inside = (1 << s.log2_ctb) - 1
     index = CU_SKIP
     if x & inside or s.left_available:
@@ -102,7 +102,7 @@ def _read_skip_flag(s, t, x, y):
 
 @inlined
 def _keep_depth(s, x, y, log2, depth, skip):
-    """Note CtDepth and cu_skip_flag for the units to the right and below."""
+    """Store CtDepth and cu_skip_flag for the units to the right and below."""
     line = bytes_at(s.line, s.line_size)
     row, column, flags = (y & ((1 << s.log2_ctb) - 1)) >> 3, x >> 3, (s.line_size >> 1) + (x >> 3)
     for i in range(1 << (log2 - 3)):
@@ -114,7 +114,7 @@ def _keep_depth(s, x, y, log2, depth, skip):
 
 @compiled
 def _read_part_mode(s, t, log2):
-    """part_mode (9.3.3.7)."""
+    """Read part_mode (9.3.3.7)."""
     if decision(s, t, PART_MODE):
         return PART_2NX2N
     if s.intra:
@@ -155,13 +155,13 @@ def _kind(s, skip, pcm, merged):
 
 @inlined
 def _weight(kind):
-    """Skipped, inter, intra: which of two units a cell is called after."""
+    """Return the precedence of skipped, inter and intra units in naming a cell."""
     return 0 if kind in (P_SKIP, B_SKIP) else 2 if kind <= I_PCM else 1
 
 
 @inlined
 def take_bits(s):
-    """Bits read since the last call."""
+    """Return the bits read since the last call."""
     here = position(s)
     bits = here - s.marked
     s.marked = here
@@ -170,7 +170,7 @@ def take_bits(s):
 
 @compiled
 def _keep_cells(s, x, y, log2, kind):
-    """Give the unit's cells its kind, QP and bits."""
+    """Store the unit's kind, QP and bits in its cells."""
     cells = cells_at(s.cells, s.cell_count)
     bits = take_bits(s)
     first = (y >> 4) * s.width_cells + (x >> 4)

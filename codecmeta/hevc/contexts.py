@@ -23,6 +23,6 @@ def start_contexts(s, t):
 
 @compiled
 def copy_contexts(source, target):
-    """Store or take over the context variables and StatCoeff (9.3.2.5)."""
+    """Store or synchronise the context variables and StatCoeff (9.3.2.5)."""
     for i in range(STORED):
         target[i] = source[i]

@@ -1,4 +1,4 @@
-"""What can be wrong in slice segment data: compiled code stores a number, the reader raises its message."""
+"""Faults of slice segment data: compiled code stores a number, the reader raises its message."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MESSAGES = {
     NOT_AT_END: "the last coding tree unit does not end at the segment's trailing bits",
     BEYOND_PICTURE: "the slice segment continues beyond the last coding tree unit of the picture",
     SUBSET_END: "end_of_subset_one_bit is 0 at the end of a tile or of a row of coding tree units",
-    LEVEL: "a transform coefficient level is beyond 16 bits, or coeff_abs_level_remaining has too long a prefix",
+    LEVEL: "a transform coefficient level is beyond 16 bits, or the prefix of coeff_abs_level_remaining is too long",
     QP_DELTA: "cu_qp_delta_abs is outside its range",
     MVD: "a motion vector difference is beyond 2^15",
 }

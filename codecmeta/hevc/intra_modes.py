@@ -1,4 +1,4 @@
-"""Intra prediction modes, which choose scans and implicit RDPCM (Rec. ITU-T H.265, 7.3.8.5, 8.4.2, 8.4.3)."""
+"""Intra prediction modes, which select scans and implicit RDPCM (Rec. ITU-T H.265, 7.3.8.5, 8.4.2, 8.4.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DIAGONAL = 34
 
 @compiled
 def keep_mode(s, x, y, size, mode):
-    """Note the luma mode of a block for those to its right and below; DC for all that is not intra."""
+    """Store the luma mode of a block for those to its right and below; DC for all that is not intra."""
     inside = (1 << s.log2_ctb) - 1
     row, column = (y & inside) >> 2, (x & inside) >> 2
     for i in range(size >> 2):
@@ -24,7 +24,7 @@ def keep_mode(s, x, y, size, mode):
 
 @compiled
 def read_intra_modes(s, t):
-    """The luma and chroma modes of the current coding unit, with their syntax."""
+    """Read the luma and chroma modes of the current coding unit, with their syntax."""
     parts = 4 if s.part else 1
     size = 1 << (s.cu_log2 - (1 if s.part else 0))
     predicted = 0
@@ -49,7 +49,7 @@ def read_intra_modes(s, t):
 
 @compiled
 def _read_luma_mode(s, x, y, predicted):
-    """mpm_idx or rem_intra_luma_pred_mode, and the mode that it stands for (8.4.2)."""
+    """Read mpm_idx or rem_intra_luma_pred_mode, and derive the mode (8.4.2)."""
     inside = (1 << s.log2_ctb) - 1
     a = np.int64(s.left_mode[(y & inside) >> 2]) if x & inside or s.left_available else _DC
     b = np.int64(s.above_mode[(x & inside) >> 2]) if y & inside else _DC
@@ -74,7 +74,7 @@ def _read_luma_mode(s, x, y, predicted):
 
 @compiled
 def _read_chroma_mode(s, t, i):
-    """intra_chroma_pred_mode, and the mode that it stands for (8.4.3)."""
+    """Read intra_chroma_pred_mode, and derive the mode (8.4.3)."""
     luma = s.luma_mode[i]
     mode = luma
     s.chroma_derived[i] = 1

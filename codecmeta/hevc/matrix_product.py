@@ -1,6 +1,6 @@
-"""Rows of matrix products of 16-bit numbers: vector code that the compiler does not find by itself.
+"""Matrix products of 16-bit numbers, row by row, as vector code that the compiler does not find by itself.
 
-Memory is named by addresses (int64), and whoever calls sees to it that what is named is there.
+Memory is referred to by addresses (int64); the caller guarantees that they are valid.
 """
 
 from __future__ import annotations

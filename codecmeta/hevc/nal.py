@@ -12,18 +12,18 @@ RADL_N, RADL_R, RASL_N, RASL_R = 6, 7, 8, 9
 BLA_W_LP, IDR_W_RADL, IDR_N_LP, CRA = 16, 19, 20, 21
 FIRST_IRAP, LAST_IRAP = 16, 23
 VPS, SPS, PPS = 32, 33, 34
-"""nal_unit_type values that matter here (Table 7-1)."""
+"""nal_unit_type values used here (Table 7-1)."""
 
 _RECORD_HEADER = 22
 """Bytes of a decoder configuration record before the number of its arrays."""
 
 
 class NalUnit(NamedTuple):
-    """One NAL unit, still with its emulation prevention bytes.
+    """NAL unit, still with its emulation prevention bytes.
 
     Attributes:
         kind: nal_unit_type.
-        layer: nuh_layer_id, 0 for the pictures that are read.
+        layer: nuh_layer_id; only pictures of layer 0 are read.
         temporal_id: TemporalId.
         payload: everything after the two-byte header.
     """
@@ -39,12 +39,12 @@ class NalUnit(NamedTuple):
         return self.kind <= RASL_R or BLA_W_LP <= self.kind <= CRA
 
     def rbsp(self) -> bytes:
-        """The payload without emulation prevention bytes (7.3.1.1)."""
+        """Return the payload without emulation prevention bytes (7.3.1.1)."""
         return remove_emulation_prevention(self.payload)
 
 
 def split(packet: bytes, length_size: int) -> Iterator[NalUnit]:
-    """Cut a packet into its NAL units; see `codecmeta.entropy.nal.split_units`.
+    """Split a packet into its NAL units; see `codecmeta.entropy.nal.split_units`.
 
     Raises:
         BitstreamError: the packet does not divide into NAL units.
@@ -58,7 +58,7 @@ def _parse(unit: bytes) -> NalUnit:
 
 
 def read_extradata(extradata: bytes) -> tuple[int, list[NalUnit]]:
-    """Parameter sets and packaging from a container's codec private data.
+    """Read parameter sets and packaging from a container's codec private data.
 
     Args:
         extradata: an HEVCDecoderConfigurationRecord (ISO/IEC 14496-15, 8.3.3.1), a byte stream, or nothing.
@@ -74,7 +74,7 @@ def read_extradata(extradata: bytes) -> tuple[int, list[NalUnit]]:
     if extradata[:3] in (b"\0\0\0", b"\0\0\1"):
         return 0, list(split(extradata, 0))
     if len(extradata) <= _RECORD_HEADER:
-        raise BitstreamError(f"the HEVC configuration record has {len(extradata)} bytes, at least 23 are needed")
+        raise BitstreamError(f"the HEVC configuration record has {len(extradata)} bytes; at least 23 are needed")
     units: list[NalUnit] = []
     position = _RECORD_HEADER + 1
     for _ in range(extradata[_RECORD_HEADER]):

@@ -13,7 +13,7 @@ from codecmeta.simd.numba_compile import compiled
 
 @compiled
 def read_pcm(s):
-    """pcm_alignment_zero_bit and pcm_sample; keeps the samples minus mid-grey, since nothing predicts them."""
+    """Read pcm_alignment_zero_bit and pcm_sample; store the samples minus mid-grey, since nothing predicts them."""
     s.bit = (position(s) + 7) & ~7
     for plane in range(3 if s.chroma else 1):
         x, y, size_x, size_y = s.cu_x, s.cu_y, 1 << s.cu_log2, 1 << s.cu_log2

@@ -1,4 +1,4 @@
-"""One picture: its buffers while segments are read, and the planes and maps made of them."""
+"""Picture buffers while segments are read, and the planes and maps built from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from codecmeta.record.picture_reading import PictureMaps, ResidualMoments, Resid
 
 @dataclass(frozen=True, kw_only=True)
 class CodingUnitMaps(PictureMaps):
-    """What the headers and coding units of a picture say; the bits of a unit of several cells are split evenly.
+    """Maps of a picture from its headers and coding units; the bits of a unit of several cells are split evenly.
 
     Attributes:
         nal_type: nal_unit_type of its slices.
@@ -33,20 +33,20 @@ class CodingUnitMaps(PictureMaps):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureResidual(CodingUnitMaps, ResidualPlanes):
-    """One picture with its residual samples."""
+    """Picture with its residual samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureMoments(CodingUnitMaps, ResidualMoments):
-    """One picture with block means of its residual."""
+    """Picture with block means of its residual."""
 
 
 class Buffers:
-    """What compiled code reads and writes for pictures of one size; reused for every picture.
+    """Memory that compiled code reads and writes for pictures of one size; reused for every picture.
 
     Attributes:
         state: one record of type `SLICE`.
-        planes: int16, Y, Cb and Cr of the coded size; only what `marks` names is of the latest picture.
+        planes: int16, Y, Cb and Cr of the coded size; only blocks marked in `marks` belong to the latest picture.
         marks: uint8 (3, ⌈height/8⌉, ⌈width/8⌉), 1 for each channel of an 8x8 luma block that has samples.
         cells: records of type `CELL`, (⌈height/16⌉, ⌈width/16⌉).
     """
@@ -107,10 +107,10 @@ class Buffers:
         state["persistent_rice"] = extension.persistent_rice
 
     def prepare(self, header: SliceHeader, number: int) -> None:
-        """Put what a slice's headers say into the record.
+        """Copy the values of a slice's headers into the record.
 
         Args:
-            header: of a slice segment that is not dependent.
+            header: of an independent slice segment.
             number: of the slice.
         """
         state = self.state[0]

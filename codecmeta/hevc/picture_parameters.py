@@ -17,16 +17,16 @@ from codecmeta.hevc.sequence_parameters import SequenceParameters, has_range_ext
 
 @dataclass(frozen=True, kw_only=True)
 class PictureParameters:
-    """What the residual needs of a picture parameter set; names as in 7.4.3.3.
+    """Fields of a picture parameter set that the residual needs; names as in 7.4.3.3.
 
     Attributes:
-        sequence: the sequence parameter set that it names.
+        sequence: the sequence parameter set that it refers to.
         scaling: scaling lists in force; None if scaling is flat.
         columns, rows: where the tile columns and rows begin, in coding tree blocks, and the end of the last.
         log2_min_qp_delta: Log2MinCuQpDeltaSize.
-        log2_max_transform_skip: Log2MaxTransformSkipSize; 0 if there is no transform skip.
+        log2_max_transform_skip: Log2MaxTransformSkipSize; 0 without transform skip.
         qp_offset: pps_cb_qp_offset and pps_cr_qp_offset.
-        chroma_offsets: cb_qp_offset_list and cr_qp_offset_list in pairs; empty if there are none.
+        chroma_offsets: cb_qp_offset_list and cr_qp_offset_list in pairs; empty without lists.
         log2_min_chroma_offset: Log2MinCuChromaQpOffsetSize.
     """
 
@@ -73,12 +73,12 @@ class PictureParameters:
 
     @cached_property
     def places(self) -> list[int]:
-        """CtbAddrRsToTs (6-8): place in decoding order by raster address."""
+        """CtbAddrRsToTs (6-8): index in decoding order by raster address."""
         return [int(place) for place in np.argsort(self.tile_scan)]
 
 
 def picture_number(rbsp: bytes) -> int:
-    """pps_pic_parameter_set_id.
+    """Return pps_pic_parameter_set_id.
 
     Raises:
         BitstreamError: the data end before it.
@@ -91,7 +91,7 @@ def read_picture_parameters(rbsp: bytes, sequence_of: Callable[[int], SequencePa
 
     Args:
         rbsp: the parameter set's RBSP.
-        sequence_of: gives the sequence parameter set of a number.
+        sequence_of: returns the sequence parameter set of a number.
 
     Raises:
         BitstreamError: a value is out of range, the data end first, the sequence parameter set is missing, or the
@@ -105,7 +105,7 @@ def read_picture_parameters(rbsp: bytes, sequence_of: Callable[[int], SequencePa
     sign_data_hiding, cabac_init_present = reader.flag(), reader.flag()
     active = 1 + reader.ue(14, "num_ref_idx_l0_default_active_minus1"), 1 + reader.ue(14, "num_ref_idx_l1_default")
     init_qp = 26 + reader.se()
-    # constrained_intra_pred_flag concerns predictions
+    # constrained_intra_pred_flag only affects prediction
     reader.skip(1)
     transform_skip = reader.flag()
     cu_qp_delta = reader.flag()
@@ -164,12 +164,12 @@ def _read_chroma_offset(reader: BitReader) -> tuple[int, int]:
     offsets = reader.se(), reader.se()
     for value in offsets:
         if not -12 <= value <= 12:
-            raise BitstreamError(f"picture parameter set: a chroma QP offset is {value}, -12 to 12 are allowed")
+            raise BitstreamError(f"picture parameter set: a chroma QP offset is {value}; -12 to 12 are allowed")
     return offsets
 
 
 def _read_tiles(reader: BitReader, width: int, height: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where tile columns and rows begin, and the end of the last (6-3, 6-4)."""
+    """Read where tile columns and rows begin, and the end of the last (6-3, 6-4)."""
     counts = 1 + reader.ue(width - 1, "num_tile_columns_minus1"), 1 + reader.ue(height - 1, "num_tile_rows_minus1")
     uniform = reader.flag()
     bounds = []
@@ -189,7 +189,7 @@ def _read_tiles(reader: BitReader, width: int, height: int) -> tuple[tuple[int, 
 
 
 def _read_deblocking(reader: BitReader) -> tuple[bool, bool]:
-    """deblocking_filter_override_enabled_flag and pps_deblocking_filter_disabled_flag."""
+    """Read deblocking_filter_override_enabled_flag and pps_deblocking_filter_disabled_flag."""
     override, disabled = reader.flag(), reader.flag()
     if not disabled:
         reader.se()
@@ -200,7 +200,7 @@ def _read_deblocking(reader: BitReader) -> tuple[bool, bool]:
 def _read_extensions(
     reader: BitReader, sequence: SequenceParameters, transform_skip: bool
 ) -> tuple[int, bool, tuple[tuple[int, int], ...], int]:
-    """Log2MaxTransformSkipSize, cross-component prediction, chroma QP offsets and their Log2Min size (7.3.2.3.2)."""
+    """Read Log2MaxTransformSkipSize, cross-component prediction, chroma QP offsets and their minimum (7.3.2.3.2)."""
     largest = 2 if transform_skip else 0
     if not has_range_extension(reader):
         return largest, False, (), 0

@@ -1,4 +1,4 @@
-"""Prediction units: what they say is read past (Rec. ITU-T H.265, 7.3.8.6, 7.3.8.9)."""
+"""Prediction units, skipped over (Rec. ITU-T H.265, 7.3.8.6, 7.3.8.9)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _L0, _L1, _BI = 1, 2, 3
 
 @compiled
 def read_merge_index(s, t):
-    """merge_idx (9.3.3.2)."""
+    """Read merge_idx (9.3.3.2)."""
     if s.merge_candidates > 1 and decision(s, t, MERGE_IDX):
         left = s.merge_candidates - 2
         while left > 0 and bypass(s):
@@ -34,7 +34,7 @@ def read_merge_index(s, t):
 
 @compiled
 def read_prediction_unit(s, t, width, height, depth):
-    """prediction_unit (7.3.8.6) of a coding unit that is not skipped; returns merge_flag."""
+    """Skip prediction_unit (7.3.8.6) of a coding unit that is not skipped; return merge_flag."""
     if decision(s, t, MERGE_FLAG):
         read_merge_index(s, t)
         return 1
@@ -55,7 +55,7 @@ def read_prediction_unit(s, t, width, height, depth):
 
 @compiled
 def _read_reference_index(s, t, active):
-    """ref_idx_l0 or ref_idx_l1 (9.3.3.2)."""
+    """Read ref_idx_l0 or ref_idx_l1 (9.3.3.2)."""
     value = 0
     while value < active - 1:
         more = decision(s, t, REF_IDX + value) if value < 2 else bypass(s)
@@ -66,7 +66,7 @@ def _read_reference_index(s, t, active):
 
 @compiled
 def _read_mvd(s, t):
-    """mvd_coding (7.3.8.9)."""
+    """Skip mvd_coding (7.3.8.9)."""
     x, y = decision(s, t, MVD_GREATER0), decision(s, t, MVD_GREATER0)
     if x:
         x += decision(s, t, MVD_GREATER1)
@@ -81,7 +81,7 @@ def _read_mvd(s, t):
 
 @compiled
 def read_prediction_units(s, t, log2, depth):
-    """The prediction units of an inter coding unit by its PartMode; returns merge_flag of the first."""
+    """Skip the prediction units of an inter coding unit by its PartMode; return merge_flag of the first."""
     size = 1 << log2
     half, quarter = size >> 1, size >> 2
     part = s.part
@@ -96,7 +96,7 @@ def read_prediction_units(s, t, log2, depth):
         first = quarter
     elif part in (PART_2NXND, PART_NRX2N):
         first = size - quarter
-    # the sides' sum alone is looked at
+    # only the sum of the sides matters
     read_prediction_unit(s, t, size, first, depth)
     read_prediction_unit(s, t, size, size - first, depth)
     return 0

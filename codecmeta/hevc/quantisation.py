@@ -12,7 +12,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 @compiled
 def exp_golomb(s, order):
-    """EGk of bypass bins (9.3.3.5); a prefix of more than 16 ones gives 2^17 or more."""
+    """Read EGk of bypass bins (9.3.3.5); a prefix of more than 16 ones gives 2^17 or more."""
     value = np.int64(0)
     while order < 18 and bypass(s):
         value += np.int64(1) << order
@@ -25,13 +25,13 @@ def exp_golomb(s, order):
 
 @inlined
 def start_qp(s):
-    """QpY before the first quantisation group of a slice, a tile or, with wavefronts, a row."""
+    """Set QpY before the first quantisation group of a slice, a tile or, with wavefronts, a row."""
     s.qp = s.qp_before = s.slice_qp
 
 
 @compiled
 def start_group(s, x, y):
-    """Begin a quantisation group: predict QpY from the left, from above and from the unit before it."""
+    """Begin a quantisation group: predict QpY from the left, from above and from the previous unit."""
     inside = (1 << s.log2_ctb) - 1
     before = s.qp_before
     left = np.int64(s.left_qp[(y & inside) >> 3]) if x & inside else before
@@ -43,7 +43,7 @@ def start_group(s, x, y):
 
 @inlined
 def keep_qp(s, x, y, log2):
-    """Note QpY of a coding unit for the groups to its right and below."""
+    """Store QpY of a coding unit for the groups to its right and below."""
     inside = (1 << s.log2_ctb) - 1
     row, column = (y & inside) >> 3, (x & inside) >> 3
     s.qp_before = s.qp
@@ -54,7 +54,7 @@ def keep_qp(s, x, y, log2):
 
 @compiled
 def read_qp_delta(s, t):
-    """cu_qp_delta_abs, cu_qp_delta_sign_flag (8-283)."""
+    """Read cu_qp_delta_abs, cu_qp_delta_sign_flag (8-283)."""
     value = np.int64(0)
     while value < 5 and decision(s, t, CU_QP_DELTA + min(value, 1)):
         value += 1
@@ -73,7 +73,7 @@ def read_qp_delta(s, t):
 
 @compiled
 def read_chroma_offset(s, t):
-    """cu_chroma_qp_offset_flag, cu_chroma_qp_offset_idx (7.4.9.14)."""
+    """Read cu_chroma_qp_offset_flag, cu_chroma_qp_offset_idx (7.4.9.14)."""
     s.chroma_offset_coded = 1
     if decision(s, t, CHROMA_QP_FLAG):
         index = 0
@@ -86,7 +86,7 @@ def read_chroma_offset(s, t):
 
 @compiled
 def chroma_qp(s, t, plane):
-    """Qp'Cb or Qp'Cr (8-287 to 8-290)."""
+    """Return Qp'Cb or Qp'Cr (8-287 to 8-290)."""
     index = s.qp + s.qp_offset[plane - 1] + s.chroma_offset[plane - 1]
     index = min(max(index, -s.qp_bd_offset), 57)
     if s.chroma != 1:

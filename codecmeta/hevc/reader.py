@@ -1,4 +1,4 @@
-"""The residual of single pictures, straight from their packets."""
+"""Residual reader of single pictures, from their packets only."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from codecmeta.record.picture_bits import PictureBits, picture_type
 
 @dataclass(kw_only=True)
 class CodedPicture:
-    """A picture while its slice segments are read, and until the next one is.
+    """Picture while its slice segments are read, and until the next one is.
 
     Attributes:
         header: of the latest segment.
         kind: nal_unit_type of its segments.
         temporal_id: TemporalId.
-        buffers: where it is kept.
-        covered: coding tree units that the segments read so far have coded.
+        buffers: its memory.
+        covered: number of coding tree units coded by the segments read so far.
         slice_types: types of the slices in order of first appearance.
     """
 
@@ -50,15 +50,15 @@ class CodedPicture:
 
 
 class ResidualReader:
-    """Reads the residual that an HEVC encoder wrote, one picture at a time, from that picture's packet alone.
+    """Reader of the residual that an HEVC encoder wrote, one picture at a time, from that picture's packet only.
 
-    No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend on nothing but
-    its own slice segments and the parameter sets. Pictures may be read in any order. A reader serves one thread at a
-    time.
+    No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend only on its own
+        slice
+    segments and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
 
     Args:
         extradata: the container's codec private data: an HEVC configuration record, parameter sets with start codes,
-            or nothing if the packets carry parameter sets.
+            or nothing if the packets contain parameter sets.
 
     Attributes:
         length_size: bytes of the length before each NAL unit, see `codecmeta.entropy.nal.split_units`.
@@ -83,7 +83,7 @@ class ResidualReader:
         self.store(units)
 
     def observe(self, packet: bytes) -> None:
-        """Take in the parameter sets of a packet whose picture is not read.
+        """Store the parameter sets of a packet whose picture is not read.
 
         Raises:
             BitstreamError: the packet is corrupt.
@@ -91,7 +91,7 @@ class ResidualReader:
         self.store(nal.split(packet, self.length_size))
 
     def store(self, units: Iterable[nal.NalUnit]) -> None:
-        """Take in the parameter sets among NAL units."""
+        """Store the parameter sets among NAL units."""
         for unit in units:
             if unit.layer == 0 and unit.kind == nal.SPS:
                 self.sets.store_sequence(unit.rbsp())
@@ -114,14 +114,14 @@ class ResidualReader:
 
         Args:
             packet: the picture's packet.
-            block: luma samples per block side of the energy; None leaves it out.
-            cells: measure the moments of 4x4 cells as well.
+            block: luma samples per block side of the energy; None omits it.
+            cells: also measure the moments of 4x4 cells.
 
         Raises:
             BitstreamError: as `read`.
         """
         if block not in (4, 8, None):
-            raise UsageError(f"block is {block!r}, 4 and 8 are allowed")
+            raise UsageError(f"block is {block!r}; choose from 4, 8")
         picture = self.decode(packet)
         return PictureMoments(
             energy=self._energy(picture, block) if block else None,
@@ -130,7 +130,7 @@ class ResidualReader:
         )
 
     def count_bits(self, packet: bytes) -> PictureBits:
-        """Read a picture for the bits of its coding tree units.
+        """Read a picture and count the bits of its coding tree units.
 
         Raises:
             BitstreamError: as `read`.
@@ -144,7 +144,7 @@ class ResidualReader:
         )
 
     def _energy(self, picture: CodedPicture, block: int) -> BlockEnergy:
-        """Block means of a picture: of what is coded where it is shown from its first sample on, else of its planes."""
+        """Measure block means, from the coded blocks if nothing is cropped left or above, else from the planes."""
         sequence = picture.sequence
         left, _, top, _ = sequence.crop
         if left or top:
@@ -160,7 +160,7 @@ class ResidualReader:
 
         Args:
             packet: the picture's packet.
-            learn: take in its parameter sets; not if later packets have been seen, whose sets may have replaced them.
+            learn: store its parameter sets; not if later packets have been seen, whose sets may have replaced them.
 
         Raises:
             BitstreamError: as `read`.
@@ -176,7 +176,7 @@ class ResidualReader:
             elif learn:
                 self.store([unit])
         if picture is None:
-            raise BitstreamError("the packet holds no slice of a picture")
+            raise BitstreamError("the packet contains no slice of a picture")
         height, width = picture.sequence.size_in_ctbs
         if picture.covered < height * width:
             raise BitstreamError(
@@ -191,7 +191,7 @@ class ResidualReader:
         header = read_slice_header(rbsp, unit.kind, self.sets.picture, picture.header if picture else None)
         if picture is None:
             if not header.first:
-                raise BitstreamError(f"slice segment 0 starts at coding tree unit {header.address}, 0 is expected")
+                raise BitstreamError(f"slice segment 0 starts at coding tree unit {header.address}; 0 is expected")
             picture = self._begin(unit, header)
         elif header.first:
             raise BitstreamError(f"slice segment {index} begins another picture", slice_index=index)
@@ -203,7 +203,7 @@ class ResidualReader:
                 slice_index=index,
             )
         if header.parameters.sequence is not picture.sequence or unit.kind != picture.kind:
-            raise BitstreamError(f"slice segment {index} is of another picture than segment 0", slice_index=index)
+            raise BitstreamError(f"slice segment {index} belongs to another picture than segment 0", slice_index=index)
         if not header.dependent:
             self._number += 1
             picture.buffers.prepare(header, self._number)

@@ -1,4 +1,4 @@
-"""The records that compiled code works on: the slice segment being read, and what is kept of every 16x16 cell."""
+"""Records that compiled code works on: the slice segment being read, and the state stored per 16x16 cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codecmeta.hevc.tables import STORED
 from codecmeta.simd.borrowed_array import array_at
 
 CELL = np.dtype([("bits", "u4"), ("kind", "u1"), ("qp", "i1")], align=True)
-"""A 16x16 cell of the picture, in raster order.
+"""State of a 16x16 cell of the picture, in raster order.
 
 bits: of the slice segment data that it took; those of a larger coding unit are split evenly, the remainder to its first
 cells.  kind: as in `codecmeta.h264.records`, see coding_unit.py.  qp: QpY of the coding unit at its upper left.
@@ -130,7 +130,7 @@ SLICE = np.dtype(
         # the sub-block being read
         ("place", "u1", (32,)),
         ("level", "i8", (32,)),
-        # a transform block that needs more than a transform
+        # a transform block that needs more than the inverse transform
         ("block", "i4", (1024,)),
         ("luma_block", "i4", (1024,)),
         ("scratch", "i4", (1024,)),
@@ -141,12 +141,12 @@ SLICE = np.dtype(
     ],
     align=True,
 )
-"""The slice segment being read. One record serves a reader for all its slices.
+"""State of the slice segment being read. One record serves a reader for all its slices.
 
 number: of its slice, unique within a reader; anything older is not of this picture.  layout: int32, the tile scan, then
 for each column of coding tree blocks the first column of its tile and the one after its last, then for each row the
 first row of its tile.  line: uint8, CtDepth of the coding blocks above in units of 8 samples, then their cu_skip_flag.
-marks: uint8 of each channel, 1 for each 8x8 luma block (and the chroma that goes with it) that has samples.
+marks: uint8 of each channel, 1 for each 8x8 luma block (and its chroma) that has samples.
 chroma: ChromaArrayType; shift_x, shift_y: log2 of SubWidthC and SubHeightC.  scaling: scaling lists are in use.
 marked: bits of the segment that are accounted for.  qp: QpY of the current coding unit; qp_before: of the one before.
 part: PartMode.  chroma_derived: intra_chroma_pred_mode is 4; it and the modes by quarter of the coding unit.

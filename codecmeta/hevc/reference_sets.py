@@ -10,19 +10,19 @@ from codecmeta.errors import BitstreamError
 
 
 class ReferenceSet(NamedTuple):
-    """Pictures before and after the current one, each as its difference of picture order and whether it is used now."""
+    """Pictures before and after the current one: difference of picture order, and whether the current one uses it."""
 
     negative: tuple[tuple[int, bool], ...]
     positive: tuple[tuple[int, bool], ...]
 
     @property
     def pictures(self) -> tuple[tuple[int, bool], ...]:
-        """All of them; their number is NumDeltaPocs."""
+        """All pictures; their number is NumDeltaPocs."""
         return self.negative + self.positive
 
     @property
     def used(self) -> int:
-        """How many may be referred to by the current picture."""
+        """Number of pictures that the current picture may refer to."""
         return sum(used for _, used in self.pictures)
 
 
@@ -33,7 +33,7 @@ def read_reference_set(reader: BitReader, index: int, count: int, sets: Sequence
         reader: at its first bit.
         index: stRpsIdx; `count` for the one of a slice header.
         count: num_short_term_ref_pic_sets.
-        sets: those before it in the sequence parameter set.
+        sets: the previous sets of the sequence parameter set.
 
     Raises:
         BitstreamError: a value is out of range, or the data end first.
@@ -55,21 +55,21 @@ def _read_deltas(reader: BitReader, count: int, sign: int) -> tuple[tuple[int, b
 
 
 def _read_predicted(reader: BitReader, index: int, count: int, sets: Sequence[ReferenceSet]) -> ReferenceSet:
-    """A set that is predicted from another (7-61, 7-62)."""
+    """Read a set that is predicted from another (7-61, 7-62)."""
     back = 1 + reader.ue(index - 1, "delta_idx_minus1") if index == count else 1
     reference = sets[index - back]
     negative_delta = reader.flag()
     shift = (1 + reader.ue(0x7FFF, "abs_delta_rps_minus1")) * (-1 if negative_delta else 1)
-    # the set's own pictures, then the picture that it belonged to
+    # the set's own pictures, then the picture that the set belonged to
     moved = []
     for delta, _ in (*reference.pictures, (0, False)):
         used = reader.flag()
         kept = used or reader.flag()
         if kept:
             moved.append((delta + shift, used))
-    # all differences of a set are unlike, nearest first
+    # the differences of a set are distinct, nearest first
     negative = tuple(sorted((one for one in moved if one[0] < 0), reverse=True))
     positive = tuple(sorted(one for one in moved if one[0] > 0))
     if len(negative) + len(positive) > 16:
-        raise BitstreamError("reference picture set: more than 16 pictures")
+        raise BitstreamError("the reference picture set has more than 16 pictures")
     return ReferenceSet(negative, positive)

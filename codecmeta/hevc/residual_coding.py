@@ -1,4 +1,4 @@
-"""Levels of a transform block, scaled as they are read (Rec. ITU-T H.265, 7.3.8.11, 9.3.3.11, 9.3.4.2)."""
+"""Residual coding: levels of a transform block, scaled as they are read (H.265, 7.3.8.11, 9.3.3.11, 9.3.4.2)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 @inlined
 def _last_prefix(s, t, first, chroma, log2, width, offset, ahead, byte):
-    """last_sig_coeff_x_prefix or last_sig_coeff_y_prefix (9.3.4.2.3)."""
+    """Read last_sig_coeff_x_prefix or last_sig_coeff_y_prefix (9.3.4.2.3)."""
     base = np.uint64(first) + np.uint64(t.last_offset[chroma, log2])
     shift = np.uint64(t.last_shift[chroma, log2])
     most = np.uint64(2 * log2 - 1)
@@ -42,7 +42,7 @@ def _last_prefix(s, t, first, chroma, log2, width, offset, ahead, byte):
 
 @inlined
 def _last_suffix(s, prefix, width, offset, ahead, byte):
-    """The position that a prefix and its suffix stand for (7-74, 7-75)."""
+    """Return the position from a prefix and its suffix (7-74, 7-75)."""
     if prefix > 3:
         count = (prefix >> 1) - 1
         value, offset = decide_bypass_bins(width, offset, count)
@@ -53,7 +53,7 @@ def _last_suffix(s, prefix, width, offset, ahead, byte):
 
 @inlined
 def _remaining(s, rice, width, offset, ahead, byte):
-    """coeff_abs_level_remaining (9.3.3.11)."""
+    """Read coeff_abs_level_remaining (9.3.3.11)."""
     prefix = 0
     while prefix <= 32:
         one, offset = decide_bypass(width, offset)
@@ -81,7 +81,7 @@ def _remaining(s, rice, width, offset, ahead, byte):
 
 @compiled
 def read_levels(s, t, chroma, log2, scan, hiding, flat, weights, scale, rounding, shift):
-    """residual_coding from last_sig_coeff_x_prefix on.
+    """Read residual_coding from last_sig_coeff_x_prefix on.
 
     Args:
         chroma: cIdx > 0.
@@ -89,7 +89,7 @@ def read_levels(s, t, chroma, log2, scan, hiding, flat, weights, scale, rounding
         scan: scanIdx.
         hiding: signs may be hidden.
         flat: m of (8-309) where `weights` is negative.
-        weights: place of the block's first scaling factor.
+        weights: index of the block's first scaling factor.
         scale, rounding, shift: a level times m times `scale`, plus `rounding`, shifted right is the coefficient.
     """
     context = s.context

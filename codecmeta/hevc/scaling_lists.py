@@ -15,7 +15,7 @@ FACTORS = 6 * (16 + 64 + 256 + 1024)
 """Scaling factors of all sizes and matrices."""
 
 FIRST_FACTOR = (0, 6 * 16, 6 * (16 + 64), 6 * (16 + 64 + 256))
-"""Place of the first factor of each size: 4x4, 8x8, 16x16, 32x32."""
+"""Index of the first factor of each size: 4x4, 8x8, 16x16, 32x32."""
 
 
 class ScalingLists(NamedTuple):
@@ -32,7 +32,7 @@ def _default_list(size: int, matrix: int) -> tuple[int, ...]:
 
 
 def default_lists() -> ScalingLists:
-    """The lists of Tables 7-5 and 7-6."""
+    """Return the lists of Tables 7-5 and 7-6."""
     lists = tuple(tuple(_default_list(size, matrix) for matrix in range(6)) for size in range(4))
     return ScalingLists(lists, ((16,) * 6, (16,) * 6))
 
@@ -77,12 +77,12 @@ def read_scaling_lists(reader: BitReader, *, chroma_32: bool) -> ScalingLists:
 def _delta(reader: BitReader, low: int, high: int, name: str) -> int:
     value = reader.se()
     if not low <= value <= high:
-        raise BitstreamError(f"scaling list: {name} is {value}, {low} to {high} are allowed")
+        raise BitstreamError(f"scaling list: {name} is {value}; {low} to {high} are allowed")
     return value
 
 
 def scaling_factors(scaling: ScalingLists) -> NDArray[np.uint8]:
-    """ScalingFactor (7-42 to 7-52) of all sizes: uint8 (FACTORS,), by size, matrixId and raster position."""
+    """Return ScalingFactor (7-42 to 7-52) of all sizes: uint8 (FACTORS,), by size, matrixId and raster position."""
     factors = np.empty(FACTORS, np.uint8)
     for size in range(4):
         side = 4 << size

@@ -12,7 +12,7 @@ from codecmeta.hevc.scaling_lists import ScalingLists, default_lists, read_scali
 from codecmeta.hevc.vui import skip_profile_tier_level, skip_vui
 
 MAX_LUMA_SAMPLES = 1 << 26
-"""Largest picture that is read; level 6.2, the highest, ends at 35651584 samples, about half of it."""
+"""Largest picture that is read, in luma samples; the highest level, 6.2, allows about half, 35651584 samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class PcmParameters:
 
 @dataclass(frozen=True, kw_only=True)
 class RangeExtension:
-    """The flags of sps_range_extension (7.3.2.2.2) that are supported."""
+    """Supported flags of sps_range_extension (7.3.2.2.2)."""
 
     transform_skip_rotation: bool = False
     transform_skip_context: bool = False
@@ -37,14 +37,14 @@ class RangeExtension:
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceParameters:
-    """What the residual needs of a sequence parameter set; names as in 7.4.3.2.
+    """Fields of a sequence parameter set that the residual needs; names as in 7.4.3.2.
 
     Attributes:
         crop: samples cut off at the left, right, top and bottom by the conformance window, in luma samples.
-        scaling: scaling lists where no picture parameter set brings others; None if scaling is flat.
-        long_term: lt_ref_pic_poc_lsb_sps entries, whether each is used by the current picture; None if there are no
-            long-term pictures.
-        pcm: None if there are no PCM coding units.
+        scaling: scaling lists unless a picture parameter set has others; None if scaling is flat.
+        long_term: lt_ref_pic_poc_lsb_sps entries, whether each is used by the current picture; None without long-term
+            pictures.
+        pcm: None without PCM coding units.
     """
 
     chroma_format_idc: int
@@ -86,7 +86,7 @@ class SequenceParameters:
 
 
 def sequence_number(rbsp: bytes) -> int:
-    """sps_seq_parameter_set_id.
+    """Return sps_seq_parameter_set_id.
 
     Raises:
         BitstreamError: the data end before it.
@@ -146,7 +146,7 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
         tool = "bit depths above 12"
         raise BitstreamError(f"{tool} ({depths[0]}) are not supported", unsupported=tool)
     if width % (1 << log2_min_cb) or height % (1 << log2_min_cb):
-        raise BitstreamError(f"sequence parameter set: {width}x{height} samples are no whole number of coding blocks")
+        raise BitstreamError(f"sequence parameter set: {width}x{height} samples are not a multiple of coding blocks")
     parameters = SequenceParameters(
         chroma_format_idc=chroma_format,
         width=width,
@@ -175,7 +175,7 @@ def read_sequence_parameters(rbsp: bytes) -> SequenceParameters:
 
 
 def _read_size(reader: BitReader) -> tuple[int, int, int, tuple[int, int, int, int]]:
-    """chroma_format_idc, picture size and conformance window, all in luma samples."""
+    """Read chroma_format_idc, picture size and conformance window, all in luma samples."""
     chroma_format = reader.ue(3, "chroma_format_idc")
     if chroma_format == 3 and reader.flag():
         raise BitstreamError("separate colour planes are not supported", unsupported="separate colour planes")
@@ -192,7 +192,7 @@ def _read_size(reader: BitReader) -> tuple[int, int, int, tuple[int, int, int, i
 
 
 def _read_block_sizes(reader: BitReader) -> tuple[int, int, int, int]:
-    """Logarithms of the smallest coding block, the coding tree block, the smallest and the largest transform block."""
+    """Read log2 sizes of the smallest coding block, the coding tree block, the smallest and largest transform block."""
     min_cb = 3 + reader.ue(3, "log2_min_luma_coding_block_size_minus3")
     ctb = min_cb + reader.ue(3, "log2_diff_max_min_luma_coding_block_size")
     min_tb = 2 + reader.ue(3, "log2_min_luma_transform_block_size_minus2")
@@ -219,9 +219,9 @@ def _read_pcm(reader: BitReader, depths: tuple[int, ...], log2_min_cb: int, larg
 
 
 def has_range_extension(reader: BitReader) -> bool:
-    """Read the extension flags of a parameter set (7.3.2.2.1, 7.3.2.3.1): whether its range extension comes next.
+    """Read the extension flags of a parameter set (7.3.2.2.1, 7.3.2.3.1); return whether its range extension follows.
 
-    The data of other extensions follow and are not needed.
+    The data of other extensions come last and are not needed.
 
     Raises:
         BitstreamError: the screen content extension is used.
@@ -237,11 +237,11 @@ def has_range_extension(reader: BitReader) -> bool:
 
 
 def _read_extensions(reader: BitReader) -> RangeExtension:
-    """The extension flags and sps_range_extension."""
+    """Read the extension flags and sps_range_extension."""
     if not has_range_extension(reader):
         return RangeExtension()
     rotation, context, implicit, explicit, extended = (reader.flag() for _ in range(5))
-    # intra_smoothing_disabled_flag and high_precision_offsets_enabled_flag concern predictions
+    # intra_smoothing_disabled_flag and high_precision_offsets_enabled_flag only affect prediction
     reader.skip(2)
     rice, alignment = reader.flag(), reader.flag()
     for present, tool in ((extended, "extended precision processing"), (alignment, "CABAC bypass alignment")):

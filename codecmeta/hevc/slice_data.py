@@ -17,7 +17,7 @@ from codecmeta.simd.numba_compile import compiled, entry
 
 @entry
 def read_segment(state, tables, data, first, byte, dependent):
-    """slice_segment_data (7.3.8.1): read all coding tree units of a slice segment.
+    """Read slice_segment_data (7.3.8.1), all coding tree units of a slice segment.
 
     Args:
         state: one record of type `SLICE` with the values of the headers.
@@ -97,7 +97,7 @@ def _enter(s, layout):
 
 @compiled
 def _start(s, t, begins_tile, begins_row, begins_segment, dependent):
-    """Context variables and QP at the start of a segment, a tile or, with wavefronts, a row (9.3.1)."""
+    """Set context variables and QP at the start of a segment, a tile or, with wavefronts, a row (9.3.1)."""
     if begins_tile:
         start_qp(s)
         start_contexts(s, t)
@@ -117,7 +117,7 @@ def _start(s, t, begins_tile, begins_row, begins_segment, dependent):
 
 @compiled
 def _read_unit(s, t):
-    """coding_tree_unit (7.3.8.2)."""
+    """Read coding_tree_unit (7.3.8.2)."""
     if s.sao_luma or s.sao_chroma:
         read_sao(s, t)
     row, column = s.ctb // s.width_ctbs, s.ctb % s.width_ctbs
@@ -126,7 +126,7 @@ def _read_unit(s, t):
 
 @compiled
 def _ends_subset(s, layout, following):
-    """Whether the next coding tree unit in tile scan begins another tile or, with wavefronts, another row."""
+    """Return whether the next coding tree unit in tile scan begins another tile or, with wavefronts, another row."""
     if not (s.tiles or s.sync):
         return False
     ctb = np.int64(layout[following])

@@ -18,11 +18,11 @@ B, P, I = 0, 1, 2  # noqa: E741
 
 @dataclass(kw_only=True)
 class SliceHeader:
-    """What the residual needs of a slice segment header; names as in 7.4.7.1.
+    """Fields of a slice segment header that the residual needs; names as in 7.4.7.1.
 
     Attributes:
         first: first_slice_segment_in_pic_flag.
-        dependent: all that follows but `address` and `data_position` is that of the segment before it.
+        dependent: all fields except `address` and `data_position` are those of the previous segment.
         address: slice_segment_address.
         order_lsb: slice_pic_order_cnt_lsb.
         slice_qp: SliceQpY.
@@ -56,8 +56,8 @@ def read_slice_header(
     Args:
         rbsp: the slice segment's RBSP.
         kind: nal_unit_type.
-        picture_of: gives the picture parameter set of a number.
-        previous: header of the segment before it in the picture; None for the first.
+        picture_of: returns the picture parameter set of a number.
+        previous: header of the previous segment of the picture; None for the first.
 
     Raises:
         BitstreamError: a value is out of range, the data end first, a parameter set is missing, or the slice uses
@@ -74,14 +74,14 @@ def read_slice_header(
         height, width = pps.sequence.size_in_ctbs
         address = reader.u((width * height - 1).bit_length())
         if not 0 < address < width * height:
-            raise BitstreamError(f"slice segment header: address {address} in a picture of {width * height} blocks")
+            raise BitstreamError(f"slice segment header: address {address} exceeds the {width * height} blocks")
     if dependent:
         if previous is None:
-            raise BitstreamError("a dependent slice segment comes without the slice that it depends on")
+            raise BitstreamError("a dependent slice segment has no preceding slice to depend on")
         header = copy(previous)
         header.first, header.dependent, header.address = False, True, address
         if previous.parameters is not pps:
-            raise BitstreamError("a dependent slice segment names another parameter set than its slice")
+            raise BitstreamError("a dependent slice segment uses another parameter set than its slice")
     else:
         header = _read_independent(reader, kind, pps, first, address)
     if pps.tiles or pps.entropy_coding_sync:
@@ -89,7 +89,7 @@ def read_slice_header(
     if pps.slice_header_extension_present:
         reader.skip(8 * reader.ue(256, "slice_segment_header_extension_length"))
     if not reader.flag():
-        raise BitstreamError("slice segment header: it does not end in a 1 before the slice segment data")
+        raise BitstreamError("slice segment header: there is no 1 bit before the slice segment data")
     header.data_position = (reader.position + 7) // 8
     return header
 
@@ -137,7 +137,7 @@ def _read_independent(reader: BitReader, kind: int, pps: PictureParameters, firs
     offset = (reader.se(), reader.se()) if pps.slice_chroma_qp_offsets_present else (0, 0)
     for value, base in zip(offset, pps.qp_offset, strict=True):
         if not -12 <= value + base <= 12:
-            raise BitstreamError(f"slice segment header: a chroma QP offset is {value + base}, -12 to 12 are allowed")
+            raise BitstreamError(f"slice segment header: a chroma QP offset is {value + base}; -12 to 12 are allowed")
     chroma_offset = bool(pps.chroma_offsets) and reader.flag()
     disabled = pps.deblocking_disabled
     if pps.deblocking_override and reader.flag():
@@ -168,7 +168,7 @@ def _read_independent(reader: BitReader, kind: int, pps: PictureParameters, firs
 
 
 def _read_references(reader: BitReader, pps: PictureParameters) -> int:
-    """The reference picture set of a picture; returns NumPicTotalCurr (7-55)."""
+    """Read the reference picture set of a picture; return NumPicTotalCurr (7-55)."""
     sps = pps.sequence
     count = len(sps.reference_sets)
     if not reader.flag():
@@ -176,7 +176,7 @@ def _read_references(reader: BitReader, pps: PictureParameters) -> int:
     else:
         number = reader.u((count - 1).bit_length()) if count > 1 else 0
         if number >= count:
-            raise BitstreamError(f"slice segment header: reference picture set {number} of {count}")
+            raise BitstreamError(f"slice segment header: reference picture set {number} exceeds the {count} sets")
         used = sps.reference_sets[number].used
     if sps.long_term is None:
         return used
@@ -187,7 +187,7 @@ def _read_references(reader: BitReader, pps: PictureParameters) -> int:
         if number < from_sequence:
             index = reader.u((known - 1).bit_length()) if known > 1 else 0
             if index >= known:
-                raise BitstreamError(f"slice segment header: long-term picture {index} of {known}")
+                raise BitstreamError(f"slice segment header: long-term picture {index} exceeds the {known} pictures")
             used += sps.long_term[index]
         else:
             reader.skip(sps.log2_max_poc_lsb)
@@ -198,7 +198,7 @@ def _read_references(reader: BitReader, pps: PictureParameters) -> int:
 
 
 def _read_active(reader: BitReader, pps: PictureParameters, slice_type: int) -> tuple[int, int]:
-    """Numbers of active references of lists 0 and 1."""
+    """Read the numbers of active references of lists 0 and 1."""
     first, second = pps.num_ref_idx_default
     if reader.flag():
         first = 1 + reader.ue(14, "num_ref_idx_l0_active_minus1")
@@ -208,7 +208,7 @@ def _read_active(reader: BitReader, pps: PictureParameters, slice_type: int) -> 
 
 
 def _skip_weight_table(reader: BitReader, active: tuple[int, int], chroma: bool) -> None:
-    """pred_weight_table (7.3.6.3)."""
+    """Skip pred_weight_table (7.3.6.3)."""
     reader.ue(7, "luma_log2_weight_denom")
     if chroma:
         reader.se()

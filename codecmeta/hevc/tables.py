@@ -20,7 +20,7 @@ _SCANS = ("diag", "horizontal", "vertical")
 
 @lru_cache(maxsize=1)
 def constants() -> dict[str, Any]:
-    """The content of tables.json."""
+    """Return the content of tables.json."""
     text = resources.files("codecmeta.hevc").joinpath("tables.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content
@@ -35,10 +35,10 @@ def _context_offsets() -> dict[str, int]:
 
 
 CONTEXTS = 173
-"""Context variables; `STATISTICS` follows them."""
+"""Number of context variables; `STATISTICS` follows them."""
 
 STATISTICS = CONTEXTS
-"""Place of StatCoeff[0..3] (9.3.4.2.6 ff.), which is stored and initialised together with the context variables."""
+"""Index of StatCoeff[0..3] (9.3.4.2.6 ff.), which is stored and initialised together with the context variables."""
 
 STORED = STATISTICS + 4
 
@@ -103,7 +103,7 @@ TABLES = np.dtype(
 )
 """Record of all tables that compiled code reads.
 
-`engine` is what `codecmeta.entropy.cabac_states.engine_words` gives. `context_init` has initValue by initType.
+`engine` is the result of `codecmeta.entropy.cabac_states.engine_words`. `context_init` has initValue by initType.
 `scan_x`, `scan_y` are positions by log2 of the block size, scanIdx and index; `scan_place` is the index by raster
 position.
 `significant` has ctxInc of sig_coeff_flag by set, prevCsbf and index in the sub-block; a set is
@@ -115,7 +115,7 @@ transpose, `matrix_pairs` its rows 2 k and 2 k + 1 interleaved.
 """
 
 DST = 0
-"""Place of the 4x4 DST in `matrix`."""
+"""Index of the 4x4 DST in `matrix`."""
 
 
 def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
@@ -146,12 +146,12 @@ def build_tables(source: dict[str, Any]) -> NDArray[np.void]:
 
 @lru_cache(maxsize=1)
 def tables() -> NDArray[np.void]:
-    """The record that every reader shares."""
+    """Return the record that every reader shares."""
     return build_tables(constants())
 
 
 def _significant_contexts(record: np.void, source: dict[str, Any]) -> NDArray[np.uint8]:
-    """ctxInc of sig_coeff_flag (9.3.4.2.5)."""
+    """Return ctxInc of sig_coeff_flag (9.3.4.2.5)."""
     contexts = np.zeros((38, 4, 16), np.uint8)
     small = np.array([*source["ctxIdxMap_4x4"], 0])
     pattern = np.array(source["sigCtx_by_prevCsbf"]["table"])

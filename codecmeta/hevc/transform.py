@@ -1,7 +1,7 @@
-"""Scaled transform coefficients to residual samples (Rec. ITU-T H.265, 8.6.2, 8.6.4 to 8.6.6).
+"""Inverse transforms from scaled coefficients to residual samples (Rec. ITU-T H.265, 8.6.2, 8.6.4 to 8.6.6).
 
 The coefficients of a block are int16 at `s.coefficients`, rows 2 k and 2 k + 1 interleaved; `s.columns` and `s.rows`
-tell how far they extend. Samples beyond int16, which no conforming stream needs, saturate where they are stored.
+are their extent. Samples beyond int16, which no conforming stream needs, saturate when they are stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from codecmeta.simd.numba_compile import compiled, inlined
 
 @inlined
 def coefficient_place(x, y, log2):
-    """Where the coefficient at (x, y) of a block is kept."""
+    """Return where the coefficient at (x, y) of a block is stored."""
     return (((y >> 1) << log2) + x) * 2 + (y & 1)
 
 
@@ -27,13 +27,13 @@ def _saturate(value):
 
 @inlined
 def plane_width(s, plane):
-    """Samples per row of a colour plane."""
+    """Return the samples per row of a colour plane."""
     return s.width >> s.shift_x if plane else s.width
 
 
 @compiled
 def mark(s, plane, x, y, log2):
-    """Note that a block is coded; clear what lies around it in its 8x8 luma block if nothing there was coded yet."""
+    """Mark a block as coded; clear the rest of its 8x8 luma block if nothing there was coded before."""
     marks = bytes_at(s.marks[plane], s.mark_count)
     across, down = (3 - s.shift_x, 3 - s.shift_y) if plane else (3, 3)
     first_column, last_column = x >> across, (x + (1 << log2) - 1) >> across
@@ -54,7 +54,7 @@ def mark(s, plane, x, y, log2):
 
 @compiled
 def clear_coefficients(s, log2):
-    """Set the coefficients to 0 again."""
+    """Reset the coefficients to 0."""
     coefficients = samples_at(s.coefficients, 1024)
     for pair in range((s.rows + 1) >> 1):
         at = pair << (log2 + 1)
@@ -66,7 +66,7 @@ def inverse_transform(s, plane, x, y, log2, matrix):
     """Transform a block (8.6.4.2), round, and store its samples.
 
     Args:
-        matrix: place among the transform matrices, log2 - 1 or `DST`.
+        matrix: index among the transform matrices, log2 - 1 or `DST`.
     """
     stride = plane_width(s, plane)
     at = y * stride + x
@@ -107,10 +107,10 @@ def inverse_transform(s, plane, x, y, log2, matrix):
 
 @compiled
 def expand(s, t, log2, matrix):
-    """The residual of a block as int32 in `s.block`, whichever way it is coded; clears the coefficients.
+    """Compute the residual of a block as int32 in `s.block`, however it is coded; clear the coefficients.
 
     Args:
-        matrix: place among the transform matrices, log2 - 1 or `DST`.
+        matrix: index among the transform matrices, log2 - 1 or `DST`.
     """
     coefficients = samples_at(s.coefficients, 1024)
     size = 1 << log2
@@ -146,7 +146,7 @@ def expand(s, t, log2, matrix):
 
 @compiled
 def _accumulate(s, log2):
-    """Residual modification of RDPCM (8.6.5, 8.6.8): each sample adds up those before it."""
+    """Apply the residual modification of RDPCM (8.6.5, 8.6.8): each sample accumulates those before it."""
     size = 1 << log2
     step = 1 if s.rdpcm == 1 else size
     for y in range(size):

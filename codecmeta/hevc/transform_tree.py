@@ -1,4 +1,4 @@
-"""Transform trees: how a coding unit divides into transform units (Rec. ITU-T H.265, 7.3.8.8)."""
+"""Transform trees: division of a coding unit into transform units (Rec. ITU-T H.265, 7.3.8.8)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _push(s, top, x, y, log2, depth, part, cb, cr):
 
 @compiled
 def read_transform_tree(s, t):
-    """transform_tree (7.3.8.8) of the current coding unit, node by node in coding order."""
+    """Read transform_tree (7.3.8.8) of the current coding unit, node by node in coding order."""
     quartered = s.intra != 0 and s.part != 0
     deepest = s.max_depth_intra + (1 if quartered else 0) if s.intra else s.max_depth_inter
     split_first = quartered or (s.max_depth_inter == 0 and not s.intra and s.part != 0)

@@ -27,10 +27,10 @@ _HORIZONTAL_MODE, _VERTICAL_MODE = 10, 26
 
 @compiled
 def read_transform_unit(s, t, x, y, log2, part, luma, cb, cr):
-    """transform_unit (7.3.8.10).
+    """Read transform_unit (7.3.8.10).
 
     Args:
-        x, y: place of the unit in luma samples.
+        x, y: position of the unit in luma samples.
         log2: of its size.
         part: blkIdx.
         luma: cbf_luma.
@@ -72,7 +72,7 @@ def read_transform_unit(s, t, x, y, log2, part, luma, cb, cr):
 
 @compiled
 def _read_res_scale(s, t, c):
-    """ResScaleVal from cross_comp_pred (7.3.8.12, 7-84)."""
+    """Read ResScaleVal from cross_comp_pred (7.3.8.12, 7-84)."""
     value = 0
     while value < 4 and decision(s, t, RES_SCALE_ABS + 4 * c + value):
         value += 1
@@ -84,7 +84,7 @@ def _read_res_scale(s, t, c):
 
 @inlined
 def _scan(s, plane, log2, mode):
-    """scanIdx (7.4.9.11)."""
+    """Return scanIdx (7.4.9.11)."""
     if s.intra and (log2 == 2 or (log2 == 3 and (plane == 0 or s.chroma == 3))):
         if 6 <= mode <= 14:
             return VERTICAL
@@ -95,10 +95,10 @@ def _scan(s, plane, log2, mode):
 
 @compiled
 def _read_block(s, t, plane, x, y, log2, mode, res_scale):
-    """residual_coding (7.3.8.11) of a block that is coded, and its residual samples.
+    """Read residual_coding (7.3.8.11) of a coded block, and compute its residual samples.
 
     Args:
-        x, y: place in samples of the plane.
+        x, y: position in samples of the plane.
         mode: intra prediction mode of the block.
         res_scale: ResScaleVal of cross-component prediction.
     """
@@ -147,7 +147,7 @@ def _read_block(s, t, plane, x, y, log2, mode, res_scale):
 
 @compiled
 def _predict_only(s, plane, x, y, log2, res_scale):
-    """A chroma block without coefficients that is predicted from the luma residual."""
+    """Store a chroma block without coefficients that is predicted from the luma residual."""
     s.block[: 1 << (2 * log2)] = 0
     _add_luma(s, log2, res_scale)
     mark(s, plane, x, y, log2)
@@ -156,6 +156,6 @@ def _predict_only(s, plane, x, y, log2, res_scale):
 
 @inlined
 def _add_luma(s, log2, res_scale):
-    """Cross-component prediction (8.6.6)."""
+    """Apply cross-component prediction (8.6.6)."""
     for i in range(1 << (2 * log2)):
         s.block[i] += (res_scale * s.luma_block[i]) >> 3

@@ -1,4 +1,4 @@
-"""Profile, tier and level, and video usability information, read past (Rec. ITU-T H.265, 7.3.3, Annex E)."""
+"""Profile, tier and level, and video usability information, skipped over (Rec. ITU-T H.265, 7.3.3, Annex E)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _EXTENDED_SAR = 255
 
 
 def skip_profile_tier_level(reader: BitReader, sub_layers: int) -> None:
-    """profile_tier_level(1, sub_layers) (7.3.3); `sub_layers` is max_sub_layers_minus1."""
+    """Skip profile_tier_level(1, sub_layers) (7.3.3); `sub_layers` is max_sub_layers_minus1."""
     reader.skip(88 + 8)
     present = [(reader.flag(), reader.flag()) for _ in range(sub_layers)]
     if sub_layers:
@@ -18,7 +18,7 @@ def skip_profile_tier_level(reader: BitReader, sub_layers: int) -> None:
 
 
 def skip_vui(reader: BitReader, sub_layers: int) -> None:
-    """vui_parameters (E.2.1)."""
+    """Skip vui_parameters (E.2.1)."""
     if reader.flag() and reader.u(8) == _EXTENDED_SAR:
         reader.skip(32)
     if reader.flag():
@@ -47,7 +47,7 @@ def skip_vui(reader: BitReader, sub_layers: int) -> None:
 
 
 def _skip_hrd(reader: BitReader, sub_layers: int) -> None:
-    """hrd_parameters(1, sub_layers) (E.2.2)."""
+    """Skip hrd_parameters(1, sub_layers) (E.2.2)."""
     kinds = reader.u(2)
     sub_pictures = False
     if kinds:

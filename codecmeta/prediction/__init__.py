@@ -1,1 +1,1 @@
-"""Motion-compensated and intra prediction, by the rules of each standard."""
+"""Motion-compensated and intra prediction by the rules of each standard."""

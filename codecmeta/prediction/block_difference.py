@@ -1,8 +1,8 @@
-"""Difference of a block and its prediction, compiled.
+"""Difference between a block and its prediction, compiled.
 
 ``current`` is (address, row length) of a plane, ``area`` the part (y, x, height, width) of a block inside the
 picture, ``points`` and ``weights`` as in `codecmeta.simd.block_rows`. Blocks that the picture's edge cuts to an odd
-size are taken sample by sample, all others four rows at a time.
+size are processed sample by sample, all others four rows at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from codecmeta.simd.vector_ir import ROWS
 
 @kernel(_nrt=False, forceinline=True)
 def is_mean(weights):
-    """Whether a weighted sum is the plain mean."""
+    """Return whether a weighted sum is the plain mean."""
     return weights[0] == 32 and weights[1] == 32 and weights[2] == 6 and weights[3] == 0
 
 
@@ -97,7 +97,7 @@ def _error_of_mean(kind, current, height, width, points, stride, bound):
 
 @kernel(_nrt=False, forceinline=True)
 def error_of(kind, current, area, points, stride, weights, bound):
-    """Sum of squared differences to a prediction, or ``bound`` once it is reached."""
+    """Return the sum of squared differences from a prediction, or ``bound`` once it is reached."""
     y, x, height, width = area
     samples = (current[0] + (y * current[1] + x) * size_of(kind), current[1])
     if height % ROWS or (width != 16 and width != 8):
@@ -109,7 +109,7 @@ def error_of(kind, current, area, points, stride, weights, bound):
 
 @kernel(_nrt=False)
 def subtract(kind, current, area, points, stride, weights, limit, out):
-    """Residual of a block; of its 4x4 blocks whose sum of squares is below ``limit``, 0.
+    """Store the residual of a block, with 0 in its 4x4 blocks whose sum of squares is below ``limit``.
 
     Args:
         kind: number of the sample type.
@@ -118,7 +118,7 @@ def subtract(kind, current, area, points, stride, weights, limit, out):
         points: the prediction.
         stride: its row length.
         weights: of its parts.
-        limit: dead zone, a float64; for a 4x4 block that the picture's edge cuts, the same mean square counts.
+        limit: dead zone, a float64; for a 4x4 block that the picture's edge cuts, the same mean square applies.
         out: (address, row length) of an int16 plane as large as the picture.
 
     Returns:

@@ -1,8 +1,9 @@
-"""The blocks of a vector table: their references, predictions and residuals, compiled.
+"""Block kernels for a vector table: references, predictions and residuals of its blocks, compiled.
 
-A row of macroblocks is worked on at a time, so that its samples stay at hand: its blocks are listed, a reference is
-chosen for each, and then every plane is subtracted. Coordinates and sizes of a block are in luma samples. Records are
-those of block_records.py: reference pictures sit in slots; the entries of both reference lists name them.
+One row of macroblocks is processed at a time, so that its samples stay in the cache: its blocks are listed, a reference
+is chosen for each, and then every plane is subtracted. Coordinates and sizes of a block are in luma samples. Records
+are those of block_records.py: reference pictures are stored in slots, to which the entries of both reference lists
+point.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from codecmeta.simd.block_rows import BLOCK, fetch, size_of
 from codecmeta.simd.numba_cache import kernel
 
 Y, X, HEIGHT, WIDTH, DY, DX, CHROMA_DY, CHROMA_DX, ENTRY, EVEN, SILENT, CHROMA = 0, 1, 2, 3, 4, 6, 8, 10, 12, 14, 15, 16
-"""Columns of a table of blocks; those of vectors and entries (-1 for none) come twice, for list 0 and list 1. EVEN:
-both predictions count the same; SILENT: nothing is left of luma; CHROMA: `OWN`, `WHOLE` or `NONE`."""
+"""Columns of a table of blocks; those of vectors and entries (-1 for none) occur twice, for list 0 and list 1. EVEN:
+both predictions have equal weight; SILENT: no luma residual is left; CHROMA: `OWN`, `WHOLE` or `NONE`."""
 COLUMNS = 17
 
 OWN, WHOLE, NONE = 0, 1, 2
-"""A block has chroma of its own, speaks for that of its whole macroblock, or leaves it to another."""
+"""Chroma of a block: its own, that of its whole macroblock, or handled by another block."""
 
 _SECOND = BLOCK * BLOCK
-"""Where the second of two predictions is put."""
+"""Index of the buffer for the second of two predictions."""
 
 
 @kernel(_nrt=False)
@@ -53,7 +54,7 @@ def _index_blocks(vectors, size, first):
 
 @kernel(_nrt=False)
 def _chroma_vector(vectors, index, first, side, shifts, code):
-    """dy, dx in eighths for the chroma of a block, and whether it speaks for its whole macroblock."""
+    """Return dy, dx in eighths for the chroma of a block, and whether it covers its whole macroblock."""
     dx = np.int64(vectors[index, 4])
     dy = np.int64(vectors[index, 5])
     if code in (H264, MPEG2) or vectors[index, 2] != 8 or vectors[index, 3] != 8:
@@ -76,7 +77,7 @@ def _chroma_vector(vectors, index, first, side, shifts, code):
 
 @kernel(_nrt=False)
 def _list_blocks(vectors, first, band, shifts, code, table):
-    """Enter the blocks of a row of macroblocks in a table; returns how many they are."""
+    """Enter the blocks of a row of macroblocks in a table; return their number."""
     count = 0
     for row in range(2 * band, min(2 * band + 2, first.shape[1])):
         for col in range(first.shape[2]):
@@ -108,7 +109,7 @@ def _list_blocks(vectors, first, band, shifts, code, table):
 
 @kernel(_nrt=False, forceinline=True)
 def _limit(zones, channel, y, x):
-    """Dead zone of a block at a luma sample."""
+    """Return the dead zone of a block at a luma sample."""
     return zones.limits[1 if channel else 0, np.int64(zones.qp[y >> 4, x >> 4]) + 128] if zones.qp.size else 0.0
 
 
@@ -135,7 +136,7 @@ def _choose(plane, lists, zones, work, count):
 
 @kernel(_nrt=False, forceinline=True)
 def _weights(block, lists, plane):
-    """How the entries of a block count in a plane."""
+    """Return the weights of the entries of a block in a plane."""
     entry0, entry1 = block[ENTRY], block[ENTRY + 1]
     if block[EVEN]:
         return mean_of(plane.top)
@@ -222,7 +223,7 @@ def _subtract_chroma(plane, lists, zones, rule, work, count, coded):
             stride = np.int64(BLOCK)
         area, points = inside(block, plane.size), (first, first, second, second)
         limit, weights = _limit(zones, plane.channel, y, x), _weights(one, lists, plane)
-        # what is not touched need not be written
+        # unmarked blocks need not be written
         least = max(np.int64(np.ceil(limit)), 1)
         if error_of(kind, plane.samples, area, points, stride, weights, least) >= least and subtract(
             kind, plane.samples, area, points, stride, weights, limit, plane.out
@@ -250,7 +251,7 @@ def _note(table, count, lists, reference, displacement):
 
 @kernel(_nrt=False, forceinline=True)
 def _pack(vector):
-    """dx and dy as two little-endian int16."""
+    """Pack dx and dy as two little-endian int16."""
     return np.int32((vector[1] & 0xFFFF) | (vector[0] << 16))
 
 
@@ -260,7 +261,7 @@ _LINE = 64
 
 @kernel(_nrt=False)
 def _fetch_rows(address, length, first, last, width):
-    """Fetch rows of a plane; the rows of one block lie too far apart for the processor to foresee them."""
+    """Prefetch rows of a plane; the rows of one block are too far apart for the hardware prefetcher."""
     for row in range(first, last):
         start = address + row * length
         for ahead in range(0, width, _LINE):
@@ -269,7 +270,7 @@ def _fetch_rows(address, length, first, last, width):
 
 @kernel(_nrt=False)
 def _fetch_macroblocks(plane, lists, first, last):
-    """Fetch rows of a plane, and what lies there in the first reference of either list."""
+    """Prefetch rows of a plane, and the same rows of the first reference of either list."""
     item = size_of(plane.like[0])
     height, width = plane.size
     last = min(last, height)
@@ -284,7 +285,7 @@ def _fetch_macroblocks(plane, lists, first, last):
 
 @kernel(_nrt=False, forceinline=True)
 def _plane(picture, rule, result, channel):
-    """A plane of the picture."""
+    """Return a plane of the picture."""
     size, shifts = (picture.chroma, picture.shifts) if channel else (picture.luma, (0, 0))
     samples = (picture.samples[channel, 0], picture.samples[channel, 1])
     out = (result.planes[channel, 0], result.planes[channel, 1])

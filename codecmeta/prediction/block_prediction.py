@@ -37,18 +37,18 @@ _POINTS = np.array(
     ],
     np.int64,
 ).reshape(16, 6)
-"""Whole or half samples (plane, row, column; twice) whose mean stands at each quarter position (Table 8-12)."""
+"""Whole or half samples (plane, row, column; twice) whose mean is the sample at each quarter position (Table 8-12)."""
 
 
 @kernel(_nrt=False, forceinline=True)
 def _outside(position, length):
-    """A row or column of a plane as one of the plane with its margin."""
+    """Convert a row or column of a plane to one of the plane with its margin."""
     return min(max(position, -REACH), length + REACH - BLOCK) + MARGIN
 
 
 @kernel(_nrt=False)
 def _compute_bands(address, plane, first, last, shape, top, like, sums):
-    """See to it that rows first to last of a plane of half samples are there."""
+    """Compute rows first to last of a plane of half samples where they are missing."""
     bands = (shape[0] + BAND - 1) // BAND
     ready = borrow_at(address[READY], like)
     for band in range(first // BAND, last // BAND + 1):
@@ -60,7 +60,7 @@ def _compute_bands(address, plane, first, last, shape, top, like, sums):
 
 @kernel(_nrt=False, forceinline=True)
 def find_points(address, like, size, block, vector, top, sums):
-    """The two blocks of whole or half samples whose mean predicts an H.264 block.
+    """Find the two blocks of whole or half samples whose mean predicts an H.264 block.
 
     Args:
         address: uintp (5,), a channel of the reference.
@@ -97,7 +97,7 @@ def find_points(address, like, size, block, vector, top, sums):
 
 @kernel(_nrt=False, forceinline=True)
 def find_chroma(address, like, size, block, vector):
-    """Address of the whole sample before a chroma block, block in chroma samples, vector in eighths of them."""
+    """Return the address of the whole sample before a chroma block; vector in eighths of chroma samples."""
     stride = size[1] + 2 * MARGIN
     row = _outside(block[0] + (vector[0] >> 3), size[0])
     col = _outside(block[1] + (vector[1] >> 3), size[1])
@@ -128,9 +128,9 @@ def put_chroma(kind, at, stride, vector, block, rule, out):
 
 @kernel(_nrt=False)
 def put_half_samples(kind, at, stride, fractions, block, rounding, out):
-    """Half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
+    """Write a half-sample prediction by averaging (ISO/IEC 13818-2, 7.6.4; 14496-2, 7.6.2.1; H.263, 6.1.2).
 
-    The mean of two samples is that of four, two of them twice; one sample is the mean of itself. ``rounding`` is
+    A mean of two samples is computed as one of four, each sample twice; a single sample four times. ``rounding`` is
     vop_rounding_type (RTYPE in H.263), 0 in MPEG-1 and MPEG-2.
     """
     _, _, height, width = block
@@ -179,7 +179,7 @@ def _towards_zero(value):
 
 @kernel(_nrt=False)
 def chroma_component(d, shift, code):
-    """Chroma vector component in eighths from a luma component in quarters, for subsampling ``1 << shift``.
+    """Return a chroma vector component in eighths from a luma component in quarters, for subsampling ``1 << shift``.
 
     H.264 8.4.1.4 and 8.4.2.2.2; MPEG-1/2: 13818-2, 7.6.3.7; H.263 6.1.1 and 14496-2, 7.6.2.1.
     """
@@ -198,10 +198,10 @@ def chroma_component(d, shift, code):
 
 @kernel(_nrt=False)
 def chroma_component_of_four(total):
-    """Chroma component in eighths from the sum of a macroblock's four luma components in half samples.
+    """Return a chroma component in eighths from the sum of a macroblock's four luma components in half samples.
 
-    The sum counts sixteenths of a chroma sample, which are rounded to the nearest half sample, sixteenths 3
-    to 13 to the middle (14496-2, 7.6.2.1, Table 7-9; H.263, Table F.1).
+    The sum is in sixteenths of a chroma sample, which are rounded to the nearest half sample, sixteenths 3 to 13 to the
+    middle (14496-2, 7.6.2.1, Table 7-9; H.263, Table F.1).
     """
     part = total & 15
     return (2 * (total >> 4) + (0 if part < 3 else 1 if part < 14 else 2)) << 2

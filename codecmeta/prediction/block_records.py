@@ -1,4 +1,4 @@
-"""Records that the compiled prediction of blocks works on, as tuples with names that numba knows."""
+"""Records of the compiled block prediction, as tuples with names that numba knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codecmeta.decoding.side_data import Samples
 
 
 class Interpolation(NamedTuple):
-    """How samples between samples are made.
+    """Rules by which samples between samples are interpolated.
 
     Attributes:
         code: filter code of the standard (standards.py).
@@ -25,13 +25,13 @@ class Interpolation(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """The picture, and the reference pictures in their slots.
+    """Picture, and the reference pictures in their slots.
 
     Attributes:
         like: array of the sample type.
         samples: int64 (3, 2), address and row length of Y, Cb, Cr.
         slots: uintp (3, slots, 5), `ReferenceSamples.addresses` of the references, per channel.
-        luma, chroma: height and width; those of chroma (0, 0) without.
+        luma, chroma: height and width; chroma is (0, 0) for monochrome.
         shifts: log2 of the vertical and horizontal chroma subsampling.
     """
 
@@ -44,7 +44,7 @@ class Picture(NamedTuple):
 
 
 class Plane(NamedTuple):
-    """One plane of a picture and of its references.
+    """Plane of a picture and of its references.
 
     Attributes:
         like: array of the sample type.
@@ -68,14 +68,14 @@ class Plane(NamedTuple):
 
 
 class ReferenceLists(NamedTuple):
-    """Both reference lists, and how their entries count.
+    """Both reference lists, and the weights of their entries.
 
     Attributes:
         slots: int64 (2, n), slots of the entries.
-        counts: how many entries they have; 0 only for a list that no vector uses.
-        singles: int64 (2, n, 3, 5), weights of an entry by itself, per channel (`codecmeta.simd.block_rows`).
+        counts: number of entries; 0 only for a list that no vector uses.
+        singles: int64 (2, n, 3, 5), weights of an entry used alone, per channel (`codecmeta.simd.block_rows`).
         pairs: int64 (n, n, 3, 5), weights of two entries.
-        guessed: whether a pair may also count evenly.
+        guessed: whether a pair may also have equal weights.
     """
 
     slots: NDArray[np.int64]
@@ -86,7 +86,7 @@ class ReferenceLists(NamedTuple):
 
 
 class DeadZones(NamedTuple):
-    """Residual that is taken for none.
+    """Limits below which a residual counts as zero.
 
     Attributes:
         qp: int8 (rows, columns) per macroblock, (0, 0) for no dead zone.
@@ -98,7 +98,7 @@ class DeadZones(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Memory to work in.
+    """Scratch memory.
 
     Attributes:
         first: int32 (2, h8, w8), -1 everywhere.
@@ -116,7 +116,7 @@ class Workspace(NamedTuple):
 
 
 class Compensated(NamedTuple):
-    """What is left of a picture, to write.
+    """Residual of a picture and the references used, to write.
 
     Attributes:
         planes: int64 (3, 2), address and row length of int16 Y, Cb, Cr, written where `coded` says so.

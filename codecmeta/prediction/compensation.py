@@ -1,9 +1,9 @@
-"""The `motion` residual: decoded samples minus their motion-compensated prediction.
+"""Motion compensation, the `motion` residual: decoded samples minus their motion-compensated prediction.
 
 FFmpeg exports vectors but no reference index, weights or sub-8x8 partitions, so for H.264 each block is predicted from
 every candidate reference picture and the prediction with the smallest luma error is kept. Blocks without a vector
 are intra blocks; they get the residual of `texture`. In MPEG-1/2, MPEG-4 part 2 and H.263 the reference is known, and
-the residual of inter blocks is what the stream adds (up to clipping).
+the residual of inter blocks is what the stream codes (up to clipping).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from codecmeta.simd.numba_cache import kernel
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A decoded reference picture.
+    """Decoded reference picture.
 
     Attributes:
-        samples: its samples; made once for a picture, its half samples serve all pictures that refer to it.
+        samples: its samples; created once per picture, so that its half samples serve all pictures that refer to it.
         distance: pictures between its display and that of the current picture, plus one; 1 is a neighbour.
             Implicit weights of H.264 follow from it.
     """
@@ -54,7 +54,7 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionField:
-    """Where the cells of a picture are predicted from: n x n luma samples, h = ⌈H/n⌉ rows, w = ⌈W/n⌉ columns.
+    """References of the cells of a picture: n x n luma samples, h = ⌈H/n⌉ rows, w = ⌈W/n⌉ columns.
 
     Attributes:
         reference: int8 (2, h, w), per list the index into past + future references, -1 for none; -1 in both lists
@@ -76,8 +76,8 @@ class MotionResidual:
     """Residual of one picture from motion compensation.
 
     Attributes:
-        samples: int16 Y, Cb, Cr: decoded minus predicted samples in inter blocks, intra proxy elsewhere; anything in
-            blocks that are not coded.
+        samples: int16 Y, Cb, Cr: decoded minus predicted samples in inter blocks, intra residual elsewhere; undefined
+            in blocks that are not coded.
         blocks: the vectors and references that were used, on 8x8 blocks.
         coded: uint8 (3, ⌈H/8⌉, ⌈W/8⌉), per channel 0 for an 8x8 luma block whose residual is all 0, else 1.
     """
@@ -88,7 +88,7 @@ class MotionResidual:
 
     @cached_property
     def planes(self) -> Residual:
-        """The residual, int16 Y, Cb, Cr: `samples`, in which blocks that are not coded are set to 0."""
+        """The residual, int16 Y, Cb, Cr: `samples` with blocks that are not coded set to 0."""
         for plane, coded in zip(self.samples, self.coded, strict=True):
             if plane.size:
                 shifts = (int(plane.shape[axis] != self.samples[0].shape[axis]) for axis in range(2))
@@ -120,7 +120,7 @@ _EVEN = 32
 
 
 def implicit_weight(before: int, after: int) -> int:
-    """Weight of the list 1 prediction in 1/64 for references ``before`` and ``after`` pictures away.
+    """Return the weight of the list 1 prediction in 1/64 for references ``before`` and ``after`` pictures away.
 
     Rec. ITU-T H.264, 8.4.1.2.3 (DistScaleFactor) and 8.4.2.3.1, with two order counts per picture.
     """
@@ -145,24 +145,24 @@ def motion_residual(
     rounding: int = 0,
     out: Residual | None = None,
 ) -> MotionResidual:
-    """Decoded samples minus motion-compensated prediction.
+    """Return decoded samples minus motion-compensated prediction.
 
     Args:
         current: Y, Cb, Cr of the picture, at its coded size where the decoder gives it (`apply_cropping=0`).
-        vectors: (n, 7) int16 as `motion.vectors` gives them, or None for an intra picture. Blocks that are not 8 or
-            16 samples wide and high, not on the 8x8 grid or outside the picture are left out.
+        vectors: (n, 7) int16 as `side_data.vectors` returns them, or None for an intra picture. Blocks that are not 8
+            or 16 samples wide and high, not on the 8x8 grid or outside the picture are ignored.
         past: candidate references shown before the picture, nearest first, at most `PAST`. Only the nearest is used
             unless the standard is H.264.
         future: candidate references shown after it, nearest first, at most `FUTURE`, likewise.
-        standard: whose interpolation applies.
+        standard: standard whose interpolation applies.
         qp: (⌈H/16⌉, ⌈W/16⌉) quantisers; H.264 only: a 4x4 block whose mean square is below (Qstep/8)² is zeroed,
             because what is left there is mostly the loop filter. None switches the dead zone off.
         bit_depth: 8 to 14.
         rounding: vop_rounding_type of a P picture of MPEG-4 (RTYPE of H.263), 0 elsewhere.
-        out: planes of an earlier picture that may be written over; None makes new ones.
+        out: planes of an earlier picture that may be overwritten; None allocates new ones.
 
     Raises:
-        UsageError: planes do not fit together, too many references, or an option that the standard does not have.
+        UsageError: the planes do not match, too many references, or an option that the standard does not have.
     """
     code = filter_of(standard)
     _check(current, past, future, standard, qp, bit_depth, rounding)
@@ -214,9 +214,9 @@ def motion_residual(
 
 @lru_cache(maxsize=64)
 def _guess_lists(past: tuple[int, ...], future: tuple[int, ...], top: int, guessed: bool) -> ReferenceLists:
-    """Both reference lists for references that are given by their distances.
+    """Return both reference lists for references given by their distances.
 
-    List 0 looks back and list 1 ahead, unless there is nothing on that side.
+    List 0 holds past and list 1 future references, unless one side has none.
     """
     behind, ahead = list(range(len(past))), list(range(len(past), len(past) + len(future)))
     chosen = behind or ahead, ahead or behind
@@ -240,7 +240,7 @@ _MEAN = (32, 32, 6, 0)
 
 
 def _addresses(planes: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
-    """int64 (3, 2): where planes are in memory, and the length of their rows."""
+    """Return int64 (3, 2): addresses of planes, and the length of their rows."""
     return np.array([(plane.ctypes.data, plane.strides[0] // plane.itemsize) for plane in planes], np.int64)
 
 
@@ -268,10 +268,10 @@ def _check(
 ) -> None:
     if len(past) > PAST or len(future) > FUTURE:
         raise UsageError(
-            f"{len(past)} past and {len(future)} future references given, at most {PAST} and {FUTURE} are allowed"
+            f"{len(past)} past and {len(future)} future references given; at most {PAST} and {FUTURE} are allowed"
         )
     if not 8 <= bit_depth <= 14:
-        raise UsageError(f"bit_depth must be 8 to 14, got {bit_depth}")
+        raise UsageError(f"bit_depth is {bit_depth}; 8 to 14 are allowed")
     dtype = np.uint8 if bit_depth == 8 else np.uint16
     height, width = current[0].shape
     chroma = {(0, 0)} | {(-(-height // v), -(-width // u)) for v in (1, 2) for u in (1, 2)}
@@ -283,13 +283,13 @@ def _check(
     for one in (*past, *future):
         if list(one.samples.shapes) != shapes or one.samples.dtype != dtype:
             raise UsageError(
-                f"a reference of {one.samples.dtype} samples and shapes {list(one.samples.shapes)} does not go with a "
+                f"a reference of {one.samples.dtype} samples and shapes {list(one.samples.shapes)} does not match a "
                 f"picture of {np.dtype(dtype)} and {shapes}"
             )
     if qp is not None:
         if standard != "h264":
-            raise UsageError(f"a dead zone (qp) is defined for h264 only, not for {standard}: leave qp out")
+            raise UsageError(f"a dead zone (qp) is defined for h264 only, not for {standard}; omit qp")
         if qp.shape != (-(-height // 16), -(-width // 16)):
-            raise UsageError(f"qp has shape {qp.shape}, a picture of {height} x {width} needs one value per 16x16")
+            raise UsageError(f"qp has shape {qp.shape}; a picture of {height} x {width} needs one value per 16x16")
     if rounding not in (0, 1) or (rounding and standard not in ("mpeg4", "mpeg4_qpel", "h263")):
-        raise UsageError(f"rounding must be 0, or 1 for mpeg4 and h263; got {rounding} for {standard}")
+        raise UsageError(f"rounding is {rounding} for {standard}; allowed are 0, and 1 for mpeg4 and h263")

@@ -1,7 +1,7 @@
-"""Half samples of whole reference pictures (Rec. ITU-T H.264, 8.4.2.2.1), in bands of rows, when they are first used.
+"""Half samples of whole reference pictures (Rec. ITU-T H.264, 8.4.2.2.1), computed in bands of rows on first use.
 
-A quarter sample is the mean of two whole or half samples, so that with the half samples at hand every prediction is
-read off; and each of them is computed once, however many blocks and pictures look at it.
+A quarter sample is the mean of two whole or half samples, so that every prediction can be read from the half samples;
+and each of them is computed only once, however many blocks and pictures refer to it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LANES = 32
 
 
 def _six_tap(builder: Any, taps: Sequence[Any]) -> Any:
-    """``A - 5B + 20C + 20D - 5E + F``, lane by lane (8-241, 8-242); 5 and 20 as sums of powers of two."""
+    """Return ``A - 5B + 20C + 20D - 5E + F``, lane by lane (8-241, 8-242); 5 and 20 as sums of powers of two."""
     a, b, c, d, e, f = taps
     vector = a.type
     four = builder.sub(builder.shl(builder.add(c, d), splat(vector, 2)), builder.add(b, e))
@@ -38,20 +38,20 @@ def _six_tap(builder: Any, taps: Sequence[Any]) -> Any:
 
 
 def _round(builder: Any, total: Any, bits: int, top: Any, samples: Lanes) -> Any:
-    """``(total + half) >> bits`` between 0 and ``top``, as samples."""
+    """Return ``(total + half) >> bits`` clipped to 0..``top``, as samples."""
     kind = total.type
     value = builder.ashr(builder.add(total, splat(kind, 1 << (bits - 1))), splat(kind, bits))
     return builder.trunc(clamp(builder, value, spread(builder, top, kind)), samples.vector)
 
 
 def _wide(samples: Any) -> Any:
-    """Lanes that hold a sum of six weighted samples: 16 bits for 8-bit samples."""
+    """Return lanes that hold a sum of six weighted samples: 16 bits for 8-bit samples."""
     return ir.VectorType(ir.IntType(16 if samples.dtype.bitwidth == 8 else 32), _LANES)
 
 
 @intrinsic
 def _put_half(typingctx: Any, samples: Any, at: Any, step: Any, top: Any, out: Any, o: Any) -> Any:
-    """Half samples b (``step`` 1) or h (``step`` a row); sample A of the first is at index ``at``."""
+    """Store half samples b (``step`` 1) or h (``step`` a row); sample A of the first is at index ``at``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target = (Lanes(context, builder, signature.args[k], args[k], _LANES) for k in (0, 4))
@@ -66,7 +66,7 @@ def _put_half(typingctx: Any, samples: Any, at: Any, step: Any, top: Any, out: A
 
 @intrinsic
 def _put_sums(typingctx: Any, samples: Any, at: Any, sums: Any, s: Any) -> Any:
-    """Unrounded sums along a row."""
+    """Store unrounded sums along a row."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target = (Lanes(context, builder, signature.args[k], args[k], _LANES) for k in (0, 2))
@@ -80,7 +80,7 @@ def _put_sums(typingctx: Any, samples: Any, at: Any, sums: Any, s: Any) -> Any:
 
 @intrinsic
 def _put_centre(typingctx: Any, sums: Any, s: Any, stride: Any, top: Any, out: Any, o: Any) -> Any:
-    """Half samples j from six rows of sums (8-245, 8-247)."""
+    """Store half samples j from six rows of sums (8-245, 8-247)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source, target = (Lanes(context, builder, signature.args[k], args[k], _LANES) for k in (0, 4))
@@ -98,7 +98,7 @@ def _put_centre(typingctx: Any, sums: Any, s: Any, stride: Any, top: Any, out: A
 def compute_band(
     samples: Samples, shape: tuple[int, int], plane: int, band: int, top: int, out: Samples, sums: NDArray[Any]
 ) -> None:
-    """Half samples of one band, but for the outermost rows and columns, whose taps leave the picture.
+    """Compute the half samples of one band, except the outermost rows and columns, whose taps leave the picture.
 
     Args:
         samples: flat samples of the picture with its margin.

@@ -1,8 +1,8 @@
 """Quarter samples of MPEG-4 part 2, whose filter is mirrored at the edges of a block, compiled.
 
 Samples are read from a flat array that begins with the block's integer sample G; ``stride`` is the length of a row.
-Results go to ``out``, a flat block of `BLOCK` samples per row. What the filter reads is there: `ReferenceSamples` sees
-to it.
+Results are written to ``out``, a flat block of `BLOCK` samples per row. `ReferenceSamples` guarantees that all samples
+that the filter reads exist.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from codecmeta.simd.numba_cache import kernel
 
 @kernel(_nrt=False, inline="always")
 def _eight_tap(samples, start, step, position, last, bias):
-    """Half sample after ``position`` on a line of last + 1 samples that is mirrored at both ends."""
+    """Return the half sample after ``position`` on a line of last + 1 samples that is mirrored at both ends."""
     total = 0
     for tap in range(4):
         before = position - tap
@@ -31,10 +31,10 @@ def _eight_tap(samples, start, step, position, last, bias):
 
 @kernel(_nrt=False)
 def mpeg4_quarter(source, stride, fractions, size, rounding, out, lines):
-    """Quarter-sample prediction of MPEG-4 part 2, 8 bit (ISO/IEC 14496-2, 7.6.2.2).
+    """Write a quarter-sample prediction of MPEG-4 part 2, 8 bit (ISO/IEC 14496-2, 7.6.2.2).
 
-    The eight taps (-1, 3, -6, 20, 20, -6, 3, -1) / 32 see the block's own (height + 1) x (width + 1) samples
-    only, mirrored at its edges; a quarter sample is the mean of a half and a whole sample, first along rows, then
+    The eight taps (-1, 3, -6, 20, 20, -6, 3, -1) / 32 use only the block's own (height + 1) x (width + 1) samples
+    mirrored at its edges; a quarter sample is the mean of a half and a whole sample, first along rows, then
     along columns. ``lines`` is int32 scratch of height + 1 rows.
     """
     (fy, fx), (height, width) = fractions, size

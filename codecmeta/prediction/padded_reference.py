@@ -1,7 +1,7 @@
-"""Samples of reference pictures, continued beyond their edges (Rec. ITU-T H.264, 8.4.2.2.1; 14496-2, 7.6.4).
+"""Reference picture samples, continued beyond the edges (Rec. ITU-T H.264, 8.4.2.2.1; 14496-2, 7.6.4).
 
-With a margin on every side a block that a vector moves over the edge is read like any other: a block beyond the margin
-lies among copies of border samples, where it looks the same as one `REACH` samples outside.
+With a margin on every side, a block that a vector moves over the edge is read like any other: a block beyond the margin
+consists of copies of border samples, and equals one `REACH` samples outside.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from codecmeta.simd.numba_cache import kernel
 MARGIN = 32
 """Samples added on every side of a plane."""
 REACH = 24
-"""Blocks further out than this are read here; they and the taps of the longest filter fit the margin."""
+"""Distance at which blocks further out are read; they and the taps of the longest filter fit the margin."""
 
 READY = 4
-"""Column of `ReferenceSamples.addresses` that tells which bands are computed."""
+"""Column of `ReferenceSamples.addresses` with the flags of computed bands."""
 
 
 class ReferenceSamples:
-    """A reference picture as the compiled prediction reads it.
+    """Reference picture as the compiled prediction reads it.
 
     Attributes:
         shapes: rows and columns of Y, Cb and Cr, without margins.
         dtype: type of the samples.
-        addresses: uintp (3, 5), per channel where its samples, half samples b, h and j (`h264_halfpel`), and the flags
-            of their computed bands are in memory; the object has to outlive its use.
+        addresses: uintp (3, 5), per channel the addresses of its samples, half samples b, h and j (`h264_halfpel`), and
+            the flags of their computed bands; the object must outlive their use.
     """
 
     def __init__(self, planes: Planes) -> None:
@@ -51,7 +51,7 @@ class ReferenceSamples:
         self._copy(planes)
 
     def replace(self, planes: Planes) -> ReferenceSamples:
-        """Take another picture in place of this one, which saves new memory where both are alike."""
+        """Replace this picture by another, which saves new memory where both are alike."""
         if tuple(plane.shape for plane in planes) != self.shapes or planes[0].dtype != self.dtype:
             return ReferenceSamples(planes)
         self._copy(planes)
@@ -74,7 +74,7 @@ class ReferenceSamples:
         return y, cb, cr
 
     def _make_room(self, channel: int, samples: NDArray[np.generic]) -> None:
-        """For half samples, which costs nothing until they are computed (H.264, not for chroma of a smaller size)."""
+        """Reserve half samples, which is free until they are computed (H.264, not for chroma of a smaller size)."""
         halves = np.empty((3, samples.size), samples.dtype)
         ready = np.empty((3, -(-samples.shape[0] // BAND)), samples.dtype)
         self._halves.append(halves)
@@ -84,7 +84,7 @@ class ReferenceSamples:
 
 
 def _with_margin(plane: Samples) -> Samples:
-    """Room for a plane and its margin."""
+    """Allocate a plane and its margin."""
     height, width = plane.shape
     return np.empty((height + 2 * MARGIN, width + 2 * MARGIN), plane.dtype)
 

@@ -1,6 +1,6 @@
-"""The reference that predicts an H.264 block best: FFmpeg exports vectors without the index of their reference.
+"""Reference selection for H.264 blocks by prediction error: FFmpeg exports vectors without their reference index.
 
-Of equally good entries the first is taken; a block below its dead zone needs no better one. Records are those of
+Among equally good entries the first is taken; a block below its dead zone needs no better one. Records are those of
 block_records.py, a block is (y, x, height, width) in luma samples.
 """
 
@@ -14,35 +14,35 @@ from codecmeta.prediction.padded_reference import MARGIN
 from codecmeta.simd.numba_cache import kernel
 
 PAST = 4
-"""Most candidate reference pictures shown before the current one."""
+"""Largest number of candidate reference pictures shown before the current one."""
 FUTURE = 2
-"""Most candidate reference pictures shown after it."""
+"""Largest number of candidate reference pictures shown after it."""
 
 _NO_ERROR_YET = 2**62
 
 
 @kernel(_nrt=False, forceinline=True)
 def weights_of(table, channel):
-    """The weights of a channel, int64 (3, 5), as a tuple."""
+    """Return the weights of a channel, int64 (3, 5), as a tuple."""
     return table[channel, 0], table[channel, 1], table[channel, 2], table[channel, 3], table[channel, 4]
 
 
 @kernel(_nrt=False, forceinline=True)
 def mean_of(top):
-    """The weights that make a plain mean, as a tuple."""
+    """Return the weights of a plain mean, as a tuple."""
     return np.int64(32), np.int64(32), np.int64(6), np.int64(0), np.int64(top)
 
 
 @kernel(_nrt=False, forceinline=True)
 def inside(block, size):
-    """The part of a block inside a plane."""
+    """Return the part of a block inside a plane."""
     y, x, height, width = block
     return y, x, min(height, size[0] - y), min(width, size[1] - x)
 
 
 @kernel(_nrt=False)
 def choose_one(plane, lists, sums, side, block, vector, limit):
-    """Best entry of one list: its number and error.
+    """Find the best entry of one list: its number and error.
 
     Args:
         plane: luma.
@@ -71,10 +71,11 @@ def choose_one(plane, lists, sums, side, block, vector, limit):
 
 @kernel(_nrt=False)
 def choose_two(plane, lists, sums, block, vectors, limit):
-    """Best entries of both lists for a block with a vector in each: numbers, whether they count evenly, error.
+    """Find the best entries of both lists for a block with a vector in each: numbers, equal weights or not, error.
 
-    A partition of a macroblock that mixes lists carries a zero vector for a list that it does not use, so next to
-    a zero vector the other prediction without it is a candidate too, and the number of the other entry is -1.
+    A partition of a macroblock that mixes lists carries a zero vector for a list that it does not use, so in the
+    presence of a zero vector the other prediction without it is a candidate too, and the number of the other entry is
+    -1.
 
     Args:
         plane: luma.

@@ -10,22 +10,22 @@ from codecmeta.container.mpeg4_headers import HEADER_BYTES, HeaderBits, VideoObj
 
 
 def rounding_type(packet: bytes, layer: VideoObjectLayer | None) -> int | None:
-    """vop_rounding_type of the first video object plane in a packet (ISO/IEC 14496-2, 6.2.5).
+    """Return vop_rounding_type of the first video object plane in a packet (ISO/IEC 14496-2, 6.2.5).
 
     Args:
         packet: bytes of one packet.
-        layer: the layer it belongs to, from extradata; a layer inside the packet goes before it.
+        layer: the layer it belongs to, from extradata; a layer inside the packet takes precedence.
 
     Returns:
-        0 or 1; 0 for planes that carry none (I, B, not coded). None when the packet holds no readable plane
-        or the layer is not known.
+        0 or 1; 0 for planes that carry none (I, B, not coded). None when the packet holds no readable plane or the
+        layer is unknown.
     """
     plane = video_object_plane(packet, layer)
     return None if plane is None else plane.rounding
 
 
 def h263_rounding_type(packet: bytes) -> int | None:
-    """RTYPE of an H.263 picture (Rec. ITU-T H.263, 5.1.4.3); 0 without PLUSPTYPE, None without a picture header."""
+    """Return RTYPE of an H.263 picture (Rec. ITU-T H.263, 5.1.4.3); 0 without PLUSPTYPE, None without a header."""
     bits = HeaderBits(packet[:HEADER_BYTES])
     try:
         if bits.read(22) != 0x20:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from codecmeta.errors import UsageError
 
 Standard: TypeAlias = Literal["h264", "mpeg1", "mpeg2", "mpeg4", "mpeg4_qpel", "h263"]
-"""Whose interpolation and chroma vectors apply; mpeg4_qpel is MPEG-4 part 2 with quarter_sample = 1."""
+"""Standard whose interpolation and chroma vectors apply; mpeg4_qpel is MPEG-4 part 2 with quarter_sample = 1."""
 
 STANDARDS: dict[str, Standard] = {
     "h264": "h264",
@@ -31,11 +31,11 @@ FILTERS: dict[str, int] = {
 
 
 def filter_of(standard: str) -> int:
-    """Filter code of a standard.
+    """Return the filter code of a standard.
 
     Raises:
-        UsageError: the standard is not known.
+        UsageError: the standard is unknown.
     """
     if standard not in FILTERS:
-        raise UsageError(f"standard {standard!r} is unknown; allowed: {', '.join(FILTERS)}")
+        raise UsageError(f"unknown standard {standard!r}; choose from {', '.join(FILTERS)}")
     return FILTERS[standard]

@@ -1,1 +1,1 @@
-"""The record of one video: VideoMeta, its file and what is derived from it."""
+"""Record of one video: VideoMeta, its file format and derived quantities."""

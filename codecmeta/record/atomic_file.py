@@ -1,4 +1,4 @@
-"""Files that appear at their place whole or not at all."""
+"""Atomic file replacement: a file appears completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import BinaryIO
 
 TEMPORARY_FILES = ".codecmeta-*.tmp"
-"""Names of files that are being written, as a glob."""
+"""Glob of the names of files that are being written."""
 
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; on leaving, flush it to the disk and rename it.
+    """Open a temporary file next to `path`; on leaving, flush it to the disk and rename it.
 
     Args:
-        path: the file, which need not be there.
+        path: the file, which need not exist.
 
     Raises:
-        OSError: it cannot be written, or is no file but a device, say, which a rename would do away with. Nothing is
-            left behind.
+        OSError: it cannot be written, or is not a regular file (a device, for example), which a rename would replace.
+            No temporary file is left.
     """
     target = Path(path)
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(target.stat().st_mode):
-            raise OSError(errno.EEXIST, "it is there, and not a regular file", os.fspath(path))
+            raise OSError(errno.EEXIST, "the path exists and is not a regular file; choose another", os.fspath(path))
     temporary = target.with_name(TEMPORARY_FILES.replace("*", secrets.token_hex(8)))
     try:
         with temporary.open("xb") as file:

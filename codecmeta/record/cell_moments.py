@@ -1,4 +1,4 @@
-"""Moments of a picture's residual on 4x4 luma cells: what the `carried` map follows from picture to picture."""
+"""Moments of a picture's residual on 4x4 luma cells, from which the `carried` map is followed between pictures."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ class CellMoments:
 
     @classmethod
     def from_energy(cls, energy: BlockEnergy) -> CellMoments:
-        """Those of a picture that was measured in blocks of 4x4 samples."""
+        """Return the moments of a picture that was measured in blocks of 4x4 samples."""
         moments = np.empty((*energy.energy.shape, 2, 3), np.float32)
         interleave(energy.power, energy.mean, moments)
         return cls(moments=moments)
 
 
 def measure_cells(planes: Residual) -> CellMoments:
-    """Moments of residual planes.
+    """Measure the moments of residual planes.
 
     Args:
         planes: int16 Y (H, W), Cb, Cr in 4:2:0, 4:2:2, 4:4:4, or (0, 0) for monochrome.
 
     Raises:
-        UsageError: the planes do not fit together.
+        UsageError: the shapes of the planes do not match.
     """
     height, width = planes[0].shape
     moments = np.zeros((-(-height // 4), -(-width // 4), 2, 3), np.float32)
@@ -59,11 +59,11 @@ def measure_cells(planes: Residual) -> CellMoments:
 
 
 def cell_size(luma: tuple[int, ...], plane: tuple[int, ...]) -> tuple[int, int]:
-    """Rows and columns of a plane's samples in a cell.
+    """Return the rows and columns of a plane's samples in a cell.
 
     Raises:
-        UsageError: a plane of that shape does not go with the luma plane.
+        UsageError: a plane of that shape does not match the luma plane.
     """
     if any(part not in (full, (full + 1) // 2) for full, part in zip(luma, plane, strict=True)):
-        raise UsageError(f"a plane of {plane} does not go with luma of {luma}")
+        raise UsageError(f"a plane of {plane} does not match luma of {luma}")
     return 4 if plane[0] == luma[0] else 2, 4 if plane[1] == luma[1] else 2

@@ -1,4 +1,4 @@
-"""A collection of records: a folder of .npz files, tar shards of them, or an index of such shards."""
+"""Record collection: a folder of .npz files, tar shards of them, or an index of such shards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INDEX = "index.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a record lies.
+    """Location of a record.
 
     Attributes:
         place: its name below the folder or within its shard.
@@ -37,10 +37,10 @@ class Entry:
 
 
 class MetaDataset(Sequence[VideoMeta]):
-    """Records in the order of their places; each is read when it is asked for, and none is kept.
+    """Records in the order of their places; each is read on access, and none is kept.
 
     Attributes:
-        entries: where they lie.
+        entries: locations of the records.
         columns: the arrays that are read besides the packet table, None for all.
     """
 
@@ -84,11 +84,11 @@ def open_dataset(
     Args:
         path: a folder of .npz files (searched), a folder of tar shards, one tar, or the index that `codecmeta pack`
             wrote. A folder with an index is read by it where pyarrow is installed.
-        columns: names of the arrays to read besides the packet table, `frames` or `energy_innovation`, say; the others
-            are None in the records. None reads all.
+        columns: names of the arrays to read besides the packet table, such as `frames` or `energy_innovation`; the
+            others are None in the records. None reads all.
         max_bytes: refuse a record whose arrays take more memory than this.
 
-    Raises:
+    UsageError: the collection is empty, or a column is unknown.
         UsageError: nothing is there, or a column is not known.
         MetaFormatError: a tar or the index cannot be read.
         OSError: a file cannot be opened.
@@ -106,7 +106,7 @@ def open_dataset(
     else:
         entries = []
     if not entries:
-        raise UsageError(f"{path}: no record; allowed are a folder of .npz files or tars, a .tar, or an index.parquet")
+        raise UsageError(f"{path} contains no record; give a folder of .npz files or tars, a .tar, or an index.parquet")
     return MetaDataset(entries, columns, max_bytes)
 
 
@@ -156,14 +156,14 @@ def _read_index(path: Path) -> Iterator[Entry]:
         raise MetaFormatError(str(path), None, f"not a readable index ({error})") from error
     for place, shard, offset, size in zip(*columns, strict=True):
         if not isinstance(shard, str) or os.path.basename(shard) != shard or shard in ("", ".", ".."):  # noqa: PTH119
-            raise MetaFormatError(str(path), "shard", f"names {shard!r}, which is no file next to the index")
+            raise MetaFormatError(str(path), "shard", f"names {shard!r}, which is not a file next to the index")
         if not (isinstance(offset, int) and isinstance(size, int) and offset >= 0 and size >= 0):
             raise MetaFormatError(str(path), "offset", f"of {place!r} is {offset!r}, its length {size!r}")
         yield Entry(str(place), str(path.parent / shard), offset, size)
 
 
 class Window(io.RawIOBase):
-    """Part of a file, as a file that can be read."""
+    """Part of a file, as a readable file."""
 
     def __init__(self, path: str, offset: int, size: int) -> None:
         self._file: Any = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed with this
@@ -172,11 +172,11 @@ class Window(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Return True: the part can be read."""
         return True
 
     def seekable(self) -> bool:
-        """It can be sought in."""
+        """Return True: the part can be sought in."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -188,7 +188,7 @@ class Window(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Read what follows."""
+        """Read the bytes that follow."""
         view = memoryview(buffer).cast("B")
         count = min(len(view), max(self._size - self._at, 0))
         self._file.seek(self._offset + self._at)
@@ -197,6 +197,6 @@ class Window(io.RawIOBase):
         return done
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
         super().close()

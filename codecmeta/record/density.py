@@ -1,7 +1,7 @@
-"""Block energies -> density S_t on any patch grid of any crop (MeToM, RPM).
+"""Density S_t on any patch grid of any crop, from block energies (MeToM, RPM).
 
 Min-max normalisation and patch means are affine in E, so S_t follows from stored block means by area-weighted
-averaging: exactly where patch edges fall on block edges, else with E taken as constant within a block.
+averaging: exactly where patch edges coincide with block edges, otherwise with E taken as constant within a block.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from codecmeta.record.orientation import UPRIGHT, Orientation, display_size
 
 FLAT = 1e-12
-"""A map whose E spans no more than this says nothing about where the information is."""
+"""Range of E up to which a map is flat: it does not locate any information."""
 
 Box = tuple[float, float, float, float]
 
 
 def overlap_shares(bounds: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much of each interval falls to each block.
+    """Return the share of each interval that each block covers.
 
     Args:
         bounds: rising limits of n intervals, float64 (n + 1,).
@@ -34,7 +34,7 @@ def overlap_shares(bounds: NDArray[np.float64], edges: NDArray[np.float64]) -> N
 
 
 def _block_edges(size: int, block: int) -> NDArray[np.float64]:
-    """Limits of blocks; the last one covers only what lies inside the picture."""
+    """Return the limits of blocks; the last one covers only samples inside the picture."""
     return np.minimum(np.arange(-(-size // block) + 1) * block, size).astype(np.float64)
 
 
@@ -50,7 +50,7 @@ def patch_density(
     orientation: Orientation = UPRIGHT,
     sample_aspect: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
-    """Mean of the min-max normalised energy over every patch.
+    """Return the mean of the min-max normalised energy over every patch.
 
     Args:
         energy: block means of E, float32 (T, ⌈height/block⌉, ⌈width/block⌉), coded orientation.
@@ -74,7 +74,7 @@ def patch_density(
     shown_w, shown_h = display_size(width, height, orientation=orientation, sample_aspect=sample_aspect)
     left, top, right, bottom = (0.0, 0.0, float(shown_w), float(shown_h)) if box is None else box
     if rows < 1 or cols < 1:
-        raise ValueError(f"grid is {grid}; it needs at least one row and one column")
+        raise ValueError(f"grid is {grid}; at least one row and one column are needed")
     if not (0 <= left < right <= shown_w and 0 <= top < bottom <= shown_h):
         raise ValueError(f"box {box} must lie inside the displayed picture of {shown_w}x{shown_h} and not be empty")
     x, y = (sampled / shown for sampled, shown in zip(orientation.swap(width, height), (shown_w, shown_h), strict=True))

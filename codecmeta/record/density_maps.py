@@ -1,6 +1,6 @@
-"""Density maps: how much each patch of a sampled frame holds, by residual, texture, bits, or texture and what is coded.
+"""Density maps: information per patch of a sampled frame by residual, texture, bits, or texture and coding.
 
-Maps that a record stores are block means of E (`codecmeta.record.energy`). The others follow from what it stores:
+Maps that a record stores are block means of E (`codecmeta.record.energy`). The others are derived from stored arrays:
 
 - `texture`: E of the best of four intra predictions of the cached frames (`codecmeta.record.texture`).
 - `bits`: bits of the macroblocks.
@@ -35,7 +35,7 @@ DensityMap = Literal[
 DENSITY_MAPS: Final[tuple[DensityMap, ...]] = get_args(DensityMap)
 
 TEXTURE_BLOCK: Final = 4
-"""Pixels per side of the blocks on which texture is measured, the size of the blocks it is predicted on."""
+"""Pixels per side of the blocks on which texture is measured, equal to the blocks on which it is predicted."""
 _MACROBLOCK = 16
 
 _FIELDS: Final[Mapping[DensityMap, tuple[str, ...]]] = {
@@ -47,7 +47,7 @@ _FIELDS: Final[Mapping[DensityMap, tuple[str, ...]]] = {
     "texture-innovation": ("frames", "residual_power"),
     "texture-bits": ("frames", "mb_bits"),
 }
-"""Arrays of the record that a map is made of."""
+"""Arrays of the record that a map is computed from."""
 
 _MADE_BY: Final = {
     "frames": ("frames", "--pixels 384"),
@@ -59,12 +59,12 @@ _MADE_BY: Final = {
 
 
 def list_maps(meta: VideoMeta) -> tuple[DensityMap, ...]:
-    """The maps that follow from what a record holds."""
+    """List the maps that can be computed from a record."""
     return tuple(name for name in DENSITY_MAPS if _find_missing(meta, name) is None)
 
 
 def measure_density(meta: VideoMeta, name: DensityMap, grid: tuple[int, int], box: Box | None) -> NDArray[np.float32]:
-    """Mean density of every patch.
+    """Measure the mean density of every patch.
 
     Args:
         meta: the record.
@@ -76,7 +76,7 @@ def measure_density(meta: VideoMeta, name: DensityMap, grid: tuple[int, int], bo
         float32 (T, rows, cols) in [0, 1]; all ones where a frame's map is flat.
 
     Raises:
-        UsageError: the name is not that of a map, or the record lacks what it is made of.
+        UsageError: the name is not that of a map, or the record lacks arrays that it is computed from.
         ValueError: the grid is empty, or the box lies outside the picture.
     """
     if name not in DENSITY_MAPS:
@@ -101,7 +101,7 @@ def measure_density(meta: VideoMeta, name: DensityMap, grid: tuple[int, int], bo
 
 
 def _find_coded(meta: VideoMeta, name: DensityMap) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-    """How much of each block is coded, in [0, 1], with these bounds per frame and the block size."""
+    """Return the coded share of each block, in [0, 1], with its bounds per frame and the block size."""
     coded: NDArray[Any]
     if name == "texture-coded":
         coded = ~np.isin(np.asarray(meta.mb_type), (NOT_CODED, P_SKIP, B_SKIP))
@@ -122,7 +122,7 @@ def _average(
     grid: tuple[int, int],
     box: Box | None,
 ) -> NDArray[np.float32]:
-    """`patch_density` of a map on the grid of the coded picture."""
+    """Average `patch_density` of a map on the grid of the coded picture."""
     return patch_density(
         values,
         extent,
@@ -139,7 +139,7 @@ def _average(
 def _average_texture(
     meta: VideoMeta, texture: EnergyMap, grid: tuple[int, int], box: Box | None
 ) -> NDArray[np.float32]:
-    """`patch_density` of the cached frames' texture; they are upright and smaller than the displayed picture."""
+    """Average `patch_density` of the texture of the cached frames, which are upright and scaled down."""
     height, width = np.asarray(meta.frames).shape[1:3]
     shown_w, shown_h = meta.display_size
     if box is not None:
@@ -153,12 +153,12 @@ def _average_texture(
 
 
 def _find_missing(meta: VideoMeta, name: DensityMap) -> str | None:
-    """The first array that a map is made of and the record lacks."""
+    """Find the first array that a map is computed from and the record lacks."""
     return next((field for field in _FIELDS[name] if getattr(meta, field) is None), None)
 
 
 def _explain(meta: VideoMeta, name: DensityMap, missing: str) -> str:
-    """Why a record lacks a map, and what to do."""
+    """Explain why a record lacks a map, and what to do."""
     signal, option = _MADE_BY.get(missing, ("innovation", "--maps innovation"))
     source: dict[str, Any] = meta.info["signals"].get(signal, {})
     video, present = meta.info["source"]["name"], ", ".join(list_maps(meta)) or "no map"

@@ -12,7 +12,7 @@ EPSILON = 1e-6
 
 @kernel()
 def standardise(total, square_total, samples):
-    """Mean and weight of a channel: E gains ``weight * (r - mean)²`` for each of its samples.
+    """Return mean and weight of a channel: E gains ``weight * (r - mean)²`` for each of its samples.
 
     Args:
         total: sum of the channel's residual.
@@ -32,12 +32,12 @@ def standardise(total, square_total, samples):
 
 
 _FITS = 23170
-"""Largest residual of which eight squares fit 32 bits."""
+"""Largest residual whose square, eight times, fits 32 bits."""
 
 
 @kernel(_nrt=False)
 def _add_line(line, sums, squares, least, most):
-    """Add a line of samples to the sums and extremes of its columns; squares may wrap around."""
+    """Add a line of samples to the sums and extremes of its columns; sums of squares may wrap around."""
     for x in range(line.size):
         r = line[x]
         sums[x] = np.int32(sums[x] + np.int32(r))
@@ -48,9 +48,9 @@ def _add_line(line, sums, squares, least, most):
 
 @kernel(_nrt=False, inline="always")
 def _fold(columns, first, last, side, height, moments, limits, row):
-    """Block moments and extremes from those of the columns; returns the sums and the extremes of the row of blocks.
+    """Fill block moments and extremes from those of the columns; return sums and extremes of the row of blocks.
 
-    The number of columns per block, ``side``, has to be a literal for this to become vector code.
+    The number of columns per block, ``side``, must be a literal for this to become vector code.
     """
     sums, squares, least, most = columns
     samples = height * side
@@ -82,7 +82,7 @@ def _fold(columns, first, last, side, height, moments, limits, row):
 
 @kernel(_nrt=False)
 def _measure_block(plane, y0, y1, x0, x1, moments, limits, row, col):
-    """Moments and extremes of one block from its samples; returns its sums."""
+    """Fill moments and extremes of one block from its samples; return its sums."""
     s = np.int64(0)
     q = np.int64(0)
     low = np.int16(32767)
@@ -104,9 +104,9 @@ def _measure_block(plane, y0, y1, x0, x1, moments, limits, row, col):
 
 @kernel(_nrt=False)
 def _block_moments(plane, block_h, block_w, coded, shift, columns, moments, limits):
-    """Means of r² and r and extremes of r of each block; returns the sums of r and r² over the plane.
+    """Fill means of r² and r and extremes of r of each block; return the sums of r and r² over the plane.
 
-    A block of a cell that is not coded is 0. ``shift`` is log2 of the blocks per cell side, ``columns`` scratch.
+    A block of a cell that is not coded is 0. ``shift`` is log2 of the blocks per cell side, ``columns`` scratch memory.
     """
     height, width = plane.shape
     whole = width // block_w
@@ -138,7 +138,7 @@ def _block_moments(plane, block_h, block_w, coded, shift, columns, moments, limi
 
 @kernel(_nrt=False)
 def _measure_run(plane, run, block_w, columns, moments, limits, row):
-    """Moments and extremes of blocks side by side; returns their sums."""
+    """Fill moments and extremes of a row of adjacent blocks; return their sums."""
     y0, y1, first, last = run
     sums, squares, least, most = columns
     x0, count = first * block_w, (last - first) * block_w
@@ -173,7 +173,7 @@ def _term(r, mean, weight):
 
 @kernel(_nrt=False)
 def _add_channel(moments, limits, mean, weight, energy, floor, ceiling):
-    """Add a channel's part to the mean of E of each block, and to the least and the most that a sample may have."""
+    """Add a channel's contribution to each block's mean of E, and to the bounds of E of its samples."""
     nearest = np.rint(mean)
     for row in range(energy.shape[0]):
         for col in range(energy.shape[1]):
@@ -186,7 +186,7 @@ def _add_channel(moments, limits, mean, weight, energy, floor, ceiling):
 
 @kernel()
 def reduce_planes(planes, shifts, block, coded, energy, power, mean, extent):
-    """Fill in what is kept of a picture."""
+    """Fill the block means and the extremes of a picture."""
     luma, cb, cr = planes
     rows, cols = energy.shape
     shift = 0 if block == 8 else 1
@@ -215,7 +215,7 @@ def reduce_planes(planes, shifts, block, coded, energy, power, mean, extent):
 
 @kernel(_nrt=False)
 def _scan(planes, shifts, block, coded, row, col, means, weights):
-    """Mean, smallest and largest E of the samples of one block."""
+    """Return mean, smallest and largest E of the samples of one block."""
     luma, cb, cr = planes
     shift_y, shift_x = shifts
     y0, x0 = row * block >> 3, col * block >> 3
@@ -238,10 +238,10 @@ def _scan(planes, shifts, block, coded, row, col, means, weights):
 
 @kernel(_nrt=False)
 def _find_extremes(luma, cb, cr, shifts, block, coded, means, weights, energy, floor, ceiling, extent):
-    """Smallest and largest E of the picture, from the samples of the blocks that may have it.
+    """Find the smallest and largest E of the picture, from the samples of the blocks that may contain it.
 
-    A chroma sample at an odd edge stands for fewer luma samples than the others, so that blocks there get their mean
-    from the samples, too.
+    A chroma sample at an odd edge covers fewer luma samples than the others, so that blocks there also take their mean
+    from the samples.
     """
     planes = (luma, cb, cr)
     rows, cols = energy.shape
@@ -273,7 +273,7 @@ def interleave(power, mean, moments):
 
 @kernel()
 def fill_cell_moments(plane, step_y, step_x, channel, moments):
-    """Means of r² and r of a channel on all cells, ``step_y`` x ``step_x`` samples each."""
+    """Measure means of r² and r of a channel on all cells, ``step_y`` x ``step_x`` samples each."""
     height, width = plane.shape
     sums = np.empty(width, np.int32)
     squares = np.empty(width, np.int64)

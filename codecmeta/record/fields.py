@@ -1,4 +1,4 @@
-"""Fields of a record: the dtype and shape of each array, and what its values may be."""
+"""Fields of a record: dtype, shape and allowed values of each array."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Lengths that the shapes of a file are made of."""
+    """Lengths that determine the shapes of a file's arrays."""
 
     frames: int
     packets: int
@@ -30,7 +30,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Field:
-    """dtype and shape of one array; -1 stands for any length."""
+    """dtype and shape of one array; -1 allows any length."""
 
     dtype: str
     shape: Callable[[Sizes], tuple[int, ...]]
@@ -69,7 +69,7 @@ REQUIRED = (
     "frame_type",
 )
 OPTIONAL = tuple(name for name in FIELDS if name not in REQUIRED)
-# Arrays that make sense only together.
+# Arrays that are valid only together.
 PAIRS = (
     ("packet_type", "packet_shown"),
     ("energy_innovation", "range_innovation"),
@@ -81,10 +81,10 @@ _FINITE = ("energy_innovation", "energy_carried", "range_innovation", "range_car
 
 
 def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
-    """The lengths that `info` and the tables imply.
+    """Return the lengths that `info` and the tables imply.
 
     Raises:
-        KeyError, TypeError, ValueError: `info` lacks something or holds something wrong.
+        KeyError, TypeError, ValueError: `info` lacks a fact or contains a wrong one.
     """
     check_info(info)
     width, height = info["stream"]["width"], info["stream"]["height"]
@@ -93,10 +93,10 @@ def sizes_of(info: Mapping[str, Any], *, frames: int, packets: int) -> Sizes:
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise ValueError(f"picture size {width}x{height} is outside 1..{MAX_SIDE}")
     if block not in (4, 8):
-        raise ValueError(f"block is {block}, it must be 4 or 8")
+        raise ValueError(f"block is {block}; it must be 4 or 8")
     Orientation.from_matrix(info["stream"]["orientation"], width=width, height=height)
     if numerator < 1 or denominator < 1:
-        raise ValueError(f"time_base is {numerator}/{denominator}, both must be positive")
+        raise ValueError(f"time_base is {numerator}/{denominator}; both must be positive")
     return Sizes(
         frames=frames,
         packets=packets,
@@ -109,7 +109,7 @@ def check(path: str, info: dict[str, Any], arrays: Mapping[str, Array]) -> None:
     """Validate a record before it is written.
 
     Raises:
-        MetaFormatError: names the field.
+        MetaFormatError: the record violates the format; names the field.
     """
     for name in REQUIRED:
         if name not in arrays:
@@ -124,12 +124,12 @@ def check_headers(
     """Validate dtypes and shapes.
 
     Args:
-        path: names the file in errors.
+        path: file to name in errors.
         info: of the record.
-        headers: dtype and shape of each array, of all that are required at least.
+        headers: dtype and shape of each array, at least of all required ones.
 
     Raises:
-        MetaFormatError: names the field.
+        MetaFormatError: the record violates the format; names the field.
     """
     frames, packets = headers["frame_pts"][1], headers["packet_pts"][1]
     try:
@@ -143,18 +143,18 @@ def check_headers(
         fits = len(shape) == len(expected) and all(e in (-1, s) for e, s in zip(expected, shape, strict=True))
         if dtype.str != FIELDS[name].dtype or not fits:
             wanted = tuple("any" if e == -1 else e for e in expected)
-            raise MetaFormatError(path, name, f"is {dtype.str} {shape}, expected {FIELDS[name].dtype} {wanted}")
+            raise MetaFormatError(path, name, f"is {dtype.str} {shape}; expected {FIELDS[name].dtype} {wanted}")
     for first, second in PAIRS:
         if (first in headers) != (second in headers):
             missing = second if first in headers else first
-            raise MetaFormatError(path, missing, f"is missing, {first} and {second} come together")
+            raise MetaFormatError(path, missing, f"is missing; {first} and {second} are stored together")
 
 
 def check_values(path: str, arrays: Mapping[str, Array]) -> None:
     """Validate values.
 
     Raises:
-        MetaFormatError: names the field.
+        MetaFormatError: the record violates the format; names the field.
     """
 
     def fail(name: str, message: str) -> NoReturn:

@@ -13,7 +13,7 @@ PacketSizeKind = Literal["mean", "total", "packet", "interval"]
 
 @dataclass(frozen=True, kw_only=True)
 class Gop:
-    """A run of packets from one that starts a GoP to the next, in decode order.
+    """Packets from one that starts a GoP to the next, in decode order.
 
     Attributes:
         start: index of its first packet.
@@ -27,7 +27,7 @@ class Gop:
 
 
 def gop_starts(key: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """First packet of each GoP, int64 (G,). Packets before the first key packet form a GoP of their own."""
+    """Return the first packet of each GoP, int64 (G,). Packets before the first key packet form a GoP of their own."""
     starts = np.flatnonzero(key).astype(np.int64)
     if key.size and (starts.size == 0 or starts[0] != 0):
         starts = np.concatenate([np.zeros(1, np.int64), starts])
@@ -35,7 +35,7 @@ def gop_starts(key: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def split_gops(size: NDArray[np.uint32], key: NDArray[np.bool_]) -> tuple[Gop, ...]:
-    """The GoPs of a stream.
+    """Split the packets of a stream into GoPs.
 
     Args:
         size: bytes of each packet in decode order, uint32 (P,).
@@ -53,17 +53,17 @@ def split_gops(size: NDArray[np.uint32], key: NDArray[np.bool_]) -> tuple[Gop, .
 
 
 def shown_packet_size(size: NDArray[np.uint32], shown: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    """Bytes per shown picture.
+    """Return the bytes per shown picture.
 
-    A packet that shows no picture counts to the next one in decode order that does, which it was sent for: a frame for
-    reference of VP8, the frames of a superframe that was split. After the last such packet it counts to that.
+    A packet that shows no picture counts towards the next one in decode order that does, for which it was sent: a
+    reference-only frame of VP8, the frames of a split superframe. After the last shown picture it counts towards that.
 
     Args:
         size: bytes of each packet in decode order, uint32 (P,).
-        shown: whether a packet shows a picture, bool (P,); None takes all to show one.
+        shown: whether a packet shows a picture, bool (P,); None assumes that all do.
 
     Returns:
-        int64 (P,), 0 for packets that show none. The sum is that of the sizes, unless no packet shows a picture.
+        int64 (P,), 0 for packets that show none. The sum equals that of the sizes, unless no packet shows a picture.
     """
     own = size.astype(np.int64)
     if shown is None or not shown.any():
@@ -83,23 +83,23 @@ def frame_packet_size(
     shown: NDArray[np.bool_] | None = None,
     kind: PacketSizeKind = "mean",
 ) -> NDArray[np.float64]:
-    """MeToM's c_t for each sampled frame, in bytes.
+    """Return MeToM's c_t for each sampled frame, in bytes.
 
     Args:
         size: bytes of each packet in decode order, uint32 (P,).
         key: whether a packet starts a GoP, bool (P,).
         frame_packet: packet of each sampled frame, int32 (T,).
-        shown: whether a packet shows a picture, bool (P,); those that show none count to the next one that does
-            (`shown_packet_size`). None takes all to show one.
+        shown: whether a packet shows a picture, bool (P,); those that show none count towards the next one that does
+            (`shown_packet_size`). None assumes that all show one.
         kind: `mean` is the average packet size of the frame's GoP (the paper's c_t), `total` the bytes of that
-            GoP, `packet` the frame's own packet, `interval` the average size of the packets that come after
-            the previous sampled frame's, up to and including this frame's, in decode order.
+            GoP, `packet` the frame's own packet, `interval` the average size of the packets after the previous sampled
+            frame's up to and including this frame's, in decode order.
 
     Returns:
         float64 (T,).
 
     Raises:
-        ValueError: another kind.
+        ValueError: `kind` is none of these.
     """
     sizes = shown_packet_size(size, shown).astype(np.float64)
     pictures = np.ones(size.size, np.int64) if shown is None else shown.astype(np.int64)
@@ -115,7 +115,7 @@ def frame_packet_size(
         # a picture that is decoded before the previous sampled one has no interval of its own
         return np.where(count > 0, mean, sizes[frame_packet])
     if kind not in ("mean", "total"):
-        raise ValueError(f"kind is {kind!r}; it must be 'mean', 'total', 'packet' or 'interval'")
+        raise ValueError(f"unknown kind {kind!r}; choose from mean, total, packet, interval")
     starts = gop_starts(key)
     totals = np.add.reduceat(size.astype(np.float64), starts) if starts.size else np.zeros(0)
     gop = np.searchsorted(starts, frame_packet, side="right") - 1

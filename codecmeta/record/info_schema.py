@@ -1,4 +1,4 @@
-"""The facts in `info` of a VideoMeta: of what kind each one is that is there."""
+"""Schema of the facts in `info` of a VideoMeta."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_WHOLE = 2**63
-"""Whole numbers are smaller than this, so that they fit the arrays beside them."""
+"""Bound of whole numbers, so that they fit the arrays of the record."""
 _MAX_TIME = 2**96
-"""File systems hold times of years that 63 bits of nanoseconds do not reach."""
+"""Bound of file times in nanoseconds: file systems store years that 63 bits do not reach."""
 
 _TEXT, _WHOLE, _LIST, _OBJECT = (str,), (int,), (list,), (dict,)
 _NUMBER = (int, float)
@@ -75,11 +75,11 @@ _NAMES = {str: "text", int: "a whole number", float: "a number", list: "a list",
 
 
 def check_info(info: Mapping[str, Any]) -> None:
-    """Check the kinds of all facts that have a meaning, and that those are there which the arrays need.
+    """Check the types of all facts that have a meaning, and that those which the arrays need are present.
 
     Raises:
         KeyError: a section or a fact is missing.
-        TypeError: a fact is of another kind.
+        TypeError: a fact has another type.
         ValueError: a number is not finite, or too large.
     """
     for section, kinds in _KINDS.items():
@@ -110,12 +110,12 @@ def check_info(info: Mapping[str, Any]) -> None:
 
 
 def _check_kind(name: str, value: Any, allowed: tuple[type, ...]) -> None:
-    # a truth value is a whole number to Python
+    # bool is a subclass of int
     if not isinstance(value, allowed) or isinstance(value, bool):
         given = _NAMES.get(type(value), "a truth value")
         names = [_NAMES[kind] for kind in allowed if kind is not int or float not in allowed]
         raise TypeError(f"{name} is {given}, it must be {' or '.join(names)}")
     if isinstance(value, int) and abs(value) >= (_MAX_TIME if name == "source.mtime_ns" else MAX_WHOLE):
-        raise ValueError(f"{name} is too large a number")
+        raise ValueError(f"{name} is too large")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} is {value}, it must be finite")

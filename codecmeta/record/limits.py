@@ -1,4 +1,4 @@
-"""Limits on what one video may demand, against files that are made to exhaust a machine."""
+"""Limits on the demands of one video, against files that are made to exhaust a machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from codecmeta.record import npz
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of one extraction; a video beyond them is refused with the code `limit_exceeded`.
+    """Limits of one extraction; a video beyond them is refused with the code `limit_exceeded`.
 
     Attributes:
-        pixels: luma samples of a picture. The default is 8192x4320 and a little.
-        frames: packets of the video stream.
-        bytes: arrays of the record.
+        pixels: luma samples of a picture. The default is slightly above 8192x4320.
+        frames: number of packets of the video stream.
+        bytes: size of the record's arrays.
 
     Raises:
         UsageError: a limit is not positive.

@@ -1,7 +1,7 @@
-"""Macroblock types: what `mb_type` says of a 16x16 cell, whichever the codec.
+"""Macroblock types of 16x16 cells (`mb_type`), common to all codecs.
 
 They are those of H.264 (Rec. ITU-T H.264, Tables 7-11, 7-13 and 7-14) without lists and prediction modes.
-`codecmeta.hevc.coding_unit` says what they stand for in HEVC.
+`codecmeta.hevc.coding_unit` defines their meaning in HEVC.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ MB_TYPE_NAMES = (
 
 
 def is_intra(mb_type: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which macroblocks are predicted within the picture, or not at all (I_PCM)."""
+    """Return which macroblocks are predicted within the picture, or not at all (I_PCM)."""
     return (mb_type >= I_4X4) & (mb_type <= I_PCM)

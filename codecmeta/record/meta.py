@@ -1,4 +1,4 @@
-"""VideoMeta: the record of one video, and its .npz form."""
+"""VideoMeta, the record of one video, and its .npz file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MISSING = -(2**63)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoMeta:
-    """What one video's codec already computed, for T sampled frames and P packets.
+    """Metadata that one video's codec already computed, for T sampled frames and P packets.
 
     The fields are the arrays of the .npz, one to one; an optional array that was not extracted is None. H and W are
     the display height and width in coded orientation, b the block size `block`.
@@ -40,18 +40,18 @@ class VideoMeta:
         packet_size: uint32 (P,), bytes.
         packet_key: bool (P,), the packet starts a GoP.
         packet_type: `<U1` (P,): I, P, B, or ? where a header cannot be read; None for codecs whose headers are not read
-            (others than H.264, HEVC, VP8, VP9 and AV1), and where no payload is.
-        packet_shown: bool (P,), the packet shows a picture, by its headers; with `packet_type`.
+            (all but H.264, HEVC, VP8, VP9 and AV1), and where no payload is read.
+        packet_shown: bool (P,), the packet shows a picture, according to its headers; present with `packet_type`.
         frame_packet: int32 (T,), packet of each sampled frame.
         frame_pts: int64 (T,), strictly increasing.
         frame_type: `<U1` (T,): I, P, B, or ? where unknown.
-        energy_innovation: float32 (T, ⌈H/b⌉, ⌈W/b⌉), block means of E of what this picture codes.
+        energy_innovation: float32 (T, ⌈H/b⌉, ⌈W/b⌉), block means of E of the residual coded in this picture.
         energy_carried: likewise, of what is on screen, accumulated since the last intra block.
         range_innovation: float32 (T, 2), smallest and largest E of the innovation, over pixels.
         range_carried: float32 (T, 2), likewise of the carried map, over its 4x4 cells.
         residual_power: float32 (T, 3, ⌈H/b⌉, ⌈W/b⌉), block means of r² of Y, Cb, Cr.
         residual_mean: float32 (T, 3, ⌈H/b⌉, ⌈W/b⌉), block means of r.
-        mb_bits: uint16 (T, ⌈H/16⌉, ⌈W/16⌉), bits spent on each macroblock, 65535 standing for more.
+        mb_bits: uint16 (T, ⌈H/16⌉, ⌈W/16⌉), bits spent on each macroblock, 65535 for more.
         mb_type: uint8 (T, ⌈H/16⌉, ⌈W/16⌉), kind of each macroblock (codecmeta.record.macroblock_types).
         mv_offset: int64 (T + 1,), where each frame's vectors begin in `mv`.
         mv: int16 (n, 7): x, y, w, h of the block in luma samples, dx, dy in quarter samples, direction
@@ -112,18 +112,18 @@ class VideoMeta:
 
     @property
     def orientation(self) -> Orientation:
-        """How the coded picture is turned and mirrored for display."""
+        """Rotation and mirroring of the coded picture for display."""
         return Orientation.from_matrix(self.info["stream"]["orientation"], width=self.width, height=self.height)
 
     @property
     def sample_aspect(self) -> tuple[int, int] | None:
-        """Width and height of a sample of the coded picture, None where they are unknown."""
+        """Width and height of a sample of the coded picture; None where they are unknown."""
         ratio = self.info["stream"].get("sar")
         return None if ratio is None else (int(ratio[0]), int(ratio[1]))
 
     @property
     def display_size(self) -> tuple[int, int]:
-        """Width and height of the displayed picture in square pixels, as tall as it is coded."""
+        """Width and height of the displayed picture in square pixels; the height is the coded one."""
         return display_size(self.width, self.height, orientation=self.orientation, sample_aspect=self.sample_aspect)
 
     @property
@@ -139,11 +139,11 @@ class VideoMeta:
         return gop.split_gops(self.packet_size, self.packet_key)
 
     def shown_packet_size(self) -> NDArray[np.int64]:
-        """Bytes per shown picture: see `codecmeta.record.gop.shown_packet_size`. int64 (P,)."""
+        """Return the bytes per shown picture: see `codecmeta.record.gop.shown_packet_size`. int64 (P,)."""
         return gop.shown_packet_size(self.packet_size, self.packet_shown)
 
     def gop_packet_size(self, *, kind: gop.PacketSizeKind = "mean") -> NDArray[np.float64]:
-        """MeToM's c_t: see `codecmeta.record.gop.frame_packet_size`. float64 (T,), bytes."""
+        """Return MeToM's c_t: see `codecmeta.record.gop.frame_packet_size`. float64 (T,), bytes."""
         return gop.frame_packet_size(
             self.packet_size, self.packet_key, self.frame_packet, shown=self.packet_shown, kind=kind
         )
@@ -155,7 +155,7 @@ class VideoMeta:
 
     @cached_property
     def texture(self) -> EnergyMap:
-        """Texture energy of the cached frames on blocks of 4x4 pixels: see `codecmeta.record.texture`.
+        """Return the texture energy of the cached frames on 4x4 blocks: see `codecmeta.record.texture`.
 
         Raises:
             UsageError: no frames are cached.
@@ -163,26 +163,26 @@ class VideoMeta:
         from codecmeta.record.texture import texture_energy
 
         if self.frames is None:
-            raise UsageError(f"no frames of {self.info['source']['name']} are cached; extract them with --pixels 384")
+            raise UsageError(f"the record of {self.info['source']['name']} has no frames; extract it with --pixels 384")
         return texture_energy(self.frames, block=TEXTURE_BLOCK)
 
     def density(
         self, grid: tuple[int, int], box: Box | None = None, *, map: DensityMap = "innovation"
     ) -> NDArray[np.float32]:
-        """MeToM's S_t on a patch grid: see `codecmeta.record.density`.
+        """Return MeToM's S_t on a patch grid: see `codecmeta.record.density`.
 
         Args:
             grid: rows and columns of patches on the displayed picture.
             box: left, top, right, bottom of the region the grid covers, in pixels of a picture of `display_size`;
                 None is the whole picture.
-            map: by what, see `codecmeta.record.density_maps`: `innovation`, `carried`, `texture`, `bits`,
+            map: name of the map, see `codecmeta.record.density_maps`: `innovation`, `carried`, `texture`, `bits`,
                 `texture-coded`, `texture-innovation`, `texture-bits`. `density_maps` lists those that this record has.
 
         Returns:
             float32 (T, rows, cols) in [0, 1]; all ones where a frame's map is flat.
 
         Raises:
-            UsageError: the record lacks what the map is made of, the grid is empty, or the box is outside the picture.
+            UsageError: the record lacks arrays of the map, the grid is empty, or the box is outside the picture.
         """
         try:
             return measure_density(self, map, grid, box)
@@ -192,10 +192,10 @@ class VideoMeta:
             raise UsageError(str(error)) from error
 
     def displayed_vectors(self, index: int) -> NDArray[np.float32]:
-        """Motion vectors of a sampled frame on the displayed picture.
+        """Return the motion vectors of a sampled frame on the displayed picture.
 
         Args:
-            index: which sampled frame.
+            index: number of the sampled frame.
 
         Returns:
             float32 (n, 7): x, y of the block's upper left corner, its w and h, dx and dy, all in pixels of a picture of
@@ -205,7 +205,7 @@ class VideoMeta:
             UsageError: motion vectors were not extracted.
         """
         if self.mv is None or self.mv_offset is None:
-            raise UsageError("there are no motion vectors in this VideoMeta; extract it with --motion")
+            raise UsageError("this VideoMeta has no motion vectors; extract it with --motion")
         vectors = self.mv[self.mv_offset[index] : self.mv_offset[index + 1]].astype(np.float64)
         x, y, w, h, dx, dy, direction = vectors.T
         orientation, (wide, tall) = self.orientation, self.display_size
@@ -219,7 +219,7 @@ class VideoMeta:
         return np.stack([*lengths, direction], axis=1).astype(np.float32)
 
     def save(self, path: str | os.PathLike[str], *, deflate: bool = False) -> None:
-        """Write the .npz: whole or not at all.
+        """Write the .npz completely or not at all.
 
         Args:
             path: the file; its folder must exist.
@@ -227,7 +227,7 @@ class VideoMeta:
 
         Raises:
             OSError: the file cannot be written.
-            MetaFormatError: the record does not satisfy its own format.
+            MetaFormatError: the record violates the format.
         """
         arrays = {name: getattr(self, name) for name in FIELDS}
         npz.write(path, self.info, {k: v for k, v in arrays.items() if v is not None}, deflate=deflate)

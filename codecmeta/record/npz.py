@@ -29,22 +29,22 @@ SCHEMA = 2
 MAX_BYTES = 8 << 30
 MAX_INFO_CHARACTERS = 1 << 22
 MAX_MEMBERS = 256
-# A deflated file may unfold freely up to this, and beyond it only to a multiple of its own size.
+# A deflated file may expand freely up to this, and beyond it only to a multiple of its own size.
 FREE_BYTES = 256 << 20
 MAX_RATIO = 100
 
-# What zipfile raises on files that are no archive, or damaged ones.
+# Errors that zipfile raises for files that are no archive, or damaged ones.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error)
-# What NumPy's parser of array headers raises.
+# Errors that NumPy's parser of array headers raises.
 _UNPARSABLE = (ValueError, TypeError, KeyError, SyntaxError, RecursionError, tokenize.TokenError)
 
 
 def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping[str, Array], *, deflate: bool) -> None:
-    """Write a VideoMeta to a temporary file beside `path`, flush it to the disk and rename it.
+    """Write a VideoMeta to a temporary file next to `path`, flush it to the disk and rename it.
 
     Raises:
-        OSError: the file cannot be written; nothing is left behind.
-        MetaFormatError: an array does not satisfy the format.
+        OSError: the file cannot be written; no temporary file is left.
+        MetaFormatError: an array violates the format.
     """
     text = json.dumps(info, ensure_ascii=True, allow_nan=False, sort_keys=True)
     if len(text) > MAX_INFO_CHARACTERS:
@@ -59,12 +59,12 @@ def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping
         total = sum(entry.file_size for entry in archive.infolist())
         short = -(-total // MAX_RATIO) - file.tell()
         if total > FREE_BYTES and short > 0:
-            # flat pictures fold up to a thousand times: what is read as a bomb has to weigh more
+            # flat pictures compress up to a thousand times: a file must be larger than that to count as a bomb
             _write_member(archive, "padding", np.zeros(short, np.uint8), zipfile.ZIP_STORED)
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, array: Array, method: int) -> None:
-    # a fixed date keeps equal records equal to the byte
+    # a fixed date keeps equal records byte-identical
     entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
     entry.compress_type = method
     with archive.open(entry, "w", force_zip64=True) as member:
@@ -96,7 +96,7 @@ def read(
 def read_from(
     file: IO[bytes] | io.RawIOBase, name: str, *, size: int, max_bytes: int, names: Collection[str] | None = None
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """`read` from an open file of `size` bytes, which messages call `name`."""
+    """Read `read` from an open file of `size` bytes, which messages call `name`."""
     try:
         with zipfile.ZipFile(file) as archive:
             return _read_archive(name, archive, size, max_bytes, names)
@@ -107,7 +107,7 @@ def read_from(
 
 
 def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read `info` alone, to see what a file was made of.
+    """Read `info` alone, to see the source and options of a file.
 
     Raises:
         MetaFormatError: the file is not a VideoMeta of this schema.
@@ -125,7 +125,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    # opening a pipe would wait for somebody to write into it
+    # opening a pipe would block until a writer appears
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise MetaFormatError(os.fspath(path), None, "not a regular file")
     return Path(path).open("rb")
@@ -136,7 +136,7 @@ def _read_archive(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     entries = archive.infolist()
     if len(entries) > MAX_MEMBERS:
-        raise MetaFormatError(path, None, f"{len(entries)} members, at most {MAX_MEMBERS} are allowed")
+        raise MetaFormatError(path, None, f"{len(entries)} members; at most {MAX_MEMBERS} are allowed")
     known = {"schema", "info", *FIELDS}
     members: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
@@ -150,14 +150,14 @@ def _read_archive(
     total = sum(entry.file_size for entry in members.values())
     allowed = min(max_bytes, max(FREE_BYTES, MAX_RATIO * file_size))
     if total > allowed:
-        raise MetaFormatError(path, None, f"unfolds to {total} bytes, at most {allowed} are allowed for it")
+        raise MetaFormatError(path, None, f"expands to {total} bytes; at most {allowed} are allowed for it")
     for name in ("schema", "info", *REQUIRED):
         if name not in members:
             raise MetaFormatError(path, name, "is missing")
     schema = int(_read_member(path, archive, members["schema"], "schema", "<i4", ())[()])
     if not 1 <= schema <= SCHEMA:
         hint = "upgrade codecmeta to read it" if schema > SCHEMA else "extract the video again"
-        raise MetaFormatError(path, "schema", f"is {schema}, this version reads 1 to {SCHEMA}; {hint}")
+        raise MetaFormatError(path, "schema", f"is {schema}; this version reads 1 to {SCHEMA}; {hint}")
     info = _read_info(path, archive, members["info"])
     if schema == 1:
         info = _upgrade(path, info)
@@ -173,7 +173,7 @@ def _read_archive(
 
 
 def _with_partners(names: Collection[str]) -> set[str]:
-    """The arrays that are named, and those that they come in pairs with."""
+    """Return the given names of arrays, and those that are stored together with them."""
     return {*names, *(name for pair in PAIRS for name in pair if set(pair) & set(names))}
 
 
@@ -192,7 +192,7 @@ def _read_info(path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> d
 
 
 def _upgrade(path: str, info: dict[str, Any]) -> dict[str, Any]:
-    """`info` of schema 1 as this one has it: the rotation is a matrix, the displayed aspect is stated."""
+    """Convert `info` of schema 1 to this one: the rotation becomes a matrix, the display aspect is stated."""
     try:
         stream = dict(info["stream"])
         rotation, width, height = stream.pop("rotation"), stream["width"], stream["height"]
@@ -214,7 +214,7 @@ def _upgrade(path: str, info: dict[str, Any]) -> dict[str, Any]:
 def _read_header(
     path: str, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str
 ) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """dtype, shape and the number of header bytes of a member, with the size it implies checked."""
+    """Read dtype, shape and header length of a member, and check them against its size."""
     with archive.open(entry) as member:
         try:
             version = np.lib.format.read_magic(member)
@@ -230,14 +230,14 @@ def _read_header(
     if dtype.hasobject or dtype.fields is not None:
         raise MetaFormatError(path, name, f"has dtype {dtype}, which is not allowed")
     if fortran and len(shape) > 1:
-        raise MetaFormatError(path, name, "is in Fortran order, C order is required")
+        raise MetaFormatError(path, name, "is in Fortran order; C order is required")
     count = 1
     for length in shape:
         if length < 0:
             raise MetaFormatError(path, name, f"has shape {shape}")
         count *= length
     if header + count * dtype.itemsize != entry.file_size:
-        raise MetaFormatError(path, name, f"says {shape} of {dtype}, but holds {entry.file_size - header} bytes")
+        raise MetaFormatError(path, name, f"declares {shape} of {dtype}, but holds {entry.file_size - header} bytes")
     return dtype, shape, header
 
 

@@ -1,4 +1,4 @@
-"""What to extract: the options of one extraction, checked once."""
+"""Options of one extraction, checked once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MapChoice = Literal["innovation", "carried"]
 RESIDUALS: tuple[ResidualChoice, ...] = get_args(ResidualChoice)
 MAPS: tuple[MapChoice, ...] = get_args(MapChoice)
 DEFAULT_MAPS: tuple[MapChoice, ...] = ("innovation",)
-"""What is made unasked, where a stream has a residual that is read without encoding anything."""
+"""Maps made by default, where a stream has a residual that is read without encoding anything."""
 
 MAX_SHORT_SIDE = 4320
 
@@ -27,15 +27,15 @@ class Options:
     """Options of one extraction.
 
     Attributes:
-        frames: which frames, as `sampling.parse_frames` takes them.
-        residual: where the residual comes from; `auto` takes the best source that reads the stream's own, and makes no
+        frames: frame specification, as `sampling.parse_frames` takes it.
+        residual: source of the residual; `auto` takes the best source that reads the stream's own, and makes no
             `proxy`.
-        maps: which energy maps are made of it.
+        maps: energy maps to make.
         pixels: short side of the cached frames, None to cache none.
         square_pixels: scale the cached frames of anamorphic videos to the aspect in which they are displayed.
         motion: keep the motion vectors of the sampled frames.
         qp: keep the quantisers of the sampled frames.
-        track: index of the video stream among all streams of the file; None takes the one that libavformat calls best.
+        track: index of the video stream among all streams of the file; None takes the one that libavformat ranks best.
         fps: frames per second of a folder of pictures; None is 25.
 
     Raises:
@@ -56,10 +56,10 @@ class Options:
         object.__setattr__(self, "frames", parse_frames(self.frames))
         unknown = [name for name in self.maps if name not in MAPS]
         if isinstance(self.maps, str) or unknown:
-            raise UsageError(f"maps={self.maps!r}; allowed is a sequence of {', '.join(MAPS)}")
+            raise UsageError(f"maps={self.maps!r}; choose a sequence from {', '.join(MAPS)}")
         object.__setattr__(self, "maps", tuple(name for name in MAPS if name in self.maps))
         if self.residual not in RESIDUALS:
-            raise UsageError(f"residual={self.residual!r}; allowed are {', '.join(RESIDUALS)}")
+            raise UsageError(f"unknown residual {self.residual!r}; choose from {', '.join(RESIDUALS)}")
         if self.pixels is not None and not 16 <= self.pixels <= MAX_SHORT_SIDE:
             raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or None for no frames")
         if self.track is not None and self.track < 0:
@@ -69,16 +69,16 @@ class Options:
 
     @property
     def chosen_maps(self) -> tuple[MapChoice, ...]:
-        """The maps that are asked for; none without a residual."""
+        """Energy maps that are requested; none without a residual."""
         return () if self.residual == "none" else tuple(self.maps)
 
     @property
     def reads_payloads(self) -> bool:
-        """Whether anything but the packet table is asked for."""
+        """Whether anything but the packet table is requested."""
         return self.pixels is not None or self.motion or self.qp or bool(self.chosen_maps)
 
     def describe(self) -> dict[str, Any]:
-        """The options as plain JSON values."""
+        """Describe the options as plain JSON values."""
         values = asdict(self)
         if self.fps is None:
             # records of videos are as fresh as before there was such an option
@@ -86,12 +86,12 @@ class Options:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def digest(self) -> str:
-        """A short word that differs whenever an option does."""
+        """Return a short identifier that differs whenever an option does."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def parse_maps(text: str) -> tuple[MapChoice, ...]:
-    """Read `innovation,carried`.
+    """Parse a list of maps such as `innovation,carried`.
 
     Raises:
         UsageError: a name is not a map.
@@ -99,5 +99,5 @@ def parse_maps(text: str) -> tuple[MapChoice, ...]:
     names = [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
         if name not in MAPS:
-            raise UsageError(f"map {name!r} is not known; allowed are {', '.join(MAPS)}")
+            raise UsageError(f"unknown map {name!r}; choose from {', '.join(MAPS)}")
     return tuple(name for name in MAPS if name in names)

@@ -1,4 +1,4 @@
-"""Orientation: how a coded picture is turned and mirrored for display, and the size it is shown in."""
+"""Orientation of a coded picture for display (rotation, mirroring), and its display size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_SAMPLE_ASPECT = 16
-"""A sample that is more than so many times as wide as tall, or as tall as wide, is taken for square."""
+"""Ratio of width to height, or its inverse, above which a sample is taken as square."""
 
 Array = TypeVar("Array", bound=NDArray[Any])
 Numbers = TypeVar("Numbers", float, NDArray[np.float64])
@@ -19,12 +19,12 @@ Numbers = TypeVar("Numbers", float, NDArray[np.float64])
 
 @dataclass(frozen=True, kw_only=True)
 class Orientation:
-    """One of the eight ways of turning and mirroring a rectangle.
+    """One of the eight rotations and reflections of a rectangle.
 
     Attributes:
-        transposed: rows of the coded picture are columns of the displayed one; done first.
-        mirrored: left and right of the displayed picture are exchanged, then.
-        flipped: so are its top and bottom.
+        transposed: rows of the coded picture are columns of the displayed one; applied first.
+        mirrored: left and right of the displayed picture are exchanged, afterwards.
+        flipped: likewise top and bottom.
     """
 
     transposed: bool = False
@@ -33,19 +33,19 @@ class Orientation:
 
     @classmethod
     def from_rotation(cls, degrees: int) -> Orientation:
-        """A picture that is turned counter-clockwise by a multiple of 90 degrees."""
+        """Return the orientation of a picture rotated counter-clockwise by a multiple of 90 degrees."""
         quarter = degrees // 90 % 4
         return cls(transposed=quarter % 2 == 1, mirrored=quarter in (2, 3), flipped=quarter in (1, 2))
 
     @classmethod
     def from_display_matrix(cls, matrix: Sequence[int]) -> Orientation | None:
-        """What FFmpeg makes of a display matrix when it shows a picture.
+        """Return the orientation in which FFmpeg shows a picture with a display matrix.
 
         Args:
             matrix: a, b, u, c, d, v, x, y, w of ISO/IEC 14496-12 (6.2.2); scale and translation do not matter.
 
         Returns:
-            None where FFmpeg turns by something else than quarters.
+            None where FFmpeg rotates by anything but a multiple of 90 degrees.
         """
         a, b, _, c, d = matrix[:5]
         across, down = math.hypot(a, c), math.hypot(b, d)
@@ -64,7 +64,7 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, matrix: object, *, width: int, height: int) -> Orientation:
-        """The orientation that a record describes by `matrix`.
+        """Return the orientation that a record describes by `matrix`.
 
         Raises:
             ValueError: it is none of the eight matrices of a picture of this size.
@@ -73,10 +73,10 @@ class Orientation:
             one = cls(transposed=bool(number & 1), mirrored=bool(number & 2), flipped=bool(number & 4))
             if matrix == one.matrix(width=width, height=height):
                 return one
-        raise ValueError(f"orientation is none of the eight matrices that turn or mirror a picture of {width}x{height}")
+        raise ValueError(f"orientation is not one of the eight that rotate or mirror a picture of {width}x{height}")
 
     def matrix(self, *, width: int, height: int) -> list[list[int]]:
-        """The 2x3 matrix that takes x, y, 1 of the coded picture to x, y of the displayed one, in samples.
+        """Return the 2x3 matrix that maps x, y, 1 of the coded picture to x, y of the displayed one, in samples.
 
         Args:
             width: of the coded picture.
@@ -90,11 +90,11 @@ class Orientation:
         return [[x, 0, shift[0]], [0, y, shift[1]]]
 
     def swap(self, across: int, down: int) -> tuple[int, int]:
-        """Two lengths along the axes of the coded picture, along those of the displayed one; and back."""
+        """Convert lengths along the axes of the coded picture to those of the displayed one, or back."""
         return (down, across) if self.transposed else (across, down)
 
     def turn(self, pictures: Array, *, rows: int = 0) -> Array:
-        """Coded pictures, or maps of them, as they are displayed; a view.
+        """Return coded pictures, or maps of them, as displayed; a view.
 
         Args:
             pictures: array with two neighbouring axes of rows and columns.
@@ -106,7 +106,7 @@ class Orientation:
         return cast(Array, turned)
 
     def turn_points(self, x: Numbers, y: Numbers, *, width: float, height: float) -> tuple[Numbers, Numbers]:
-        """Places in a coded picture of a size as places in the displayed one; directions for a size of 0."""
+        """Convert points in a coded picture of a size to the displayed one; directions for a size of 0."""
         across, down = (height, width) if self.transposed else (width, height)
         x, y = (y, x) if self.transposed else (x, y)
         return across - x if self.mirrored else x, down - y if self.flipped else y
@@ -114,7 +114,7 @@ class Orientation:
     def coded_box(
         self, box: tuple[float, float, float, float], *, width: float, height: float
     ) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of a region of the displayed picture in the coded picture of a size."""
+        """Convert left, top, right, bottom of a region of the displayed picture to a coded picture of a size."""
         left, top, right, bottom = box
         across, down = (height, width) if self.transposed else (width, height)
         if self.mirrored:
@@ -125,11 +125,11 @@ class Orientation:
 
 
 UPRIGHT = Orientation()
-"""Pictures that are displayed as they are coded."""
+"""Orientation of pictures that are displayed as coded."""
 
 
 def is_believable(sample_aspect: tuple[int, int]) -> bool:
-    """Whether width and height of a sample are positive and not too unequal."""
+    """Return whether width and height of a sample are positive and not too unequal."""
     wide, tall = sample_aspect
     return wide > 0 and tall > 0 and max(wide, tall) <= MAX_SAMPLE_ASPECT * min(wide, tall)
 
@@ -137,7 +137,7 @@ def is_believable(sample_aspect: tuple[int, int]) -> bool:
 def display_aspect(
     width: int, height: int, *, orientation: Orientation, sample_aspect: tuple[int, int] | None
 ) -> tuple[int, int]:
-    """Width to height of the displayed picture, in lowest terms.
+    """Return width to height of the displayed picture, in lowest terms.
 
     Args:
         width: of the coded picture, in samples.
@@ -154,7 +154,7 @@ def display_aspect(
 def display_size(
     width: int, height: int, *, orientation: Orientation, sample_aspect: tuple[int, int] | None
 ) -> tuple[int, int]:
-    """Width and height of the displayed picture in square pixels: as tall as it is coded, and as wide as that makes it.
+    """Return width and height of the displayed picture in square pixels, keeping the coded height.
 
     Args:
         width: of the coded picture, in samples.

@@ -1,4 +1,4 @@
-"""Bits that the parts of a picture took, whichever the codec."""
+"""Bits spent on the parts of a picture, common to all codecs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class PictureBits:
-    """Bits of one picture; the coded size is H x W luma samples, with what the decoder crops.
+    """Bits of one picture; the coded size is H x W luma samples, including cropped ones.
 
     Attributes:
         type: "I", "P" or "B": the most general of its slices.
@@ -26,13 +26,13 @@ class PictureBits:
     cells: NDArray[np.int32]
 
     def units(self) -> NDArray[np.int32]:
-        """Bits of macroblocks or coding tree units: int32 (⌈H/n⌉, ⌈W/n⌉) for units of n x n samples."""
+        """Return the bits of macroblocks or coding tree units: int32 (⌈H/n⌉, ⌈W/n⌉) for units of n x n samples."""
         side = 1 << (self.log2_unit - 4)
         rows, columns = (np.arange(0, count, side) for count in self.cells.shape)
         return np.add.reduceat(np.add.reduceat(self.cells, rows, 0), columns, 1).astype(np.int32)
 
     def small_blocks(self) -> NDArray[np.float32]:
-        """Bits of 4x4 blocks, those of a cell spread evenly over it: float32 (⌈H/4⌉, ⌈W/4⌉)."""
+        """Return the bits of 4x4 blocks, those of a cell spread evenly over it: float32 (⌈H/4⌉, ⌈W/4⌉)."""
         height, width = (-(-side // 4) for side in self.size)
         spread = self.cells.astype(np.float32).repeat(4, 0).repeat(4, 1)[:height, :width]
         tall, wide = (np.minimum(count - np.arange(count) // 4 * 4, 4) for count in (height, width))
@@ -40,5 +40,5 @@ class PictureBits:
 
 
 def picture_type(slice_types: tuple[str, ...]) -> str:
-    """The most general of some slice types."""
+    """Return the most general of some slice types."""
     return "B" if "B" in slice_types else "P" if "P" in slice_types else "I"

@@ -1,4 +1,4 @@
-"""What a bitstream reader returns of a picture, whichever the codec: maps of its blocks, and its residual."""
+"""Picture data from a bitstream reader, common to all codecs: maps of the blocks, and the residual."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codecmeta.record.picture_bits import picture_type
 
 @dataclass(frozen=True, kw_only=True)
 class PictureMaps:
-    """What every picture says; shapes are (⌈H/16⌉, ⌈W/16⌉) of the display size (H, W).
+    """Maps of every picture; shapes are (⌈H/16⌉, ⌈W/16⌉) of the display size (H, W).
 
     Attributes:
         size: H and W.
@@ -23,7 +23,7 @@ class PictureMaps:
         chroma_format: chroma_format_idc, 0 to 3 for 4:0:0, 4:2:0, 4:2:2, 4:4:4.
         mb_type: uint8, see `codecmeta.record.macroblock_types`.
         qp: int8, QpY at each cell's upper left sample: -6 * (bit depth - 8) to 51.
-        mb_bits: uint16, bits of slice data that the cell took, 65535 for any more.
+        mb_bits: uint16, bits of slice data that the cell took, 65535 for more.
     """
 
     size: tuple[int, int]
@@ -61,8 +61,8 @@ class ResidualMoments:
     """Block means of one picture's residual.
 
     Attributes:
-        energy: what `codecmeta.record.energy.measure_energy` returns for the residual planes; None if not asked for.
-        cells: moments on 4x4 cells; None if not asked for.
+        energy: result of `codecmeta.record.energy.measure_energy` for the residual planes; None if not requested.
+        cells: moments on 4x4 cells; None if not requested.
     """
 
     energy: BlockEnergy | None = None

@@ -1,4 +1,4 @@
-"""Which frames: `uniform:32`, `fps:1`, `keyframes`, `all`, or explicit indices in presentation order."""
+"""Frame sampling: `uniform:32`, `fps:1`, `keyframes`, `all`, or explicit indices in presentation order."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def parse_frames(spec: str | Sequence[int]) -> str | tuple[int, ...]:
         raise SamplingError(f"frames={spec!r}: R must be greater than 0")
     if re.fullmatch(r"\d{1,9}(,\d{1,9})*", text):
         return _indices([int(part) for part in text.split(",")])
-    raise SamplingError(f"frames={spec!r} is not understood; allowed are {FORMS}")
+    raise SamplingError(f"frames={spec!r} is not understood; choose from {FORMS}")
 
 
 def _indices(values: Sequence[int]) -> tuple[int, ...]:
     indices = tuple(sorted({int(value) for value in values}))
     if not indices:
-        raise SamplingError(f"no frame is selected by an empty list; allowed are {FORMS}")
+        raise SamplingError(f"an empty list selects no frame; choose from {FORMS}")
     if indices[0] < 0:
         raise SamplingError(f"frame index {indices[0]} is negative; indices count from 0 in presentation order")
     return indices
@@ -90,7 +90,7 @@ def choose_frames(
         rate = float(spec[4:])
         steps = int(np.floor((seconds[-1] - seconds[0]) * rate + 1e-9)) + 1
         if steps > MAX_FRAMES:
-            raise SamplingError(f"{spec} selects {steps} frames, at most {MAX_FRAMES} are allowed")
+            raise SamplingError(f"{spec} selects {steps} frames; at most {MAX_FRAMES} are allowed")
         times = seconds[0] + np.arange(steps) / rate
         chosen = np.unique(np.searchsorted(seconds, times + 1e-9, side="right") - 1).astype(np.int64)
     if chosen.size == 0:

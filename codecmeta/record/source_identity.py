@@ -1,4 +1,4 @@
-"""The identity of a source file: what tells that a record was made of it."""
+"""Source file identity: the properties by which a record is matched to its file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DIGEST_BYTES = 1 << 20
 
 
 def identify_source(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Name, length, modification time, and a digest of the first and last MiB of a file.
+    """Return name, length, modification time, and a digest of the first and last MiB of a file.
 
     Returns:
         `name`, `bytes`, `mtime_ns` and `sha256`, the keys of `info["source"]`.

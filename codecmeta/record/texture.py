@@ -1,10 +1,10 @@
 """Texture of a picture: the residual of an intra prediction, from its decoded samples only.
 
 Each 4x4 block is predicted from the decoded samples above and left of it in four ways (mean, vertical, horizontal,
-gradient: above + left - corner, clipped) and the residual with the smallest sum of squares is kept. That is
-close to what an encoder leaves after intra prediction, for any codec. The first block of a picture has no neighbours:
-in the map it is predicted by its own mean, so that a picture without detail has no residual; an encoder predicts
-it as mid-grey, and so does the `motion` source, which stands in for one.
+gradient: above + left - corner, clipped) and the residual with the smallest sum of squares is kept. That is close to
+what an encoder leaves after intra prediction, for any codec. The first block of a picture has no neighbours: in the map
+it is predicted by its own mean, so that a picture without detail has no residual; an encoder predicts it as mid-grey,
+and so does the `motion` source, which imitates one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Samples: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def texture_planes(planes: tuple[Samples, Samples, Samples], *, bit_depth: int = 8) -> Residual:
-    """Intra-prediction residual of a picture.
+    """Return the intra prediction residual of a picture.
 
     Args:
         planes: Y, Cb, Cr samples (uint8 or uint16, (0, 0) where a plane is missing), any sizes.
@@ -39,7 +39,7 @@ def texture_planes(planes: tuple[Samples, Samples, Samples], *, bit_depth: int =
 
 
 def texture_energy(frames: NDArray[np.uint8], *, block: int = 8) -> EnergyMap:
-    """Texture energy of RGB frames, in BT.601 Y, Cb, Cr at full resolution.
+    """Return the texture energy of RGB frames, in BT.601 Y, Cb, Cr at full resolution.
 
     Args:
         frames: (T, H, W, 3) uint8, R, G, B.
@@ -52,9 +52,9 @@ def texture_energy(frames: NDArray[np.uint8], *, block: int = 8) -> EnergyMap:
         UsageError: the frames are not (T, H, W, 3) uint8, or the block is neither 4 nor 8.
     """
     if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8:
-        raise UsageError(f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
+        raise UsageError(f"frames are {frames.dtype} {frames.shape}; uint8 (T, H, W, 3) is required")
     if block not in (4, 8):
-        raise UsageError(f"block must be 4 or 8, got {block}")
+        raise UsageError(f"block is {block}; choose from 4, 8")
     count, height, width = frames.shape[:3]
     energy = np.zeros((count, -(-height // block), -(-width // block)), np.float32)
     extent = np.zeros((count, 2), np.float32)
@@ -72,7 +72,7 @@ _NOTHING: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
 
 @kernel()
 def _ycbcr(frame: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Full-range BT.601 in integers of 1/256 (Rec. ITU-T T.871)."""
+    """Convert to full-range BT.601 in integers of 1/256 (Rec. ITU-T T.871)."""
     for y in range(frame.shape[0]):
         for x in range(frame.shape[1]):
             r = np.int32(frame[y, x, 0])

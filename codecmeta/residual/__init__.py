@@ -1,1 +1,1 @@
-"""Residuals of pictures: one interface, and the sources behind it."""
+"""Residuals of pictures: one interface, and the sources that implement it."""

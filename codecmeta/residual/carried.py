@@ -1,8 +1,8 @@
-"""The `carried` map: residual that is on screen, not only what this picture adds.
+"""Carried energy: residual of everything on screen, not only of what this picture adds.
 
-Each 4x4 luma cell holds the mean of r² and of r of the residual last coded for what it shows. A picture puts its own
-residual where it codes something or predicts intra; every other cell takes the state of the cell it is predicted
-from, along its motion vectors.
+Each 4x4 luma cell holds the means of r² and of r of the residual last coded for what it shows. Where a picture codes a
+residual or predicts intra, a cell takes the picture's own residual; every other cell takes the state of the cell it is
+predicted from, along its motion vectors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from codecmeta.residual.carried_kernels import (
 )
 
 MOST = 17
-"""References of a picture that are told apart: the sixteen that H.264 allows, and the picture itself."""
+"""References of a picture that are distinguished: the sixteen that H.264 allows, and the picture itself."""
 
 
 _BY_POWER: NDArray[np.bool_] = np.zeros((0, 0, 0), np.bool_)
@@ -37,7 +37,7 @@ def carry(
     *,
     coded: NDArray[np.bool_] | None = None,
 ) -> CellMoments:
-    """State of a picture from its own residual and the states of its references.
+    """Return the state of a picture from its own residual and the states of its references.
 
     Args:
         references: states of the references that ``field`` indexes, at most `MOST`.
@@ -53,7 +53,7 @@ def carry(
     if field.reference.shape != (2, rows, cols) or any(r.moments.shape != own.moments.shape for r in references):
         raise UsageError(
             f"a field of {field.reference.shape[1:]} cells, references of "
-            f"{[r.moments.shape[:2] for r in references]} and a picture of {(rows, cols)} do not go together"
+            f"{[r.moments.shape[:2] for r in references]} and a picture of {(rows, cols)} differ in shape"
         )
     if len(references) > MOST or field.reference.max(initial=-1) >= len(references):
         raise UsageError(
@@ -80,10 +80,10 @@ def carry(
 
 
 def carried_energy(state: CellMoments, *, luma: tuple[int, int], chroma: tuple[int, int], block: int) -> EnergyMap:
-    """Energy of a state: `codecmeta.record.energy` from cell moments.
+    """Return the energy of a state: `codecmeta.record.energy` from cell moments.
 
     Per channel the mean and standard deviation are taken over the picture, E of a cell is
-    ``Σ_c w_c (power_c - 2 mean_c μ_c + μ_c²)``, and cells cut by the picture edge count with the area inside.
+    ``Σ_c w_c (power_c - 2 mean_c μ_c + μ_c²)``, and cells cut by the picture edge are weighted by the area inside.
 
     Args:
         state: moments of the picture, at its coded size or at ``luma``.
@@ -97,7 +97,7 @@ def carried_energy(state: CellMoments, *, luma: tuple[int, int], chroma: tuple[i
     height, width = luma
     rows, cols = -(-height // 4), -(-width // 4)
     if block not in (4, 8):
-        raise UsageError(f"block must be 4 or 8, got {block}")
+        raise UsageError(f"block is {block}; choose from 4, 8")
     if state.moments.shape[0] < rows or state.moments.shape[1] < cols or height < 1 or width < 1:
         raise UsageError(f"a state of {state.moments.shape[:2]} cells does not cover a picture of {height} x {width}")
     moments = np.ascontiguousarray(state.moments[:rows, :cols])

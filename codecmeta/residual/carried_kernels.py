@@ -1,4 +1,4 @@
-"""Moments of 4x4 cells, carried along motion vectors, compiled; see `codecmeta.residual.carried`."""
+"""Compiled kernels that carry moments of 4x4 cells along motion vectors; see `codecmeta.residual.carried`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codecmeta.simd.numba_cache import kernel
 
 @kernel(_nrt=False, inline="always")
 def _source(row, col, displacement, side, rows, cols):
-    """First of the six moments of the cell that a cell is predicted from."""
+    """Return the index of the first of the six moments of the cell that a cell is predicted from."""
     # vectors count quarter samples, so a cell is sixteen steps; the nearest cell is taken
     y = min(max(row + ((np.int64(displacement[side, row, col, 1]) + 8) >> 4), 0), rows - 1)
     x = min(max(col + ((np.int64(displacement[side, row, col, 0]) + 8) >> 4), 0), cols - 1)
@@ -18,7 +18,7 @@ def _source(row, col, displacement, side, rows, cols):
 
 @kernel(_nrt=False)
 def carry_moments(states, reference, displacement, mask, own, out):
-    """Moments of all cells; states, own and out are flat, six moments per cell."""
+    """Fill the moments of all cells; states, own and out are flat, six moments per cell."""
     rows, cols = reference.shape[1:]
     by_power = mask.size == 0
     half = np.float32(0.5)
@@ -50,7 +50,7 @@ def carry_moments(states, reference, displacement, mask, own, out):
 
 @kernel()
 def sum_channel(moments, channel, step_y, step_x, height, width):
-    """Sums of r and r² of a channel over the picture, of ``height`` x ``width`` samples."""
+    """Sum r and r² of a channel over the picture, of ``height`` x ``width`` samples."""
     total = 0.0
     square_total = 0.0
     for row in range(moments.shape[0]):
@@ -64,7 +64,7 @@ def sum_channel(moments, channel, step_y, step_x, height, width):
 
 @kernel()
 def fill_energy(moments, means, weights, height, width, side, energy, extent):
-    """Block means of E, and its extremes over all cells."""
+    """Fill the block means of E, and its extremes over all cells."""
     low = np.inf
     high = -np.inf
     for block_row in range(energy.shape[0]):

@@ -1,4 +1,4 @@
-"""Sources of the residual that a stream has, best first."""
+"""Residual sources of a stream, best first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from codecmeta.residual.source import ResidualSource, SourceName
 
 
 def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]:
-    """The sources to try for a stream, best first; none where `auto` finds no residual that is read.
+    """Choose the sources to try for a stream, best first; none where `auto` finds no readable residual.
 
-    A proxy costs an encoding of every frame and its predecessor, and is used only where it is named.
+    A proxy costs an encoding of every frame and its predecessor, and is used only on request.
 
     Raises:
-        SourceError: the named source does not work for this codec.
+        SourceError: the requested source does not work for this codec.
     """
     if choice == "none":
         return ()
@@ -32,18 +32,18 @@ def choose_sources(choice: ResidualChoice, codec: str) -> tuple[SourceName, ...]
         return tuple(fitting)
     if choice not in (*fitting, "proxy"):
         allowed = ", ".join(("auto", *fitting, "proxy", "none"))
-        raise SourceError("no_signal", f"residual {choice!r} is not to be had of {codec}; allowed are {allowed}")
+        raise SourceError("no_signal", f"residual {choice!r} is not available for {codec}; choose from {allowed}")
     return (choice,)
 
 
 def open_source(name: SourceName, video: Video, *, vectors: bool = False, carries: bool = False) -> ResidualSource:
-    """Make a source for an opened video.
+    """Open a source for a video.
 
     Args:
         name: which one.
         video: the video.
-        vectors: whether motion vectors are wanted of it, if it has any.
-        carries: whether it is to follow what pictures carry, if it can.
+        vectors: whether its motion vectors are requested, if it has any.
+        carries: whether it follows what pictures carry, if it can.
     """
     extradata = bytes(video.stream.codec_context.extradata or b"")
     if name == "bitstream" and video.codec == "hevc":

@@ -1,4 +1,4 @@
-"""Geometry of pictures that are read from their packets: that of the stream, or an error; it is never mixed."""
+"""Geometry checks of pictures that are read from their packets: it must be that of the stream and is never mixed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def check_geometry(picture: PictureMaps, block: int, *, width: int, height: int,
 
     Args:
         picture: the picture.
-        block: luma samples per block side: sizes that take the same blocks are the same here.
+        block: luma samples per block side: sizes with the same blocks count as equal.
         width, height: of the stream's pictures.
-        form: of the stream's samples, None where it is not known.
+        form: of the stream's samples, None where it is unknown.
 
     Raises:
-        SourceError: the picture has another.
+        SourceError: the picture's geometry differs.
     """
     own = SampleForm(picture.bit_depth[0], CHROMA_FORMATS[picture.chroma_format])
     # decoders may show monochrome pictures with chroma planes

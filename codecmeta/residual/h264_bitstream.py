@@ -1,4 +1,4 @@
-"""The `bitstream` source: what the encoder wrote of a picture, by entropy decoding its packet (H.264)."""
+"""Bitstream source of H.264: the residual that the encoder wrote for a picture, by entropy decoding its packet."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 @dataclass(kw_only=True)
 class H264Source:
-    """The residual that the encoder wrote, by entropy decoding (H.264).
+    """Residual that an H.264 encoder wrote, by entropy decoding.
 
-    With `vectors` or `carries`, motion is followed as well: then all packets are shown to it in decode order, but for
-    those of pictures that nothing refers to.
+    With `vectors` or `carries`, motion is followed as well: then all packets are passed in decode order, except those
+    of pictures that are no references.
 
     Attributes:
         width, height: size of the pictures, luma samples.
-        form: of their samples, None where it is not known.
+        form: of their samples, None where it is unknown.
         extradata: the container's codec private data.
-        vectors: tell the motion vectors of pictures that are read.
-        carries: tell what they carry; then every picture that is referred to is read, with its cells.
+        vectors: return the motion vectors of pictures that are read.
+        carries: return what pictures carry; then every reference picture is read, with its cells.
     """
 
     width: int
@@ -49,12 +49,12 @@ class H264Source:
         self._states: dict[int, CellMoments] = {}
 
     def restart(self) -> None:
-        """See `ResidualSource`."""
+        """Restart, see `ResidualSource`."""
         self._motion.restart()
         self._states.clear()
 
     def observe(self, payload: bytes) -> None:
-        """See `ResidualSource`; what is wrong with a packet is told when its picture is read."""
+        """Observe a packet, see `ResidualSource`; its errors are reported when its picture is read."""
         if self._follows:
             self._follow(payload)
         else:
@@ -62,7 +62,7 @@ class H264Source:
                 self.reader.observe(payload)
 
     def _follow(self, payload: bytes) -> FrameMotion | None:
-        """The frame of a packet among its references, None if it is not known."""
+        """Return the frame of a packet among its references, None if it is unknown."""
         if self._followed[0] is not payload:
             frame = None
             with suppress(BitstreamError):
@@ -71,7 +71,7 @@ class H264Source:
         return self._followed[1]
 
     def _prepare(self, payload: bytes) -> FrameMotion | None:
-        """The same, ready to be read."""
+        """Return the same frame, ready to be read."""
         frame = self._follow(payload) if self._follows else None
         if frame is not None:
             try:
@@ -81,7 +81,7 @@ class H264Source:
         return frame
 
     def _derive(self, frame: FrameMotion | None) -> MotionArrays | None:
-        """Motion of the frame that was read last, None if it is not known."""
+        """Derive the motion of the frame that was read last, None if it is unknown."""
         coded = self.reader.latest
         if frame is None or coded is None:
             return None
@@ -91,7 +91,7 @@ class H264Source:
             return None
 
     def _carry(self, frame: FrameMotion, arrays: MotionArrays, own: CellMoments) -> CellMoments:
-        """What a frame carries, from the frames that its blocks are predicted from."""
+        """Return what a frame carries, from the frames that its blocks are predicted from."""
         known = list(self._states)
         columns = 4 * frame.headers[0].parameters.sequence.width_mbs
         field = motion_field(arrays, known, columns=columns, width=self.width, height=self.height)
@@ -102,7 +102,7 @@ class H264Source:
         return state
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
-        """See `ResidualSource`."""
+        """Read a picture, see `ResidualSource`."""
         frame = self._prepare(evidence.payload)
         measured = self.reader.measure(evidence.payload, block=block if energy else None, cells=cells)
         grid = block if energy else 4

@@ -1,4 +1,4 @@
-"""The `bitstream` source of HEVC: what the encoder wrote of a picture, by entropy decoding its packet."""
+"""Bitstream source of HEVC: the residual that the encoder wrote for a picture, by entropy decoding its packet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 @dataclass(kw_only=True)
 class HevcSource:
-    """The residual that an HEVC encoder wrote. Motion is not followed.
+    """Residual that an HEVC encoder wrote. Motion is not followed.
 
     Attributes:
         width, height: size of the pictures, luma samples.
-        form: of their samples, None where it is not known.
+        form: of their samples, None where it is unknown.
         extradata: the container's codec private data.
     """
 
@@ -34,15 +34,15 @@ class HevcSource:
         self.reader = ResidualReader(self.extradata)
 
     def restart(self) -> None:
-        """See `ResidualSource`; parameter sets stay, pictures do not depend on others."""
+        """Restart, see `ResidualSource`; parameter sets stay, pictures do not depend on others."""
 
     def observe(self, payload: bytes) -> None:
-        """See `ResidualSource`; what is wrong with a packet is reported when its picture is read."""
+        """Observe a packet, see `ResidualSource`; its errors are reported when its picture is read."""
         with suppress(BitstreamError):
             self.reader.observe(payload)
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
-        """See `ResidualSource`."""
+        """Read a picture, see `ResidualSource`."""
         measured = self.reader.measure(evidence.payload, block=block if energy else None, cells=cells)
         grid = block if energy else 4
         check_geometry(measured, grid, width=self.width, height=self.height, form=self.form)

@@ -1,4 +1,4 @@
-"""The `motion` source: the decoded picture minus its motion-compensated prediction."""
+"""Motion source: the decoded picture minus its motion-compensated prediction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 
 def cuts_left_or_top(video: Video) -> bool:
-    """Whether an H.264 stream's pictures begin elsewhere than at the first coded sample."""
+    """Return whether an H.264 stream's pictures begin after the first coded sample, left or top."""
     if video.codec != "h264":
         return False
     try:
@@ -53,13 +53,13 @@ class MotionSource:
             self.standard = "mpeg4_qpel"
 
     def restart(self) -> None:
-        """See `ResidualSource`; nothing is remembered."""
+        """Restart, see `ResidualSource`; nothing is stored."""
 
     def observe(self, payload: bytes) -> None:
-        """See `ResidualSource`; a picture's own packet has all that is needed."""
+        """Observe a packet, see `ResidualSource`; a picture's own packet has all that is needed."""
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
-        """See `ResidualSource`."""
+        """Read a picture, see `ResidualSource`."""
         if evidence.picture is None:
             raise UsageError("the motion source needs the decoded picture")
         kind, vectors = evidence.picture.type, evidence.vectors
@@ -68,7 +68,7 @@ class MotionSource:
         if evidence.picture.flushed and kind != "I" and vectors is None:
             raise SourceError("no_signal", f"{self.codec}: the decoder exports no motion vectors of the last picture")
         if self.codec != "h264" and vectors is not None and ((vectors[:, 2] == 16) & (vectors[:, 3] == 8)).any():
-            raise SourceError("no_signal", f"{self.codec}: field prediction is not followed")
+            raise SourceError("no_signal", f"{self.codec}: field prediction is not supported")
         frame = evidence.picture.frame
         try:
             depth = side_data.bit_depth(frame)
@@ -98,7 +98,7 @@ class MotionSource:
         )
 
     def _cells(self, measured: MotionResidual) -> MotionField:
-        """The motion field of what is shown."""
+        """Return the motion field of the displayed part."""
         field, rows, cols = measured.field, -(-self.height // 4), -(-self.width // 4)
         return MotionField(reference=field.reference[:, :rows, :cols], displacement=field.displacement[:, :rows, :cols])
 

@@ -1,4 +1,4 @@
-"""Motion fields of 4x4 cells: from vectors and the pictures that they point into, or from vectors alone."""
+"""Motion fields of 4x4 cells, from vectors and their reference pictures, or from vectors only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from codecmeta.simd.numba_cache import kernel
 
 
 def motion_field(arrays: MotionArrays, numbers: Sequence[int], *, columns: int, width: int, height: int) -> MotionField:
-    """The motion of an H.264 frame among some others.
+    """Return the motion of an H.264 frame relative to some others.
 
     Args:
         arrays: its motion.
-        numbers: of the frames that count, at most 127; a prediction from any other is left out.
-        columns: 4x4 blocks per row of the frame, which may be any number of samples wider than what is shown.
+        numbers: of the frames that count, at most 127; a prediction from any other is ignored.
+        columns: 4x4 blocks per row of the frame, which may be wider than the displayed part.
         width: luma samples per row of the picture.
         height: luma rows of the picture.
     """
@@ -57,16 +57,16 @@ def _place(
 
 
 def nearest_field(vectors: NDArray[np.int16] | None, *, width: int, height: int, past: int, future: int) -> MotionField:
-    """The motion of a picture whose vectors do not say which reference they mean.
+    """Return the motion of a picture whose vectors do not state their reference.
 
-    Every vector of list 0 is taken for one into the nearest past reference, of list 1 into the nearest future one.
+    Every vector of list 0 is assumed to point into the nearest past reference, of list 1 into the nearest future one.
 
     Args:
-        vectors: int16 (n, 7) as `motion.vectors` gives them, None for an intra picture.
+        vectors: int16 (n, 7) as `side_data.vectors` returns them, None for an intra picture.
         width: luma samples per row of the picture.
         height: luma rows of the picture.
-        past: past references that there are, the nearest at index 0.
-        future: future references, the nearest at index `past`.
+        past: number of past references, the nearest at index 0.
+        future: number of future references, the nearest at index `past`.
     """
     rows, cols = -(-height // 4), -(-width // 4)
     reference = np.full((2, rows, cols), -1, np.int8)

@@ -1,8 +1,8 @@
-"""The `proxy` residual: encode the picture after its predecessor with H.264, and read that bitstream.
+"""Proxy source: encodes the picture after its predecessor with H.264, and reads that bitstream.
 
-For codecs whose bitstream is not read (HEVC, VP9, AV1) the residual of the stream itself is out of reach. What an
-H.264 encoder at ordinary web settings leaves after predicting the picture from the one before it is the nearest thing,
-and the same for every source.
+For codecs whose bitstream is not read (VP9, AV1) the residual of the stream itself is not available. The closest
+substitute is what an H.264 encoder at ordinary web settings leaves after predicting the picture from the previous one;
+it is the same for every source.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from codecmeta.record.energy import BlockEnergy
 from codecmeta.residual.source import Context, Evidence, Reading, SourceName
 
 SHORT_SIDE = 384
-"""The picture is encoded at the size that a vision encoder sees."""
+"""Size at which the picture is encoded, that of a vision encoder's input."""
 
 SETTINGS = {
     "preset": "veryfast",
@@ -50,7 +50,7 @@ class ProxySource:
         self.coded = max(wide // 2 * 2, 16), max(tall // 2 * 2, 16)
 
     def _open(self) -> None:
-        """Begin with a new encoder: rate control of a used one remembers the pictures before."""
+        """Start a new encoder: rate control of a used one depends on earlier pictures."""
         self.encoder = av.CodecContext.create("libx264", "w")
         self.encoder.width, self.encoder.height = self.coded
         self.encoder.pix_fmt = "yuv420p"
@@ -61,13 +61,13 @@ class ProxySource:
         self.sent = 0
 
     def restart(self) -> None:
-        """See `ResidualSource`; a picture depends on its predecessor alone."""
+        """Restart, see `ResidualSource`; a picture depends only on its predecessor."""
 
     def observe(self, payload: bytes) -> None:
-        """See `ResidualSource`; the source's own packets are not read."""
+        """Observe a packet, see `ResidualSource`; the source's own packets are not read."""
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
-        """See `ResidualSource`. A first picture has no predecessor and is read as an intra picture."""
+        """Read a picture, see `ResidualSource`. A first picture has no predecessor and is read as an intra picture."""
         if evidence.picture is None:
             raise UsageError("the proxy source needs the decoded picture")
         before = evidence.past[0].picture.frame if evidence.past else None
@@ -115,7 +115,7 @@ class ProxySource:
 
 
 def _shares(size: int, block: int, coded: int) -> NDArray[np.float64]:
-    """Share of each cell of the encoded picture in each block of the source."""
+    """Return the share of each cell of the encoded picture in each block of the source."""
     blocks = np.minimum(np.arange(-(-size // block) + 1) * block, size) * (coded / size)
     cells = np.minimum(np.arange(-(-coded // _CELL) + 1) * _CELL, coded).astype(np.float64)
     return overlap_shares(blocks, cells)

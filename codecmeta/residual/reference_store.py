@@ -21,21 +21,21 @@ from codecmeta.prediction.reference_selection import FUTURE, PAST
 from codecmeta.record.cell_moments import CellMoments
 
 MAX_REORDER = 16
-"""Most pictures that a decoder holds back to put them in presentation order (Rec. ITU-T H.264, A.3.1)."""
+"""Limit on pictures that a decoder holds back to put them in presentation order (Rec. ITU-T H.264, A.3.1)."""
 
 KEPT = 8
-"""Reference pictures that are remembered, the last ones in decode order."""
+"""Reference pictures that are kept, the last ones in decode order."""
 
 
 @dataclass(kw_only=True)
 class Decoded:
-    """A decoded picture.
+    """Decoded picture.
 
     Attributes:
         picture: the picture itself.
-        rank: its place in presentation order.
-        state: what it carries, if that is followed.
-        room: samples of pictures that are forgotten, `ReferenceStore.room`.
+        rank: its index in presentation order.
+        state: its carried state, if that is followed.
+        room: samples of dropped pictures, `ReferenceStore.room`.
     """
 
     picture: Picture
@@ -50,16 +50,16 @@ class Decoded:
 
     @cached_property
     def samples(self) -> ReferenceSamples:
-        """The same for prediction."""
+        """The same samples for prediction."""
         views = side_data.views(self.picture.frame)
         return self.room.pop().replace(views) if self.room else ReferenceSamples(views)
 
 
 class ReferenceStore:
-    """The last reference pictures of a run.
+    """Last reference pictures of a run.
 
     Attributes:
-        room: samples of pictures that are forgotten, to be written over.
+        room: samples of dropped pictures, to be overwritten.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class ReferenceStore:
         self.room: list[ReferenceSamples] = []
 
     def add(self, picture: Decoded) -> None:
-        """Remember a picture, and forget the one decoded longest ago."""
+        """Add a picture, and drop the one decoded longest ago."""
         self._pictures.append(picture)
         if len(self._pictures) > KEPT:
             forgotten = self._pictures.popleft()
@@ -75,14 +75,14 @@ class ReferenceStore:
                 self.room.append(forgotten.samples)
 
     def around(self, rank: int) -> tuple[list[Decoded], list[Decoded]]:
-        """Pictures shown before and after a place, nearest first, at most PAST and FUTURE."""
+        """Return pictures shown before and after a rank, nearest first, at most PAST and FUTURE."""
         past = sorted((p for p in self._pictures if p.rank < rank), key=lambda p: -p.rank)
         future = sorted((p for p in self._pictures if p.rank > rank), key=lambda p: p.rank)
         return past[:PAST], future[:FUTURE]
 
 
 def is_reference(video: Video, payload: bytes, kind: str) -> bool:
-    """Whether later pictures may refer to the one of a packet, which is of type I, P or B."""
+    """Return whether later pictures may refer to the one of a packet, which is of type I, P or B."""
     if video.codec != "h264":
         return kind != "B"
     extradata = bytes(video.stream.codec_context.extradata or b"")
@@ -95,19 +95,19 @@ def is_reference(video: Video, payload: bytes, kind: str) -> bool:
 
 
 def in_decode_order(pictures: Iterable[Picture], rank: NDArray[np.int64]) -> Iterator[Picture]:
-    """Put pictures from presentation order back into the order of their packets, holding back as few as can be.
+    """Yield pictures in the order of their packets instead of presentation order, holding back as few as possible.
 
     A picture is passed on as soon as all packets before its own are shown, and at the latest after `MAX_REORDER`
     others.
 
     Args:
         pictures: in presentation order.
-        rank: int64 (P,), place of every packet's picture in presentation order, -1 where unknown.
+        rank: int64 (P,), index of every packet's picture in presentation order, -1 where unknown.
     """
     latest = np.maximum.accumulate(np.concatenate([[-1], rank[:-1]]))
     waiting: list[tuple[int, int, Picture]] = []
     for number, picture in enumerate(pictures):
-        # one packet can hold two pictures (MPEG-4 packed B-frames): those stay in the order they came in
+        # one packet can hold two pictures (MPEG-4 packed B-frames): those keep their order
         heapq.heappush(waiting, (picture.packet, number, picture))
         shown = rank[picture.packet]
         while waiting and (latest[waiting[0][0]] <= shown or len(waiting) > MAX_REORDER):

@@ -1,4 +1,4 @@
-"""The residual of a picture: the interface of its sources, what they look at and what they return.
+"""Residual source interface: the input that a source reads for a picture, and its result.
 
 `bitstream` reads the residual that the encoder wrote from the picture's own packet (H.264, HEVC). `motion` subtracts
 the motion-compensated prediction from the decoded picture (decoders that export vectors). `proxy` encodes the picture
@@ -28,13 +28,13 @@ Context = Literal["nothing", "references", "predecessor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a source may look at for one picture.
+    """Input that a source may use for one picture.
 
     Attributes:
         payload: the picture's packet.
         picture: the decoded picture; None for sources whose context is `nothing`.
-        rank: place of the picture in presentation order.
-        past: reference pictures shown before it, nearest first; or its predecessor alone.
+        rank: index of the picture in presentation order.
+        past: reference pictures shown before it, nearest first; or only its predecessor.
         future: reference pictures shown after it, likewise.
     """
 
@@ -58,15 +58,15 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """The residual of one picture, reduced.
+    """Residual of one picture, reduced.
 
     Attributes:
-        energy: block means for the `innovation` map; None if not asked for.
-        cells: moments on 4x4 cells for the `carried` map; None if not asked for.
-        field: where cells are predicted from among the pictures of the evidence; None if not asked for.
-        carried: what the picture carries, where the source follows references by itself.
-        maps: what the picture says of its macroblocks, where the source reads them.
-        vectors: int16 (n, 7) as `side_data.vectors` gives them, where the source knows them; empty where nothing is
+        energy: block means for the `innovation` map; None if not requested.
+        cells: moments on 4x4 cells for the `carried` map; None if not requested.
+        field: where cells are predicted from among the pictures of the evidence; None if not requested.
+        carried: the carried state, where the source itself follows references.
+        maps: maps of its macroblocks, where the source reads them.
+        vectors: int16 (n, 7) as `side_data.vectors` returns them, where the source knows them; empty where nothing is
             predicted from another picture.
     """
 
@@ -79,7 +79,7 @@ class Reading:
 
 
 class ResidualSource(Protocol):
-    """Reads the residual of one picture after another of one video."""
+    """Reader of the residuals of one video, picture by picture."""
 
     @property
     def name(self) -> SourceName:
@@ -88,27 +88,27 @@ class ResidualSource(Protocol):
 
     @property
     def context(self) -> Context:
-        """Which decoded pictures it needs beside the packet."""
+        """Decoded pictures that it needs besides the packet."""
         ...
 
     def restart(self) -> None:
-        """Forget what came before: the next packet need not follow the last one."""
+        """Forget all earlier pictures: the next packet need not follow the last one."""
         ...
 
     def observe(self, payload: bytes) -> None:
-        """Take from a packet what later pictures depend on; a picture that is read may have been observed."""
+        """Store what later pictures depend on in a packet; a picture that is read may have been observed."""
         ...
 
     def read(self, evidence: Evidence, *, block: Literal[4, 8], energy: bool, cells: bool) -> Reading:
         """Read one picture.
 
         Args:
-            evidence: the picture and what its context asks for.
+            evidence: the picture and the other pictures of its context.
             block: luma samples per block side of the energy.
-            energy: whether the energy is wanted.
-            cells: whether moments on 4x4 cells and the motion field are wanted.
+            energy: whether the energy is requested.
+            cells: whether moments on 4x4 cells and the motion field are requested.
 
         Raises:
-            SourceError: the residual of this picture cannot be had from this source.
+            SourceError: this source cannot read the residual of this picture.
         """
         ...

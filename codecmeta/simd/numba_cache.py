@@ -2,7 +2,7 @@
 
 numba compares only the time and size of a function's own file. It keeps using the machine code of callees, and of
 constants, that have changed in another file, as happens in an editable install; and it ignores the machine code of a
-copy of the same file elsewhere. Here the content of all files counts, and neither times nor places: a folder named by
+copy of the same file elsewhere. Here the content of all files counts, not their times or locations: a folder named by
 NUMBA_CACHE_DIR can be filled on one machine and used on others, wherever the package is installed there.
 """
 
@@ -61,7 +61,7 @@ def keep(dispatcher: Any) -> None:
 
 
 class _Locator:
-    """The place of machine code, for numba's own cache."""
+    """Location of machine code, for numba's own cache."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -74,23 +74,23 @@ class _Locator:
 
 
 def _chosen_folder(source: Path) -> Path:
-    """Where NUMBA_CACHE_DIR has the machine code of a module of this package."""
+    """Return the folder below NUMBA_CACHE_DIR with the machine code of a module of this package."""
     return Path(nb.config.CACHE_DIR, *source.relative_to(_ROOT).with_suffix("").parts)
 
 
 def cache_folder() -> Path:
-    """The folder of the machine code of the whole package, or of this module where each has its own."""
+    """Return the folder of the machine code of the whole package, or of this module where each has its own."""
     if nb.config.CACHE_DIR:
         return _chosen_folder(Path(__file__)).parents[1]
     return Path(nb.njit(cache=True)(_nothing)._cache.cache_path)
 
 
 def _nothing() -> None:
-    """Has a cache."""
+    """Own a cache, which is examined."""
 
 
 def list_compiled() -> dict[str, int]:
-    """The kernels of all loaded modules, and for how many signatures each has machine code for this processor."""
+    """List the kernels of all loaded modules, with the number of signatures compiled for this processor."""
     return {
         f"{one.py_func.__module__}.{one.py_func.__qualname__}": sum(
             key[1] == one.targetctx.codegen().magic_tuple() for key in _load_index(one)
@@ -166,7 +166,7 @@ def source_stamp(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def source_digest() -> str:
-    """A word that differs whenever a file of this package, numba or the processor does."""
+    """Return an identifier that differs whenever a file of this package, numba or the processor does."""
     files = [(_name(file), _digest(file)) for file in sorted((_ROOT / "codecmeta").rglob("*.py"))]
     target = nb.njit(_nothing).targetctx.codegen().magic_tuple()
     return hashlib.sha256(repr((files, target, nb.__version__)).encode()).hexdigest()[:16]

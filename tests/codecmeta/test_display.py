@@ -221,7 +221,7 @@ def test_other_angles_and_changes_are_said(tmp_path: Path) -> None:
     set_matrices(path, track=(46341, 46341, 0, -46341, 46341, 0, 0, 0, LAST))
     meta = codecmeta.extract(path, frames="0,5", maps=("innovation",))
     assert meta.orientation == Orientation()
-    assert "other than quarters" in meta.info["extraction"]["warnings"][0]
+    assert "multiple of 90 degrees" in meta.info["extraction"]["warnings"][0]
     # the message of the first picture says one thing, the container another of all that follow
     unit = orientation_message("libx264", mirrored=False, flipped=False, degrees=90)
     turned = set_matrices(insert_unit(path, tmp_path / "turned.mp4", unit), track=MIRROR)

@@ -153,7 +153,7 @@ def test_folders_of_pictures_in_a_batch(folder: Path, tmp_path: Path) -> None:
     (folder / "frame_11.png").write_bytes((folder / "frame_0.png").read_bytes())
     assert verify_record(check).code == "stale"
     assert [outcome.status for outcome in run(str(folder), out)] == ["done"]
-    with pytest.raises(UsageError, match="no file with the ending of a video"):
+    with pytest.raises(UsageError, match="no file with the extension of a video"):
         find_inputs([str(folder.parent)], out=out, stdin=None)
     (folder / "clip.mp4").touch()
     (named,) = find_inputs([str(folder)], out=out, stdin=None)
@@ -176,5 +176,5 @@ def test_pictures_that_cannot_be_read(folder: Path, frames: NDArray[np.uint8]) -
         assert caught.value.code == code
     with pytest.raises(SourceError, match="allowed are 99 pixels"):
         PictureFolder(folder, Limits(pixels=99))[0]
-    with pytest.raises(SourceError, match="without pictures"):
+    with pytest.raises(SourceError, match="contains no pictures"):
         PictureFolder(folder.parent, Limits())

@@ -92,7 +92,7 @@ def test_a_file_named_like_a_pattern_is_that_file(tree: Path) -> None:
 
 def test_empty_folder_and_missing_file(tree: Path) -> None:
     (tree / "none").mkdir()
-    with pytest.raises(UsageError, match="no file with the ending of a video"):
+    with pytest.raises(UsageError, match="no file with the extension of a video"):
         places("none")
     assert places("missing.mp4") == ["missing.mp4.npz"], "a missing file is reported with the others"
 

@@ -138,7 +138,7 @@ def test_other_options_at_the_same_time(videos: Path, tmp_path: Path) -> None:
     def report(outcome: Outcome) -> None:
         if not seen:
             assert run(videos, out)[0]["failed"] == 4
-            with pytest.raises(UsageError, match="another run with other options or versions is going on"):
+            with pytest.raises(UsageError, match="another run with other options or versions is in progress"):
                 run(videos, out, options=Options(frames="uniform:3"), overwrite=True)
         seen.append(outcome)
 

@@ -103,7 +103,7 @@ def random_levels(rng: random.Random, size: int) -> NDArray[np.int64]:
 def _significant_context(
     log2: int, chroma: bool, kind: int, x: int, y: int, right: int, below: int, plain: bool
 ) -> int:
-    """ctxInc of sig_coeff_flag (9.3.4.2.5)."""
+    """Return ctxInc of sig_coeff_flag (9.3.4.2.5)."""
     if plain:
         return 43 if chroma else 42
     if log2 == 2:

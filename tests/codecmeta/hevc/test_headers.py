@@ -85,10 +85,10 @@ def test_unsupported_tools_are_named(packet: bytes, tool: str) -> None:
         (sequence() + picture(), "no slice"),
         (slice_segment(), "picture parameter set 0"),
         (picture() + slice_segment(), "sequence parameter set 0"),
-        (sequence(size=(60, 64)) + picture() + slice_segment(), "no whole number of coding blocks"),
+        (sequence(size=(60, 64)) + picture() + slice_segment(), "not a multiple of coding blocks"),
         (sequence(size=(65536, 65536)) + picture() + slice_segment(), "are allowed"),
         (sequence(crop=(20, 20, 0, 0)) + picture() + slice_segment(), "leaves nothing"),
-        (sequence() + picture() + slice_segment(address=3), "starts at coding tree unit 3, 0 is expected"),
+        (sequence() + picture() + slice_segment(address=3), "starts at coding tree unit 3; 0 is expected"),
         (sequence() + picture() + slice_segment(), "slice segment 0, coding tree unit"),
     ],
 )

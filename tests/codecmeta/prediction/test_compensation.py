@@ -319,7 +319,7 @@ def test_wrong_arguments_are_refused() -> None:
     past = [reference(1)]
     with pytest.raises(UsageError, match="5 past"):
         motion_residual(current, None, past * 5, standard="h264")
-    with pytest.raises(UsageError, match="does not go with"):
+    with pytest.raises(UsageError, match="does not match"):
         motion_residual(current, None, [Reference(samples=ReferenceSamples(picture(1, (32, 64))))], standard="h264")
     with pytest.raises(UsageError, match="uint16"):
         motion_residual(current, None, past, standard="h264", bit_depth=10)

@@ -85,7 +85,7 @@ def test_what_is_no_dataset(folder: Path, tmp_path: Path) -> None:
         codecmeta.open_dataset(tmp_path / "bad.tar")
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "none.zip"):
-        with pytest.raises(UsageError, match="allowed are a folder"):
+        with pytest.raises(UsageError, match="give a folder"):
             codecmeta.open_dataset(path)
     # a record that is none names its tar and its place
     with tarfile.open(tmp_path / "one.tar", "w") as archive:
