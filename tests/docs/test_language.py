@@ -1,8 +1,10 @@
-"""The language of the pages: plain technical English, without phrasings that readers stumbled over."""
+"""The language of pages and code: plain technical English, without phrasings that readers stumbled over."""
 
 from __future__ import annotations
 
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,16 @@ def pages() -> list[Path]:
     return [*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
 
 
+def modules() -> list[Path]:
+    return sorted(path for folder in ("codecmeta", "cli", "data") for path in (ROOT / folder).rglob("*.py"))
+
+
+def prose_of(source: str) -> str:
+    """The strings, docstrings among them, and comments of a module."""
+    kinds = {tokenize.STRING, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", tokenize.COMMENT)}
+    return "\n".join(t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type in kinds)
+
+
 def count(text: str) -> dict[str, int]:
     """How often each old phrasing stands in a text."""
     found = {name: len(re.findall(pattern, text, re.IGNORECASE)) for name, pattern in PATTERNS.items()}
@@ -52,6 +64,18 @@ def count(text: str) -> dict[str, int]:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_pages_have_no_old_phrasings(page: Path) -> None:
     assert count(page.read_text(encoding="utf-8")) == {}
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: str(module.relative_to(ROOT)))
+def test_code_has_no_old_phrasings(module: Path) -> None:
+    assert count(prose_of(module.read_text(encoding="utf-8"))) == {}
+
+
+def test_prose_is_strings_and_comments() -> None:
+    assert count(prose_of('beside = told  # put out\nfail(f"it becomes of {place}")\n')) == {
+        "put out": 1,
+        "what becomes of": 1,
+    }
 
 
 def test_old_phrasings_are_found() -> None:
