@@ -22,12 +22,12 @@ def normalize(
     timeout: Timeout = 3600.0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Do one of N parts of the videos, I from 0.")] = "0/1",
     null: Annotated[bool, typer.Option("-0", "--null", help="The paths of lists end with NUL.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Convert again what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Convert existing files again.")] = False,
     json: Json = False,
 ) -> None:
     """Convert videos to H.264 with GoPs of one length, audio kept, by the system's ffmpeg (extra ffmpeg).
 
-    Run it again and it does only what is missing or stale. Exit codes are those of extract.
+    Run it again to convert only what is missing or stale. Exit codes are those of extract.
     """
     from codecmeta.batch.engines import choose_engine
     from codecmeta.batch.inputs import find_inputs
@@ -47,7 +47,7 @@ def normalize(
                 inputs,
                 out,
                 target=target,
-                # address space is not limited: ffmpeg takes what its threads map, not what they use
+                # address space is not limited: ffmpeg maps more memory for its threads than they use
                 engine=choose_engine("local", jobs=jobs, timeout=timeout or None, memory=None if jobs == 0 else 0),
                 shard=part,
                 overwrite=overwrite,

@@ -1,6 +1,6 @@
-"""Normalisation of a corpus: any video -> H.264 with GoPs of one length, by the system's ffmpeg, audio kept.
+"""Normalisation of a video corpus to H.264 with GoPs of one length, by the system's ffmpeg, audio kept.
 
-Afterwards exact residuals exist for all of it, and packets and GoPs cost no more than the index of an MP4.
+Afterwards all of it has exact residuals, and packets and GoPs cost no more than the index of an MP4.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ Encoder = Literal["libx264", "h264_nvenc"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
 
 _COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
-"""Audio codecs that MP4 holds as they are; others become AAC."""
+"""Audio codecs that MP4 holds unchanged; others become AAC."""
 _MOST_QUALITY = 51
 _TAIL_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The H.264 to make.
+    """H.264 encoding to make.
 
     Attributes:
-        gop: frames from one key frame to the next; none comes in between.
+        gop: frames from one key frame to the next; no key frames between.
         crf: quality, 0 (best) to 51; `cq` of h264_nvenc.
-        encoder: of ffmpeg.
+        encoder: ffmpeg's name of the encoder.
 
     Raises:
         UsageError: an option is not allowed.
@@ -62,7 +62,7 @@ class Target:
             raise UsageError(f"encoder={self.encoder!r}; choose from {', '.join(ENCODERS)}")
 
     def options(self) -> dict[str, Any]:
-        """The encoder's options as ffmpeg takes them."""
+        """Return the encoder's options as ffmpeg takes them."""
         common = {"c:v": self.encoder, "g": self.gop, "pix_fmt": "yuv420p", "fps_mode": "passthrough"}
         if self.encoder == "h264_nvenc":
             return common | {"rc": "vbr", "cq": self.crf, "no-scenecut": 1, "forced-idr": 1}
@@ -71,13 +71,13 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """One video to convert and the file to write.
+    """Video to convert and the file to write.
 
     Attributes:
         source: the video.
         meta: the file.
         target: what to make.
-        overwrite: do it again where it is done.
+        overwrite: convert again even if the file exists.
     """
 
     source: str
@@ -116,13 +116,13 @@ def normalize_inputs(
 
 
 def target_place(place: str) -> str:
-    """Where a video goes: `a/clip.avi.npz`, as records have it, becomes `a/clip.avi.mp4`, and `b.mp4.npz` `b.mp4`."""
+    """Return the place of a conversion: for `a/clip.avi.npz` it is `a/clip.avi.mp4`, for `b.mp4.npz` `b.mp4`."""
     name = place.removesuffix(SUFFIX)
     return name if name.lower().endswith(".mp4") else f"{name}.mp4"
 
 
 def convert(job: Conversion) -> Outcome:
-    """Convert one video. Whatever is wrong with it is in the outcome."""
+    """Convert one video. All errors are in the outcome."""
     begin = time.perf_counter()
 
     def failed(code: str, message: str) -> Outcome:
@@ -155,7 +155,7 @@ def convert(job: Conversion) -> Outcome:
 
 
 def _check_ffmpeg(encoder: Encoder) -> str:
-    """The version of the system's ffmpeg."""
+    """Check ffmpeg and the encoder; return ffmpeg's version."""
     try:
         import ffmpeg  # noqa: F401
     except ImportError as error:
@@ -170,7 +170,7 @@ def _check_ffmpeg(encoder: Encoder) -> str:
 
 
 def _read_audio(source: str) -> set[str]:
-    """The codecs of a video's sound, once it is known to be a video."""
+    """Read the audio codecs of a file, after checking that it is a video."""
     from codecmeta.container.video import open_video
 
     with open_video(source, Limits()) as video:
@@ -178,18 +178,18 @@ def _read_audio(source: str) -> set[str]:
 
 
 def _run_ffmpeg(job: Conversion, path: str, *, copy: bool) -> str:
-    """Run ffmpeg, and end it when this is ended.
+    """Run ffmpeg, and end it when this process is ended.
 
     Returns:
-        The last errors that it went on after.
+        The last errors after which it continued.
 
     Raises:
-        SourceError: it gave up.
+        SourceError: it failed.
     """
     import ffmpeg
 
     source = ffmpeg.input(f"file:{os.path.abspath(job.source)}", format_whitelist=DEMUXERS, protocol_whitelist="file")  # noqa: PTH100
-    # a picture that is attached is no video; odd sides get one more row or column
+    # an attached picture is no video; odd sides get one more row or column
     made = ffmpeg.output(
         source["V:0"],
         source["a?"],
@@ -216,7 +216,7 @@ def _run_ffmpeg(job: Conversion, path: str, *, copy: bool) -> str:
 
 
 def _look(path: str) -> tuple[int, int, float | None]:
-    """Packets, GoPs and seconds of what was made."""
+    """Return packets, GoPs and seconds of the converted file."""
     from codecmeta.container.packets import read_packets
     from codecmeta.container.video import open_video
     from codecmeta.record.gop import split_gops

@@ -1,4 +1,4 @@
-"""A run over many inputs: what is fresh is kept, the rest goes to an engine, every outcome to the manifest."""
+"""Runs over many inputs: fresh results are kept, other inputs go to an engine, every outcome to the manifest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from codecmeta.errors import OutputError
 
 
 class Work(Protocol):
-    """What is done with one input: a dataclass with the input, the file to write, and whether to do it in any case."""
+    """Work on one input: a dataclass with the input, the file to write, and whether to do it in any case."""
 
     @property
     def source(self) -> str:
@@ -33,7 +33,7 @@ class Work(Protocol):
 
     @property
     def overwrite(self) -> bool:
-        """Do it again where it is done."""
+        """Whether to do it even if the file exists."""
         ...
 
 
@@ -52,15 +52,15 @@ def run_inputs(
     summary: bool = True,
     report: Callable[[Outcome], None],
 ) -> dict[Status, int]:
-    """Do all inputs, append what happened to `out/manifest.jsonl` and sum it up in `out/summary.json`.
+    """Process all inputs, append the outcomes to `out/manifest.jsonl` and write `out/summary.json`.
 
     Args:
-        inputs: what is to be done; read as they are needed.
-        out: the output folder, made if it is not there.
+        inputs: the inputs; read when they are needed.
+        out: the output folder, created if missing.
         plain: the work without its input and file.
-        task: does it; whatever is wrong with an input is in its outcome.
+        task: function that does the work; all errors of an input are in its outcome.
         run: `options` and `versions` of this run, as JSON values.
-        engine: what runs it.
+        engine: engine that runs the work.
         shard: the part of the inputs to do, with a manifest and a summary of its own; None for all.
         summary: write the summary; for a run over a few of the inputs it would be misleading.
         report: called with every outcome.
@@ -69,7 +69,7 @@ def run_inputs(
         Numbers of videos that were done, kept and failed.
 
     Raises:
-        UsageError: the folder holds what was made with other options.
+        UsageError: the folder holds results of other options.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
     shard = shard or Shard()
@@ -129,7 +129,7 @@ def _clash(job: Work) -> Outcome:
 
 
 def failed_outcome(job: Work, code: str, message: str, seconds: float) -> Outcome:
-    """The outcome of an input that failed."""
+    """Return the outcome of an input that failed."""
     return Outcome(
         source=job.source, meta=job.meta, status="failed", code=code, message=message, seconds=round(seconds, 3)
     )
