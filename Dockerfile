@@ -17,7 +17,7 @@ COPY --from=build /dist /dist
 RUN wheel=$(echo /dist/codecmeta-*.whl) \
     && python -m pip install --no-cache-dir --extra-index-url "$TORCH_INDEX" "$wheel$EXTRAS" \
     && rm -rf /dist
-# kernels for all processors with AVX2, compiled here; others set NUMBA_CPU_NAME and NUMBA_CPU_FEATURES to nothing of this
+# kernels for all processors with AVX2, compiled here; on another processor, run with both variables empty
 ENV NUMBA_CACHE_DIR=/var/cache/codecmeta NUMBA_CPU_NAME=x86-64-v3 NUMBA_CPU_FEATURES=+avx2 PYTHONUNBUFFERED=1
 RUN codecmeta warmup --cpu x86-64-v3 --cache "$NUMBA_CACHE_DIR" \
     && chmod -R a+rwX "$NUMBA_CACHE_DIR" \
