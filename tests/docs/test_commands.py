@@ -27,8 +27,10 @@ NOT_RUN = {
     r"llava-hf/|ID_OR_PATH": "needs weights from a network",
     r"--device cuda": "needs a GPU",
     r"lmms_eval|compress eval": "needs lmms-eval: tests/compress/integrations/test_sprites_task.py",
+    r"\$": "takes its paths from variables: tests/docs/test_at_scale.py",
     r"^pip |^python3? -m venv|^docker ": "installs packages",
     r"^scripts/": "runs these tests, the site or both",
+    r"warmup|doctor": "compiles all kernels, or looks at the machine: tests/cli",
     r"^python -m bench\.|^python bench/": "measures for minutes",
     r"^export ": "sets a variable for the next command",
     r"^compress accuracy +#": "measures 500 clips; the next line of its page runs with a slice",
@@ -49,6 +51,7 @@ class Command(NamedTuple):
     def words(self) -> list[str]:
         """Words without a redirection, comment or the brackets of what is optional."""
         text = SYNTAX.sub(r"\1", self.text)
+        text = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", text)
         return shlex.split(re.sub(r"\s>\s.*", "", text), comments=True)
 
     @property
@@ -59,11 +62,12 @@ class Command(NamedTuple):
 
 def commands(page: Path) -> list[Command]:
     """Commands of the code blocks of a page."""
-    text = re.sub(r"^```\s*\{?\s*\.?(?:python|json).*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    text = page.read_text(encoding="utf-8").replace("\\\n", "")
+    text = re.sub(r"^```\s*\{?\s*\.?(?:python|json|yaml).*?^```$", "", text, flags=re.M | re.S)
     fenced = [line for block in re.findall(r"^```bash\n(.*?)^```$", text, re.M | re.S) for line in block.splitlines()]
     indented = [line[4:] for line in text.splitlines() if line.startswith("    ")]
     starts = ("codecmeta ", "compress ", "python ", "python3 ", "scripts/", "pip ", "docker ", "export ")
-    return [Command(page, line.removesuffix("\\")) for line in fenced + indented if line.startswith(starts)]
+    return [Command(page, line) for line in fenced + indented if line.startswith(starts)]
 
 
 def python_blocks(page: Path) -> list[str]:
