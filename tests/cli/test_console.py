@@ -38,7 +38,7 @@ def run_on_terminal(program: str, *arguments: str) -> tuple[str, bytes]:
         os.close(shown)
         assert running.stdout is not None
         written: list[str] = []
-        reader = threading.Thread(target=lambda: written.append(running.stdout.read()))  # type: ignore[union-attr]
+        reader = threading.Thread(target=lambda: written.append(running.stdout.read()))
         reader.start()
         seen = b""
         try:

@@ -94,7 +94,7 @@ def test_residual_is_that_of_a_re_encoded_video(frames: NDArray[np.uint8], data:
 def test_what_a_frame_is(frames: NDArray[np.uint8]) -> None:
     for wrong in ([], frames[:, :, :, 0], frames.astype(np.float32), [frames[0], frames[1][:-2]]):
         with pytest.raises(UsageError, match="allowed"):
-            codecmeta.from_frames(wrong, 25.0)  # type: ignore[arg-type]
+            codecmeta.from_frames(wrong, 25.0)
     for rate in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="fps"):
             codecmeta.from_frames(frames[:2], rate)
@@ -121,9 +121,9 @@ def test_a_folder_of_pictures(folder: Path, frames: NDArray[np.uint8]) -> None:
     options = Options(frames=(0, 9, 11), pixels=2000, fps=10.0)
     record = extract_pictures(folder, options, Limits())
     array = codecmeta.from_frames(frames[:12], 10.0, sampling=(0, 9, 11), pixels=2000)
-    assert np.array_equal(record.frames, frames[[0, 9, 11]])  # type: ignore[arg-type]
+    assert np.array_equal(record.frames, frames[[0, 9, 11]])
     assert np.array_equal(record.packet_size, array.packet_size)
-    assert np.array_equal(record.energy_innovation, array.energy_innovation)  # type: ignore[arg-type]
+    assert np.array_equal(record.energy_innovation, array.energy_innovation)
     assert record.info["stream"]["fps"] == 10.0
     assert record.info["source"]["name"] == "scene"
 

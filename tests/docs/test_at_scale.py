@@ -63,8 +63,8 @@ def test_slurm(place: Path) -> None:
 
 def test_kubernetes(place: Path) -> None:
     manifest = block("Kubernetes", kind="yaml")
-    command = json.loads(re.search(r"command: (\[.*\])", manifest)[1])  # type: ignore[index]
-    parts = int(re.search(r"completions: (\d+)", manifest)[1])  # type: ignore[index]
+    command = json.loads(re.search(r"command: (\[.*\])", manifest)[1])
+    parts = int(re.search(r"completions: (\d+)", manifest)[1])
     assert f"/{parts}" in command[2]
     script = command[2].replace(f"/{parts}", "/2")
     for index in ("0", "1"):

@@ -34,7 +34,7 @@ needs_ffmpeg = pytest.mark.skipif(
 def test_options() -> None:
     for wrong in ({"gop": 0}, {"crf": 52}, {"encoder": "libx265"}):
         with pytest.raises(UsageError, match=r"allowed|choose from"):
-            Target(**wrong)  # type: ignore[arg-type]
+            Target(**wrong)
     assert target_place("a/b.avi.npz") == "a/b.avi.mp4"
     assert target_place("a/b.MP4.npz") == "a/b.MP4"
 
@@ -60,7 +60,7 @@ def run(videos: Path, out: Path, **options: object) -> list[Outcome]:
         find_inputs([str(videos)], out=out, stdin=None),
         out,
         report=seen.append,
-        **arguments,  # type: ignore[arg-type]
+        **arguments,
     )
     return sorted(seen, key=lambda outcome: outcome.source)
 

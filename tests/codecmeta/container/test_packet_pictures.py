@@ -190,7 +190,7 @@ def test_frame_headers_of_av1_with_all_optional_fields(seed: int) -> None:
             slots = [name if flags >> slot & 1 else old for slot, old in enumerate(slots)]
             expected, unit = (name.upper(), shown), obu(6, header)
         packet = b"\x12\0" + unit
-        assert reader.read(lambda begin, count, packet=packet: packet[begin : begin + count], len(packet)) == expected  # type: ignore[misc]
+        assert reader.read(lambda begin, count, packet=packet: packet[begin : begin + count], len(packet)) == expected
     assert len(set(slots)) > 1 or "?" not in slots
 
 

@@ -46,7 +46,7 @@ def test_a_folder_and_a_tar_of_it(folder: Path, tmp_path: Path) -> None:
         assert names(dataset) == ["objects_vp9.webm", "still_h264.mp4", "cut_h264.mkv"]
         direct = codecmeta.load(folder / "b.mp4.npz")
         assert dataset[1].info == direct.info
-        assert np.array_equal(dataset[1].frames, direct.frames)  # type: ignore[arg-type]
+        assert np.array_equal(dataset[1].frames, direct.frames)
         assert names(dataset[1:]) == ["still_h264.mp4", "cut_h264.mkv"]
         assert len(dataset[::2]) == 2
 

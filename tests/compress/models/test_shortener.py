@@ -155,7 +155,7 @@ def test_what_cannot_go_together_is_refused(tmp_path: Path) -> None:
         ({"random_config": "qwen2-vl-tiny", "device": "nowhere"}, "nowhere"),
     ):
         with pytest.raises(ConfigError, match=message):
-            Job(method=InfoMerge(), name="infomerge", retention=0.1, shortener=ModelShortener(**options))  # type: ignore[arg-type]
+            Job(method=InfoMerge(), name="infomerge", retention=0.1, shortener=ModelShortener(**options))
     shortener = ModelShortener(random_config="qwen2-vl-tiny")
     with pytest.raises(ConfigError, match="matm has no stage before the language model"):
         Job(method=MATM(), name="matm", retention=0.5, shortener=shortener)
