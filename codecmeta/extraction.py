@@ -171,8 +171,8 @@ def _check_bytes(size: int, frames: int, limits: Limits) -> None:
     if size > limits.bytes:
         raise SourceError(
             "limit_exceeded",
-            f"the record of {frames} frames takes {size} bytes, allowed are {limits.bytes}; choose fewer frames, leave "
-            "out pixels or maps, or raise the limit",
+            f"the record of {frames} frames takes {size} bytes; allowed are {limits.bytes}; choose fewer frames, omit "
+            "pixels or maps, or raise the limit",
         )
 
 
@@ -214,7 +214,7 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
         given = f"{missing} of {missing + len(table.packets)} frames"
         warnings.append(f"{given} are omitted: the decoder gives no picture for them")
     damaged = table.decoding.unreadable.intersection(table.packets)
-    if table.asks_for("residual") and (lost := sum(not table.holds(packet, "residual") for packet in damaged)):
+    if table.requests("residual") and (lost := sum(not table.holds(packet, "residual") for packet in damaged)):
         warnings.append(f"{lost} of {len(table.packets)} frames are damaged and have no residual")
     if orientation is None:
         warnings.append(

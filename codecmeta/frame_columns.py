@@ -128,12 +128,12 @@ def keep_picture(request: Request, table: FrameTable, picture: Picture, target: 
     if table.is_unread(target, "motion"):
         vectors = picture.vectors
         if video.codec == "mpeg4" and picture.type == "B":
-            table.give_nothing("motion", "mpeg4: the decoder exports no true motion vectors of B pictures", [target])
+            table.mark_absent("motion", "mpeg4: the decoder exports no true motion vectors of B pictures", [target])
         elif vectors is not None or (video.codec in STANDARDS and not (picture.flushed and picture.type != "I")):
             table.hold_vectors(target, "decoder", vectors)
         elif video.codec in STANDARDS:
             reason = f"{video.codec}: the decoder exports no motion vectors of the last picture"
-            table.give_nothing("motion", reason, [target])
+            table.mark_absent("motion", reason, [target])
     if table.is_unread(target, "qp") and not picture.repeats:
         exported = side_data.quantisers(frame, video.width, video.height)
         if exported is not None:
@@ -184,15 +184,15 @@ def keep_carried(request: Request, table: FrameTable, target: int, state: CellMo
 def close_columns(request: Request, table: FrameTable) -> None:
     """Record, for all that is still unread, which source did not provide it."""
     codec = request.video.codec
-    table.give_nothing("picture", "the decoder gave no picture")
-    table.give_nothing("frames", "the decoder gave no picture")
+    table.mark_absent("picture", "the decoder gave no picture")
+    table.mark_absent("frames", "the decoder gave no picture")
     if table.vectors:
         # this decoder exports vectors: pictures without any are predicted from no other picture
         for packet in (packet for packet in table.packets if table.holds(packet, "picture")):
             if table.is_unread(packet, "motion"):
                 table.hold_vectors(packet, "decoder", None)
-    table.give_nothing("motion", f"{codec}: the decoder exports no motion vectors")
-    table.give_nothing("qp", f"{codec}: the decoder exports no quantisers")
-    table.give_nothing("carried", f"{codec}: there are no motion vectors that can be followed")
+    table.mark_absent("motion", f"{codec}: the decoder exports no motion vectors")
+    table.mark_absent("qp", f"{codec}: the decoder exports no quantisers")
+    table.mark_absent("carried", f"{codec}: there are no motion vectors that can be followed")
     for column in ("mb_bits", "mb_type"):
-        table.give_nothing(column, "read by the bitstream source only")
+        table.mark_absent(column, "read by the bitstream source only")

@@ -49,7 +49,7 @@ def read_frames(request: Request, targets: Sequence[int]) -> FrameTable:
     names = choose_sources(options.residual, video.codec)
     table = FrameTable(targets, not_asked=list_not_asked(options, video.codec, names))
     if not request.carries:
-        table.give_nothing("carried", f"{video.codec}: there are no motion vectors that can be followed")
+        table.mark_absent("carried", f"{video.codec}: there are no motion vectors that can be followed")
     sources = [open_source(name, video, vectors=options.motion, carries=request.carries) for name in names]
     sources = sources if options.chosen_maps else []
     if sources and sources[0].context == "nothing":
@@ -100,7 +100,7 @@ def _close_residual(request: Request, table: FrameTable) -> None:
     reason = codec + next(iter(table.refusals[first].values())).removeprefix(codec)
     columns: tuple[Column, ...] = ("residual", "innovation", "mb_bits", "mb_type")
     for column in columns:
-        table.withdraw(column, reason)
+        table.close_column(column, reason)
 
 
 def read_packets(request: Request, table: FrameTable, source: ResidualSource) -> None:
@@ -214,8 +214,8 @@ def read_pairs(request: Request, table: FrameTable, sources: Sequence[ResidualSo
     decoder = Decoder(
         request.video,
         request.packets,
-        vectors=table.asks_for("motion"),
-        quantisers=table.asks_for("qp"),
+        vectors=table.requests("motion"),
+        quantisers=table.requests("qp"),
         payloads=True,
     )
     held: dict[int, Decoded] = {}

@@ -122,7 +122,7 @@ class FrameTable:
         """Return a column from top to bottom."""
         return [self._cells[column][packet] for packet in self.packets]
 
-    def asks_for(self, column: Column) -> bool:
+    def requests(self, column: Column) -> bool:
         """Return whether a column is requested."""
         return not all(isinstance(one, Absent) and one.kind is Absence.NOT_ASKED for one in self.cells(column))
 
@@ -175,13 +175,13 @@ class FrameTable:
         if not self.holds(packet, "residual"):
             self._cells["residual"][packet] = Absent(Absence.REFUSED, f"{source}: {reason}")
 
-    def give_nothing(self, column: Column, reason: str, packets: Iterable[int] | None = None) -> None:
+    def mark_absent(self, column: Column, reason: str, packets: Iterable[int] | None = None) -> None:
         """Record that the source just read has nothing for the unread cells of a column."""
         for packet in self.packets if packets is None else packets:
             if self.is_unread(packet, column):
                 self._cells[column][packet] = Absent(Absence.NOT_GIVEN, reason)
 
-    def withdraw(self, column: Column, reason: str) -> None:
+    def close_column(self, column: Column, reason: str) -> None:
         """Record the reason for all cells of a column that are still empty, including refused ones."""
         for packet in self.packets:
             cell = self._cells[column][packet]

@@ -75,7 +75,7 @@ class PictureFolder:
         if size != self._size:
             raise SourceError(
                 "varying_geometry",
-                f"{self._names[number]} is {size[0]}x{size[1]}, others are {self._size[0]}x{self._size[1]}",
+                f"{self._names[number]} is {size[0]}x{size[1]}; others are {self._size[0]}x{self._size[1]}",
             )
         return frame
 
@@ -89,7 +89,7 @@ class PictureFolder:
                 context = container.streams.video[0].codec_context
                 if context.width * context.height > self._limits.pixels:
                     given = f"{name} is {context.width}x{context.height}"
-                    raise SourceError("limit_exceeded", f"{given}, allowed are {self._limits.pixels} pixels")
+                    raise SourceError("limit_exceeded", f"{given}; allowed are {self._limits.pixels} pixels")
                 context.options = {"max_pixels": str(self._limits.pixels)}
                 context.thread_count = 1
                 for frame in container.decode(video=0):
@@ -105,7 +105,7 @@ class PictureFolder:
         """Return the folder's name, size and latest modification of its pictures, and a digest of their properties.
 
         Raises:
-            SourceError: a picture is gone.
+            SourceError: a picture has disappeared.
         """
         digest, size, latest = hashlib.sha256(), 0, 0
         try:
@@ -115,7 +115,7 @@ class PictureFolder:
                 latest = max(latest, status.st_mtime_ns)
                 digest.update(f"{name!r} {status.st_size} {status.st_mtime_ns}\n".encode())
         except OSError as error:
-            raise SourceError("changed_while_reading", f"a picture is gone ({error})") from error
+            raise SourceError("changed_while_reading", f"a picture has disappeared ({error})") from error
         return {"name": self._path.name, "bytes": size, "mtime_ns": latest, "sha256": digest.hexdigest()}
 
 

@@ -123,7 +123,7 @@ def _record(
         raise UsageError(f"fps={fps}; allowed are numbers greater than 0")
     count = len(pictures)
     if count > limits.frames:
-        raise SourceError("limit_exceeded", f"there are {count} frames, allowed are {limits.frames}")
+        raise SourceError("limit_exceeded", f"{count} frames; allowed are {limits.frames}")
     rate = Fraction(fps).limit_denominator(1_000_000)
     key = np.zeros(count, np.bool_)
     key[0] = True
@@ -132,7 +132,7 @@ def _record(
     first = pictures[int(chosen[0])]
     width, height = first.width, first.height
     if width * height > limits.pixels:
-        raise SourceError("limit_exceeded", f"a frame has {width * height} pixels, allowed are {limits.pixels}")
+        raise SourceError("limit_exceeded", f"a frame has {width * height} pixels; allowed are {limits.pixels}")
     block: Literal[4, 8] = 4 if min(width, height) < _SMALL_PICTURE else 8
     _check_bytes(len(chosen), width, height, block, options, limits)
     proxy = _open_proxy(width, height)
@@ -191,8 +191,8 @@ def _check_bytes(frames: int, width: int, height: int, block: int, options: Opti
     if size > limits.bytes:
         raise SourceError(
             "limit_exceeded",
-            f"the record of {frames} frames takes {size} bytes, allowed are {limits.bytes}; choose fewer frames, leave "
-            "out pixels or maps, or raise the limit",
+            f"the record of {frames} frames takes {size} bytes; allowed are {limits.bytes}; choose fewer frames, omit "
+            "pixels or maps, or raise the limit",
         )
 
 

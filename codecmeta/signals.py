@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.container.packet_pictures import PacketPictures, tells_pictures
+from codecmeta.container.packet_pictures import PacketPictures, reads_picture_headers
 from codecmeta.container.packets import PacketTable
 from codecmeta.frame_table import ARRAYS, Absent, Column, FrameTable, Held
 
@@ -54,7 +54,7 @@ def describe_signals(
 
 def _explain_no_types(codec: str, *, payloads: bool) -> str:
     """Explain why the types of the packets' pictures, and which are shown, are unknown."""
-    if not tells_pictures(codec):
+    if not reads_picture_headers(codec):
         return f"{codec}: headers are read only of H.264, HEVC, VP8, VP9 and AV1"
     if not payloads:
         return "no payload is read where only packets of an index are requested"

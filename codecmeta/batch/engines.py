@@ -27,7 +27,7 @@ _PAUSED = -1.0
 _LEAST_MEMORY = 4 << 30
 
 
-def _stay_silent(text: str) -> None:
+def _ignore_remark(text: str) -> None:
     """Ignore the remark."""
 
 
@@ -47,7 +47,7 @@ class SerialEngine:
         remark: called with messages for the user during the run.
     """
 
-    remark: Remark = field(default=_stay_silent, repr=False)
+    remark: Remark = field(default=_ignore_remark, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """Run the jobs, see `Engine`."""
@@ -84,7 +84,7 @@ class LocalEngine:
     timeout: float | None
     memory: int | None = None
     modules: tuple[str, ...] = ("codecmeta.extraction",)
-    remark: Remark = field(default=_stay_silent, repr=False)
+    remark: Remark = field(default=_ignore_remark, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """Run the jobs, see `Engine`."""
@@ -104,7 +104,7 @@ def choose_engine(
     timeout: float | None = None,
     memory: int | None = None,
     prepare: Callable[[], object] | None = None,
-    remark: Remark = _stay_silent,
+    remark: Remark = _ignore_remark,
 ) -> Engine:
     """Make an engine.
 

@@ -107,12 +107,12 @@ def begins_decoding(access: Access, *, flagged: bool, one: bool) -> bool:
     return access == "point" or (flagged and (access in ("recovery", "unknown") or (access == "intra" and one)))
 
 
-def looks_into(codec: str) -> bool:
+def examines_heads(codec: str) -> bool:
     """Return whether heads of a codec's packets are examined."""
     return codec in NAL_CODECS or codec in _READERS
 
 
-def brings_sets(codec: str, head: Head) -> bool:
+def contains_sets(codec: str, head: Head) -> bool:
     """Return whether a head holds parameter sets, not only the name of an encoder."""
     return codec in NAL_CODECS and any(nal_type(codec, unit) in _SETS[codec] for unit in head.sets)
 

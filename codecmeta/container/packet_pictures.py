@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from codecmeta.container.av1_frames import Av1Frames
 from codecmeta.container.packet_heads import Peek
 from codecmeta.container.parameter_history import ParameterHistory
-from codecmeta.container.slice_types import describe_slices, keeps
+from codecmeta.container.slice_types import describe_slices, has_slice_header
 from codecmeta.container.vpx_frames import Vp8Frames, Vp9Frames
 
 _START = 16
@@ -54,7 +54,7 @@ def open_frame_reader(codec: str, extradata: bytes) -> FrameReader | None:
     return readers[codec]() if codec in readers else None
 
 
-def tells_pictures(codec: str) -> bool:
+def reads_picture_headers(codec: str) -> bool:
     """Return whether the pictures of a codec are read from headers."""
     return codec in _SLICED or codec in ("vp8", "vp9", "av1")
 
@@ -88,7 +88,7 @@ class PictureCollector:
         if self._codec in _SLICED:
             data = bytes(packet)
             for place in _list_units(data, length_size):
-                if keeps(self._codec, data[place]):
+                if has_slice_header(self._codec, data[place]):
                     self._numbers.append(number)
                     self._starts += data[place : place + _START].ljust(_START, b"\0")
         return True

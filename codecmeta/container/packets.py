@@ -14,9 +14,9 @@ from codecmeta.container.packet_form import open_check
 from codecmeta.container.packet_heads import (
     NAL_CODECS,
     begins_decoding,
-    brings_sets,
+    contains_sets,
+    examines_heads,
     is_inner_slice,
-    looks_into,
     read_head,
 )
 from codecmeta.container.packet_pictures import PacketPictures, PictureCollector
@@ -104,7 +104,7 @@ def read_packets(video: Video, *, payloads: bool = True) -> PacketTable:
 
 def _check_count(count: int, limits: Limits) -> None:
     if count > limits.frames:
-        raise SourceError("limit_exceeded", f"{count} packets or more, allowed are {limits.frames}")
+        raise SourceError("limit_exceeded", f"{count} packets or more; allowed are {limits.frames}")
 
 
 def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
@@ -134,7 +134,7 @@ def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
     columns[:, 3] = _check_keys(samples.key & ~second, heads, history, payloads=payloads)
     keys = np.flatnonzero(samples.key)
     restricted = descriptions[0].forbids_sets or history.codec not in NAL_CODECS
-    if restricted and payloads and not any(brings_sets(history.codec, head) for head in heads.read(keys).values()):
+    if restricted and payloads and not any(contains_sets(history.codec, head) for head in heads.read(keys).values()):
         heads.restrict(keys)
     return _as_table(columns, second, history, corrupt=0)
 
@@ -143,7 +143,7 @@ def _check_keys(
     flagged: NDArray[np.bool_], heads: SampleHeads, history: ParameterHistory, *, payloads: bool
 ) -> NDArray[np.bool_]:
     """Return which flagged samples of an index are random access points by their payload."""
-    if not looks_into(history.codec):
+    if not examines_heads(history.codec):
         return flagged
     rows = np.flatnonzero(flagged)
     probes = np.unique(np.concatenate([rows[:_PROBES], rows[:: max(rows.size // _PROBES, 1)]]))
@@ -175,7 +175,7 @@ def _find_second_fields(video: Video, columns: NDArray[np.int64]) -> NDArray[np.
         return second
     with video.path.open("rb") as file:
         for number, (_, _, size, key, _, position) in enumerate(columns.tolist()):
-            if pairs.asks_for(key=bool(key)):
+            if pairs.needs_packet(key=bool(key)):
                 second[number] = pairs.continues(pairs.read_headers(file, position, size))
     return second
 
@@ -187,7 +187,7 @@ def _open_pairs(video: Video) -> FieldPairs | None:
         pairs = FieldPairs(bytes(video.stream.codec_context.extradata or b""))
     except BitstreamError:
         return None
-    return pairs if pairs.asks_for(key=True) else None
+    return pairs if pairs.needs_packet(key=True) else None
 
 
 def _as_table(
@@ -252,7 +252,7 @@ def _from_demuxing(video: Video) -> PacketTable:
     extradata = bytes(video.stream.codec_context.extradata or b"")
     pairs = _open_pairs(video)
     history = _open_history(video)
-    length_size, checks = history.length_size, looks_into(codec)
+    length_size, checks = history.length_size, examines_heads(codec)
     check = open_check(codec, extradata)
     pictures = PictureCollector(codec, extradata)
     records = list_configurations(video)
@@ -260,7 +260,7 @@ def _from_demuxing(video: Video) -> PacketTable:
     for packet in demux(video):
         shown, key = not packet.is_discard, packet.is_keyframe
         view = memoryview(packet)
-        asked = pairs if pairs is not None and pairs.asks_for(key=key) else None
+        asked = pairs if pairs is not None and pairs.needs_packet(key=key) else None
         second.append(asked is not None and asked.continues(bytes(packet)))
         packet_number += not second[-1]
         if (record := records(packet)) is not None:

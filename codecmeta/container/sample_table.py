@@ -151,7 +151,7 @@ def _sizes(moov: bytes, table: Box, file_size: int) -> NDArray[np.int64] | None:
     common, count = struct.unpack_from(">II", moov, box.begin + 4)
     # a sample has at least one byte: a few bytes of header may claim any number of them
     if count > file_size:
-        raise SourceError("damaged", f"the index lists {count} packets, the file has {file_size} bytes")
+        raise SourceError("damaged", f"the index lists {count} packets; the file has {file_size} bytes")
     width = (common & 255) if compact else 32
     if common and not compact:
         sizes = np.full(count, common, np.int64)
@@ -163,7 +163,7 @@ def _sizes(moov: bytes, table: Box, file_size: int) -> NDArray[np.int64] | None:
     else:
         sizes = np.frombuffer(moov, f">u{width // 8}", count, box.begin + 12).astype(np.int64)
     if int(sizes.sum()) > file_size:
-        raise SourceError("damaged", f"the index lists {sizes.sum()} bytes of packets, the file has {file_size}")
+        raise SourceError("damaged", f"the index lists {sizes.sum()} bytes of packets; the file has {file_size}")
     return sizes
 
 

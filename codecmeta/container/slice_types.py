@@ -34,7 +34,7 @@ _MOST_TABLES = 1 << 10
 """Limits: picture parameter sets by number, and different states of all of them in one stream."""
 
 
-def keeps(codec: str, header: int) -> bool:
+def has_slice_header(codec: str, header: int) -> bool:
     """Return whether `describe_slices` takes a NAL unit, by the first byte of its header."""
     if codec == "h264":
         return header & 31 in _H264_TYPED

@@ -235,7 +235,7 @@ def _check_size(stream: VideoStream, limits: Limits) -> None:
     if width < 1 or height < 1:
         raise SourceError("unreadable", f"the header gives no picture size ({width}x{height})")
     if width * height > limits.pixels:
-        raise SourceError("limit_exceeded", f"pictures of {width}x{height}, allowed are {limits.pixels} pixels")
+        raise SourceError("limit_exceeded", f"pictures of {width}x{height}; allowed are {limits.pixels} pixels")
 
 
 # typical of a header whose end is missing

@@ -68,7 +68,7 @@ class BitReader:
             raise self._cut_short()
         value = (window >> (63 - 2 * zeros)) - 1
         if value > limit:
-            raise BitstreamError(f"{self._what}: {name or 'a value'} is {value}, at most {limit} is allowed")
+            raise BitstreamError(f"{self._what}: {name or 'a value'} is {value}; at most {limit} is allowed")
         return value
 
     def se(self) -> int:

@@ -39,7 +39,7 @@ class FieldPairs:
         # the record of an MP4 or Matroska file has all sets, unless it has none (ISO/IEC 14496-15, 5.3.3.1)
         self._sets_in_band = not (self._length_size and self._seen)
 
-    def asks_for(self, *, key: bool) -> bool:
+    def needs_packet(self, *, key: bool) -> bool:
         """Return whether a packet must be passed: all of an interlaced stream, else those that may contain new sets."""
         return self._interlaced or (key and self._sets_in_band)
 

@@ -121,7 +121,7 @@ class ResidualReader:
             BitstreamError: as `read`.
         """
         if block not in (4, 8, None):
-            raise UsageError(f"block is {block!r}; choose from 4, 8")
+            raise UsageError(f"block is {block!r}; choose from 4, 8, None")
         picture = self.decode(packet)
         return PictureMoments(
             energy=self._energy(picture, block) if block else None,

@@ -114,8 +114,8 @@ def _check_kind(name: str, value: Any, allowed: tuple[type, ...]) -> None:
     if not isinstance(value, allowed) or isinstance(value, bool):
         given = _NAMES.get(type(value), "a truth value")
         names = [_NAMES[kind] for kind in allowed if kind is not int or float not in allowed]
-        raise TypeError(f"{name} is {given}, it must be {' or '.join(names)}")
+        raise TypeError(f"{name} is {given}; it must be {' or '.join(names)}")
     if isinstance(value, int) and abs(value) >= (_MAX_TIME if name == "source.mtime_ns" else MAX_WHOLE):
         raise ValueError(f"{name} is too large")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value}, it must be finite")
+        raise ValueError(f"{name} is {value}; it must be finite")

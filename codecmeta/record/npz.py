@@ -48,7 +48,7 @@ def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping
     """
     text = json.dumps(info, ensure_ascii=True, allow_nan=False, sort_keys=True)
     if len(text) > MAX_INFO_CHARACTERS:
-        raise MetaFormatError(os.fspath(path), "info", f"has {len(text)} characters, at most {MAX_INFO_CHARACTERS} fit")
+        raise MetaFormatError(os.fspath(path), "info", f"has {len(text)} characters; at most {MAX_INFO_CHARACTERS} fit")
     checked = {name: _little_endian(array) for name, array in arrays.items()}
     check(os.fspath(path), dict(info), checked)
     members: dict[str, Array] = {"schema": np.array(SCHEMA, "<i4"), "info": np.array(text), **checked}
@@ -197,7 +197,7 @@ def _upgrade(path: str, info: dict[str, Any]) -> dict[str, Any]:
         stream = dict(info["stream"])
         rotation, width, height = stream.pop("rotation"), stream["width"], stream["height"]
         if type(rotation) is not int or rotation % 90:
-            raise ValueError(f"rotation is {rotation}, it must be a multiple of 90")
+            raise ValueError(f"rotation is {rotation}; it must be a multiple of 90")
         orientation = Orientation.from_rotation(rotation)
         stream["orientation"] = orientation.matrix(width=width, height=height)
         sample_aspect = stream.get("sar") and tuple(stream["sar"])
@@ -246,7 +246,7 @@ def _read_member(
 ) -> Array:
     found, found_shape, header = _read_header(path, archive, entry, name)
     if found.str != dtype or found_shape != shape:
-        raise MetaFormatError(path, name, f"is {found.str} {found_shape}, expected {dtype} {shape}")
+        raise MetaFormatError(path, name, f"is {found.str} {found_shape}; expected {dtype} {shape}")
     array = np.empty(shape, found)
     target = memoryview(array.reshape(-1).view(np.uint8)).cast("B")  # type: ignore[arg-type]
     with archive.open(entry) as member:

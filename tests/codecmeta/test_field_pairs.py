@@ -232,7 +232,7 @@ def test_hostile_packets_are_read_in_little_time_and_memory() -> None:
     extradata = bytes([1, 77, 0, 30, 0xFC, 0xE0, 0])  # lengths of one byte, no parameter sets
     zeros = bytes(2_000_000)
     pairs = FieldPairs(extradata)
-    assert pairs.asks_for(key=True)
+    assert pairs.needs_packet(key=True)
     headers = pairs.read_headers(io.BytesIO(zeros), 0, len(zeros))
     assert len(headers) <= 1 << 14
     assert not pairs.continues(headers)

@@ -22,7 +22,7 @@ def test_four_kinds_of_absence(table: FrameTable) -> None:
     assert kinds(table, "residual") == [Absence.NOT_READ] * 3
     table.refuse(2, "bitstream", "cut short")
     table.hold(4, "residual", "motion", np.zeros(3), np.zeros(3))
-    table.give_nothing("residual", "the decoder gave no picture")
+    table.mark_absent("residual", "the decoder gave no picture")
     assert kinds(table, "residual") == [None, Absence.REFUSED, Absence.NOT_GIVEN]
     assert table.cells("residual")[0] == Held("motion")
     assert table.cells("residual")[1] == Absent(Absence.REFUSED, "bitstream: cut short")
@@ -39,10 +39,10 @@ def test_what_was_refused_may_still_be_read(table: FrameTable) -> None:
 
 def test_what_is_not_asked_for_is_not_kept(table: FrameTable) -> None:
     table.hold(4, "qp", "decoder", np.ones((2, 2)))
-    table.give_nothing("qp", "nothing")
+    table.mark_absent("qp", "nothing")
     assert kinds(table, "qp") == [Absence.NOT_ASKED] * 3
     assert table.arrays("qp") == {}
-    assert not table.asks_for("qp") and table.asks_for("frames")
+    assert not table.requests("qp") and table.requests("frames")
 
 
 def test_arrays_follow_the_rows_that_stay(table: FrameTable) -> None:
@@ -59,6 +59,6 @@ def test_arrays_follow_the_rows_that_stay(table: FrameTable) -> None:
 
 def test_no_vectors_and_unknown_vectors_differ(table: FrameTable) -> None:
     table.hold_vectors(4, "decoder", None)
-    table.give_nothing("motion", "the decoder exports none", [2])
+    table.mark_absent("motion", "the decoder exports none", [2])
     assert table.vectors[4].shape == (0, 7)
     assert kinds(table, "motion") == [None, Absence.NOT_GIVEN, Absence.NOT_READ]
