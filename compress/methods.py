@@ -244,10 +244,10 @@ def find(name: str) -> Method:
     """The entry of this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the name is unknown.
     """
     if name not in METHODS:
-        raise ConfigError(f"there is no method {name!r}; there are {', '.join(METHODS)}")
+        raise ConfigError(f"unknown method {name!r}; choose from {', '.join(METHODS)}")
     return METHODS[name]
 
 
