@@ -88,7 +88,7 @@ class DecodeCounts:
 
 
 class FrameTable:
-    """One row per sampled frame, identified by its packet; one column per signal.
+    """Table with one row per sampled frame, identified by its packet, and one column per signal.
 
     Attributes:
         packets: packet of each row, in presentation order.

@@ -1,4 +1,4 @@
-"""The command `codecmeta normalize`."""
+"""Normalisation command, `codecmeta normalize`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from codecmeta.errors import UsageError
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` parts of the inputs.
+    """Part of the inputs, one of `count`.
 
     The part is the CRC-32 of the video's place below the output folder, modulo `count`: independent of the order, the
     machine and the number of listings, and of which other videos come or go.

@@ -124,7 +124,7 @@ def _layer(bits: HeaderBits) -> VideoObjectLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoObjectPlane:
-    """The first fields of a video_object_plane (ISO/IEC 14496-2, 6.2.5).
+    """First fields of a video_object_plane (ISO/IEC 14496-2, 6.2.5).
 
     Attributes:
         kind: vop_coding_type, 0 I, 1 P, 2 B, 3 S.

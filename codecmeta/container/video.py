@@ -179,7 +179,7 @@ def _check_file(path: Path) -> int:
 
 def _open(path: Path) -> InputContainer:
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-    # without the prefix a name such as `clip:01.mp4` is taken for a protocol
+    # without the prefix, a name such as `clip:01.mp4` is parsed as a protocol
     name = "file:" + os.fspath(path)
     try:
         return pyav.open_input(name, options)

@@ -46,7 +46,7 @@ class VideoMeta:
         frame_pts: int64 (T,), strictly increasing.
         frame_type: `<U1` (T,): I, P, B, or ? where unknown.
         energy_innovation: float32 (T, ⌈H/b⌉, ⌈W/b⌉), block means of E of the residual coded in this picture.
-        energy_carried: likewise, of what is on screen, accumulated since the last intra block.
+        energy_carried: likewise, of the residual of everything on screen, accumulated since the last intra block.
         range_innovation: float32 (T, 2), smallest and largest E of the innovation, over pixels.
         range_carried: float32 (T, 2), likewise of the carried map, over its 4x4 cells.
         residual_power: float32 (T, 3, ⌈H/b⌉, ⌈W/b⌉), block means of r² of Y, Cb, Cr.

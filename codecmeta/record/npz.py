@@ -1,4 +1,4 @@
-"""The .npz form of a VideoMeta: strict reader, atomic writer.
+""".npz format of a VideoMeta: strict reader, atomic writer.
 
 A file may come from anywhere. Every member's header is read and checked against the dtypes and shapes of fields.py
 before any array is allocated; nothing is ever unpickled.

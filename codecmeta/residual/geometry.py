@@ -1,4 +1,4 @@
-"""Geometry checks of pictures that are read from their packets: it must be that of the stream and is never mixed."""
+"""Geometry checks of pictures that are read from their packets: all must have the geometry of the stream."""
 
 from __future__ import annotations
 
