@@ -153,7 +153,7 @@ def test_limits_and_options_of_another_run(videos: Path, tmp_path: Path) -> None
 def test_an_address_is_no_output_folder(videos: Path, tmp_path: Path, out: str) -> None:
     ran = codecmeta("extract", videos, "--out", out, cwd=tmp_path)
     assert ran.returncode == 2
-    assert f"--out '{out}' is an address; allowed is a folder" in ran.stderr
+    assert f"--out '{out}' is a URL; give a local folder" in ran.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["videos"], "nothing is made"
 
 

@@ -71,7 +71,7 @@ def test_the_example_takes_the_place_of_the_patched_reader(data: Path) -> None:
 
 
 def test_other_codecs_are_refused(data: Path) -> None:
-    with pytest.raises(codecmeta.SourceError, match="h264 and hevc, not of vp9") as caught:
+    with pytest.raises(codecmeta.SourceError, match="h264 and hevc, not from vp9") as caught:
         codecmeta.bit_costs(data / "objects_vp9.webm")
     assert caught.value.code == "no_signal"
     with pytest.raises(codecmeta.SamplingError):

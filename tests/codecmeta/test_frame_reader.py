@@ -81,7 +81,7 @@ def test_a_frame_without_a_picture_is_left_out_with_its_row_only(tmp_path: Path,
     assert np.array_equal(one.frame_pts, whole.frame_pts[kept])
     assert one.info["verdict"]["missing_frames"] == 2
     assert one.info["verdict"]["state"] == "damaged"
-    assert "2 of 40 frames are left out" in one.info["extraction"]["warnings"][0]
+    assert "2 of 40 frames are omitted" in one.info["extraction"]["warnings"][0]
     with pytest.raises(SourceError, match=r"\d+ of 40 frames are not decoded"):
         extract(overwrite(source, tmp_path / "many.mp4", lost[:8]), frames="all", **options)
 

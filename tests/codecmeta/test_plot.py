@@ -49,7 +49,7 @@ def test_plot_refuses(data: Path, tmp_path: Path) -> None:
         plot_meta(meta, tmp_path / "x.png", map="carried")
     with pytest.raises(UsageError, match="not supported"):
         plot_meta(meta, tmp_path / "x.xyz")
-    with pytest.raises(UsageError, match=r"\.png, \.pdf or \.svg"):
+    with pytest.raises(UsageError, match=r"\.png, \.pdf, \.svg"):
         plot_meta(meta, tmp_path / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["hevc.png"]
 

@@ -36,7 +36,7 @@ def test_a_folder_becomes_a_folder(videos: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_usage_is_refused(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(codecmeta.UsageError, match="is an address"):
+    with pytest.raises(codecmeta.UsageError, match="is a URL"):
         codecmeta.extract_many(videos, "s3://meta", jobs=0)
     with pytest.raises(codecmeta.UsageError, match="nothing matches"):
         codecmeta.extract_many([videos / "*.mkv"], tmp_path / "meta", jobs=0)

@@ -37,5 +37,5 @@ def test_moments_are_those_of_the_planes(name: str, block: Literal[4, 8]) -> Non
 
 
 def test_other_blocks_are_refused() -> None:
-    with pytest.raises(UsageError, match="4 and 8"):
+    with pytest.raises(UsageError, match="choose from 4, 8"):
         ResidualReader().measure(b"", block=16)
