@@ -13,14 +13,15 @@ CENTRING = 1e-12
 
 
 def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Tensor:
-    """Log of density times distance to the nearest denser token, within each frame (InfoMerge, eqs. 31-33).
+    """Score tokens by log density + log distance to the nearest denser token, per frame (InfoMerge, eqs. 31-33).
 
     Distances are Euclidean over sqrt(D). Everything stays in logarithms: exp underflows float32 beyond a squared
     distance of 87, and only the order counts. Of two equally dense tokens the lower position counts as denser.
 
     Args:
         tokens: float32 (F, N, D).
-        candidate: bool (F, N); the others are neither scored nor anybody's neighbours. Each frame has at least one.
+        candidate: bool (F, N); the others are not scored and count as no token's neighbour. Each frame has at least
+            one.
         neighbours: K_nn, the nearest tokens that a density averages over, the token itself included; clipped to the
             smallest number of candidates, ``candidate.sum(1).min()``, which the caller must not exceed.
 

@@ -87,7 +87,7 @@ def match_across_frames(
 
 
 def strongest_pairs(pairs: Pairs, directions: Tensor, count: int) -> Pairs:
-    """The most similar of the pairs; equal similarities go by (lower index, higher index).
+    """Select the most similar of the pairs; equal similarities go by (lower index, higher index).
 
     Args:
         pairs: of rows of ``directions``.
@@ -103,7 +103,7 @@ def strongest_pairs(pairs: Pairs, directions: Tensor, count: int) -> Pairs:
 def _list_partners(
     directions: Tensor, frame: NDArray[np.int64], *, threshold: float, window: int | None, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The best partners of each token, most similar first (ties: lower index), and their scores (-1 for none)."""
+    """List the best partners of each token, most similar first (ties: lower index), and their scores (-1 for none)."""
     size = len(frame)
     reach = size if window is None else window
     begin = np.searchsorted(frame, frame - reach, side="left")

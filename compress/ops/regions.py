@@ -12,7 +12,7 @@ Connectivity = Literal[4, 8]
 
 
 def label_regions(mask: NDArray[np.bool_], *, connectivity: Connectivity = 4) -> tuple[NDArray[np.int32], int]:
-    """Number the connected regions of a stack of masks; regions never reach across frames.
+    """Label the connected regions of a stack of masks; regions never reach across frames.
 
     Args:
         mask: bool (T, rows, cols).

@@ -1,7 +1,7 @@
-"""How much a visual token matters by itself: the pooling head of SigLIP, attention received, or its distinctness.
+"""Saliency of visual tokens: the pooling head of SigLIP, attention received, or distinctness within the frame.
 
-InfoMerge's published figures rest on the first (FastVID's re-attached head). The others stand in where an encoder has
-no such head or its weights are not at hand; whoever calls them names the one in ``Signals.saliency_source``.
+InfoMerge's published figures rest on the first (FastVID's re-attached head). The others replace it where an
+encoder has no such head or its weights are not available; the caller names the one used in ``Signals.saliency_source``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TILE = 2**26
 """Attention weights held at a time: 256 MB."""
 
 CACHED = 2**20
-"""The same for a processor, whose cache they stay in: 4 MB."""
+"""The same on a CPU, whose cache they stay in: 4 MB."""
 
 SIGLIP_HEADS = 16
 """Attention heads of SigLIP-so400m."""
@@ -72,12 +72,16 @@ class PoolingHead:
         """
         missing = [name for name in PoolingHead.NAMES if name not in weights]
         if missing:
-            raise ShapeError(f"the pooling head lacks {', '.join(missing)}; pass them without 'vision_model.'")
+            raise ShapeError(
+                f"the pooling head lacks {', '.join(missing)}; pass all of them, named without 'vision_model.'"
+            )
         wide = {name: weights[name].float() for name in PoolingHead.NAMES}
         probe = wide["head.probe"].reshape(-1)
         width = probe.numel()
         if width % heads:
-            raise ShapeError(f"a width of {width} does not divide into {heads} heads")
+            raise ShapeError(
+                f"the pooling head has width {width} and {heads} heads; the width must be a multiple of the heads"
+            )
         to_query, to_key, _ = wide["head.attention.in_proj_weight"].chunk(3)
         query_bias = wide["head.attention.in_proj_bias"][:width]
         query = (to_query @ probe + query_bias).view(heads, 1, -1) / math.sqrt(width // heads)
@@ -85,7 +89,7 @@ class PoolingHead:
         return PoolingHead(query=folded, weights=wide)
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Saliency and global feature of every frame.
+        """Return saliency and global feature of every frame.
 
         Args:
             features: (T, n, D), output of the encoder layer that the host uses, before its final norm.
@@ -116,7 +120,7 @@ class PoolingHead:
 
 
 def attention_received(query: Tensor, key: Tensor, *, real: Tensor | None = None) -> Tensor:
-    """Mean attention that each token receives from the others of its frame.
+    """Average the attention that each token receives from the others of its frame.
 
     Args:
         query: (T, heads, n, d), after any rotary embedding.
@@ -150,10 +154,10 @@ def attention_received(query: Tensor, key: Tensor, *, real: Tensor | None = None
 
 
 def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: float) -> tuple[Tensor, Tensor]:
-    """Attention itself and what `attention_received` says of it, from weights that are formed once.
+    """Compute attention, and from the same weights what `attention_received` returns.
 
-    For processors, where forming the weights a second time, beside a kernel that keeps them to itself, takes six times
-    as long as what this adds to the kernel. Part of one head at a time stays in their cache.
+    For CPUs: a fused kernel does not return its weights, and forming them a second time takes six times as long as what
+    this adds to the kernel. Part of one head at a time stays in the cache.
 
     Args:
         query: (T, heads, n, d), after any rotary embedding; no gradients are kept of these.
@@ -162,8 +166,8 @@ def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: floa
         scaling: factor of the logits.
 
     Returns:
-        What is attended to, (T, n, heads, d) in the dtype of the query, accumulated in float32; and the mean attention
-        that each token receives, float32 (T, n).
+        The output of attention, (T, n, heads, d) in the dtype of the query, accumulated in float32; and the mean
+        attention that each token receives, float32 (T, n).
     """
     frames, heads, count, width = query.shape
     attended = query.new_empty(frames, count, heads, width)
@@ -183,7 +187,7 @@ def attend_and_score(query: Tensor, key: Tensor, value: Tensor, *, scaling: floa
 
 
 def distance_to_frame_mean(tokens: Tensor) -> Tensor:
-    """Euclidean distance over sqrt(D) of each token from the mean of its frame: the last resort.
+    """Return the Euclidean distance over sqrt(D) of each token from the mean of its frame: the last resort.
 
     Args:
         tokens: (T, N, D), any float dtype.

@@ -15,7 +15,7 @@ NORM_FLOOR = 1e-12
 
 
 def unit(tokens: Tensor) -> Tensor:
-    """Rows of length one in float32; a row of norm below `NORM_FLOOR` becomes 0.
+    """Scale rows to length one in float32; a row of norm below `NORM_FLOOR` becomes 0.
 
     Args:
         tokens: (..., D), any float dtype.
@@ -27,7 +27,7 @@ def unit(tokens: Tensor) -> Tensor:
 
 
 def change_between(tokens: Tensor, frame: Sequence[int], other: Sequence[int]) -> Tensor:
-    """``1 - cos`` of tokens at the same place of two frames; exactly 0 for equal tokens.
+    """Return ``1 - cos`` of tokens at the same place of two frames; exactly 0 for equal tokens.
 
     Sums of float32 products are divided in float64, where the root of a square is exact.
 
@@ -58,12 +58,12 @@ def change_between(tokens: Tensor, frame: Sequence[int], other: Sequence[int]) -
 
 
 def _products(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the last dimension of a b, a a and b b, all formed alike."""
+    """Sum a b, a a and b b over the last dimension, all formed alike."""
     return (a * b).sum(dim=-1), (a * a).sum(dim=-1), (b * b).sum(dim=-1)
 
 
 def check_finite(tokens: Tensor) -> None:
-    """`check_all_finite` of the tokens of frames (T, ..., D)."""
+    """Call `check_all_finite` for the tokens of frames (T, ..., D)."""
     check_all_finite({"tokens of frames": tokens})
 
 
@@ -76,8 +76,8 @@ def check_all_finite(named: Mapping[str, Tensor]) -> None:
     Raises:
         ShapeError: some entry is not finite; the message says which.
     """
-    # Sums accumulate in float32; asking for that dtype makes the CPU copy all tokens, so only float16, whose range
-    # they would leave, does.
+    # Sums accumulate in float32 anyway. Requesting float32 makes the CPU copy all tokens, so it is requested only for
+    # float16, whose range the sums would exceed.
     sums = {
         name: one.detach().sum(dim=-1, dtype=torch.float32 if one.dtype == torch.float16 else None)
         for name, one in named.items()

@@ -43,11 +43,11 @@ JITTER = 1e-6
 """Share of the trace that is added to a Gram matrix before its Cholesky factors: keeps them real in float32."""
 
 SEED = 1
-"""Of the fixed random vectors."""
+"""Seed of the fixed random vectors."""
 
 
 def exact_entropy(matrix: Tensor) -> Tensor:
-    """Entropy in nats of one matrix (n, D) of any float dtype: Gram matrix in float32, then its eigenvalues.
+    """Compute the entropy in nats of one matrix (n, D) of any float dtype, from its Gram matrix in float32.
 
     Returns:
         float32 scalar tensor.
@@ -61,7 +61,7 @@ def exact_entropy(matrix: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sketch:
-    """What of K matrices suffices to estimate their entropies; small, and finished on the host.
+    """Sketch of the spectra of K matrices, enough to estimate their entropies; small, and finished on the host.
 
     Attributes:
         head: float32 (K, k, k), compression of A to the dominant subspace.
@@ -76,7 +76,7 @@ class Sketch:
     weight: Tensor
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The fields in the order that `finish_entropy` takes."""
+        """Return the fields in the order that `finish_entropy` takes."""
         return self.head, self.diagonal, self.off_diagonal, self.weight
 
 
@@ -96,7 +96,7 @@ def sketch_spectra(blocks: Tensor, segment: Tensor, count: int) -> Sketch:
     member = member / power.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
 
     def times(vectors: Tensor) -> Tensor:
-        """A times the rows (K, j, D); with few columns instead, a GEMM on the CPU takes five times as long."""
+        """Multiply A with the rows (K, j, D); with few columns instead, a GEMM on the CPU takes five times as long."""
         if count == len(wide):
             images: Tensor = vectors @ wide.mT @ wide * member.sum(dim=1)[:, None, None]
         else:
@@ -140,7 +140,7 @@ def sketch_spectra(blocks: Tensor, segment: Tensor, count: int) -> Sketch:
 
 
 def _orthonormal(rows: Tensor) -> Tensor:
-    """Rows (K, k, D) with the same span, orthonormal where they stand out by more than the root of `JITTER`.
+    """Return rows (K, k, D) of the same span, orthonormal where they stand out by more than the root of `JITTER`.
 
     By Cholesky factors of their Gram matrix, which takes GEMMs only; the others stay shorter, and a second call
     makes them orthonormal too, down to what is rounding.
@@ -158,7 +158,7 @@ def finish_entropy(
     off_diagonal: NDArray[np.float64],
     weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Entropies in nats from the fields of a `Sketch`, float64 (K,)."""
+    """Compute entropies in nats from the fields of a `Sketch`, float64 (K,)."""
     ritz = np.linalg.eigvalsh(head).clip(0)
     tridiagonal = _with_node_at_zero(diagonal, off_diagonal)
     nodes, vectors = np.linalg.eigh(tridiagonal)
@@ -173,10 +173,10 @@ def finish_entropy(
 
 
 def _with_node_at_zero(diagonal: NDArray[np.float64], off_diagonal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Tridiagonal matrices (..., n + 1, n + 1) of the Gauss-Radau rule with a node at 0, from n Lanczos steps.
+    """Build the matrices (..., n + 1, n + 1) of the Gauss-Radau rule with a node at 0, from n Lanczos steps.
 
-    The new diagonal entry is ``beta_n² e_nᵀ T_n⁻¹ e_n``, and the last entry of the inverse is one over the last pivot
-    of T_n. Where only rounding is left the recursion has ended, and what follows gets no weight.
+    They are tridiagonal. The new diagonal entry is ``beta_n² e_nᵀ T_n⁻¹ e_n``, and the last entry of the inverse is one
+    over the last pivot of T_n. Where only rounding is left the recursion has ended, and what follows gets no weight.
     """
     steps = diagonal.shape[-1]
     before = np.concatenate((np.zeros_like(off_diagonal[..., :1]), off_diagonal[..., :-1]), axis=-1)
@@ -197,13 +197,13 @@ def _with_node_at_zero(diagonal: NDArray[np.float64], off_diagonal: NDArray[np.f
 
 
 def _surprise(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    """-x ln x, 0 at 0."""
+    """Return -x ln x, 0 at 0."""
     return -share * np.log(np.where(share > 0, share, 1))
 
 
 @lru_cache(maxsize=8)
 def _random_vectors(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Fixed start vectors (SUBSPACE, D), normal, and probes (PROBES, D) of signs, drawn on the CPU."""
+    """Draw fixed start vectors (SUBSPACE, D), normal, and probes (PROBES, D) of signs, on the CPU."""
     generator = torch.Generator().manual_seed(SEED)
     start = torch.randn(SUBSPACE, width, generator=generator) / math.sqrt(width)
     probes = torch.randint(0, 2, (PROBES, width), generator=generator).float() * 2 - 1

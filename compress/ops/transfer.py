@@ -1,4 +1,4 @@
-"""Between host and device: decisions are taken on the host, and every wait for the device is visible here."""
+"""Transfers between host and device: decisions are taken on the host, and every wait for the device is visible here."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 
 def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor on ``device``, without waiting for an accelerator that gets it.
+    """Move a tensor to ``device``, without waiting where the target is an accelerator.
 
-    To the host it is waited for: there it could be read before it has arrived.
+    A move to the host waits: otherwise the tensor could be read before it has arrived.
     """
     return tensor.to(device, non_blocking=torch.device(device).type != "cpu")
 
 
 def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """A host array as a tensor on ``device``, without waiting for it."""
+    """Copy a host array to a tensor on ``device``, without waiting for it."""
     return moved(torch.from_numpy(np.ascontiguousarray(array)), device)
 
 
 def on_device_together(*arrays: NDArray[np.generic], device: torch.device) -> list[Tensor]:
-    """Host arrays of one dtype as tensors on ``device``, for one copy in all."""
+    """Copy host arrays of one dtype to tensors on ``device``, in one transfer."""
     if device.type == "cpu":
         return [on_device(array, device) for array in arrays]
     flat = on_device(np.concatenate([array.ravel() for array in arrays]), device)
@@ -33,7 +33,7 @@ def on_device_together(*arrays: NDArray[np.generic], device: torch.device) -> li
 
 
 def on_host(*tensors: Tensor) -> list[NDArray[np.float64]]:
-    """Several tensors on the host in float64, for one synchronisation in all."""
+    """Copy several tensors to the host in float64, with one synchronisation in all."""
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return [tensor.detach().double().numpy() for tensor in tensors]
     flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors]).cpu().double().numpy()
@@ -42,5 +42,5 @@ def on_host(*tensors: Tensor) -> list[NDArray[np.float64]]:
 
 
 def concatenated(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """The parts in one array, also for no parts."""
+    """Concatenate the parts into one array, also for no parts."""
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
