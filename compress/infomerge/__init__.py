@@ -1,4 +1,4 @@
-"""InfoMerge: merge visual tokens before the language model by what they inform (arXiv 2606.02161)."""
+"""InfoMerge: merging of visual tokens before the language model by their information (arXiv 2606.02161)."""
 
 from compress.infomerge.infomerge import InfoMerge
 

@@ -1,4 +1,4 @@
-"""From InfoMerge's decisions to its plan: which tokens leave, and what each is the mean of."""
+"""Assembly of InfoMerge's plan from its decisions: which tokens leave, and what each is the mean of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PositionMeans:
     Attributes:
         segment: int64 (R,), ascending.
         position: int64 (R,), ascending within a segment.
-        bounds: int64 (K + 1,), where each segment's begin.
+        bounds: int64 (K + 1,), where the entries of each segment begin.
         table: int64 (K, N), index of a position's mean, or -1.
     """
 
@@ -35,7 +35,7 @@ class PositionMeans:
 
     @staticmethod
     def of(replaced: NDArray[np.bool_], bounds: NDArray[np.int64]) -> PositionMeans:
-        """Those that any token in ``replaced`` (L, N) needs."""
+        """List the positions that any token in ``replaced`` (L, N) needs."""
         needed = np.logical_or.reduceat(replaced, bounds[:-1], axis=0)
         segment, position = np.nonzero(needed)
         table = np.full(needed.shape, -1)
@@ -50,7 +50,7 @@ class PositionMeans:
     def members(
         self, index: NDArray[np.int64], bounds: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The tokens behind means: for each of ``index`` its place in ``index`` and the flat token, one per frame."""
+        """List the tokens that means average: for each of ``index`` its place and the flat token, one per frame."""
         segment = self.segment[index]
         length = np.diff(bounds)[segment]
         place = np.repeat(np.arange(len(index)), length)
@@ -59,7 +59,7 @@ class PositionMeans:
         return place, frame * self.table.shape[1] + self.position[index][place]
 
     def features(self, tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
-        """The means themselves (eq. 29), float32 (R, D), always of the original tokens (L, N, D)."""
+        """Compute the means (eq. 29), float32 (R, D), always of the original tokens (L, N, D)."""
         if not len(self.segment):
             return tokens.new_zeros((0, tokens.shape[2]), dtype=torch.float32)
         _, member = self.members(np.arange(len(self.segment)), bounds)
@@ -70,7 +70,7 @@ class PositionMeans:
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """Which tokens anchors take in; entries of the plan whose row only the device knows.
+    """Tokens that anchors take in; entries of the plan whose row only the device knows.
 
     Attributes:
         slot: int64 (n,), place of each pair of token and group of anchors in `Assignments.anchor`.
@@ -95,7 +95,7 @@ def collect_pool(
     means: PositionMeans,
     bounds: NDArray[np.int64],
 ) -> Pool:
-    """All tokens that join an anchor, once per group of anchors of their segment.
+    """Collect all tokens that join an anchor, once per group of anchors of their segment.
 
     Args:
         pool: bool (L, N), tokens that ATS did not take.
@@ -150,7 +150,7 @@ def assemble(
     mu: float,
     device: torch.device,
 ) -> tuple[MergePlan, NDArray[np.uint8]]:
-    """The plan, in order of flat index, and the kind of each token that leaves (index into `KINDS`).
+    """Build the plan, in order of flat index, and the kind of each token that leaves (index into `KINDS`).
 
     Args:
         salient: bool (L, N), tokens taken by ATS.
@@ -189,7 +189,7 @@ def assemble(
     self_column = np.concatenate((anchors[plain], member))
     self_share = np.concatenate((np.ones(len(plain)), (1 / length)[place]))
 
-    # What the host knows goes over in two copies.
+    # What the host knows is moved to the device in two transfers.
     row_of_anchor = np.searchsorted(keep, anchors)
     known_row = np.concatenate((fixed_row, row_of_anchor[self_anchor]))
     known_column = np.concatenate((fixed_column, self_column, pool.column))

@@ -1,4 +1,4 @@
-"""ATS: keep each frame's salient tokens, but not the same static ones again and again (InfoMerge, eqs. 10-11)."""
+"""ATS: selection of each frame's salient tokens without repeating the same static ones (InfoMerge, eqs. 10-11)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def select_salient(
     count: int,
     lam: float,
 ) -> NDArray[np.bool_]:
-    """The ``count`` most salient tokens of each frame, with a penalty on static ones that earlier frames took.
+    """Select the ``count`` most salient tokens of each frame, with a penalty on static ones taken in earlier frames.
 
     The penalty is ``lam`` times the frame's own spread of saliency; it ends with the segment. Of equal scores
     unpenalised ones come first, then lower positions. The count never changes.
@@ -55,9 +55,10 @@ def select_salient(
 def substituted_tokens(
     salient: NDArray[np.bool_], static: NDArray[np.bool_], bounds: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tokens that the mean of their position over the segment replaces (eq. 30).
+    """Find the tokens that the mean of their position over the segment replaces (eq. 30).
 
-    Once a static position is taken as salient, it and all later tokens there within the segment are.
+    From the first time that a static position is selected as salient, it and all later salient tokens at this position
+    within the segment are replaced.
 
     Args:
         salient: bool (L, N), from `select_salient`.

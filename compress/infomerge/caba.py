@@ -1,4 +1,4 @@
-"""CABA: give unusual and rich segments more context tokens (InfoMerge, eqs. 3-9)."""
+"""CABA: allocation of more context tokens to unusual and rich segments (InfoMerge, eqs. 3-9)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SMALLEST_SPREAD = 1e-12
 
 
 def uniqueness(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
-    """u_k = 1 - cos(mean of segment, mean of video) (eqs. 3-5).
+    """Compute u_k = 1 - cos(mean of segment, mean of video) (eqs. 3-5).
 
-    Formed as half the squared difference of the two directions, which has no cancellation: typical values are
+    It is formed as half the squared difference of the two directions, which avoids cancellation: typical values are
     0.02-0.14.
 
     Args:
@@ -47,7 +47,7 @@ def uniqueness(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
     missing = norm < NORM_FLOOR
     direction = mean / norm.masked_fill(missing, torch.inf)
     distance: Tensor = torch.linalg.vector_norm(direction[:-1] - direction[-1:], dim=1)
-    # A mean without direction has cosine 0 with everything, so each missing one counts for one half.
+    # A mean without direction has cosine 0 with everything, so each such mean contributes one half.
     u: Tensor = 0.5 * (distance.square() + missing[:-1, 0] + missing[-1])
     return u
 
@@ -56,7 +56,7 @@ class RichnessEstimate:
     """Spectral entropy of every segment in two steps, so that what runs on a device is fetched only once.
 
     Attributes:
-        tensors: what to bring to the host, for `finish`.
+        tensors: tensors that `finish` needs on the host.
     """
 
     def __init__(self, tokens: Tensor, bounds: NDArray[np.int64], richness: Richness) -> None:
@@ -71,7 +71,7 @@ class RichnessEstimate:
             self.tensors = _sketch(tokens, bounds)
 
     def finish(self, fetched: list[NDArray[np.float64]], *, normalise: bool) -> NDArray[np.float64]:
-        """e_k (eqs. 6-7), in nats or over ``ln min(P N, D)``; 0 where one token is all there is.
+        """Return e_k (eqs. 6-7), in nats or over ``ln min(P N, D)``; 0 for a segment of a single token.
 
         Args:
             fetched: `tensors` on the host.
@@ -87,7 +87,7 @@ class RichnessEstimate:
 
 
 def _sketch(tokens: Tensor, bounds: NDArray[np.int64]) -> tuple[Tensor, ...]:
-    """Sketches of all segments; on the CPU without a copy of the whole video in float32."""
+    """Sketch all segments; on the CPU without a copy of the whole video in float32."""
     together = SKETCH_FRAMES if tokens.device.type != "cpu" else 0
     sketches = []
     for first, last in group_segments(bounds, frames=together):
@@ -100,7 +100,7 @@ def _sketch(tokens: Tensor, bounds: NDArray[np.int64]) -> tuple[Tensor, ...]:
 
 
 def z_scores(values: NDArray[np.float64], *, ddof: int) -> NDArray[np.float64]:
-    """(v - mean) / std over the segments; 0 for fewer than two segments or no spread."""
+    """Return (v - mean) / std over the segments; 0 for fewer than two segments or no spread."""
     if len(values) < 2 or (spread := float(values.std(ddof=ddof))) < SMALLEST_SPREAD:
         return np.zeros(len(values))
     return np.asarray((values - values.mean()) / spread)
@@ -116,6 +116,6 @@ def context_weights(
     beta: float,
     ddof: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """m_k = alpha z(u_k) + beta z(e_k) (eq. 27) and w_k = sigmoid(tau m_k) P_k (eq. 28)."""
+    """Compute m_k = alpha z(u_k) + beta z(e_k) (eq. 27) and w_k = sigmoid(tau m_k) P_k (eq. 28)."""
     m = alpha * z_scores(u, ddof=ddof) + beta * z_scores(e, ddof=ddof)
     return m, expit(tau * m) * lengths

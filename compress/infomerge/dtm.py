@@ -1,4 +1,4 @@
-"""DTM: merge the tokens of a segment into the density peaks of its anchor frames (InfoMerge, eqs. 12, 31-34)."""
+"""DTM: merging of a segment's tokens into the density peaks of its anchor frames (InfoMerge, eqs. 12, 31-34)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCORE_TILE = 2**24
 """Elements of anchor frames in float32 that an accelerator holds at a time: 64 MB."""
 
 CACHED_SCORE_TILE = 2**19
-"""The same for a processor, whose cache they and their distances stay in: 2 MB."""
+"""The same for a CPU, whose cache they and their distances stay in: 2 MB."""
 
 ASSIGN_FRAMES = 64
 """Frames that an accelerator assigns together."""
@@ -55,9 +55,9 @@ def schedule_anchor_frames(
     p: int,
     anchor_from: AnchorFrom = "end",
 ) -> AnchorFrames:
-    """Every p-th frame of a segment, counted from its end, shares the segment's budget evenly.
+    """Choose every p-th frame of a segment, counted from its end, and share the segment's budget evenly.
 
-    What does not divide goes to the latest frames, one each. A segment whose budget exceeds what its anchor frames
+    The remainder goes to the latest frames, one token each. A segment whose budget exceeds what its anchor frames
     hold takes a shorter step, ``floor(P / ceil(B / candidates))``, which always suffices for B <= P * candidates.
 
     Args:
@@ -98,7 +98,7 @@ def score_candidates(
     *,
     k_nn: int,
 ) -> Tensor:
-    """Log density-peak score of every token of every anchor frame; -inf for salient ones.
+    """Compute the log density-peak score of every token of every anchor frame; -inf for salient ones.
 
     Args:
         tokens: (L, N, D).
@@ -137,7 +137,7 @@ def pick_anchors(
     *,
     hard_mask: bool,
 ) -> NDArray[np.bool_]:
-    """The best tokens of each anchor frame, static positions of earlier ones last (eq. 12).
+    """Pick the best tokens of each anchor frame, static positions of earlier ones last (eq. 12).
 
     Masked positions are used only when the others run out, so the quota is met in any case.
 
@@ -168,17 +168,17 @@ def group_anchors(
     assignment: Assignment = "per_anchor_frame",
     include_self: bool = False,
 ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.bool_]]]:
-    """The groups of anchors that tokens are assigned to, one per anchor frame or one per segment.
+    """Group the anchors that tokens are assigned to, one group per anchor frame or one per segment.
 
     Args:
         anchors: F anchor frames.
         picked: bool (F, N), their anchors.
         bounds: int64 (K + 1,), where segments begin.
-        assignment: what a group is.
+        assignment: whether a group is an anchor frame or a segment.
         include_self: let a group take in its own anchors.
 
     Returns:
-        Of each segment the sizes of its groups, and bool (groups, P_k * N), the tokens that a group does not take in.
+        For each segment the sizes of its groups, and bool (groups, P_k * N), the tokens that a group does not take in.
     """
     per_frame = picked.shape[1]
     sizes, own = [], []
@@ -224,7 +224,7 @@ def assign_tokens(
     bounds: NDArray[np.int64],
     group_sizes: list[NDArray[np.int64]],
 ) -> Assignments:
-    """Cosine arg-max of every token and mean over each group of anchors of its segment (ties: the first).
+    """Assign every token and mean to its most similar anchor in each group of its segment (ties: the first).
 
     The CPU takes one segment at a time. An accelerator takes several together, and looks at the anchors of all of
     them for each token: more arithmetic, fewer launches.

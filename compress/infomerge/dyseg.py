@@ -1,4 +1,4 @@
-"""DySeg: cut the video where consecutive frames differ (InfoMerge, eqs. 22-23; FastVID)."""
+"""DySeg: segmentation of the video where consecutive frames differ (InfoMerge, eqs. 22-23; FastVID)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compress.ops.similarity import unit
 
 
 def transitions(frame_features: Tensor) -> Tensor:
-    """Cosine of each frame's global feature with the next one's (eq. 22).
+    """Compute the cosine of each frame's global feature with the next one's (eq. 22).
 
     Args:
         frame_features: (L, Dg), any float dtype.
@@ -26,7 +26,7 @@ def transitions(frame_features: Tensor) -> Tensor:
 
 
 def cut_segments(similarity: NDArray[np.float64], *, c: int, tau_seg: float) -> NDArray[np.int64]:
-    """Where segments begin: after the c - 1 smallest transitions, and after all below ``tau_seg`` (eq. 23).
+    """Return where segments begin: after the c - 1 smallest transitions and all below ``tau_seg`` (eq. 23).
 
     Args:
         similarity: (L - 1,), `transitions` on the host.
@@ -48,10 +48,10 @@ def cut_segments(similarity: NDArray[np.float64], *, c: int, tau_seg: float) -> 
 
 
 def group_segments(bounds: NDArray[np.int64], *, frames: int) -> Iterator[tuple[int, int]]:
-    """Runs of consecutive segments to process together: of at most ``frames`` frames, or one longer segment.
+    """Group consecutive segments to process together: runs of at most ``frames`` frames, or one longer segment.
 
     Yields:
-        First segment and the one after the last.
+        The first segment of a run and the one after its last.
     """
     first = 0
     while first < len(bounds) - 1:

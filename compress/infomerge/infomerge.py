@@ -1,4 +1,4 @@
-"""InfoMerge: segments, salient tokens without static repeats, and context tokens where a segment informs most."""
+"""InfoMerge: segments, salient tokens without static repeats, and more context tokens for the richest segments."""
 
 from __future__ import annotations
 
@@ -146,17 +146,17 @@ class InfoMerge(Attachable):
             ("positions", ("original", "contiguous")),
         ):
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}")
 
     def parameter(self, name: Literal["tau", "rho", "lam", "alpha", "beta"]) -> float:
-        """The field of this name, or where it is None that of the nearest row of `TABLE_7` (ties: the lower)."""
+        """Return the field of this name, or where it is None that of the nearest row of `TABLE_7` (ties: the lower)."""
         given: float | None = getattr(self, name)
         nearest = min(TABLE_7, key=lambda row: (round(abs(row - self.retention), 9), row))
         return TABLE_7[nearest][name] if given is None else given
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What `before_llm` reads: nothing where every token stays, so that nothing is measured for it."""
+        """The signals that `before_llm` reads: none where every token stays, so that none is measured."""
         return () if self.retention == 1 else ("saliency", "frame_features")
 
     @planned
@@ -262,7 +262,7 @@ class InfoMerge(Attachable):
         budgets: NDArray[np.int64],
         bounds: NDArray[np.int64],
     ) -> tuple[MergePlan, NDArray[np.uint8], AnchorFrames]:
-        """DTM and the assembly of the plan."""
+        """Run DTM and assemble the plan."""
         per_frame = tokens.shape[1]
         device = tokens.device
         salient_means = PositionMeans.of(replaced & salient, bounds)
@@ -314,7 +314,7 @@ class InfoMerge(Attachable):
 
 
 def _signals_or_fallbacks(tokens: Tensor, signals: Signals) -> tuple[Tensor, Tensor, dict[str, str]]:
-    """Saliency, frame features, and where each comes from."""
+    """Return saliency, frame features, and where each comes from."""
     frames, per_frame, _ = tokens.shape
     saliency, features = signals.saliency, signals.frame_features
     sources = {"saliency": signals.saliency_source, "frame_features": "given"}

@@ -1,4 +1,4 @@
-"""How the budget splits into salient tokens per frame and context tokens per segment (InfoMerge, eqs. 9, 18-21)."""
+"""Split of the budget into salient tokens per frame and context tokens per segment (InfoMerge, eqs. 9, 18-21)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SalientRounding = Literal["floor", "nearest"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """The two kinds of token of a video.
+    """Budgets of the two kinds of token of a video.
 
     Attributes:
         nominal: tokens that the retention asks for, ``round_half_up(r L N)``.
@@ -39,7 +39,7 @@ def split_budget(
     mode: BudgetMode = "exact",
     salient_rounding: SalientRounding = "floor",
 ) -> Shares:
-    """T_s and B_DTM of L frames of N tokens.
+    """Compute T_s and B_DTM of L frames of N tokens.
 
     ``exact`` gives DTM what the floor in T_s loses, so that the total is met; ``paper`` follows eqs. (18)-(21) to the
     letter and comes out near the total; ``fastvid`` grants every frame ``floor(r N)``.
@@ -72,7 +72,7 @@ def split_budget(
 def share_context(
     weights: NDArray[np.float64], shares: Shares, lengths: NDArray[np.int64], per_frame: int, *, mode: BudgetMode
 ) -> NDArray[np.int64]:
-    """B_k of every segment: in proportion to its weight, at least 1 where there is one each, at most what it holds.
+    """Compute B_k of every segment: in proportion to its weight, at least 1 if the budget suffices, at most its size.
 
     Args:
         weights: w_k, (K,).

@@ -1,4 +1,4 @@
-"""TFD: how much the token at a position changes over a segment (InfoMerge, eqs. 1-2)."""
+"""TFD: change of the token at a position over a segment (InfoMerge, eqs. 1-2)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RESOLUTION = 2**20
 
 
 def temporal_feature_difference(tokens: Tensor, bounds: NDArray[np.int64], *, over: Change = "segment") -> Tensor:
-    """TFD of every position in every segment.
+    """Compute the TFD of every position in every segment.
 
     Similarities are formed and kept in float32: differences of static positions are 1e-5 to 1e-3, below the step
     of bfloat16 near 1, so rounding tokens' directions or their similarities to it would scramble the order.
@@ -56,7 +56,7 @@ def temporal_feature_difference(tokens: Tensor, bounds: NDArray[np.int64], *, ov
 
 
 def _segment_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What |F(i + 1, j) - F(i, j)| counts for in each segment (eq. 2), float32 ((C - 1) * C, count)."""
+    """Weigh |F(i + 1, j) - F(i, j)| in each segment (eq. 2), float32 ((C - 1) * C, count)."""
     segment = np.repeat(np.arange(len(lengths)), lengths)
     owner = np.where(segment[1:] == segment[:-1], segment[1:], -1)
     together = (owner[:, None] == segment)[..., None] & (segment[:, None] == np.arange(len(lengths)))
@@ -65,7 +65,7 @@ def _segment_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _adjacent_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    """What 1 - F(i, j) counts for in each segment: the mean over windows of means over pairs, (C * C, count)."""
+    """Weigh 1 - F(i, j) in each segment: the mean over windows of means over pairs, (C * C, count)."""
     count = int(lengths.sum())
     segment = np.repeat(np.arange(len(lengths)), lengths)
     local = np.arange(count) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -79,7 +79,7 @@ def _adjacent_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _difference(frames: Tensor, weights: Tensor, over: Change) -> Tensor:
-    """TFD (count, n) of frames (C, n, D) in consecutive segments."""
+    """Compute the TFD (count, n) of frames (C, n, D) in consecutive segments."""
     by_position = frames.transpose(0, 1).float()
     gram = by_position @ by_position.mT
     norm = gram.diagonal(dim1=1, dim2=2).sqrt()
@@ -97,7 +97,7 @@ def static_positions(
     rho: float,
     preference: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
-    """The ``floor(rho N)`` positions of each segment that change least; none in a segment of one frame.
+    """Find the ``floor(rho N)`` positions of each segment that change least; none in a segment of one frame.
 
     Args:
         difference: (K, N), TFD on the host.

@@ -1,4 +1,4 @@
-"""MeToM: merge what the codec says is redundant, before the encoder, before and inside the language model."""
+"""MeToM: merging of what the codec shows to be redundant, before the encoder, before and inside the language model."""
 
 from compress.metom.btm import BTM
 from compress.metom.matm import MATM

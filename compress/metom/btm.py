@@ -1,4 +1,4 @@
-"""BTM: share the token budget among frames by packet size, pair what repeats, fold the rest (MeToM)."""
+"""BTM: token budgets of frames by packet size, pairing of repeated tokens, folding of the rest (MeToM)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Coreset:
         token: int64 (M,), flat index of each core token.
         row: int64 (M,), the row that it counts in.
         weight: float32 (M,), what it counts for there.
-        keep: int64 (M',), ascending, the token that each row stands in the place of.
+        keep: int64 (M',), ascending, the token whose position each row takes.
     """
 
     token: NDArray[np.int64]
@@ -55,7 +55,7 @@ class Coreset:
 
     @staticmethod
     def of(token: NDArray[np.int64]) -> Coreset:
-        """Every token in a row of its own."""
+        """Put every token in a row of its own."""
         return Coreset(token=token, row=np.arange(len(token)), weight=np.ones(len(token), np.float32), keep=token)
 
     @property
@@ -64,7 +64,7 @@ class Coreset:
         return np.bincount(self.row, minlength=len(self.keep))
 
     def merged(self, pairs: Pairs) -> Coreset:
-        """With pairs of rows merged into the first of each, as the mean of the two."""
+        """Merge pairs of rows into the first of each, as the mean of the two."""
         stays = np.ones(len(self.keep), dtype=bool)
         stays[pairs.second] = False
         place = np.cumsum(stays) - 1
@@ -79,7 +79,7 @@ class Coreset:
         )
 
     def with_selected(self, extra: NDArray[np.int64]) -> Coreset:
-        """With further tokens in rows of their own."""
+        """Add further tokens in rows of their own."""
         keep = np.union1d(self.keep, extra)
         return Coreset(
             token=np.concatenate((self.token, extra)),
@@ -89,7 +89,7 @@ class Coreset:
         )
 
     def plan(self, count_in: int, device: torch.device) -> MergePlan:
-        """The plan from all tokens to the rows."""
+        """Build the plan from all tokens to the rows."""
         row, token, keep = on_device_together(self.row, self.token, self.keep, device=device)
         return MergePlan.from_entries(row, token, on_device(self.weight, device), keep=keep, count_in=count_in)
 
@@ -139,20 +139,20 @@ class BTM(Attachable):
         if self.m_min is not None and self.m_min < 0:
             raise ConfigError(f"m_min is {self.m_min}; it must be at least 0")
         if not 0 <= self.tau_tem <= 1:
-            raise ConfigError(f"tau_tem is {self.tau_tem}; the threshold of the cosine lies in [0, 1]")
+            raise ConfigError(f"tau_tem is {self.tau_tem}; the threshold of the cosine must lie in [0, 1]")
         if self.window is not None and self.window < 1:
             raise ConfigError(f"window is {self.window}; it must be at least 1 frame, or None for all")
         if self.rounds < 1:
             raise ConfigError(f"rounds is {self.rounds}; it must be at least 1 (tau_tem=1 turns pairing off)")
         if self.fold not in ("mean", "size", "core"):
-            raise ConfigError(f"fold is {self.fold!r}; allowed are 'mean', 'size' and 'core'")
+            raise ConfigError(f"fold is {self.fold!r}; choose from 'mean', 'size' and 'core'")
         if not 0 <= self.mu <= 1:
             raise ConfigError(f"mu is {self.mu}; allowed is [0, 1]")
         if self.positions not in ("original", "contiguous"):
-            raise ConfigError(f"positions is {self.positions!r}; allowed are 'original' and 'contiguous'")
+            raise ConfigError(f"positions is {self.positions!r}; choose from 'original' and 'contiguous'")
 
     def plan_frames(self, meta: VideoSignals, *, tokens_per_frame: int) -> NDArray[np.int64]:
-        """Tokens of each frame, from metadata alone.
+        """Compute the tokens of each frame from metadata only.
 
         Args:
             meta: the video's metadata.
@@ -164,7 +164,7 @@ class BTM(Attachable):
         return self.frame_budgets(meta.gop_packet_size(kind=self.gop), tokens_per_frame=tokens_per_frame)
 
     def frame_budgets(self, packet_size: ArrayLike, *, tokens_per_frame: int) -> NDArray[np.int64]:
-        """m_t from c_t: exact, within [0, N], and never fewer for the more complex frame.
+        """Compute m_t from c_t: exact, within [0, N], and never fewer for the more complex frame.
 
         Args:
             packet_size: c_t, (T,), at least 0.
@@ -180,7 +180,7 @@ class BTM(Attachable):
                 "allowed is one number per frame, and at least one of each"
             )
         if not (np.isfinite(cost).all() and (cost >= 0).all()):
-            raise ConfigError("packet_size must be finite and at least 0")
+            raise ConfigError("packet_size holds negative or non-finite values; all must be finite and at least 0")
         total = count_tokens(self.retention, cost.size * tokens_per_frame)
         # A floor beyond the budget would turn the formula upside down: the remainder it shares becomes negative.
         floor = int(M_MIN_SHARE * total / cost.size) if self.m_min is None else self.m_min
@@ -200,11 +200,13 @@ class BTM(Attachable):
 
         Raises:
             ShapeError: sizes do not match, or tokens or signals are not finite.
-            SignalError: there is no density.
+            SignalError: the signals lack the density.
         """
         frames, per_frame, _ = check_tokens(tokens)
         if signals.density is None:
-            raise SignalError("BTM ranks tokens by density; pass density=meta.density(grid) reshaped to (T, N)")
+            raise SignalError(
+                "the signals lack density, which BTM ranks by; pass density=meta.density(grid) reshaped to (T, N)"
+            )
         density = check_signal("density", signals.density, (frames, per_frame))
         uniform = signals.packet_size is None
         packet_size = np.ones(frames) if uniform else np.asarray(signals.packet_size, np.float64)
@@ -244,7 +246,7 @@ class BTM(Attachable):
         )
 
     def _pair(self, tokens: Tensor, core: NDArray[np.int64], *, spare: int) -> Coreset:
-        """Merge core tokens of different frames in pairs, of which refilling takes as many as tokens are to spare."""
+        """Merge core tokens of different frames in pairs; with refilling at most ``spare`` pairs."""
         coreset = Coreset.of(core)
         if self.tau_tem == 1 or (self.refill and not spare):
             return coreset

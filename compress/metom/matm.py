@@ -1,4 +1,4 @@
-"""MATM: merge the visual tokens that the prompt attends to least, between two decoder layers (MeToM)."""
+"""MATM: merging of the visual tokens that the prompt attends to least, between two decoder layers (MeToM)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MATM(Attachable):
         average: a token and those that join it become their plain ``mean``, or halve one after the other in order of
             position (``sequential``, as HoliTom's code does).
         query: whose attention counts, that of the ``last`` prompt token or the mean of all ``text`` tokens after the
-            video; the adapter that takes the scores obeys it.
+            video; the adapter applies it when it measures the scores.
 
     Raises:
         ConfigError: a field is outside its range.
@@ -61,9 +61,9 @@ class MATM(Attachable):
         if not 0 <= self.merge_percent <= 100:
             raise ConfigError(f"merge_percent is {self.merge_percent}; allowed is [0, 100]")
         if self.average not in ("mean", "sequential"):
-            raise ConfigError(f"average is {self.average!r}; allowed are 'mean' and 'sequential'")
+            raise ConfigError(f"average is {self.average!r}; choose from 'mean' and 'sequential'")
         if self.query not in ("last", "text"):
-            raise ConfigError(f"query is {self.query!r}; allowed are 'last' and 'text'")
+            raise ConfigError(f"query is {self.query!r}; choose from 'last' and 'text'")
 
     @property
     def merge_layer(self) -> int | None:
@@ -71,7 +71,7 @@ class MATM(Attachable):
         return None if self.layers is None else self.layers[-1] + 1
 
     def at_depth(self, depth: int, *, first: int = 1) -> MATM:
-        """The same method with its layers chosen for a decoder: 13, 14 and 15 of 28, as the paper has it.
+        """Return this method with its layers chosen for a decoder: 13, 14 and 15 of 28, as in the paper.
 
         Args:
             depth: decoder layers of the model.
@@ -153,7 +153,7 @@ class MATM(Attachable):
 
 
 def _place_in_row(row: Tensor, size: Tensor) -> Tensor:
-    """How many earlier entries share each entry's row."""
+    """Count the earlier entries that share each entry's row."""
     order = row.sort(stable=True).indices
     start = size.cumsum(0) - size
     place = torch.empty_like(row)

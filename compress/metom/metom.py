@@ -68,7 +68,7 @@ class MeToM(Attachable):
 
     @classmethod
     def literal(cls, **shortcuts: Any) -> MeToM:
-        """MeToM to the letter of its paper: the budget an upper bound, the tokens that leave renumbered without gaps.
+        """Return MeToM to the letter of its paper: the budget an upper bound, positions renumbered without gaps.
 
         Args:
             shortcuts: see the class.

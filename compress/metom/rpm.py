@@ -1,4 +1,4 @@
-"""RPM: merge connected patches of low residual density before the vision encoder (MeToM)."""
+"""RPM: merging of connected patches of low residual density before the vision encoder (MeToM)."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class RPM(Attachable):
     """Residual-guided patch merging: one token per connected region of patches with density S < tau.
 
     The threshold is given, or searched for so that the kept share of the whole video comes nearest to
-    ``target_keep`` (ties: more tokens). The count falls monotonously as tau rises. Frames with a constant
+    ``target_keep`` (ties: more tokens). The count falls monotonically as tau rises. Frames with a constant
     map stay whole.
 
     Attributes:
         tau: threshold in [0, 1]; None to search for it.
         target_keep: share of tokens to keep, in (0, 1]; None for 0.87 unless ``tau`` is given.
         connectivity: 4 or 8 neighbours.
-        max_region: most patches of a region, larger ones are cut; None for no bound.
+        max_region: largest number of patches of a region; larger regions are cut; None for no bound.
 
     Raises:
         ConfigError: both or none of threshold and target, or one outside its range.
@@ -56,7 +56,7 @@ class RPM(Attachable):
         if self.target_keep is not None and not 0 < self.target_keep <= 1:
             raise ConfigError(f"target_keep is {self.target_keep}; allowed is (0, 1]")
         if self.connectivity not in (4, 8):
-            raise ConfigError(f"connectivity is {self.connectivity}; allowed are 4 and 8")
+            raise ConfigError(f"connectivity is {self.connectivity}; choose from 4 and 8")
         if self.max_region is not None and self.max_region < 1:
             raise ConfigError(f"max_region is {self.max_region}; it must be at least 1 patch, or None for any size")
 
@@ -77,13 +77,15 @@ class RPM(Attachable):
             ``plan.broadcast`` gives every patch its region's token back after the encoder.
 
         Raises:
-            ShapeError: density has not three dimensions, is empty, or leaves [0, 1].
+            ShapeError: density does not have three dimensions, is empty, or exceeds [0, 1].
         """
         maps = density.detach().cpu().numpy() if isinstance(density, Tensor) else np.asarray(density)
         if maps.ndim != 3 or not maps.size:
             raise ShapeError(f"density has shape {maps.shape}; allowed is (T, rows, cols), not empty")
         if not (np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1):
-            raise ShapeError("density must lie in [0, 1]; pass VideoMeta.density(grid)")
+            raise ShapeError(
+                "density has values outside [0, 1] or NaN; pass VideoMeta.density(grid), whose values lie in [0, 1]"
+            )
         flat = maps.max(axis=(1, 2)) - maps.min(axis=(1, 2)) <= FLAT
         maps = np.where(flat[:, None, None], 1, maps)
         if self.tau is None:
@@ -104,12 +106,12 @@ class RPM(Attachable):
         )
 
     def _label(self, below: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-        """Regions of patches to merge, and their number; it falls as patches join, with a bound on sizes too."""
+        """Label and count the regions of patches to merge; the count falls as patches join, also with bounded sizes."""
         labels, regions = label_regions(below, connectivity=self.connectivity)
         return (labels, regions) if self.max_region is None else split_regions(labels, regions, largest=self.max_region)
 
     def _search(self, maps: NDArray[np.floating], target: int) -> float:
-        """The threshold whose token count is nearest to ``target``, among the densities that occur.
+        """Search the threshold whose token count is nearest to ``target``, among the densities that occur.
 
         Two steps of false position, then one of bisection: a count costs a labelling of all patches.
         """
@@ -138,7 +140,7 @@ class RPM(Attachable):
 
 
 def _plan_regions(labels: NDArray[np.int32], regions: int) -> MergePlan:
-    """The plan that averages each region (label > 0) at its first patch and keeps every other patch."""
+    """Build the plan that averages each region (label > 0) at its first patch and keeps every other patch."""
     patch = np.arange(labels.size)
     first = np.empty(regions + 1, np.int64)
     first[labels[::-1]] = patch[::-1]  # of several values for one place the last one stays
