@@ -1,4 +1,4 @@
-"""Shorten the visual tokens of Video-LLMs without training: MeToM, InfoMerge, and stages to compose.
+"""Compression of the visual tokens of Video-LLMs without training: MeToM, InfoMerge, and stages to compose.
 
 from compress import MeToM
 

@@ -1,4 +1,4 @@
-"""How a compressor is put on a model."""
+"""Attachment of a compressor to a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Attachable:
-    """A compressor that can be put on a Hugging Face Video-LLM."""
+    """A compressor that can be attached to a Hugging Face Video-LLM."""
 
     def attach(
         self,
@@ -34,7 +34,7 @@ class Attachable:
             meta: metadata of the videos of a batch or a conversation, row by row and in their order; None for methods
                 that need none.
             map: where the density of patches comes from.
-            saliency: how much a token matters by itself; auto is the pooling head where given, else attention, and
+            saliency: source of the tokens' saliency; auto is the pooling head where given, else attention, and
                 nothing for methods that do not ask for it.
             pooling_head: SigLIP's attention pooling, which checkpoints of Video-LLMs lack.
 

@@ -1,4 +1,4 @@
-"""Exact integer allocation: how a budget of tokens is shared among frames or segments."""
+"""Exact integer allocation of a budget of tokens among frames or segments."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ LARGEST_TOTAL: Final = 2**31
 
 
 def floor_guarded(value: float) -> int:
-    """``floor(value)``, robust against products such as 0.6 * 0.1 * 50, which float64 stores below 3."""
+    """Return ``floor(value)``, robust against products such as 0.6 * 0.1 * 50, which float64 stores below 3."""
     return math.floor(value + GUARD)
 
 
 def round_half_up(value: float) -> int:
-    """Nearest integer, halves upwards: 2.5 -> 3, whereas Python's ``round`` gives 2."""
+    """Round to the nearest integer, halves upwards: 2.5 -> 3, whereas Python's ``round`` gives 2."""
     return math.floor(value + 0.5 + GUARD)
 
 
 def count_tokens(retention: float, count: int) -> int:
-    """Tokens that leave when the fraction ``retention`` of ``count`` is retained: ``round_half_up``.
+    """Count the tokens that leave when the fraction ``retention`` of ``count`` is retained: ``round_half_up``.
 
     Raises:
         ConfigError: retention outside (0, 1], or so small that no token would leave.
@@ -80,7 +80,7 @@ def allocate(
     if not 0 <= total <= LARGEST_TOTAL:
         raise ConfigError(f"total is {total}; it must lie in [0, {LARGEST_TOTAL}]")
     if not (np.isfinite(weight).all() and (weight >= 0).all()):
-        raise ConfigError("weights must be finite and at least 0")
+        raise ConfigError("weights hold negative or non-finite values; all must be finite and at least 0")
     try:
         low = np.broadcast_to(np.asarray(lower, dtype=np.int64), weight.shape)
         high = np.broadcast_to(np.asarray(total if upper is None else upper, dtype=np.int64), weight.shape)
@@ -89,7 +89,7 @@ def allocate(
     if upper is None:
         high = np.maximum(high, low)
     if (low < 0).any() or (low > high).any():
-        raise ConfigError("bounds must satisfy 0 <= lower <= upper")
+        raise ConfigError("the bounds cross or are negative; they must satisfy 0 <= lower <= upper")
     total = min(total, int(high.sum()))
     if total < int(low.sum()):
         return _ration(weight, total, low)
@@ -97,7 +97,7 @@ def allocate(
 
 
 def _ration(weight: NDArray[np.float64], total: int, low: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Single units by descending weight, round after round, until ``total`` is spent; never beyond
+    """Give single units by descending weight, round after round, until ``total`` is spent; never beyond
     ``low``."""
     order = np.argsort(-weight, kind="stable")
     # After r whole rounds bin k holds min(low_k, r); the last round is begun but not finished.
@@ -112,7 +112,7 @@ def _ration(weight: NDArray[np.float64], total: int, low: NDArray[np.int64]) -> 
 def _fill(
     weight: NDArray[np.float64], total: int, low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Real shares proportional to the weights within the bounds, summing to ``total``."""
+    """Compute real shares proportional to the weights within the bounds, summing to ``total``."""
     share = np.zeros(weight.shape)
     free = np.ones(weight.shape, dtype=bool)
     left = float(total)
@@ -135,7 +135,7 @@ def _fill(
 def _round_shares(
     share: NDArray[np.float64], total: int, low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Floors, then the remaining units by largest fractional part, skipping full bins."""
+    """Round down, then give the remaining units by largest fractional part, skipping full bins."""
     units = np.clip(np.floor(share + GUARD).astype(np.int64), low, high)
     fraction = share - units
     # One pass is the rule; float64 error in shares of many units can call for another, or for taking some

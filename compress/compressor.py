@@ -1,4 +1,4 @@
-"""Several methods as one."""
+"""Pipelines: several methods as one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from compress.methods import STAGES
 class Pipeline(Attachable):
     """Methods that work one after the other: ``Pipeline(RPM(), InfoMerge(retention=0.1), MATM())``.
 
-    A pipeline has exactly the stages and fields that its methods have, so ``isinstance(pipeline, BeforeLLM)`` tells
-    whether one of them merges before the language model. Of a field that several methods have, the last one's is shown.
+    A pipeline has exactly the stages and fields that its methods have, so ``isinstance(pipeline, BeforeLLM)`` says
+    whether one of them merges before the language model. A field that several methods have is that of the last one.
 
     Attributes:
         methods: in the order given.
@@ -29,10 +29,12 @@ class Pipeline(Attachable):
     def __init__(self, *methods: Any) -> None:
         object.__setattr__(self, "methods", methods)
         if not methods:
-            raise ConfigError("a pipeline needs at least one method")
+            raise ConfigError("the pipeline has no method; give at least one")
         for method in methods:
             if not any(hasattr(method, stage) for stage in STAGES):
-                raise ConfigError(f"{method!r} is no method; it must have one of the stages {', '.join(STAGES)}")
+                raise ConfigError(
+                    f"{method!r} is not a method; a method must have at least one of the stages {', '.join(STAGES)}"
+                )
         for stage in STAGES:
             holders = [method for method in methods if hasattr(method, stage)]
             if len(holders) > 1:
@@ -43,7 +45,7 @@ class Pipeline(Attachable):
                 object.__setattr__(self, stage, getattr(holders[0], stage))
 
     def at_depth(self, depth: int, *, first: int = 1) -> Pipeline:
-        """The same methods, those that choose decoder layers by the depth of the model with their layers chosen."""
+        """Return these methods; those that choose decoder layers by the model's depth have their layers chosen."""
         return Pipeline(
             *(method.at_depth(depth, first=first) if hasattr(method, "at_depth") else method for method in self.methods)
         )

@@ -1,4 +1,4 @@
-"""Records as a dataset of PyTorch: each worker of each process reads its own part."""
+"""Datasets of PyTorch from records: each worker of each process reads its own part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MetaStream(IterableDataset[VideoMeta]):
 
     Raises:
         ConfigError: `rank` is not one of `world` processes.
-        UsageError: nothing is there, or a column is not known.
+        UsageError: no record is found, or a column is unknown.
     """
 
     def __init__(

@@ -31,8 +31,8 @@ AUTO: Final[Mapping[DensityStage, tuple[DensityMap, ...]]] = {
 """What `auto` takes: the first that a record has.
 
 Chosen on validation clips (`bench.accuracy.maps`, bench/results/density_maps.json): among the maps that a default
-record has, none was surely better than the texture of the cached frames at either stage, neither with the judge that
-was trained on whole clips nor with the mean of the two that were not.
+record has, none was significantly better than the texture of the cached frames at either stage, neither with the judge
+that was trained on whole clips nor with the mean of the two that were not.
 """
 
 
@@ -52,7 +52,7 @@ class StageMaps:
 
 
 def choose_maps(meta: VideoMeta, choice: MapChoice) -> StageMaps:
-    """The map of each stage.
+    """Choose the map of each stage.
 
     Args:
         meta: the video.
@@ -80,18 +80,18 @@ def choose_maps(meta: VideoMeta, choice: MapChoice) -> StageMaps:
 
 
 def name_density(compression: Compression, map: DensityMap) -> Compression:
-    """What was merged by a map, with the map's name among its sources."""
+    """Describe what was merged by a map, with the map's name among its sources."""
     return replace(compression, sources={**compression.sources, "density": map})
 
 
 def measure_density(
     meta: VideoMeta, map: DensityMap | None, grid: tuple[int, int], *, covered: float
 ) -> NDArray[np.float32]:
-    """Density S_t of the patches of an encoder, float32 (T, rows, cols) in [0, 1]; all ones for a flat frame.
+    """Measure density S_t of the patches of an encoder, float32 (T, rows, cols) in [0, 1]; ones for a flat frame.
 
     Args:
         meta: the video.
-        map: by what; see `choose_maps`.
+        map: the map to measure; see `choose_maps`.
         grid: rows and columns of patches.
         covered: share of the picture's width and height that they cover, from its upper left corner.
 

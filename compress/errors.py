@@ -15,7 +15,7 @@ class CompressError(Exception):
 
 
 class ConfigError(CompressError, ValueError):
-    """An option is not allowed; the message says what was given and what is."""
+    """An option is not allowed; the message says what was given and what is allowed."""
 
 
 class ShapeError(CompressError, ValueError):

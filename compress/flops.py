@@ -1,4 +1,4 @@
-"""Multiply-accumulates of the prefill, as InfoMerge counts them (eqs. 13-17), beside the papers' own figures.
+"""Multiply-accumulates of the prefill, as InfoMerge counts them (eqs. 13-17), compared with the papers' own figures.
 
 One multiply-accumulate is one operation. Counted are the projections, attention products and MLPs of visual tokens in
 the language model; norms, RoPE, softmax, embedding and LM head are not, and attention is not halved for causality.
@@ -37,15 +37,15 @@ class LanguageModel:
 
     def __post_init__(self) -> None:
         if min(self.layers, self.width, self.mlp_width, self.heads, self.kv_heads) < 1:
-            raise ConfigError(f"{self} has a size below 1")
+            raise ConfigError(f"{self} has a size below 1; all sizes must be at least 1")
 
     def layer(self, tokens: Tokens) -> Fraction:
-        """Eq. (13): ``n d² (2 + 2 H_kv / H) + 2 n² d + 3 n d d_ff``."""
+        """Count eq. (13): ``n d² (2 + 2 H_kv / H) + 2 n² d + 3 n d d_ff``."""
         n, d = Fraction(tokens), self.width
         return n * d * d * (2 + Fraction(2 * self.kv_heads, self.heads)) + 2 * n * n * d + 3 * n * d * self.mlp_width
 
     def prefill(self, tokens: Tokens, *, merge_layer: int | None = None, tokens_after: Tokens = 0) -> Fraction:
-        """Eqs. (14)-(16): all layers, or the first ``merge_layer`` at one length and the others at another.
+        """Count eqs. (14)-(16): all layers, or the first ``merge_layer`` at one length and the others at another.
 
         Args:
             tokens: visual tokens that enter.
@@ -58,7 +58,9 @@ class LanguageModel:
         if merge_layer is None:
             return self.layers * self.layer(tokens)
         if not 0 <= merge_layer <= self.layers:
-            raise ConfigError(f"merge_layer is {merge_layer}; the model has {self.layers} layers")
+            raise ConfigError(
+                f"merge_layer is {merge_layer}; it must lie in [0, {self.layers}], the layers of the model"
+            )
         return merge_layer * self.layer(tokens) + (self.layers - merge_layer) * self.layer(tokens_after)
 
 
@@ -71,14 +73,14 @@ class VisionTower:
     mlp_width: int = 4304
 
     def frame(self, tokens: int) -> int:
-        """Operations for one frame of ``tokens`` patches: ``layers (n (4 D² + 2 D F) + 2 n² D)``."""
+        """Count operations for one frame of ``tokens`` patches: ``layers (n (4 D² + 2 D F) + 2 n² D)``."""
         d = self.width
         return self.layers * (tokens * (4 * d * d + 2 * d * self.mlp_width) + 2 * tokens * tokens * d)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What a compression saves; nominal and achieved figures are never mixed.
+    """Operations that a compression saves; nominal and achieved figures are never mixed.
 
     Attributes:
         full: operations without compression.
@@ -103,7 +105,7 @@ def account(
     newline_tokens: int = 0,
     model: LanguageModel | None = None,
 ) -> Account:
-    """Operations of the prefill before and after a compression."""
+    """Count operations of the prefill before and after a compression."""
     check_retention(retention)
     model = model or LanguageModel()
     return Account(
@@ -116,19 +118,19 @@ def account(
 
 
 def tera(operations: Fraction, *, decimals: int = 1) -> str:
-    """Operations in units of 10^12, as papers print them."""
+    """Convert operations to units of 10^12, as papers print them."""
     return _printed(operations / 10**12, decimals)
 
 
 def _printed(value: Fraction, decimals: int = 1) -> str:
-    """The value with so many decimals, halves upwards."""
+    """Round the value to so many decimals, halves upwards, as printed."""
     exact = Decimal(value.numerator) / Decimal(value.denominator)
     return str(exact.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperRow:
-    """One row of a published table beside this model's figures.
+    """One row of a published table next to this model's figures.
 
     Attributes:
         paper: where the row is printed.
@@ -205,7 +207,7 @@ _PRINTED: Final = (
 
 
 def paper_rows() -> list[PaperRow]:
-    """The published FLOPs tables, each row beside what `LanguageModel` computes for Qwen2-7B."""
+    """Return the published FLOPs tables, each row next to what `LanguageModel` computes for Qwen2-7B."""
     model = LanguageModel()
     rows = []
     for paper, (host, full), method, tokens, printed, printed_share in _PRINTED:

@@ -1,4 +1,4 @@
-"""The methods by name: what each does, needs and comes from. Classes are imported when they are asked for."""
+"""Methods by name: what each does, what it needs and where it comes from. Classes are imported on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Method:
         name: what users type.
         target: ``module:class``.
         stages: what it implements, see `compress.stage`.
-        signals: what it reads beside the tokens.
+        signals: what it reads besides the tokens.
         source: where it was published.
         summary: one line.
         budget: how exactly the retention is met.
@@ -44,7 +44,7 @@ class Method:
     combines: str = "rpm before, matm after"
 
     def load(self) -> type[Any]:
-        """The method's class."""
+        """Import the method's class."""
         module, _, name = self.target.partition(":")
         loaded: type[Any] = getattr(importlib.import_module(module), name)
         return loaded
@@ -241,7 +241,7 @@ METHODS: Final[Mapping[str, Method]] = {
 
 
 def find(name: str) -> Method:
-    """The entry of this name.
+    """Return the entry of this name.
 
     Raises:
         ConfigError: the name is unknown.
@@ -252,7 +252,7 @@ def find(name: str) -> Method:
 
 
 def build(name: str, *, retention: float | None = None, settings: Mapping[str, str] | None = None) -> Any:
-    """A method by name, with fields from text.
+    """Build a method by name, with fields from text.
 
     Args:
         name: a key of `METHODS`.
@@ -283,7 +283,7 @@ def build(name: str, *, retention: float | None = None, settings: Mapping[str, s
 
 
 def retained_fraction(method: Any) -> float:
-    """The share of the tokens that a method is asked to keep: its retention, or what its only stage keeps.
+    """Return the share of the tokens that a method is to keep: its retention, or what its only stage keeps.
 
     1 for RPM with a threshold, which decides by itself.
     """

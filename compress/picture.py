@@ -22,7 +22,7 @@ GRANTED, BAR, BAR_SHOWN, PACKETS, OUTLINE = "#e6eaf1", "#9dbbe8", "#2f6bcb", "#d
 WASH = 0.78
 """How far merged patches fade towards the light ground."""
 _COLUMN, _GAP, _MARGIN, _HEADER, _LABELS = 2.35, 0.14, 0.55, 2.72, 0.62
-"""Inches: a frame with the gap beside it, the margin, what stands above the frames, and the labels of a row."""
+"""Inches: a frame with the gap next to it, the margin, what stands above the frames, and the labels of a row."""
 
 
 def require_matplotlib() -> None:
@@ -95,7 +95,7 @@ def draw_video(frames: NDArray[np.uint8], video: CompressedVideo, *, title: str)
 
 
 def choose_frames(counts: NDArray[np.int64], *, shown: int) -> list[int]:
-    """Frames spread evenly over the video, the one with the most tokens among them."""
+    """Choose frames spread evenly over the video, the one with the most tokens among them."""
     total = len(counts)
     shown = min(shown, total)
     even = [int((index + 0.5) * total / shown) for index in range(shown)]
@@ -106,7 +106,7 @@ def choose_frames(counts: NDArray[np.int64], *, shown: int) -> list[int]:
 
 
 def fit_title(text: str, *, longest: int) -> str:
-    """A file name fit to be drawn: unprintable characters as �, the middle of a long one left out."""
+    """Make a file name fit to be drawn: unprintable characters as �, the middle of a long one left out."""
     clean = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
     half = (longest - 1) // 2
     return clean if len(clean) <= longest else f"{clean[:half]}…{clean[-half:]}"
@@ -116,7 +116,7 @@ _Layer = tuple[str, NDArray[np.int64], NDArray[np.bool_], tuple[int, int]]
 
 
 def _layers(video: CompressedVideo) -> list[_Layer]:
-    """(label, group of every cell, is it kept, grid) of the patches before the encoder and of the tokens."""
+    """Return (label, group of every cell, is it kept, grid) of the patches before the encoder and of the tokens."""
     layers: list[_Layer] = []
     stages = [("tokens before the language model", video.compression, video.layout.grid)]
     if video.patches is not None:
@@ -124,7 +124,7 @@ def _layers(video: CompressedVideo) -> list[_Layer]:
     for label, compression, cells in stages:
         plan = compression.plan
         groups = plan.assign.cpu().numpy().reshape(-1, *cells)
-        if video.patches is compression:  # a region is a token too: clear are the patches that stayed alone
+        if video.patches is compression:  # a region is a token too: only patches that did not merge are drawn clear
             keep = (plan.sizes == 1)[plan.assign].cpu().numpy()
         else:
             keep = np.zeros(plan.count_in, bool)
@@ -150,7 +150,7 @@ def _summary(video: CompressedVideo) -> str:
 
 
 def _draw_budgets(axes: Any, video: CompressedVideo, shown: Sequence[int]) -> None:
-    """Bars: tokens granted to a frame and, in front, tokens kept; line: its complexity in bytes."""
+    """Draw bars: tokens granted to a frame and, in front, tokens kept; and a line: its complexity in bytes."""
     counts, packet_size = video.compression.frame_counts, video.packet_size
     granted = video.compression.frame_budgets
     index = np.arange(len(counts))
@@ -187,7 +187,7 @@ def _draw_frame(
     cells: tuple[int, int],
     covered: float,
 ) -> None:
-    """One frame: merged cells faded, with lines between those that became different tokens."""
+    """Draw one frame: merged cells faded, with lines between those that became different tokens."""
     from matplotlib.collections import LineCollection
 
     height, width = frame.shape[:2]

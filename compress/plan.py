@@ -1,4 +1,4 @@
-"""Which tokens stay, and which tokens each of them is the weighted mean of.
+"""Merge plans: which tokens stay, and which tokens each of them is the weighted mean of.
 
 A plan is a sparse row-stochastic matrix in CSR form from V input tokens to V' output tokens. Selection,
 merging, folding, substitution and pooling are all such matrices, and plans compose by multiplication. The released code
@@ -77,7 +77,7 @@ class MergePlan:
         Raises:
             ShapeError: an index is out of range or out of order, a row is empty or does not sum to 1.
         """
-        # In NumPy: on processors that are busy PyTorch's threads wait for each other a hundred times as long.
+        # In NumPy: on a busy CPU PyTorch's threads wait for each other, which takes a hundred times as long.
         keep, crow, col, weight = (
             array.detach().cpu().numpy() for array in (self.keep, self.crow, self.col, self.weight)
         )
@@ -108,12 +108,12 @@ class MergePlan:
 
     @staticmethod
     def identity(count: int, *, device: torch.device | str | None = None) -> MergePlan:
-        """The plan that leaves ``count`` tokens as they are."""
+        """Return the plan that leaves ``count`` tokens as they are."""
         return MergePlan.selection(torch.arange(count, device=device), count_in=count)
 
     @staticmethod
     def selection(keep: Tensor, *, count_in: int) -> MergePlan:
-        """The plan that keeps tokens and drops the others.
+        """Return the plan that keeps tokens and drops the others.
 
         Args:
             keep: int64 (V',), sorted and unique.
@@ -125,7 +125,7 @@ class MergePlan:
 
     @staticmethod
     def from_groups(groups: NDArray[np.int64], *, keep: NDArray[np.int64]) -> MergePlan:
-        """The plan, on the host, that averages groups of tokens.
+        """Return the plan, on the host, that averages groups of tokens.
 
         Args:
             groups: int64 (V,), the output token that each input token joins, or -1 for a token that is
@@ -153,7 +153,7 @@ class MergePlan:
     def from_entries(
         row: Tensor, col: Tensor, weight: Tensor, *, keep: Tensor, count_in: int, stochastic: bool = True
     ) -> MergePlan:
-        """The plan with the given matrix entries, in any order; needs no synchronisation.
+        """Build the plan with the given matrix entries, in any order; needs no synchronisation.
 
         Args:
             row: int64 (nnz,), output token of each entry.
@@ -267,12 +267,12 @@ class MergePlan:
         return merged.to(dtype or tokens.dtype).reshape(self.count_out, *tokens.shape[1:])
 
     def take(self, values: Tensor, *, dim: int = 0) -> Tensor:
-        """What the anchors have: position ids, masks, labels; V entries along ``dim`` become V'."""
+        """Take what the anchors have: position ids, masks, labels; V entries along ``dim`` become V'."""
         self._check_length(values, self.count_in, dim=dim)
         return values.index_select(dim, self.keep)
 
     def broadcast(self, tokens: Tensor) -> Tensor:
-        """Un-merge: give every input token the value of the output token that it counts most in.
+        """Undo the merge: give every input token the value of the output token that it counts most in.
 
         Args:
             tokens: (V', ...), any dtype.
@@ -287,13 +287,13 @@ class MergePlan:
         return tokens.index_select(0, self.origin)
 
     def compose(self, first: MergePlan) -> MergePlan:
-        """This plan applied to the output of ``first``, also written ``self @ first``.
+        """Apply this plan to the output of ``first``, also written ``self @ first``.
 
         Raises:
-            ShapeError: ``first`` does not put out as many tokens as this plan takes in.
+            ShapeError: ``first`` does not output as many tokens as this plan takes in.
         """
         if first.count_out != self.count_in:
-            raise ShapeError(f"the first plan puts out {first.count_out} tokens, the second takes {self.count_in}")
+            raise ShapeError(f"the first plan outputs {first.count_out} tokens, the second takes {self.count_in}")
         length = first.sizes[self.col]
         entry = torch.repeat_interleave(torch.arange(self.col.numel(), device=self.col.device), length)
         start = length.cumsum(0) - length
@@ -315,7 +315,7 @@ class MergePlan:
         return self.compose(first)
 
     def to(self, device: torch.device | str) -> MergePlan:
-        """The same plan on another device."""
+        """Move the plan to another device."""
         keep = moved(self.keep, device)
         return MergePlan(
             keep=keep,
@@ -327,7 +327,7 @@ class MergePlan:
         )
 
     def dense(self) -> Tensor:
-        """The matrix itself, float32 (V', V); for small plans, to look at or to check."""
+        """Return the matrix itself, float32 (V', V); for small plans, to look at or to check."""
         matrix = torch.zeros(self.count_out, self.count_in, dtype=torch.float32, device=self.keep.device)
         return matrix.index_put_((self.row, self.col), self.weight, accumulate=True)
 

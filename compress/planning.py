@@ -30,7 +30,7 @@ def full_precision() -> Iterator[None]:
 
 @contextmanager
 def planning() -> Iterator[None]:
-    """`full_precision` without gradients; what is made may be used anywhere, also where gradients are kept."""
+    """Enter `full_precision` without gradients; results may be used anywhere, also where gradients are kept."""
     with torch.inference_mode(False), torch.no_grad(), full_precision():
         yield
 

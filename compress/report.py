@@ -1,4 +1,4 @@
-"""HTML page over a run: a table that can be sorted, and per video its budgets, figures and picture, in one file."""
+"""HTML page of a run: a table that can be sorted, and per video its budgets, figures and picture, in one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run over many videos: every .npz under a folder -> token files, reports and pictures.
+"""Runs over many videos: every .npz under a folder -> token files, reports and pictures.
 
 The output mirrors the input: `meta/a/clip.mp4.npz` becomes `tokens/a/clip.mp4.safetensors` with its report
 `tokens/a/clip.mp4.json` and, if asked for, its picture `tokens/a/clip.mp4.png`. The report is written last and
@@ -36,7 +36,7 @@ MAX_REPORT_BYTES = 16 << 20
 LONGEST_NAME = 255
 """Bytes of a file name that any common file system takes."""
 _STOPS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
-"""Errors of writing that all further videos would meet, too."""
+"""Errors of writing that all further videos would meet as well."""
 SUFFIXES = {"tokens": ".safetensors", "report": ".json", "picture": ".png"}
 
 Status = Literal["done", "kept", "failed"]
@@ -90,12 +90,12 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoReport:
-    """What became of one video; `to_json` is a line of `compress run --json`.
+    """Outcome of one video; `to_json` is a line of `compress run --json`.
 
     Attributes:
         video: path of the .npz below the input folder, without its suffix.
         status: done, kept (nothing to do) or failed.
-        message: why it failed, and what was done otherwise than asked for.
+        message: why it failed, and what differs from what was requested.
         method: name of the method.
         retention: nominal retained fraction.
         frames: T.
@@ -126,18 +126,18 @@ class VideoReport:
     picture: str | None = None
 
     def to_json(self) -> str:
-        """One line of ASCII, whatever the file names hold."""
+        """Return one line of ASCII, whatever the file names hold."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
 
 
 def find_metas(meta: str | os.PathLike[str]) -> list[tuple[str, Path]]:
-    """All .npz files below a folder, sorted, or the one that is given; links to folders are not followed.
+    """Find all .npz files below a folder, sorted, or the one that is given; links to folders are not followed.
 
     Returns:
         (name, file): the name is the path below the folder without `.npz`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no .npz is found.
     """
     root = Path(meta)
     if root.is_file():
@@ -150,7 +150,7 @@ def find_metas(meta: str | os.PathLike[str]) -> list[tuple[str, Path]]:
         if name.endswith(".npz") and not name.startswith(".")
     ]
     if root.is_dir():
-        # to be told by the run, like a file that cannot be read
+        # reported by the run, like a file that cannot be read
         found += [Path(error.filename) for error in closed]
     if not found:
         kind = "there is no .npz in it" if root.is_dir() else "it does not exist"
@@ -160,7 +160,7 @@ def find_metas(meta: str | os.PathLike[str]) -> list[tuple[str, Path]]:
 
 
 def output_paths(out: str | os.PathLike[str], name: str) -> dict[str, Path]:
-    """Token file, report and picture of a video; a name too long for a file is replaced by its digest."""
+    """Return token file, report and picture of a video; a name too long for a file is replaced by its digest."""
     relative = Path(name)
     stem = relative.name
     if len(os.fsencode(stem)) + max(map(len, SUFFIXES.values())) > LONGEST_NAME:
@@ -169,7 +169,7 @@ def output_paths(out: str | os.PathLike[str], name: str) -> dict[str, Path]:
 
 
 def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> Iterator[VideoReport]:
-    """Compress every video, one after the other; one that fails never stops the others.
+    """Compress every video, one after the other; one that fails does not stop the others.
 
     Args:
         meta: a folder of .npz files, or one of them.
@@ -222,7 +222,7 @@ def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> V
         message = str(error)
     except (MemoryError, torch.OutOfMemoryError) as error:
         message = f"out of memory: {error}"
-    except Exception as error:  # a fault of ours must not stop the other videos
+    except Exception as error:  # a bug must not stop the other videos
         message = f"internal error, please report it: {type(error).__name__}: {error}"
     return VideoReport(
         video=name, status="failed", message=" ".join(message.split()), method=job.name, retention=job.retention
@@ -275,7 +275,7 @@ def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, dige
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Tell errors that end the run from those of one file."""
+    """Separate errors that end the run from those of one file."""
     try:
         yield
     except OSError as error:
@@ -285,7 +285,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def merge_statistics(video: CompressedVideo) -> dict[str, float]:
-    """Figures of what was merged: patches before and after RPM, tokens per output token, the method's own."""
+    """Return figures of what was merged: patches before and after RPM, tokens per output token, the method's own."""
     sizes = video.compression.plan.sizes.double()
     figures = {
         "tokens_per_output": round(float(sizes.mean()), 3),
@@ -300,7 +300,7 @@ def merge_statistics(video: CompressedVideo) -> dict[str, float]:
 
 
 def _figures(compression: Compression) -> dict[str, float]:
-    """The plain numbers among the diagnostics; arrays go by their lengths only where they list frames."""
+    """Return the plain numbers among the diagnostics; arrays by their lengths, only where they list frames."""
     return {
         name: round(float(value), 6)
         for name, value in compression.diagnostics.items()
@@ -326,14 +326,14 @@ def _digest(path: Path) -> str:
     if path.is_dir():
         raise CompressError(f"{path} is a folder that cannot be listed")
     if path.exists() and not path.is_file():
-        # opening a pipe would wait for somebody to write into it
+        # opening a pipe would wait for a writer
         raise CompressError(f"{path} is not a regular file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kept(outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport | None:
-    """The report of an earlier run that leaves nothing to do, or None."""
+    """Return the report of an earlier run that leaves nothing to do, or None."""
     try:
         if outputs["report"].stat().st_size > MAX_REPORT_BYTES:
             return None

@@ -1,4 +1,4 @@
-"""The fields of a method as text: listed with types and values, and set from `name=value`."""
+"""Fields of a method as text: listed with types and values, and set from `name=value`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Setting:
 
 
 def list_settings(method: object) -> list[Setting]:
-    """All fields of a method, those of a method that it is composed of included, in order of declaration."""
+    """List all fields of a method, those of a method that it is composed of included, in order of declaration."""
     return [
         Setting(name=name, kind=_describe(annotation), value=_render(getattr(method, name)))
         for name, annotation in _annotations(method).items()
@@ -38,7 +38,7 @@ def list_settings(method: object) -> list[Setting]:
 
 
 def configure(method: Method, settings: Mapping[str, str]) -> Method:
-    """The same method with some fields changed; all of them at once, so that they are checked together.
+    """Return the method with some fields changed; all of them at once, so that they are checked together.
 
     Raises:
         ConfigError: a field does not exist, its text cannot be understood, or the method refuses the values.
@@ -52,9 +52,11 @@ def configure(method: Method, settings: Mapping[str, str]) -> Method:
 
 
 def _annotations(method: object) -> dict[str, Any]:
-    """Field -> annotation of a dataclass; in place of a field that is a dataclass itself, the fields of that."""
+    """Map field -> annotation of a dataclass; a field that is itself a dataclass is replaced by its fields."""
     if not dataclasses.is_dataclass(method) or isinstance(method, type):
-        raise ConfigError(f"{type(method).__name__} is no dataclass and has no fields to set")
+        raise ConfigError(
+            f"{type(method).__name__} is not a dataclass and has no fields to set; leave its settings out"
+        )
     hints = get_type_hints(type(method))
     found: dict[str, Any] = {}
     for field in dataclasses.fields(method):
@@ -67,7 +69,7 @@ def _annotations(method: object) -> dict[str, Any]:
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
+    """Return the members of a union, or the type in a list of one."""
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
@@ -106,7 +108,7 @@ def _parse(name: str, annotation: Any, text: str) -> object:
 
 
 def _parse_one(name: str, option: Any, text: str) -> object:
-    """The text as one type; ValueError if it is not of that type."""
+    """Parse the text as one type; ValueError if it is not of that type."""
     if get_origin(option) is Literal:
         for value in get_args(option):
             if str(value) == text:
@@ -125,7 +127,7 @@ def _parse_one(name: str, option: Any, text: str) -> object:
 
 
 def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
-    """`name=value` texts as a mapping.
+    """Parse `name=value` texts into a mapping.
 
     Raises:
         ConfigError: one is not of that form, or names a field again.
@@ -136,13 +138,15 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, str]:
         if not (name.strip() and equals):
             raise ConfigError(f"{text!r} sets nothing; write FIELD=VALUE, for example tau_tem=0.85")
         if name.strip() in settings:
-            raise ConfigError(f"{name.strip()} is set twice: {settings[name.strip()]!r} and {value!r}")
+            raise ConfigError(
+                f"{name.strip()} is set twice: {settings[name.strip()]!r} and {value!r}; give one of them"
+            )
         settings[name.strip()] = value.strip()
     return settings
 
 
 def parse_retentions(option: str, text: str) -> tuple[float, ...]:
-    """Retained fractions with commas between them, each once.
+    """Parse retained fractions with commas between them, each once.
 
     Args:
         option: where they were given, for the message.

@@ -1,4 +1,4 @@
-"""What a method is: one or more stages that each turn signals into a plan.
+"""Stages of a method, each of which turns signals into a plan.
 
 A method is pure tensor code that never sees a model. It implements any of
 
@@ -7,7 +7,7 @@ A method is pure tensor code that never sees a model. It implements any of
     before_llm(tokens, signals)  merge visual tokens before the language model
     inside_llm(scores, hidden)   merge visual tokens between two decoder layers
 
-and the last three return a `Compression`: the plan, and what is worth knowing about it.
+and the last three return a `Compression`: the plan, and an account of it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class VideoSignals(Protocol):
     """The part of ``codecmeta.VideoMeta`` that methods read."""
 
     def gop_packet_size(self, kind: GopKind = "mean") -> NDArray[np.float64]:
-        """Complexity c_t of each sampled frame, float64 (T,)."""
+        """Return the complexity c_t of each sampled frame, float64 (T,)."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Signals:
-    """What a method may know about the video beside its tokens; T frames of N tokens each.
+    """Signals that a method may read besides the tokens; T frames of N tokens each.
 
     Attributes:
         packet_size: (T,), complexity c_t of each frame, from ``meta.gop_packet_size()``.
@@ -86,7 +86,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Compression:
-    """A plan with its account: what was asked for, what came of it, and why.
+    """A plan with its account: what was requested, what was achieved, and why.
 
     Attributes:
         method: name of the method.
@@ -133,7 +133,7 @@ class Compression:
         return self.plan.apply(tokens)
 
     def position_ids(self, original: Tensor, *, dim: int = -1) -> Tensor:
-        """Position ids of the tokens that leave.
+        """Return the position ids of the tokens that leave.
 
         Args:
             original: ids of the V input tokens along ``dim``, e.g. (V,) or (3, V) for M-RoPE.
@@ -152,7 +152,7 @@ class PlansFrames(Protocol):
     """A method that shares the budget among frames before anything is encoded."""
 
     def plan_frames(self, meta: VideoSignals, *, tokens_per_frame: int) -> NDArray[np.int64]:
-        """Tokens of each frame, int64 (T,)."""
+        """Return the tokens of each frame, int64 (T,)."""
         ...
 
 
@@ -198,7 +198,7 @@ class InsideLLM(Protocol):
 
 
 def check_tokens(tokens: Tensor) -> tuple[int, int, int]:
-    """The sizes T, N, D of a video's tokens.
+    """Check a video's tokens and return their sizes T, N, D.
 
     Raises:
         ShapeError: not a floating-point tensor of three dimensions, or an empty one.
@@ -213,7 +213,7 @@ def check_tokens(tokens: Tensor) -> tuple[int, int, int]:
 
 
 def check_signal(name: str, signal: ArrayLike | Tensor, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """A signal on the host in float64, checked; costs a synchronisation if it lies on an accelerator.
+    """Check a signal and return it on the host in float64; costs a synchronisation if it lies on an accelerator.
 
     Raises:
         ShapeError: the shape differs, or a value is not finite.

@@ -1,4 +1,4 @@
-"""A file that is still to be written: whether it can be is found out before the work whose result it is to hold."""
+"""Target files, checked for being writable before the work whose result they will hold."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def check_target(option: str, path: Path, *, endings: Sequence[str] = ()) -> Non
     """Make the folder of a file, and raise unless the file can be written there.
 
     Args:
-        option: that names the file, for the message.
+        option: the option that names the file, for the message.
         path: the file.
-        endings: those that are allowed; none for any.
+        endings: allowed endings; none for any.
 
     Raises:
         ConfigError: it has another ending, is a folder or a device, or its folder cannot be made or written.
@@ -28,7 +28,7 @@ def check_target(option: str, path: Path, *, endings: Sequence[str] = ()) -> Non
     if path.is_dir():
         raise ConfigError(f"{given}, a folder; name a file")
     if path.exists() and not path.is_file():
-        raise ConfigError(f"{given}, which is there and not a regular file; name another")
+        raise ConfigError(f"{given}, which exists and is not a regular file; name another")
     if endings and path.suffix.lower() not in endings:
         raise ConfigError(f"{given}; its ending is its format, one of {', '.join(endings)}")
     try:

@@ -1,4 +1,4 @@
-"""The file that holds a video's shortened tokens, and writing files whole or not at all.
+"""Token files, which hold a video's shortened tokens, and writing of files whole or not at all.
 
 A token file is a safetensors file; T frames, V = T N input tokens, V' output tokens:
 
@@ -144,7 +144,7 @@ _STALE_SECONDS = 3600.0
 
 def sweep_temporary(folder: Path) -> None:
     """Remove what killed runs left half-written in a folder an hour ago or earlier."""
-    # what cannot be looked at is reported when it is written
+    # a folder that cannot be read is reported when it is written
     with suppress(OSError, ValueError):
         for path in folder.glob(_TEMPORARY):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
@@ -152,15 +152,15 @@ def sweep_temporary(folder: Path) -> None:
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all: beside the target, flushed to disk, then renamed over it.
+    """Write a file whole or not at all: next to the target, flushed to disk, then renamed over it.
 
     Raises:
-        OSError: it cannot be written, or is no file but a device, say, which a rename would do away with; nothing is
-            left behind.
+        OSError: it cannot be written, or is not a regular file but, for example, a device, which a rename would
+            replace; no temporary file remains.
     """
     target = Path(path)
     if target.exists() and not target.is_file():
-        raise OSError(errno.EEXIST, "it is there, and not a regular file", os.fspath(path))
+        raise OSError(errno.EEXIST, "it exists and is not a regular file", os.fspath(path))
     temporary = target.with_name(_TEMPORARY.replace("*", secrets.token_hex(8)))
     try:
         with temporary.open("xb") as file:

@@ -1,4 +1,4 @@
-"""One video in memory: its metadata and cached frames -> shortened tokens, by the embedded encoder or by a model."""
+"""Compression of one video in memory: metadata and cached frames -> shortened tokens, by an encoder or a model."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class CompressedVideo:
         frame_seconds: float64 (T,), presentation time of each frame.
         layout: where patches and tokens lie in a frame.
         sources: signal -> where it came from.
-        notes: what was done otherwise than asked for, one sentence each.
+        notes: what differs from what was requested, one sentence each.
     """
 
     tokens: Tensor
@@ -98,17 +98,17 @@ class Stopwatch:
 
 
 class Shortener(Protocol):
-    """What encodes the frames of a video and lets a method shorten the tokens."""
+    """Encoder of the frames of a video that lets a method shorten the tokens."""
 
     def describe(self) -> dict[str, Any]:
-        """All of it that decides what comes out, as plain JSON values."""
+        """Return everything that decides the output, as plain JSON values."""
         ...
 
     def check(self, method: object, name: str) -> None:
-        """Find out whether it can work, and with this method.
+        """Check that it can work, and with this method.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: it cannot work.
         """
         ...
 
@@ -153,10 +153,10 @@ class EmbeddedShortener:
 
 
 def check_device(name: str) -> None:
-    """Find out whether a device can be used.
+    """Check that a device can be used.
 
     Raises:
-        ConfigError: nothing can be put there.
+        ConfigError: no tensor can be created on it.
     """
     try:
         torch.empty(1, device=name)
@@ -166,7 +166,7 @@ def check_device(name: str) -> None:
 
 @contextmanager
 def blaming_the_video() -> Iterator[None]:
-    """Turn a refusal of what a method is given of one video into an error of that video, which ends no run."""
+    """Turn a refusal of one video's input by a method into an error of that video, which does not end the run."""
     try:
         yield
     except ConfigError as error:
@@ -201,12 +201,12 @@ def compress_video(
     """
     if not isinstance(method, BeforeLLM):
         raise ConfigError(
-            f"{type(method).__name__} does not merge tokens before the language model, and there is no model here"
+            f"{type(method).__name__} does not merge tokens before the language model; choose a method that does"
         )
     if meta.frames is None:
         source = meta.info["source"]["name"]
         raise SignalError(
-            "there are no cached frames to encode; "
+            "the record has no cached frames to encode; "
             f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
     watch, place = stopwatch or Stopwatch(), torch.device(device)

@@ -40,7 +40,7 @@ def test_build_from_text() -> None:
     assert build("infomerge", settings={"budget": "paper", "alpha": "0.5"}) == InfoMerge(budget="paper", alpha=0.5)
     assert build("rpm", retention=0.6) == RPM(target_keep=0.6)
     assert build("matm", retention=0.25).merge_percent == 75
-    with pytest.raises(ConfigError, match="unknown method 'x'"):
+    with pytest.raises(ConfigError, match="unknown method 'x'; choose from"):
         find("x")
     with pytest.raises(ConfigError, match="no field"):
         build("btm", settings={"tua": "1"})

@@ -93,7 +93,7 @@ def test_compose_is_the_matrix_product() -> None:
         torch.testing.assert_close(both.dense(), second.dense() @ first.dense())
         assert torch.equal(both.keep, first.keep[second.keep])
         assert bool((both.col.diff()[both.row.diff() == 0] > 0).all())
-    with pytest.raises(ShapeError, match="puts out 12 tokens, the second takes 30"):
+    with pytest.raises(ShapeError, match="outputs 12 tokens, the second takes 30"):
         first @ first
 
 
