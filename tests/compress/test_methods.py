@@ -126,7 +126,7 @@ def test_pipeline_has_the_stages_of_its_methods() -> None:
 def test_bad_pipelines_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least one"):
         Pipeline()
-    with pytest.raises(ConfigError, match="no method"):
+    with pytest.raises(ConfigError, match="is not a method"):
         Pipeline(3)
     with pytest.raises(ConfigError, match="BTM and InfoMerge both have the stage before_llm"):
         Pipeline(BTM(), InfoMerge())

@@ -117,7 +117,7 @@ def test_folded_head_equals_multi_head_attention() -> None:
 
     with pytest.raises(ShapeError, match=r"lacks head\.probe"):
         PoolingHead.fold({name: w for name, w in weights.items() if name != "head.probe"})
-    with pytest.raises(ShapeError, match="does not divide into 16"):
+    with pytest.raises(ShapeError, match="16 heads; the width must be a multiple"):
         PoolingHead.fold(weights)
 
 
