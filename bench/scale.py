@@ -88,7 +88,7 @@ def resumed(place: Path) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(
         f"resume: {kept}, {time.perf_counter() - begin:.1f} s, of the processor {used.ru_utime + used.ru_stime:.1f} s, "
-        f"{used.ru_maxrss / 1024:.0f} MB at most"
+        f"{peak_memory():.0f} MB at most"
     )
 
 
@@ -111,11 +111,14 @@ def workers(count: int) -> None:
             )
             seconds = time.perf_counter() - begin
             rates.append(count / seconds)
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            print(
-                f"workers: {processes}: {count} clips in {seconds:.1f} s, parent {used.ru_maxrss / 1024:.0f} MB at most"
-            )
+            print(f"workers: {processes}: {count} clips in {seconds:.1f} s, parent {peak_memory():.0f} MB at most")
         print(f"workers: 2 are {rates[1] / rates[0]:.2f} times as fast as 1")
+
+
+def peak_memory() -> float:
+    """Most MB of this process; getrusage counts those of the process that began it, too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def nothing(job: int) -> int:
