@@ -64,7 +64,7 @@ def from_frames(
     """
     options = Options(frames=sampling, residual="proxy", maps=maps, pixels=pixels)
     if len(frames) == 0:
-        raise UsageError("frames is empty; give at least one frame of shape (H, W, 3)")
+        raise UsageError("frames is empty; allowed are one or more of shape (H, W, 3)")
     shape = frames[0].shape
     for number, frame in enumerate(frames):
         if frame.dtype != np.uint8 or frame.ndim != _CHANNELS or frame.shape[2] != _CHANNELS or frame.shape != shape:

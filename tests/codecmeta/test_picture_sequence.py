@@ -98,7 +98,7 @@ def test_what_a_frame_is(frames: NDArray[np.uint8]) -> None:
     for rate in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(UsageError, match="fps"):
             codecmeta.from_frames(frames[:2], rate)
-    with pytest.raises(SourceError, match="pixels, allowed are 100"):
+    with pytest.raises(SourceError, match="pixels; allowed are 100"):
         codecmeta.from_frames(frames[:2], 25.0, limits=Limits(pixels=100))
     with pytest.raises(SourceError, match="the record of 2 frames"):
         codecmeta.from_frames(frames[:2], 25.0, limits=Limits(bytes=100))
