@@ -113,7 +113,7 @@ def test_options_come_back(videos: Path, tmp_path: Path) -> None:
 
 def test_what_is_no_output_folder(tmp_path: Path) -> None:
     for read in (read_status, options_of_run):
-        with pytest.raises(UsageError, match="allowed is a folder"):
+        with pytest.raises(UsageError, match="give a folder"):
             read(tmp_path)
     assert list(find_unfinished(tmp_path)) == []
     (tmp_path / "run.json").write_text('{"options": {"speed": 3}}')
