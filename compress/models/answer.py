@@ -24,19 +24,19 @@ from compress.video import blaming_the_video
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What became of one video; `to_json` is a line of `compress ask --json`.
+    """Outcome of one video; `to_json` is a line of `compress ask --json`.
 
     Attributes:
         video: path of the .npz below the input folder, without its suffix.
         status: done or failed.
-        message: why it failed, and what was done otherwise than asked for.
+        message: why it failed, and what differs from what was requested.
         method: name of the method.
         retention: nominal retained fraction.
         frames: frames of tokens that the model saw.
         tokens_in: visual tokens of the prompt.
         tokens_out: those that entered the language model.
         budgets: tokens that left per frame, by the frame of their anchor.
-        merges: patches before and after RPM (`patches_in`, `patches_encoded`), tokens behind the merge inside the
+        merges: patches before and after RPM (`patches_in`, `patches_encoded`), tokens after the merge inside the
             language model (`tokens_inside`).
         seconds: per stage.
         answer: the text.
@@ -58,7 +58,7 @@ class Answer:
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """One line of ASCII, whatever the answer holds."""
+        """Return one line of ASCII, whatever the answer holds."""
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
 
 
@@ -68,7 +68,7 @@ class Question:
 
     Attributes:
         text: what to ask.
-        model: whom.
+        model: the model to ask.
         tokenizer: of the model.
         compressor: what shortens the tokens.
         method: its name.
@@ -88,23 +88,23 @@ class Question:
 
 
 def check_question(text: str) -> None:
-    """Raise `ConfigError` where a question asks nothing."""
+    """Raise `ConfigError` where a question is empty."""
     if not text.strip():
         raise ConfigError(f"the question is {text!r}; write one")
 
 
 def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[Answer]:
-    """Ask about every video, one after the other; one that fails never stops the others.
+    """Ask about every video, one after the other; one that fails does not stop the others.
 
     Args:
         meta: a folder of .npz files, or one of them.
-        question: what to ask whom.
+        question: the question, and the model to ask.
 
     Yields:
         An answer per video, in the order of their names.
 
     Raises:
-        ConfigError: there is no .npz, the method does not go with the model, or the question not with the tokenizer.
+        ConfigError: no .npz is found, or the method does not suit the model or the question the tokenizer.
     """
     for name, path in find_metas(meta):
         try:
@@ -115,7 +115,7 @@ def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[
             message = str(error)
         except (MemoryError, torch.OutOfMemoryError) as error:
             message = f"out of memory: {error}"
-        except Exception as error:  # a fault of ours must not stop the other videos
+        except Exception as error:  # a bug must not stop the other videos
             message = f"internal error, please report it: {type(error).__name__}: {error}"
         else:
             continue
@@ -142,7 +142,7 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         session.timer = timer.stage
         with timer.watch(session.adapter):
             start = time.perf_counter()
-            # too few tokens for the retention, for example, which is no matter of the other videos
+            # too few tokens for the retention, for example, which does not concern the other videos
             with blaming_the_video():
                 question.model.generate(**inputs, max_new_tokens=1, do_sample=False)
             stages = timer.read()

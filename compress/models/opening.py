@@ -21,7 +21,7 @@ def open_model(
     device: str = "cpu",
     dtype: torch.dtype | None = None,
 ) -> tuple[Any, Tokenizer]:
-    """A model and its tokenizer.
+    """Open a model and its tokenizer.
 
     Args:
         checkpoint: name or folder, or `DEMO`; exclusive with the next.
@@ -30,7 +30,7 @@ def open_model(
         dtype: of the weights; None for bfloat16 on an accelerator and float32 elsewhere, which `DEMO` has everywhere.
 
     Raises:
-        ConfigError: both or none are given, one cannot be loaded, or there is no such device.
+        ConfigError: both or none are given, one cannot be loaded, or the device cannot be used.
     """
     from compress.models.inputs.checkpoint import load_model
     from compress.models.inputs.random_weights import ByteTokenizer, build_random
@@ -59,5 +59,5 @@ def open_model(
 
 
 def sample_question(checkpoint: str | None) -> str:
-    """A question that a model understands, for measurements; the demo model knows few words."""
+    """Return a question that a model understands, for measurements; the demo model knows few words."""
     return "which digit was shown ?" if checkpoint == DEMO else "What happens in the video?"

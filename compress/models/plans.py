@@ -11,7 +11,7 @@ from compress.plan import MergePlan
 
 
 def join_plans(plans: Sequence[MergePlan]) -> MergePlan:
-    """The plan over the tokens of all videos, one after the other."""
+    """Join the plans of all videos into one over their tokens, one after the other."""
     if len(plans) == 1:
         return plans[0]
     rows, cols, keeps = [], [], []
@@ -32,7 +32,7 @@ def join_plans(plans: Sequence[MergePlan]) -> MergePlan:
 
 
 def reorder_plan(plan: MergePlan, order: Tensor) -> MergePlan:
-    """The same plan over tokens in another order.
+    """Return the same plan over tokens in another order.
 
     Args:
         plan: over V tokens.
@@ -54,7 +54,7 @@ def reorder_plan(plan: MergePlan, order: Tensor) -> MergePlan:
 
 
 def expand_plan(plan: MergePlan, size: int) -> MergePlan:
-    """The plan over the parts of V tokens of ``size`` parts each: parts merge with the same part of the other."""
+    """Expand the plan to V tokens of ``size`` parts each: each part merges with the same part of the other tokens."""
     if size == 1:
         return plan
     part = torch.arange(size, device=plan.keep.device)

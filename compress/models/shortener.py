@@ -1,4 +1,4 @@
-"""A model as shortener: its own encoder instead of the embedded one, for runs that keep tokens."""
+"""Models as shorteners: their own encoder instead of the embedded one, for runs that keep tokens."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class ModelShortener:
 
 
 def _nothing_merged(place: VideoTokens) -> Compression:
-    """The compression of a method that has no stage before the language model."""
+    """Return the compression of a method that has no stage before the language model."""
     count = len(place.index)
     return Compression(method="none", plan=MergePlan.identity(count, device="cpu"), frames=place.frames, nominal=count)
 
@@ -113,7 +113,7 @@ def _notes(result: VideoResult) -> tuple[str, ...]:
 
 
 def _digest_files(place: Path) -> str | None:
-    """A word that differs when a checkpoint or configuration on this machine was changed; None for a mere name."""
+    """Return a word that changes with a checkpoint or configuration on this machine; None for a mere name."""
     if not place.exists():
         return None
     files = sorted(place.iterdir()) if place.is_dir() else [place]

@@ -1,1 +1,1 @@
-"""Backbones: what the session needs to know of each, one adapter per family."""
+"""Backbones, as the session sees them: one adapter per family."""

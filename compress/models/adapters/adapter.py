@@ -1,4 +1,4 @@
-"""What the session needs to know of a backbone, and which adapter knows it.
+"""Adapters: the interface between the session and a backbone, and the choice of a model's adapter.
 
 An adapter knows modules, prompts, token layouts and positions of one family of models and never sees a method.
 """
@@ -35,7 +35,7 @@ VideoGrid = tuple[int, int, int]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoTokens:
-    """Where the tokens of one video lie in a prompt.
+    """Location of the tokens of one video in a prompt.
 
     Attributes:
         row: of the batch.
@@ -61,7 +61,7 @@ class VideoTokens:
     start: int | None = None
 
     def of(self, values: Tensor) -> Tensor:
-        """The tokens' entries among those of a batch, (B, S, ...) -> (T * N, ...); a view where they lie together."""
+        """Take the tokens' entries of a batch, (B, S, ...) -> (T * N, ...); a view where they are contiguous."""
         if self.start is None:
             return values[self.row].index_select(0, self.index)
         return values[self.row, self.start : self.start + len(self.index)]
@@ -69,12 +69,12 @@ class VideoTokens:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VisionRequest:
-    """What a session wants of the vision encoder.
+    """Request of a session to the vision encoder.
 
     Attributes:
-        merges: patches are going to merge before it.
-        saliency: measure how much each token matters.
-        head: by SigLIP's attention pooling; None for attention received.
+        merges: whether patches will merge before it.
+        saliency: whether to measure the saliency of each token.
+        head: SigLIP's attention pooling, which measures it; None for attention received.
     """
 
     merges: bool
@@ -84,7 +84,7 @@ class VisionRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VisionView:
-    """What the encoder showed of one video.
+    """Observations of one video in the vision encoder.
 
     Attributes:
         saliency: (T, N), if it was measured.
@@ -124,10 +124,10 @@ class VisualInputs:
 
 
 class VisionTap(Protocol):
-    """Hooks on the vision encoder; what runs outside `begin` and `end` of the same thread, they leave alone."""
+    """Hooks on the vision encoder; they affect only what the same thread runs between `begin` and `end`."""
 
     def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
-        """The next pass of this thread through the encoder is over videos of these grids.
+        """Announce that the next pass of this thread through the encoder is over videos of these grids.
 
         Args:
             grids: of their patches.
@@ -136,7 +136,7 @@ class VisionTap(Protocol):
         ...
 
     def end(self) -> list[VisionView]:
-        """What that pass showed of each video, also after it failed."""
+        """Return what that pass showed of each video, also after it failed."""
         ...
 
 
@@ -172,11 +172,11 @@ class Adapter(Protocol):
         ...
 
     def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
-        """The grids of patches of the videos that ``core.get_video_features(pixels, **inputs)`` encodes."""
+        """Return the patch grids of the videos that ``core.get_video_features(pixels, **inputs)`` encodes."""
         ...
 
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
-        """Where the videos of a batch lie.
+        """Locate the videos of a batch.
 
         Args:
             input_ids: int64 (B, S).
@@ -188,7 +188,7 @@ class Adapter(Protocol):
     def relative_positions(
         self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any], mask: Tensor | None
     ) -> Tensor:
-        """Position ids of a later turn, counted from 0: (B, S), or (3, B, S) with three axes.
+        """Compute position ids of a later turn, counted from 0: (B, S), or (3, B, S) with three axes.
 
         Args:
             input_ids: int64 (B, S).
@@ -199,27 +199,27 @@ class Adapter(Protocol):
         ...
 
     def pool(self, maps: Tensor) -> Tensor:
-        """Maps on the patch grid (T, rows, cols) -> on the token grid (T, N), pooled as the model pools features."""
+        """Pool maps on the patch grid (T, rows, cols) to the token grid (T, N), as the model pools features."""
         ...
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:
-        """A clip as the model takes it."""
+        """Convert a clip to the inputs of the model."""
         ...
 
     def write_prompt(self, question: str, clip: Clip) -> list[str | None]:
-        """The pieces of a first turn; None stands for a run of placeholders."""
+        """Write the pieces of a first turn; None stands for a run of placeholders."""
         ...
 
     def write_turn(self, question: str) -> str:
-        """What follows an answer: its end, a further question and the beginning of the next answer."""
+        """Write what follows an answer: its end, a further question and the beginning of the next answer."""
         ...
 
 
 def adapt(model: nn.Module) -> Adapter:
-    """The adapter of a model.
+    """Build the adapter of a model.
 
     Raises:
-        ConfigError: there is none, or the installed transformers builds the model otherwise.
+        ConfigError: no adapter exists, or the installed transformers builds the model differently.
     """
     for parent in type(model).__mro__:
         if parent.__name__ in ADAPTERS:
@@ -232,10 +232,10 @@ def adapt(model: nn.Module) -> Adapter:
 
 
 def part(model: nn.Module, path: str) -> Any:
-    """The part of a model at a dotted path.
+    """Return the part of a model at a dotted path.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: the model has no such part.
     """
     found: Any = model
     for name in path.split("."):
@@ -243,20 +243,20 @@ def part(model: nn.Module, path: str) -> Any:
         if found is None:
             raise ConfigError(
                 f"{type(model).__name__} of transformers {_version()} has no {path!r}; "
-                "this version is built otherwise than those that are supported (see docs/models.md)"
+                "install a version of transformers that is supported (see docs/models.md)"
             )
     return found
 
 
 def count_places(input_ids: Tensor, mask: Tensor | None) -> Tensor:
-    """int64 (B, S): places of the tokens of each row, padding on the left not counted."""
+    """Count the places of the tokens of each row, int64 (B, S); padding on the left does not count."""
     if mask is None:
         return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
     return (mask.long().cumsum(dim=1) - 1).clamp_min(0).to(input_ids.device)
 
 
 def placeholder_runs(input_ids: Tensor, token: int) -> list[tuple[int, int, int]]:
-    """(row, start, stop) of every run of a token, row by row; costs one synchronisation."""
+    """Find (row, start, stop) of every run of a token, row by row; costs one synchronisation."""
     held = np.pad((input_ids == token).cpu().numpy(), ((0, 0), (1, 1)))
     edges = np.diff(held.astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)
@@ -265,7 +265,7 @@ def placeholder_runs(input_ids: Tensor, token: int) -> list[tuple[int, int, int]
 
 
 def spread_rows(rows: Sequence[int], entries: int) -> list[int] | None:
-    """Which of some entries each video takes, where whole prompts are repeated equally often, one after the other.
+    """Return the entry that each video takes, where whole prompts are repeated equally often, one after the other.
 
     Beams and samples repeat the prompt of a row, and with it all of its videos: A B, A B, not A A, B B.
 
@@ -274,7 +274,7 @@ def spread_rows(rows: Sequence[int], entries: int) -> list[int] | None:
         entries: of the prompts before they were repeated.
 
     Returns:
-        An entry per video, or None where the rows are no repetition of so many.
+        An entry per video, or None where the rows do not repeat so many entries.
     """
     if len(rows) == entries:
         return list(range(entries))

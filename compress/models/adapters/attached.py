@@ -8,7 +8,7 @@ from compress.errors import ConfigError
 
 
 class Attached:
-    """What hooks on a model are methods of: a copy of the model would share it, so that none is made."""
+    """Owner of the hooks on a model; it refuses copies, since a copy of the model would share it."""
 
     def __deepcopy__(self, memo: object) -> NoReturn:
         raise ConfigError("a model with a compressor attached cannot be copied; leave the `with` block first")

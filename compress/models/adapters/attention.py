@@ -1,4 +1,4 @@
-"""See, or replace, what single attention modules of a model compute, whichever kernel is configured."""
+"""Taps that observe or replace what single attention modules compute, whichever kernel is configured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TAP = "_compress_tap"
 
 @contextmanager
 def tapped(model: PreTrainedModel, taps: dict[nn.Module, Tap]) -> Iterator[None]:
-    """Let taps stand before the attention kernel of single modules.
+    """Insert taps in front of the attention kernel of single modules.
 
     The name that is registered wraps the configured one and keeps it as a prefix, since transformers looks for the
     word "flash" in it; a mask function goes with it, without which padding would be ignored.
@@ -50,7 +50,7 @@ def tapped(model: PreTrainedModel, taps: dict[nn.Module, Tap]) -> Iterator[None]
 
 
 def _dispatch(configured: str) -> Kernel:
-    """The attention function that hands over to a module's tap, if it has one."""
+    """Return the attention function that passes calls to a module's tap, if it has one."""
 
     def attend(module: nn.Module, *tensors: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
         eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)

@@ -80,14 +80,14 @@ class LlavaOnevision:
     def relative_positions(
         self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any], mask: Tensor | None
     ) -> Tensor:
-        """One axis."""
+        """Return positions on one axis."""
         return count_places(input_ids, mask)
 
     def pool_features(self, features: Tensor) -> Tensor:
-        """(T, patches, D) -> (T, N, D), the model's own pooling without its change of memory layout.
+        """Pool (T, patches, D) -> (T, N, D), as the model does, without its change of memory layout.
 
-        The model moves channels before rows first. Planes of 27 x 27 then leave a GPU with one thread per token, each
-        of which walks through all frames and channels, and a processor with a transposition and no vectors.
+        The model moves channels before rows first. On planes of 27 x 27 a GPU then runs one thread per token, each
+        over all frames and channels, and a CPU needs a transposition and cannot vectorise.
         """
         maps = features.view(len(features), *self.patch_grid, -1).permute(0, 3, 1, 2)
         # PyTorch's kernel for this layout counts elements in 32 bits.
@@ -97,34 +97,34 @@ class LlavaOnevision:
         return whole.permute(0, 2, 3, 1).flatten(1, 2)
 
     def pool(self, maps: Tensor) -> Tensor:
-        """(T, rows, cols) -> (T, N): bilinear, corners not aligned, no antialiasing."""
+        """Pool (T, rows, cols) -> (T, N): bilinear, corners not aligned, no antialiasing."""
         pooled: Tensor = F.interpolate(maps[:, None], size=self.token_grid, mode="bilinear", align_corners=False)
         return pooled.flatten(1)
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:
-        """Frames as squares."""
+        """Resize frames to squares."""
         settings = PixelSettings().from_checkpoint(self.config._name_or_path)
         pixels = square_pixels(clip.frames, self.config.vision_config.image_size, settings)
         return VisualInputs(tensors={"pixel_values_videos": pixels[None]}, runs=[self.placeholders(len(clip.frames))])
 
     def placeholders(self, frames: int) -> int:
-        """Placeholders of a video."""
+        """Count the placeholders of a video."""
         return frames * math.prod(self.token_grid) + 1
 
     def write_prompt(self, question: str, clip: Clip) -> list[str | None]:
-        """The published chat template."""
+        """Write the published chat template."""
         return ["<|im_start|>user ", None, f"\n{question}<|im_end|><|im_start|>assistant\n"]
 
     def write_turn(self, question: str) -> str:
-        """The same template, further on."""
+        """Continue the same template."""
         return f"<|im_end|><|im_start|>user \n{question}<|im_end|><|im_start|>assistant\n"
 
     def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
-        """Pixels are (B, T, 3, height, width)."""
+        """Read the grids from pixels of shape (B, T, 3, height, width)."""
         return [(pixels.shape[1], *self.patch_grid)] * pixels.shape[0]
 
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
-        """One run of placeholders per video: T times N tokens and a newline."""
+        """Find one run of placeholders per video: T times N tokens and a newline."""
         rows, cols = self.token_grid
         videos = []
         for row, start, stop in placeholder_runs(input_ids, self.config.video_token_id):

@@ -40,7 +40,7 @@ class LlavaVideoModel(LlavaOnevisionModel):  # type: ignore[misc]
         return output
 
     def apply_pooling(self, image_features: Tensor) -> Tensor:
-        """(frames, patches, D) -> (frames, rows * (cols + 1), D), a newline at the end of each row."""
+        """Pool (frames, patches, D) -> (frames, rows * (cols + 1), D), with a newline at the end of each row."""
         vision = self.config.vision_config
         side = vision.image_size // vision.patch_size
         frames, _, width = image_features.shape
@@ -69,16 +69,16 @@ class LlavaVideo(LlavaOnevision):
         return self.patch_grid[0] // POOL, self.patch_grid[1] // POOL
 
     def pool(self, maps: Tensor) -> Tensor:
-        """(T, rows, cols) -> (T, N): means of 2 x 2."""
+        """Pool (T, rows, cols) -> (T, N): means of 2 x 2."""
         return F.avg_pool2d(maps[:, None], POOL).flatten(1)
 
     def placeholders(self, frames: int) -> int:
-        """Placeholders of a video, newlines counted."""
+        """Count the placeholders of a video, newlines included."""
         rows, cols = self.token_grid
         return frames * rows * (cols + 1)
 
     def write_prompt(self, question: str, clip: Clip) -> list[str | None]:
-        """The published conversation with its instruction on time."""
+        """Write the published conversation with its instruction on time."""
         times = ",".join(f"{second:.2f}s" for second in clip.seconds)
         instruction = (
             f"The video lasts for {clip.duration:.2f} seconds, and {len(clip.frames)} frames are uniformly sampled "
@@ -91,11 +91,11 @@ class LlavaVideo(LlavaOnevision):
         ]
 
     def write_turn(self, question: str) -> str:
-        """The same conversation, further on."""
+        """Continue the same conversation."""
         return f"<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
-        """One run of placeholders per video: T times rows of tokens, each with its newline."""
+        """Find one run of placeholders per video: T times rows of tokens, each with its newline."""
         rows, cols = self.token_grid
         per_frame = rows * (cols + 1)
         videos = []

@@ -1,7 +1,7 @@
 """Attention within consecutive segments of one packed sequence: the merged patches of a frame see each other only.
 
 On an accelerator PyTorch's flash kernel takes such sequences as they are, from version 2.10 in half precision.
-Elsewhere segments are padded to a batch, whose mask keeps attention off that kernel. A processor takes one segment
+Elsewhere segments are padded to a batch, whose mask keeps attention off that kernel. A CPU takes one segment
 after the other.
 """
 
@@ -89,7 +89,7 @@ class Packing:
         return moved(mask[:, None, None], self.device)
 
     def pad(self, packed: Tensor) -> Tensor:
-        """(1, heads, sum of lengths, d) -> (segments, heads, L, d)."""
+        """Pad (1, heads, sum of lengths, d) -> (segments, heads, L, d)."""
         batch = packed[0].transpose(0, 1).index_select(0, self.source)
         return batch.view(len(self.lengths), -1, *batch.shape[1:]).transpose(1, 2)
 
@@ -105,7 +105,7 @@ def attend_packed(
     scaling: float,
     **options: Any,
 ) -> Tensor:
-    """Attention within segments, by what suits the device.
+    """Attend within segments, by the path that suits the device.
 
     Args:
         kernel: the configured attention function.
@@ -130,7 +130,7 @@ def attend_packed(
 def attend_by_segment(
     kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, packing: Packing, **options: Any
 ) -> Tensor:
-    """`attend_packed` with one call of the configured kernel per segment."""
+    """Compute `attend_packed` with one call of the configured kernel per segment."""
     segments = zip(*(torch.split(one, list(packing.lengths), dim=2) for one in (query, key, value)), strict=True)
     return torch.cat([kernel(module, q, k, v, None, **options)[0] for q, k, v in segments], dim=1)
 
@@ -138,7 +138,7 @@ def attend_by_segment(
 def attend_fused(
     varlen_attn: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, scaling: float
 ) -> Tensor:
-    """`attend_packed` in one kernel, without padding, mask or copies."""
+    """Compute `attend_packed` in one kernel, without padding, mask or copies."""
     q, k, v = (one.squeeze(0).transpose(0, 1) for one in (query, key, value))
     scale = {"scale": scaling} if _takes_scale(varlen_attn) else {}
     bounds, longest = packing.bounds, packing.longest
@@ -147,7 +147,7 @@ def attend_fused(
 
 
 def attend_padded(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, scaling: float) -> Tensor:
-    """`attend_packed` of a batch that is padded to the longest segment."""
+    """Compute `attend_packed` on a batch that is padded to the longest segment."""
     q, k, v = (packing.pad(one) for one in (query, key, value))
     mask = packing.mask.to(q.dtype)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
@@ -155,12 +155,12 @@ def attend_padded(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *
 
 
 def _flash_takes(query: Tensor, scaling: float, varlen_attn: Callable[..., Any]) -> bool:
-    """Whether PyTorch's flash kernel for packed sequences works on such heads."""
+    """Return whether PyTorch's flash kernel for packed sequences works on such heads."""
     width = query.shape[3]
     return (
         query.device.type == "cuda"
         and torch.version.hip is None
-        and torch.backends.cuda.is_flash_attention_available()  # some builds leave it out
+        and torch.backends.cuda.is_flash_attention_available()  # some builds lack it
         and query.dtype in (torch.float16, torch.bfloat16)
         and width % 8 == 0
         and width <= FLASH_WIDTH
@@ -171,5 +171,5 @@ def _flash_takes(query: Tensor, scaling: float, varlen_attn: Callable[..., Any])
 
 @cache
 def _takes_scale(varlen_attn: Callable[..., Any]) -> bool:
-    """Whether the kernel lets one choose the factor of the logits: PyTorch 2.10 fixes it at one over the root of d."""
+    """Return whether the kernel takes a factor of the logits: PyTorch 2.10 fixes it at one over the root of d."""
     return "scale" in inspect.signature(varlen_attn).parameters

@@ -24,7 +24,7 @@ class Qwen25VL(Qwen2VL):
         self.patch_unit = self.merge_size
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:
-        """As Qwen2-VL's, with the seconds between temporal patches, which scale the positions in time."""
+        """Convert as Qwen2-VL does, and add the seconds between temporal patches, which scale the positions in time."""
         visual = super().encode_pixels(clip)
         spacing = float(np.diff(clip.seconds).mean()) if len(clip.seconds) > 1 else 1.0
         seconds = torch.tensor([spacing * self.temporal])

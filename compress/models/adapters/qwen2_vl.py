@@ -63,10 +63,10 @@ class Qwen2VL:
     def relative_positions(
         self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any], mask: Tensor | None
     ) -> Tensor:
-        """Three axes, as the model counts a prompt.
+        """Return positions on three axes, as the model counts a prompt.
 
         Raises:
-            ConfigError: there are images whose grids are not given.
+            ConfigError: the grids of some images are not given.
         """
         kinds, images = inputs["mm_token_type_ids"][:, -input_ids.shape[1] :], inputs.get("image_grid_thw")
         count = len(placeholder_runs(kinds, IMAGE_TYPE))
@@ -87,11 +87,11 @@ class Qwen2VL:
         return positions
 
     def pool(self, maps: Tensor) -> Tensor:
-        """(T, rows, cols) -> (T, N): means of the patches of each token."""
+        """Average the patches of each token, (T, rows, cols) -> (T, N)."""
         return F.avg_pool2d(maps[:, None], self.merge_size).flatten(1)
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:
-        """Frames in their aspect, as rows of pixels."""
+        """Convert frames in their aspect to rows of pixels."""
         vision = self.config.vision_config
         area = (vision.patch_size * self.merge_size) ** 2
         settings = replace(self.pixels, min_pixels=MIN_TOKENS * area, max_pixels=MAX_TOKENS * area)
@@ -107,7 +107,7 @@ class Qwen2VL:
         return VisualInputs(tensors={"pixel_values_videos": rows, "video_grid_thw": grid}, runs=runs)
 
     def write_prompt(self, question: str, clip: Clip) -> list[str | None]:
-        """The published chat template."""
+        """Write the published chat template."""
         return [
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>",
             None,
@@ -115,15 +115,15 @@ class Qwen2VL:
         ]
 
     def write_turn(self, question: str) -> str:
-        """The same template, further on."""
+        """Continue the same template."""
         return f"<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
 
     def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
-        """As they are given."""
+        """Return the grids as they are given."""
         return [(int(t), int(h), int(w)) for t, h, w in inputs["video_grid_thw"].tolist()]
 
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
-        """The placeholders of each video, T * rows * cols of them, in one run or one run per frame."""
+        """Find the placeholders of each video, T * rows * cols of them, in one run or one run per frame."""
         runs = placeholder_runs(input_ids, self.config.video_token_id)
         if not runs:
             return []
@@ -138,14 +138,14 @@ class Qwen2VL:
         if not grids:
             raise ShapeError(
                 "the prompt has video placeholders, but nothing says how many patches each video has; pass "
-                "pixel_values_videos, or features that core.get_video_features() gave inside this `with` block"
+                "pixel_values_videos, or features that core.get_video_features() returned inside this `with` block"
             )
         return [self._place(grid, mine, input_ids) for grid, mine in self._share(runs, grids)]
 
     def _share(
         self, runs: Sequence[tuple[int, int, int]], grids: Sequence[VideoGrid]
     ) -> list[tuple[VideoGrid, Sequence[tuple[int, int, int]]]]:
-        """The runs of each video, in order; rows that repeat a prompt take its grids again."""
+        """Share out the runs among the videos, in order; rows that repeat a prompt take its grids again."""
         whole = sum(map(self._runs, grids))
         if len(runs) % whole:
             raise ShapeError(f"the prompt has {len(runs)} runs of video placeholders; grids {list(grids)} take {whole}")
@@ -165,7 +165,7 @@ class Qwen2VL:
         return shared
 
     def _place(self, grid: VideoGrid, mine: Sequence[tuple[int, int, int]], input_ids: Tensor) -> VideoTokens:
-        """Where a video lies whose placeholders are these runs."""
+        """Locate the video whose placeholders are these runs."""
         frames, tokens = grid[0], (grid[1] // self.merge_size, grid[2] // self.merge_size)
         index = torch.cat([torch.arange(start, stop, device=input_ids.device) for _, start, stop in mine])
         if len(index) != frames * tokens[0] * tokens[1] or len({row for row, _, _ in mine}) != 1:
@@ -186,5 +186,5 @@ class Qwen2VL:
         )
 
     def _runs(self, grid: VideoGrid) -> int:
-        """Runs of placeholders of a video."""
+        """Return the runs of placeholders of a video."""
         return grid[0] if self.runs_per_frame else 1

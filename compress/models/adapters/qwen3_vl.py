@@ -22,7 +22,7 @@ class Qwen3VL(Qwen2VL):
         self.first_merge_layer = len(part(model, "model.visual.deepstack_visual_indexes"))
 
     def write_prompt(self, question: str, clip: Clip) -> list[str | None]:
-        """The published chat template: every temporal patch follows the mean time of its frames."""
+        """Write the published chat template: every temporal patch follows the mean time of its frames."""
         missing = -len(clip.seconds) % self.temporal
         seconds = np.concatenate((clip.seconds, np.repeat(clip.seconds[-1:], missing)))
         pieces: list[str | None] = []

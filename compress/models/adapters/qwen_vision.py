@@ -53,7 +53,7 @@ class _Pass:
 class QwenVisionTap(Attached):
     """See `compress.models.adapters.adapter.VisionTap`.
 
-    Patches merge behind the patch embedding, before the first block: the blocks see the merged sequence, the mean
+    Patches merge after the patch embedding, before the first block: the blocks see the merged sequence, the mean
     positions and shorter segments, and the merger sees the full grid again.
     """
 
@@ -67,7 +67,7 @@ class QwenVisionTap(Attached):
 
     @property
     def _running(self) -> _Pass | None:
-        """The pass of this thread; None for images and for what no session asked for."""
+        """The pass of this thread; None for images and for calls that no session requested."""
         return getattr(self._thread, "running", None)
 
     def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
@@ -90,7 +90,9 @@ class QwenVisionTap(Attached):
         """Put the hooks on the encoder."""
         visual, request = self._visual, self._request
         if request.head is not None:
-            raise ConfigError("this model's vision encoder is no SigLIP; leave pooling_head out")
+            raise ConfigError(
+                "this model's vision encoder is not a SigLIP, the only one with a pooling head; leave pooling_head out"
+            )
         hooks.callback(visual.register_forward_pre_hook(self._before_visual, with_kwargs=True).remove)
         if request.merges:
             for number, block in enumerate(visual.blocks):
@@ -112,7 +114,7 @@ class QwenVisionTap(Attached):
             self._prepare(running, running.raster, grid_thw, args[0] if args else kwargs["hidden_states"])
 
     def _sequence_order(self, grid_thw: Tensor) -> Tensor:
-        """Raster index of the patch at each place of the encoder's sequence."""
+        """Return the raster index of the patch at each place of the encoder's sequence."""
         size, orders, offset = self._merge_size, [], 0
         for frames, rows, cols in grid_thw.tolist():
             raster = torch.arange(frames * rows * cols, device="cpu").view(
@@ -198,7 +200,7 @@ class QwenVisionTap(Attached):
             return kernel(module, query, key, value, *rest, **options)
         with full_precision():
             if query.device.type == "cpu" and not query.requires_grad:
-                # Here it is one segment a call: kernels that take all at once are not for processors.
+                # One segment per call here: kernels that take all segments at once do not run on CPUs.
                 attended, received = attend_and_score(query, key, value, scaling=options["scaling"])
                 running.received.append(received[0])
                 return attended, None
@@ -210,7 +212,7 @@ class QwenVisionTap(Attached):
 
 
 def _pool(raster: Tensor, grids: Sequence[VideoGrid], size: int) -> list[Tensor]:
-    """Per video, (T, N): means over the patches of each token."""
+    """Average over the patches of each token, (T, N) per video."""
     counts = [frames * rows * cols for frames, rows, cols in grids]
     return [
         F.avg_pool2d(scores.view(frames, 1, rows, cols), size).flatten(1)

@@ -53,7 +53,7 @@ class SiglipTap(Attached):
     """See `compress.models.adapters.adapter.VisionTap`.
 
     Merged patches of all frames go through the encoder as one sequence in which each frame attends to itself, and
-    are spread over the grid again behind the projector, so that it too works on fewer.
+    are spread over the grid again after the projector, so that it also works on fewer.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SiglipTap(Attached):
 
     @property
     def _running(self) -> _Pass | None:
-        """The pass of this thread; None for images and for what no session asked for."""
+        """The pass of this thread; None for images and for calls that no session requested."""
         return getattr(self._thread, "running", None)
 
     def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
@@ -158,7 +158,7 @@ class SiglipTap(Attached):
         origin, count = running.origin, sum(running.frames)
 
         def whole(packed: Tensor) -> Tensor:
-            """What merged patches have -> what each patch of the grid has, (frames, patches, ...)."""
+            """Spread what merged patches have over the patches of the grid, (frames, patches, ...)."""
             flat = packed if origin is None else packed.index_select(0, origin)
             return flat.view(count, math.prod(self._grid), *flat.shape[1:])
 

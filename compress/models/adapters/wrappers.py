@@ -19,7 +19,7 @@ _COMPILED: Final = (
 
 
 def unwrap(model: Any) -> Any:
-    """The model of transformers inside what it is wrapped in; its weights, and with them adapters, stay as they are.
+    """Return the model of transformers inside its wrappers; its weights, adapters included, stay as they are.
 
     Raises:
         ConfigError: hooks on the model inside would not work.
@@ -44,7 +44,7 @@ def unwrap(model: Any) -> Any:
 
 
 def input_device(model: nn.Module) -> torch.device:
-    """Where inputs go: where the weights are or, if they are loaded when they are needed, where they are loaded to."""
+    """Return the device for inputs: that of the weights or, if they are loaded on use, the one they are loaded to."""
     for module in model.modules():
         device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
         if device is not None:
@@ -53,7 +53,7 @@ def input_device(model: nn.Module) -> torch.device:
 
 
 def pixel_dtype(model: nn.Module) -> torch.dtype:
-    """The dtype of pixels: that of the first weight that is neither packed nor quantised."""
+    """Return the dtype of pixels: that of the first weight that is neither packed nor quantised."""
     return next(weight.dtype for weight in model.parameters() if weight.is_floating_point())
 
 
@@ -61,10 +61,10 @@ def pixel_dtype(model: nn.Module) -> torch.dtype:
 def check_hooks(model: nn.Module) -> Iterator[None]:
     """Refuse hooks that are put inside compiled regions within the block.
 
-    A region that was compiled before runs without hooks that came later, and says nothing.
+    A region that was compiled before runs without hooks that were added later, and gives no warning.
 
     Raises:
-        ConfigError: there is such a hook.
+        ConfigError: a hook lies inside a compiled region.
     """
     before = {module: _count_hooks(module) for module in model.modules()}
     yield
@@ -78,7 +78,7 @@ def check_hooks(model: nn.Module) -> Iterator[None]:
 
 
 def _is_graph(module: nn.Module) -> bool:
-    """Whether calls of a module run as a compiled graph, with what it contains."""
+    """Return whether calls of a module run as a compiled graph, with what it contains."""
     forward = vars(module).get("forward")
     return (
         getattr(module, "_compiled_call_impl", None) is not None

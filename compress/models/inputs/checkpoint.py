@@ -43,7 +43,7 @@ TEXT_FIELDS: Final = (
 def load_model(
     name: str, *, dtype: torch.dtype = torch.bfloat16, device: torch.device | str = "cpu", attention: str = "sdpa"
 ) -> Any:
-    """A supported model from a checkpoint, in evaluation mode.
+    """Load a supported model from a checkpoint, in evaluation mode.
 
     Args:
         name: of a Hugging Face repository, or a folder.
@@ -52,7 +52,7 @@ def load_model(
         attention: name of the attention kernel.
 
     Raises:
-        ConfigError: the checkpoint cannot be read, or there is no adapter for its model.
+        ConfigError: the checkpoint cannot be read, or its model has no adapter.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import cached_file
@@ -68,7 +68,7 @@ def load_model(
         model = AutoModelForImageTextToText.from_pretrained(
             name, config=config, dtype=dtype, attn_implementation=attention
         )
-    except Exception as error:  # checks of fields and of weights raise what they like
+    except Exception as error:  # checks of fields and of weights raise errors of any type
         raise ConfigError(f"{name!r} cannot be loaded: {type(error).__name__}: {error}") from error
     return model.to(device).eval()
 
@@ -80,7 +80,7 @@ def load_llava_next(
     device: torch.device | str = "cpu",
     attention: str = "sdpa",
 ) -> Any:
-    """LLaVA-Video from a checkpoint in the layout of LLaVA-NeXT.
+    """Load LLaVA-Video from a checkpoint in the layout of LLaVA-NeXT.
 
     The tower's last layer and its head are left out, as its original code does not use them.
 
@@ -108,14 +108,14 @@ def load_llava_next(
     weights = {name: tensor.to(dtype) for name, tensor in _renamed_weights(root, depth)}
     if config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
-    # Rotary frequencies and position ids are no weights: on the meta device they are nothing until initialised.
+    # Rotary frequencies and position ids are not weights: on the meta device they have no values until initialised.
     model = model.to_empty(device="cpu")
     model.init_weights()
     missing, left = model.load_state_dict(weights, strict=False)
     missing = [name for name in missing if not (config.tie_word_embeddings and name == "lm_head.weight")]
     if missing or left:
         raise ConfigError(
-            f"{root} is no LLaVA-Video checkpoint that this version can read: "
+            f"{root} is not a LLaVA-Video checkpoint that this version can read: "
             f"{len(missing)} weights are missing {missing[:3]}, {len(left)} are left over {left[:3]}"
         )
     model.tie_weights()
@@ -123,10 +123,10 @@ def load_llava_next(
 
 
 def llava_video_config(fields: dict[str, Any]) -> Any:
-    """The configuration of LLaVA-Video from that of LLaVA-NeXT.
+    """Build the configuration of LLaVA-Video from that of LLaVA-NeXT.
 
     Raises:
-        ConfigError: a field is missing, or the modules are others.
+        ConfigError: a field is missing, or the modules are not supported.
     """
     from transformers import LlavaOnevisionConfig
 
@@ -152,7 +152,7 @@ def llava_video_config(fields: dict[str, Any]) -> Any:
 
 
 def _tower(fields: dict[str, Any]) -> dict[str, Any]:
-    """The published tower, or the one that the configuration describes."""
+    """Build the published tower, or the one that the configuration describes."""
     given: dict[str, Any] | None = fields.get("vision_config")
     return dict(SIGLIP_SIZES["so400m"]) if given is None else given
 

@@ -1,4 +1,4 @@
-"""Frames -> what vision encoders take, without torchvision; resizing is bit-identical to that of the published
+"""Preprocessing of frames for vision encoders, without torchvision; resizing is bit-identical to that of the published
 processors (uint8, bicubic, antialiased)."""
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LARGEST_RATIO = 200
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSettings:
-    """How a checkpoint wants its pixels.
+    """Settings of a checkpoint for its pixels.
 
     Attributes:
         mean: per channel, of values in [0, 1].
@@ -44,10 +44,10 @@ class PixelSettings:
     max_pixels: int = 0
 
     def from_checkpoint(self, path: str) -> PixelSettings:
-        """These settings with the mean and deviation of a checkpoint, where it says them.
+        """Return these settings with the mean and deviation of a checkpoint, where it gives them.
 
         The classes of some processors default to other constants than their models were trained with, so that only
-        a checkpoint's own file is to be believed.
+        a checkpoint's own file is read.
 
         Args:
             path: folder or name of the checkpoint; empty for none.
@@ -67,7 +67,7 @@ class PixelSettings:
                 std=self.std if std is None else tuple(float(value) for value in std),
             )
         except (ValueError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{file} is no processor configuration: {error}") from error
+            raise ConfigError(f"{file} is not a processor configuration: {error}") from error
 
 
 def _settings_file(path: str) -> Path | None:
@@ -80,7 +80,7 @@ def _settings_file(path: str) -> Path | None:
 
 @cache
 def _repository_file(path: str) -> Path | None:
-    """The settings of a repository; it is asked once, not for every prompt."""
+    """Return the settings of a repository, which is asked once, not for every prompt."""
     from transformers.utils import cached_file
 
     for name in SETTINGS_FILES:
@@ -91,7 +91,7 @@ def _repository_file(path: str) -> Path | None:
 
 
 def check_frames(frames: NDArray[np.uint8]) -> Tensor:
-    """Frames as a tensor, uint8 (T, 3, h, w).
+    """Check frames and return them as a tensor, uint8 (T, 3, h, w).
 
     Raises:
         ShapeError: they are not uint8 (T, h, w, 3), or empty.
@@ -102,20 +102,20 @@ def check_frames(frames: NDArray[np.uint8]) -> Tensor:
 
 
 def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 (T, 3, h, w) -> uint8 (T, 3, *size); interpolating in float and rounding gives other bits."""
+    """Resize uint8 (T, 3, h, w) to uint8 (T, 3, *size); interpolating in float and rounding gives other bits."""
     if frames.shape[2:] == size:
         return frames
     return F.interpolate(frames, size=size, mode="bicubic", antialias=True)
 
 
 def normalise(frames: Tensor, settings: PixelSettings) -> Tensor:
-    """uint8 (T, 3, h, w) -> float32, ``(x / 255 - mean) / std``."""
+    """Normalise uint8 (T, 3, h, w) to float32, ``(x / 255 - mean) / std``."""
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (settings.mean, settings.std))
     return (frames.float() / 255 - mean) / std
 
 
 def square_pixels(frames: NDArray[np.uint8], side: int, settings: PixelSettings) -> Tensor:
-    """What SigLIP takes: frames resized to a square, whatever their aspect.
+    """Resize frames to a square, whatever their aspect, as SigLIP takes them.
 
     Returns:
         float32 (T, 3, side, side).
@@ -124,7 +124,7 @@ def square_pixels(frames: NDArray[np.uint8], side: int, settings: PixelSettings)
 
 
 def fit_size(height: int, width: int, *, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """The size nearest to the given aspect whose sides are multiples of a factor and whose area is within bounds.
+    """Find the size nearest to an aspect whose sides are multiples of a factor and whose area is within bounds.
 
     Raises:
         ShapeError: one side is more than 200 times the other.
@@ -148,7 +148,7 @@ def fit_size(height: int, width: int, *, factor: int, min_pixels: int, max_pixel
 def patch_pixels(
     frames: NDArray[np.uint8], *, patch: int, temporal: int, merge: int, settings: PixelSettings
 ) -> tuple[Tensor, Tensor]:
-    """What the Qwen encoders take: rows of pixels, one per temporal patch, in order of the tokens they merge into.
+    """Convert frames to what the Qwen encoders take: rows of pixels, one per temporal patch, in order of the tokens.
 
     Args:
         frames: uint8 (T, h, w, 3); the last one is repeated to fill the last temporal patch.

@@ -1,4 +1,4 @@
-"""A video and a question -> the inputs of `generate`, for every supported backbone, without a processor."""
+"""Prompts: a video and a question -> the inputs of `generate`, for every supported backbone, without a processor."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class Tokenizer(Protocol):
     """The part of a tokenizer that prompts need; any Hugging Face tokenizer has it."""
 
     def encode(self, text: str, *, add_special_tokens: bool = ...) -> list[int]:
-        """Ids of a text."""
+        """Return the ids of a text."""
         ...
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = ...) -> str:
-        """Text of ids."""
+        """Return the text of ids."""
         ...
 
 
 def take_clip(video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str], *, frames: str = "uniform:32") -> Clip:
-    """Frames and times of a video.
+    """Take frames and times of a video.
 
     Args:
         video: its metadata with cached frames, a video file, or bare frames, taken at one per second.
         frames: which frames of a file.
 
     Raises:
-        ConfigError: it is nothing of all that.
+        ConfigError: it is none of these.
         SignalError: the metadata has no cached frames.
         CodecMetaError: the file cannot be read.
     """
@@ -60,7 +60,7 @@ def take_clip(video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str], *, 
     if video.frames is None:
         source = video.info["source"]["name"]
         raise SignalError(
-            f"there are no cached frames of {source}; "
+            f"the record of {source} has no cached frames; "
             f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
     seconds = video.frame_seconds
@@ -80,7 +80,7 @@ def prepare(
     tokenizer: Tokenizer,
     frames: str = "uniform:32",
 ) -> dict[str, Tensor]:
-    """Inputs of ``model.generate`` for one video and one question, in the model's own prompt.
+    """Prepare the inputs of ``model.generate`` for one video and one question, in the model's own prompt.
 
     Args:
         model: a supported model.
@@ -93,7 +93,7 @@ def prepare(
         Tensors on the device that the model takes inputs on, pixels in its dtype.
 
     Raises:
-        ConfigError: the tokenizer makes a placeholder out of text.
+        ConfigError: the tokenizer turns text into a placeholder.
     """
     model = unwrap(model)
     adapter = adapt(model)
@@ -116,7 +116,7 @@ def prepare(
 
 
 def encode_text(adapter: Adapter, tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of text without placeholders.
+    """Encode text without placeholders to ids.
 
     Raises:
         ConfigError: one of the ids stands for a picture or a video, because the text spells such a token, or the
@@ -134,18 +134,18 @@ def encode_text(adapter: Adapter, tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def pad_batch(inputs: Sequence[dict[str, Tensor]], *, pad_id: int = 0) -> dict[str, Tensor]:
-    """Several prompts as a batch, padded on the left.
+    """Pad several prompts on the left to form a batch.
 
     Args:
         inputs: results of `prepare` for one model.
         pad_id: id that fills the gaps; it is masked.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: no prompt is given.
         ShapeError: their pixels do not go together (LLaVA takes equally many frames of every video).
     """
     if not inputs:
-        raise ConfigError("a batch needs at least one prompt")
+        raise ConfigError("the batch has no prompts; give at least one")
     longest = max(one["input_ids"].shape[1] for one in inputs)
     batch: dict[str, Tensor] = {}
     for name in inputs[0]:

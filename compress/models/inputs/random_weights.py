@@ -1,4 +1,4 @@
-"""Architectures without their weights: for timing, for tests, and to try things without a download."""
+"""Architectures with random weights, for timing, for tests and for trials without a download."""
 
 from __future__ import annotations
 
@@ -97,41 +97,41 @@ TINY_QWEN_VISION: Final = {
 
 
 def names() -> tuple[str, ...]:
-    """The architectures that are known by name."""
+    """List the architectures that are known by name."""
     return tuple(_CONFIGS)
 
 
 def configure(config: str) -> Any:
-    """The configuration of an architecture.
+    """Read the configuration of an architecture.
 
     Args:
         config: a name of `names`, a ``config.json`` of the Hugging Face layout or a folder with one. A configuration
             with ``"model_type": "llava_video"`` is LLaVA-Video in LLaVA-OneVision's fields.
 
     Raises:
-        ConfigError: there is no such name or file, or no adapter for its model.
+        ConfigError: the name or file is unknown, or its model has no adapter.
     """
     if config in _CONFIGS:
         return _CONFIGS[config]()
     path = Path(config)
     file = path / "config.json" if path.is_dir() else path
     if path.is_dir() and not file.is_file():
-        raise ConfigError(f"there is no config.json in {config!r}")
+        raise ConfigError(f"the folder {config!r} has no config.json; give the file, or a folder that holds one")
     if not file.is_file():
-        raise ConfigError(f"{config!r} is neither a file nor one of {', '.join(names())}")
+        raise ConfigError(f"unknown architecture {config!r}; give a config.json, or choose from {', '.join(names())}")
     from transformers import AutoConfig, LlavaOnevisionConfig
 
     try:
         fields = json.loads(file.read_text())
         if not isinstance(fields, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
         if fields.get("model_type") == "llava_video":
             fields.pop("model_type")
             return _as_llava_video(LlavaOnevisionConfig.from_dict(fields))
         made = AutoConfig.from_pretrained(file)
-    except Exception as error:  # checks of fields raise what they like
+    except Exception as error:  # checks of fields raise errors of any type
         raise ConfigError(
-            f"{file} is no configuration that transformers can read: {type(error).__name__}: {error}"
+            f"{file} is not a configuration that transformers can read: {type(error).__name__}: {error}"
         ) from error
     # where the checkpoint's settings of pixels are, if any; a file's own path would be taken for a repository
     made.name_or_path = str(file.parent)
@@ -146,7 +146,7 @@ def build_random(
     attention: str = "sdpa",
     seed: int = 0,
 ) -> Any:
-    """A model with random weights, in evaluation mode, the same for the same seed.
+    """Build a model with random weights, in evaluation mode, the same for the same seed.
 
     Args:
         config: see `configure`.
@@ -156,7 +156,7 @@ def build_random(
         seed: of the weights.
 
     Raises:
-        ConfigError: see `configure`, or nothing can be built of the configuration.
+        ConfigError: see `configure`, or the configuration cannot be built.
     """
     made = configure(config)
     kind = _model_class(made)
@@ -186,7 +186,7 @@ class ByteTokenizer:
     special = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """One id per byte, past the special ones; ``special`` begin at id 2."""
+        """Return one id per byte, past the special ones; ``special`` begin at id 2."""
         ids: list[int] = []
         for piece in re.split("(" + "|".join(map(re.escape, self.special)) + ")", text):
             if piece in self.special:
@@ -196,7 +196,7 @@ class ByteTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """The text of ids; those that stand for no byte are left out."""
+        """Return the text of ids; those that stand for no byte are left out."""
         kept = bytes(int(one) - self.offset for one in ids if 0 <= int(one) - self.offset < 256)
         return kept.decode(errors="replace")
 
@@ -215,7 +215,7 @@ def _model_class(config: Any) -> Any:
         "qwen3_vl": transformers.Qwen3VLForConditionalGeneration,
     }
     if config.model_type not in classes:
-        raise ConfigError(f"there is no adapter for {config.model_type!r}; there are {', '.join(classes)}")
+        raise ConfigError(f"unknown model_type {config.model_type!r}; choose from {', '.join(classes)}")
     return classes[config.model_type]
 
 

@@ -1,1 +1,1 @@
-"""A compressor attached to a model: shortening, caches and what is remembered of a prompt."""
+"""A compressor attached to a model: shortening, caches and records of a prompt."""

@@ -9,7 +9,7 @@ from compress.models.adapters.adapter import spread_rows
 
 
 def assign_metas(rows: Sequence[int], entries: int, *, seen: Sequence[int]) -> list[int]:
-    """Whose metadata each video of a prompt takes: in the order of the conversation, row by row.
+    """Assign metadata to each video of a prompt: in the order of the conversation, row by row.
 
     Args:
         rows: row of each video, ascending.
@@ -17,7 +17,7 @@ def assign_metas(rows: Sequence[int], entries: int, *, seen: Sequence[int]) -> l
         seen: per row, videos of earlier turns, which lie in the cache.
 
     Raises:
-        ShapeError: they do not go together.
+        ShapeError: the numbers do not match.
     """
     if entries == 1:
         return [0] * len(rows)
@@ -34,7 +34,7 @@ def assign_metas(rows: Sequence[int], entries: int, *, seen: Sequence[int]) -> l
     if rest or max(count) > per_row:
         earlier = f" after {sum(seen)} in earlier turns" if any(seen) else ""
         raise ShapeError(
-            f"the prompts hold {len(rows)} videos{earlier}, but there are {entries} metadata; give one per video, in "
+            f"the prompts hold {len(rows)} videos{earlier}, but {entries} metadata were given; give one per video, in "
             "the order of the conversation"
         )
     return found

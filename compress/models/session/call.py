@@ -1,4 +1,4 @@
-"""Calls: what one forward pass, and one `generate`, of one thread is about."""
+"""Calls: the state of one forward pass, and of one `generate`, of one thread."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Generation:
 
 @dataclass(kw_only=True, eq=False)
 class WantedLogits:
-    """Which columns of the prompt logits are wanted of, by their places before it is shortened.
+    """Columns of the prompt whose logits are wanted, by their places before it is shortened.
 
     Attributes:
         given: int64 (n,), or how many at the end.
@@ -53,7 +53,7 @@ class WantedLogits:
 
     @staticmethod
     def of(given: Any) -> WantedLogits | None:
-        """From ``logits_to_keep``; None where all are wanted."""
+        """Read ``logits_to_keep``; None where all are wanted."""
         if isinstance(given, Tensor):
             if given.dtype == torch.bool:
                 given = given.nonzero().flatten()
@@ -62,11 +62,11 @@ class WantedLogits:
 
     @property
     def last(self) -> int:
-        """How many at the end."""
+        """Number of columns wanted at the end."""
         return self.given if isinstance(self.given, int) else 0
 
     def check_tail(self, tail: int) -> None:
-        """Raise ConfigError unless all columns that are counted from the end stand there still."""
+        """Raise ConfigError unless all columns that are counted from the end are still there."""
         if self.last > tail:
             raise ConfigError(
                 f"logits_to_keep is {self.last}, but only the last {tail} tokens of the shortened prompt stand where "
@@ -81,7 +81,7 @@ class WantedLogits:
             width: columns before.
 
         Raises:
-            ConfigError: one was merged away, rows keep different columns, or a number may be meant of either prompt.
+            ConfigError: one was merged away, rows keep different columns, or a number fits both prompts.
         """
         if not isinstance(self.given, Tensor) or self.places is None:
             return
@@ -117,7 +117,7 @@ class Call:
     Attributes:
         wanted: columns that logits are asked of.
         inputs: arguments of the core.
-        generation: what it is part of, if anything.
+        generation: the `generate` that it is part of, if any.
         videos: those that were encoded within it.
         kept: per row, the columns that stay, where a prompt was read.
         inside: what the merge inside the language model needs and finds.
@@ -172,13 +172,13 @@ class Reading:
     width: int
 
     def continues(self, ids: Tensor) -> bool:
-        """Whether this is the same prompt and one more token than before."""
+        """Return whether this is the same prompt and one more token than before."""
         rows, first = self.ids.shape
         return ids.shape == (rows, self.width + 1) and torch.equal(ids[:, :first], self.ids)
 
 
 class Calls(threading.local):
-    """What the current thread is doing with a model.
+    """Calls of a model that the current thread is making.
 
     Attributes:
         wanted: columns that logits are asked of by the forward pass that begins.

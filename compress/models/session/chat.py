@@ -45,7 +45,7 @@ class Chat:
         self._pending: list[int] = []
 
     def ask(self, question: str) -> str:
-        """The answer to a question.
+        """Answer a question.
 
         Raises:
             ConfigError: the session is over.

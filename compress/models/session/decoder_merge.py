@@ -1,4 +1,4 @@
-"""Merging visual tokens between two decoder layers: scores from attention, and layers that see fewer tokens."""
+"""Merge of visual tokens between two decoder layers: scores from attention, and layers that see fewer tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class InnerPass:
         prompt: whether it is over a prompt, whose tokens merge.
         visual: per row of a prompt, places of visual tokens among what is new.
         text_from: per row, where the text after them begins.
-        drafted: tokens at the end that are guesses of an assistant, which attention is not asked of.
+        drafted: tokens at the end that are guesses of an assistant, whose attention does not count.
         mask: bool (B, columns), over all keys of the first layers of a prompt; None without padding.
         results: what was merged, per row with visual tokens.
         kept: per row, the places that stay, without padding.
@@ -58,7 +58,7 @@ class InnerPass:
     replaced: dict[str, Any] = field(default_factory=dict)
 
     def inner_mask(self, new: Tensor | None, count: int) -> Tensor | None:
-        """The 2-D mask of the layers after the merge: over their cache, and over ``count`` new tokens."""
+        """Build the 2-D mask of the layers after the merge: over their cache, and over ``count`` new tokens."""
         if self.cached_mask is None and new is None:
             return None
         rows, device = len(self.prefix.ids), self.prefix.ids.device
@@ -124,9 +124,9 @@ class DecoderMerge(Attached):
         return tap
 
     def _score(self, query: Tensor, key: Tensor, scaling: float, running: InnerPass) -> list[Tensor]:
-        """Attention that each row's visual tokens receive, mean over heads and over the queries that count.
+        """Average the attention that each row's visual tokens receive over heads and over the queries that count.
 
-        Compiled layers trace this, so that it must not end their graph.
+        Compiled layers trace this, so it must not break their graph.
         """
         if torch.is_autocast_enabled(query.device.type):
             with torch.autocast(query.device.type, enabled=False):
@@ -201,7 +201,7 @@ class DecoderMerge(Attached):
         return short
 
     def _causal_mask(self, hidden: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> Tensor | None:
-        """The mask of the layers after the merge, whose caches are shorter."""
+        """Build the mask of the layers after the merge, whose caches are shorter."""
         made: Tensor | None = create_causal_mask(
             config=self._adapter.language_model.config,
             inputs_embeds=hidden,

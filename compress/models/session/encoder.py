@@ -1,4 +1,4 @@
-"""The vision encoder inside a session: patches merge before it, and what it shows goes with its features."""
+"""Vision encoder of a session: patches merge before it, and what it shows accompanies its features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Method = Callable[..., Any]
 
 
 def replace_method(hooks: ExitStack, owner: Any, name: str, make: Callable[[Method], Method]) -> None:
-    """Let one object answer a call in another way; leaving the stack takes that back.
+    """Replace a method of one object; leaving the stack restores it.
 
     Args:
         hooks: the stack.
@@ -43,7 +43,7 @@ def replace_method(hooks: ExitStack, owner: Any, name: str, make: Callable[[Meth
 
 
 class SessionEncoder(Attached):
-    """Stands before ``core.get_video_features``, by which models and users encode videos."""
+    """Wrapper of ``core.get_video_features``, by which models and users encode videos."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class SessionEncoder(Attached):
         self._stage = stage
 
     def install(self, hooks: ExitStack, tap: VisionTap) -> None:
-        """Put it in place."""
+        """Install the wrapper."""
 
         def make(original: Method) -> Method:
             parameters = inspect.signature(original)
@@ -93,7 +93,7 @@ class SessionEncoder(Attached):
         replace_method(hooks, self._adapter.core, "get_video_features", make)
 
     def _plan(self, grids: Sequence[VideoGrid]) -> tuple[Sequence[Compression | None], Sequence[int | None], Any]:
-        """What to merge of each video's patches, by whose metadata, and as one plan."""
+        """Plan what to merge of each video's patches, by whose metadata, and as one plan."""
         nothing: list[None] = [None] * len(grids)
         if not self._videos.merges_patches:
             return nothing, nothing, None
@@ -103,7 +103,7 @@ class SessionEncoder(Attached):
         return patches, entries, plan
 
     def _entries(self, grids: Sequence[VideoGrid]) -> list[int]:
-        """Whose metadata each video takes, before or while its prompt is read."""
+        """Assign metadata to each video, before or while its prompt is read."""
         count, entries = len(grids), self._videos.entries
         ids, inputs, seen = self._prompt()
         if entries == 1 or (count == entries and not any(seen)):
@@ -117,7 +117,7 @@ class SessionEncoder(Attached):
         return assign_metas(rows, entries, seen=seen or [0] * len(ids if ids is not None else ()))
 
     def _prompt(self) -> tuple[Tensor | None, Mapping[str, Any], Sequence[int]]:
-        """The prompt that the videos are encoded for, as far as it is known, and videos before it per row."""
+        """Return the prompt that the videos are encoded for, as far as known, and the videos before it per row."""
         call, generation = self._calls.current, self._calls.generation
         if call is not None:
             prefix = prefix_of(call.cache, self._session())

@@ -18,14 +18,14 @@ _VIDEOS: Final = "_compress_videos"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedVideo:
-    """A video behind the vision encoder.
+    """A video after the vision encoder.
 
     Attributes:
         session: which encoded it.
         grid: frames, rows and columns of its patches.
         view: what the encoder showed.
         patches: what was merged of its patches; None where nothing was.
-        entry: whose metadata the merge went by; None where no patches merge.
+        entry: index of the metadata that the merge used; None where no patches merge.
     """
 
     session: weakref.ref[Any]
@@ -54,7 +54,7 @@ def tag(output: Any, videos: Sequence[EncodedVideo]) -> None:
 
 
 def videos_of(output: Any, session: object) -> list[EncodedVideo] | None:
-    """The videos that features belong to; None where this session did not encode them.
+    """Return the videos that features belong to; None where this session did not encode them.
 
     Args:
         output: as ``mm_encoder_outputs["video"]`` holds it.
@@ -65,7 +65,7 @@ def videos_of(output: Any, session: object) -> list[EncodedVideo] | None:
     if parts and all(one is not None for one in tags):
         videos = [video for one in tags for video in one]
     else:
-        # Beams stack features anew, but leave the output that holds them.
+        # Beams stack features again, but leave the output that holds them.
         videos = list(getattr(output, _VIDEOS, ()))
     if not videos or any(video.session() is not session for video in videos):
         return None
@@ -73,7 +73,7 @@ def videos_of(output: Any, session: object) -> list[EncodedVideo] | None:
 
 
 def _parts(features: Any) -> list[Any]:
-    """Features as they may carry their videos: of all videos in one tensor, or of each in its own."""
+    """List features as they may carry their videos: of all videos in one tensor, or of each in its own."""
     if features is None:
         return []
     return [features] if isinstance(features, Tensor) else list(features)

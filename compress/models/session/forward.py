@@ -31,7 +31,7 @@ from compress.stage import Compression
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """What became of the last prompt.
+    """Account of the last prompt.
 
     Attributes:
         results: per video.
@@ -111,7 +111,7 @@ class Forward(Attached):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if kwargs.get("labels") is not None:
             raise ConfigError(
-                "labels do not fit a shortened sequence: compression is for inference; leave the `with` block to train"
+                "labels were passed, which do not fit a shortened sequence; leave the `with` block to train"
             )
         wanted = WantedLogits.of(kwargs.get("logits_to_keep"))
         self._calls.wanted, self._calls.current = wanted, None
@@ -135,7 +135,9 @@ class Forward(Attached):
         if getattr(cache, "is_compileable", False) or isinstance(kwargs.get("attention_mask"), dict):
             raise ConfigError("a static cache has one length for all layers; use the default dynamic cache")
         if embeddings is None or call is None or call.ids is None:
-            raise ConfigError("videos are found by their placeholder ids; pass input_ids, not inputs_embeds")
+            raise ConfigError(
+                "inputs_embeds were passed, but videos are found by their placeholder ids; pass input_ids"
+            )
         ids = call.ids.to(embeddings.device)
         past = 0 if cache is None else cache.get_seq_length()
         with self._stage("compress"):
@@ -145,7 +147,7 @@ class Forward(Attached):
             return args, self._read(call, kwargs, ids, prefix, past)
 
     def _prefix(self, cache: Any, ids: Tensor, past: int, *, with_videos: bool) -> Prefix:
-        """What lies in a cache that ids follow."""
+        """Return what lies in a cache that ids follow."""
         prefix = prefix_of(cache, self._session())
         if prefix is None:
             raise ConfigError(
@@ -160,7 +162,7 @@ class Forward(Attached):
     def _read(
         self, call: Call, kwargs: dict[str, Any], ids: Tensor, prefix: Prefix | None, past: int
     ) -> dict[str, Any]:
-        """A prompt, or a later turn with a video."""
+        """Read a prompt, or a later turn with a video."""
         located = locate_videos(self._adapter, call, ids, prefix, past, self._session(), needs=self._videos.needs)
         if not located.videos and call.has_images and not call.has_videos:
             warnings.warn(
@@ -210,7 +212,7 @@ class Forward(Attached):
         call.wanted.check_tail(prompt.ids.shape[1] - max(merged, default=0))
 
     def _begin_inside(self, call: Call, prompt: Prompt, short: Shortened) -> InnerPass:
-        """What the merge inside the language model needs to know of a prompt."""
+        """Prepare what the merge inside the language model needs to know of a prompt."""
         prefix, past, kwargs = prompt.prefix, prompt.past, prompt.kwargs
         # Assisted decoding feeds its first guesses with the prompt and asks for logits from the prompt's end on.
         drafted = 0 if call.wanted is None or call.generation is None else max(call.wanted.last - 1, 0)
@@ -237,7 +239,7 @@ class Forward(Attached):
         return 0 if self._inside is None else self._inside.merge_layer
 
     def _count_steps(self, ids: Tensor) -> int:
-        """Tokens that followed a prompt which is read again for each of them, because there is no cache."""
+        """Count the tokens that followed a prompt which is read again for each of them, because no cache is used."""
         reading = self._calls.reading
         if reading is not None and reading.continues(ids):
             self._calls.reading = Reading(ids=reading.ids, width=ids.shape[1])
@@ -246,7 +248,7 @@ class Forward(Attached):
         return 0
 
     def _continue(self, call: Call, kwargs: dict[str, Any], prefix: Prefix, past: int) -> dict[str, Any]:
-        """Text after a prompt: positions and masks for the shortened cache."""
+        """Continue with text after a prompt: positions and masks for the shortened cache."""
         count = kwargs["inputs_embeds"].shape[1]
         given = kwargs.get("attention_mask")
         if given is not None and given.dim() != 2:

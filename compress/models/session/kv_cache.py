@@ -1,4 +1,4 @@
-"""The cache of keys and values, under the name that the installed transformers gives it."""
+"""Cache of keys and values, under the name that the installed transformers gives it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CACHE: Final = "cache" if "cache" in inspect.signature(create_causal_mask).param
 
 
 def cache_of(output: Any) -> Any:
-    """The cache in a model's output; None where there is none."""
+    """Return the cache in a model's output; None without one."""
     return getattr(output, CACHE, None)
 
 
 def given_cache(inputs: Mapping[str, Any]) -> Any:
-    """The cache among the arguments of a call, under its name of today or of before; None where there is none."""
+    """Return the cache among the arguments of a call, under its new or old name; None without one."""
     found = inputs.get(CACHE)
     return inputs.get("past_key_values") if found is None else found

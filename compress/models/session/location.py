@@ -34,7 +34,7 @@ class Located:
 def locate_videos(
     adapter: Adapter, call: Call, ids: Tensor, prefix: Prefix | None, past: int, session: object, *, needs: str
 ) -> Located:
-    """Where the videos of a prompt lie, and what the encoder showed of them.
+    """Locate the videos of a prompt, with what the encoder showed of them.
 
     Args:
         adapter: of the model.
@@ -47,7 +47,7 @@ def locate_videos(
 
     Raises:
         ConfigError: a chunk of the prompt ends inside a video.
-        SignalError: the method needs what is not known of features from elsewhere.
+        SignalError: the method needs signals that features from elsewhere do not have.
         ShapeError: the placeholders are not those of the videos.
     """
     known = call.videos or videos_of(call.features, session) if call.has_videos else None
@@ -62,24 +62,24 @@ def locate_videos(
         )
     videos = adapter.locate(ids, [one.grid for one in known or ()], call.inputs)
     if videos and not call.has_videos:
-        raise ShapeError("the prompt has video placeholders, but no video comes with it; pass pixel_values_videos")
+        raise ShapeError("the prompt has video placeholders but no video; pass pixel_values_videos")
     encoded = _encoded([video.row for video in videos], known)
     if videos and known is not None and encoded is None:
         raise ShapeError(
             f"the prompt has {len(videos)} videos, but the features that come with it are of {len(known)}; pass the "
-            "features of its videos, as core.get_video_features gave them"
+            "features of its videos, as core.get_video_features returned them"
         )
     return Located(videos=videos, encoded=encoded)
 
 
 def _encoded(rows: Sequence[int], known: Sequence[EncodedVideo] | None) -> list[EncodedVideo] | None:
-    """The encoded video of each located one."""
+    """Return the encoded video of each located one."""
     entries = None if known is None else spread_rows(rows, len(known))
     return None if entries is None or known is None else [known[entry] for entry in entries]
 
 
 def _locate_chunk(adapter: Adapter, generation: Generation, ids: Tensor, prefix: Prefix | None, past: int) -> Located:
-    """The same in a chunk of a prompt, whose features come without what was known of them."""
+    """Locate the videos in a chunk of a prompt, whose features come without what was known of them."""
     known = generation.videos or []
     assert generation.ids is not None  # its videos were found by it
     rows, width = ids.shape
@@ -111,7 +111,7 @@ def _locate_chunk(adapter: Adapter, generation: Generation, ids: Tensor, prefix:
 
 
 def _shifted(video: VideoTokens, by: int) -> VideoTokens:
-    """The same video, counted from a later column."""
+    """Return the same video, counted from a later column."""
     return replace(
         video,
         index=video.index - by,
@@ -125,7 +125,7 @@ def _shifted(video: VideoTokens, by: int) -> VideoTokens:
 def assign_located(
     videos: Sequence[VideoTokens], entries: int, call: Call, prefix: Prefix | None, rows: int
 ) -> list[int] | None:
-    """Whose metadata each located video takes; None without metadata.
+    """Assign metadata to each located video; None without metadata.
 
     Args:
         videos: of the prompt.
@@ -135,7 +135,7 @@ def assign_located(
         rows: of the batch, with those that beams repeat.
 
     Raises:
-        ShapeError: they do not go together.
+        ShapeError: the numbers do not match.
     """
     if not entries or not videos:
         return None if not entries else []

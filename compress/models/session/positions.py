@@ -14,7 +14,7 @@ from compress.models.session.shortening import Prompt
 
 
 def place_turn(prompt: Prompt, adapter: Adapter, call: Call, prefix: Prefix, *, first: int) -> Prompt:
-    """The prompt with the position ids that it has after what the cache holds.
+    """Give the prompt the position ids that it has after what the cache holds.
 
     Those that are given count from the length of a shortened cache, or along one axis only.
 

@@ -1,4 +1,4 @@
-"""What a cache holds of a conversation: lengths, masks and positions of shortened prompts and what followed them."""
+"""Contents of a cache: lengths, masks and positions of shortened prompts and of what followed them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Prefix:
         following: (..., B), position id of text that follows in one prompt: after the last position, and after a video
             after the larger of its rows and columns, as M-RoPE counts prompts.
         beyond: (..., B), the same after the largest of all positions, as M-RoPE counts further steps.
-        given: (..., B), what the caller's position ids go on with, if there are any.
+        given: (..., B), the next of the caller's position ids, if any were passed.
         seen: per row, videos.
         inner_width: columns in the layers after the merge inside the language model; None without one.
         inner_mask: bool (B, inner_width), likewise.
@@ -60,14 +60,14 @@ class Prefix:
         return self.length - self.width
 
     def bind(self, cache: Any) -> None:
-        """Describe a cache by this."""
+        """Attach this description to a cache."""
         setattr(cache, _PREFIX, self)
 
     def for_rows(self, rows: int) -> Prefix:
-        """The same where every row of the cache was repeated for beams or samples.
+        """Repeat the description where every row of the cache was repeated for beams or samples.
 
         Raises:
-            ConfigError: the rows are no multiple.
+            ConfigError: the rows are not a multiple.
         """
         repeats, rest = divmod(rows, len(self.ids))
         if repeats == 1 and not rest:
@@ -90,7 +90,7 @@ class Prefix:
         )
 
     def cut(self, past: int, inner_past: int | None) -> Prefix:
-        """The same where the cache was cut back to ``past`` columns.
+        """Shorten the description where the cache was cut back to ``past`` columns.
 
         Args:
             past: columns in the first layers.
@@ -127,7 +127,7 @@ class Prefix:
         )
 
     def _without_last(self, count: int) -> Prefix:
-        """The same without the last columns of text, for example drafts that came to nothing."""
+        """Remove the last columns of text, for example rejected drafts."""
         inner = self.inner_mask
         return replace(
             self,
@@ -145,10 +145,10 @@ class Prefix:
         )
 
     def next_positions(self, past: int, count: int, given: Tensor | None) -> Tensor:
-        """Position ids (..., B, count) of text that follows ``past`` cached tokens.
+        """Compute position ids (..., B, count) of text that follows ``past`` cached tokens.
 
-        Transformers counts in two ways after a video whose frames outnumber its rows and columns. What `generate` says
-        is followed where it goes on from the prompt, and the count of the model itself elsewhere.
+        Transformers counts in two ways after a video whose frames outnumber its rows and columns. The positions
+        of `generate` are used where it continues the prompt, and the count of the model itself elsewhere.
 
         Args:
             past: columns in the cache.
@@ -169,11 +169,11 @@ class Prefix:
         return (start + tail)[..., None] + torch.arange(count, device=start.device)
 
     def next_start(self, past: int) -> Tensor:
-        """Position ids (..., B) at which a prompt begins that follows ``past`` cached tokens, as in one prompt."""
+        """Compute position ids (..., B) at which a prompt after ``past`` cached tokens begins, as in one prompt."""
         return (self.beyond if self._last_counted_beyond else self.following) + (past - self.width)
 
     def cached_mask(self, given: Tensor | None, past: int, count: int, *, inner: bool = False) -> Tensor | None:
-        """bool (B, columns), the mask over what is cached; None without padding.
+        """Return the mask over what is cached, bool (B, columns); None without padding.
 
         Args:
             given: the mask by the caller, of which the last ``count`` columns are new.
@@ -196,7 +196,7 @@ class Prefix:
         return torch.cat((head, given[:, stop - tail : stop].bool().to(head.device)), dim=1)
 
     def whole_mask(self, given: Tensor | None, past: int, count: int) -> Tensor | None:
-        """The 2-D mask over what is cached and ``count`` tokens of text after it; None without padding."""
+        """Build the 2-D mask over what is cached and ``count`` tokens of text after it; None without padding."""
         cached = self.cached_mask(given, past, count)
         if cached is None:
             return None
@@ -204,7 +204,7 @@ class Prefix:
         return torch.cat((cached, new), dim=1)
 
     def fed(self, past: int) -> Tensor:
-        """int64 (B, ...), ids of what lies in the cache, as they were given."""
+        """Return the ids of what lies in the cache, as they were given, int64 (B, ...)."""
         return self.ids[:, : self.length + past - self.width]
 
     def feed(self, ids: Tensor, past: int, *, video_token: int, with_videos: bool) -> None:
@@ -220,7 +220,7 @@ class Prefix:
         bare = not with_videos and ids.shape[1] > 1 and bool((ids == video_token).any())
         if bare and not self.removed:
             raise ShapeError(
-                "video placeholders follow a cache, but no video comes with them; pass pixel_values_videos with the "
+                "video placeholders follow a cache, but no video was passed; pass pixel_values_videos with the "
                 "ids of that turn (transformers below 5.24 drops them where prefill_chunk_size splits a prompt)"
             )
         if self.removed and (bare or (ids.shape[1] > self.removed and torch.equal(ids[:, : self.removed], repeated))):
@@ -233,6 +233,6 @@ class Prefix:
 
 
 def prefix_of(cache: Any, session: object) -> Prefix | None:
-    """What describes a cache; None unless this session filled it."""
+    """Return the description of a cache; None unless this session filled it."""
     prefix: Prefix | None = getattr(cache, _PREFIX, None)
     return None if prefix is None or prefix.session() is not session else prefix

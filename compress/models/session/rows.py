@@ -14,7 +14,7 @@ from compress.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowSelection:
-    """Which places of each row stay.
+    """Selection of the places of each row that stay.
 
     Attributes:
         index: int64 (B, L), places in the row, 0 where ``real`` is False.
@@ -26,7 +26,7 @@ class RowSelection:
 
     @staticmethod
     def of(kept: Sequence[Tensor]) -> RowSelection:
-        """From the places that stay in each row, int64, ascending."""
+        """Select the places that stay in each row, int64, ascending."""
         longest = max(map(len, kept))
         if all(len(row) == longest for row in kept):
             return RowSelection(index=torch.stack(tuple(kept)), real=None)
@@ -43,7 +43,7 @@ class RowSelection:
         return self.index.shape[1]
 
     def take(self, values: Tensor) -> Tensor:
-        """(B, S, ...) -> (B, L, ...), zero where padded; a batch of one stands for any."""
+        """Take (B, S, ...) -> (B, L, ...), zero where padded; a batch of one stands for any."""
         if self.real is None and len(self.index) == 1:
             return values.index_select(1, self.index[0])
         if values.shape[0] == 1 < len(self.index):
@@ -56,12 +56,12 @@ class RowSelection:
 
 
 def places_of(mask: Tensor, count: int) -> Tensor:
-    """Where the ``count`` True entries of a mask (n,) are, int64, ascending: `nonzero` that asks the device nothing."""
+    """Find the ``count`` True entries of a mask (n,), int64, ascending: `nonzero` without a synchronisation."""
     return mask.to(torch.uint8).sort(descending=True, stable=True).indices[:count]
 
 
 def real_places(mask: Tensor | None, *, rows: int, width: int, device: torch.device) -> list[Tensor]:
-    """The places of each row that are no padding, int64; costs one synchronisation.
+    """Find the places of each row that are not padding, int64; costs one synchronisation.
 
     Args:
         mask: (B, S), 0 for padding; None without any.

@@ -1,4 +1,4 @@
-"""A compressor at work on a model: hooks that shorten what the model sees, for the length of a `with` block."""
+"""Session of a compressor on a model: hooks that shorten what the model sees, for the length of a `with` block."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ATTACHED = "_compress_attached"
 
 
 class Session:
-    """What ``compressor.attach(model, meta)`` returns; use it in a `with` block.
+    """A compressor attached to a model, as ``compressor.attach(model, meta)`` returns it; use it in a `with` block.
 
     Several threads may use the model inside the block, and several caches may be decoded in turn: what is known of a
     prompt belongs to the forward pass, to the features of its videos and to the cache that it fills.
@@ -70,7 +70,7 @@ class Session:
         if not isinstance(compressor, BeforeEncoder | BeforeLLM | InsideLLM):
             raise ConfigError(f"{type(compressor).__name__} has no stage that works on a model (see compress.stage)")
         if saliency not in ("auto", "attention", "none"):
-            raise ConfigError(f"saliency is {saliency!r}; allowed are 'auto', 'attention' and 'none'")
+            raise ConfigError(f"saliency is {saliency!r}; choose from 'auto', 'attention' and 'none'")
         self.model = unwrap(model)
         self.adapter = adapt(self.model)
         if hasattr(compressor, "at_depth"):
@@ -113,7 +113,7 @@ class Session:
 
     @property
     def results(self) -> list[VideoResult]:
-        """What became of each video of the last prompt."""
+        """Result of each video of the last prompt."""
         return self._forward.account.results
 
     @property
@@ -133,7 +133,7 @@ class Session:
         tokenizer: Tokenizer,
         **options: Any,
     ) -> Chat:
-        """A conversation about a video, whose tokens are shortened once.
+        """Start a conversation about a video, whose tokens are shortened once.
 
         Args:
             video: its metadata with frames, a file, or frames.
@@ -198,21 +198,23 @@ class Session:
             hooks.close()
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """The context that times a stage."""
+        """Return the context that times a stage."""
         return nullcontext() if self.timer is None else self.timer(name)
 
 
 def _listed(meta: VideoMeta | Sequence[VideoMeta] | None) -> tuple[VideoMeta, ...]:
-    """The metadata as a tuple; ConfigError for anything else."""
+    """Return the metadata as a tuple; ConfigError for anything else."""
     metas = () if meta is None else tuple(meta) if isinstance(meta, list | tuple) else (meta,)
     for one in metas:
         if not isinstance(one, VideoMeta):
-            raise ConfigError(f"meta holds {one!r}, no metadata; give codecmeta.load(path), or several in a list")
+            raise ConfigError(
+                f"meta holds {one!r}, which is not metadata; give codecmeta.load(path), or several in a list"
+            )
     return metas
 
 
 def signals_read(compressor: BeforeLLM) -> tuple[str, ...]:
-    """The signals that the stage before the language model reads.
+    """List the signals that the stage before the language model reads.
 
     A method says so by an attribute ``signals`` or by its entry in the registry; one without either may read all.
 
@@ -224,7 +226,7 @@ def signals_read(compressor: BeforeLLM) -> tuple[str, ...]:
     if hasattr(method, "signals"):
         if unknown := [repr(name) for name in method.signals if name not in known]:
             raise ConfigError(
-                f"signals of {type(method).__name__} names {', '.join(unknown)}; choose from {', '.join(known)}"
+                f"unknown signals {', '.join(unknown)} of {type(method).__name__}; choose from {', '.join(known)}"
             )
         return tuple(method.signals)
     kind = f"{type(method).__module__}:{type(method).__name__}"

@@ -1,4 +1,4 @@
-"""A shortened prompt and its parts: positions, masks, DeepStack planes, and where its visual tokens lie."""
+"""Shortening of a prompt and its parts: positions, masks, DeepStack planes, and where its visual tokens lie."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Prompt:
         return given[:, -self.ids.shape[1] :]
 
     def changes(self, device: torch.device) -> list[tuple[VideoTokens, MergePlan]]:
-        """The videos of which tokens merge, and how."""
+        """List the videos whose tokens merge, and how."""
         return [
             (video, compression.plan.to(device))
             for video, compression in zip(self.videos, self.compressions, strict=True)
@@ -85,7 +85,7 @@ class Shortened:
 
 
 def shorten_prompt(prompt: Prompt, *, visual: bool) -> Shortened:
-    """The arguments of the language model with the tokens of videos merged and the gaps closed.
+    """Build the arguments of the language model with the tokens of videos merged and the gaps closed.
 
     Args:
         prompt: as it was given.
@@ -142,7 +142,7 @@ def shorten_prompt(prompt: Prompt, *, visual: bool) -> Shortened:
 def _kept_places(
     changes: Sequence[tuple[VideoTokens, MergePlan]], real: list[Tensor], width: int, device: torch.device
 ) -> list[Tensor]:
-    """Per row, the columns that stay."""
+    """List the columns that stay, per row."""
     if not changes:
         return real
     stays = _places_that_stay(changes, len(real), width, device)
@@ -161,7 +161,7 @@ def _kept_places(
 def _places_that_stay(
     changes: Sequence[tuple[VideoTokens, MergePlan]], rows: int, width: int, device: torch.device
 ) -> Tensor:
-    """bool (B, S): all but merged tokens, and newlines of rows that lost all of theirs."""
+    """Mask the places that stay, bool (B, S): all but merged tokens, and newlines of rows that lost all of theirs."""
     stays = torch.ones(rows, width, dtype=torch.bool, device=device)
     for video, plan in changes:
         # Assigning a number by an index copies it to the device and waits; filling does not.
@@ -174,7 +174,7 @@ def _places_that_stay(
 
 
 def _whole_mask(prefix: Prefix, past: int, given: Tensor | None, selection: RowSelection, width: int) -> Tensor | None:
-    """The 2-D mask over what is cached and a shortened prompt after it; None without padding."""
+    """Build the 2-D mask over what is cached and a shortened prompt after it; None without padding."""
     cached = prefix.cached_mask(given, past, width)
     if cached is None and selection.real is None:
         return None
@@ -192,7 +192,7 @@ def place_positions(
     width: int,
     device: torch.device,
 ) -> Tensor:
-    """Position ids (..., B, L) of what stays: its own, or renumbered without gaps."""
+    """Return position ids (..., B, L) of what stays: its own, or renumbered without gaps."""
     rows = len(selection.index)
     if given is None:
         given = torch.arange(width, device=device).expand(rows, width)
@@ -211,7 +211,7 @@ def place_positions(
 def shorten_deepstack(
     kwargs: Mapping[str, Any], shorten: Callable[[Tensor], Tensor], selection: RowSelection
 ) -> dict[str, Any]:
-    """The features that DeepStack adds after the first layers, shortened like the tokens (Qwen3-VL)."""
+    """Shorten the features that DeepStack adds after the first layers like the tokens (Qwen3-VL)."""
     mask, planes = kwargs.get("visual_pos_masks"), kwargs.get("deepstack_visual_embeds")
     if mask is None or planes is None:
         return {}
@@ -231,7 +231,7 @@ def visual_places(
     rows: int,
     width: int,
 ) -> tuple[list[Tensor], list[int]]:
-    """Per row, the places of visual tokens in the shortened prompt, and where the text after them begins."""
+    """Return, per row, the places of visual tokens in the shortened prompt, and where the text after them begins."""
     is_visual = torch.zeros(rows, width, dtype=torch.bool, device=selection.index.device)
     last, counts = [0] * rows, [0] * rows
     for video, compression in zip(videos, compressions, strict=True):
@@ -244,14 +244,14 @@ def visual_places(
 
 
 def describe(prompt: Prompt, short: Shortened, session: Any, *, given: Tensor | None, images: bool) -> Prefix:
-    """What the cache holds once it has taken in a shortened prompt.
+    """Describe what the cache holds after it has taken in a shortened prompt.
 
     Args:
         prompt: as it was given.
         short: what is made of it.
         session: a weak reference to the session.
         given: position ids by the caller, if any.
-        images: it has images, whose positions M-RoPE counts otherwise.
+        images: whether it has images, whose positions M-RoPE counts differently.
     """
     before, past = prompt.prefix, prompt.past
     rows, width = prompt.ids.shape

@@ -1,4 +1,4 @@
-"""What a method may know about a video inside a model, gathered from its metadata and the vision encoder."""
+"""Signals of a video inside a model, gathered from its metadata and the vision encoder."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class MetaSignals:
             )
 
     def density(self, grid: VideoGrid, *, stage: DensityStage = "tokens") -> NDArray[np.float32]:
-        """Density of the patches of a grid by the map of a stage, float32 (T, rows, cols).
+        """Measure the density of the patches of a grid by the map of a stage, float32 (T, rows, cols).
 
         Raises:
             SignalError: the video was sampled with another number of frames.
@@ -68,11 +68,11 @@ class MetaSignals:
         return self._density[rows, cols, name]
 
     def packet_size(self, kind: Any) -> NDArray[np.float64]:
-        """Complexity of each encoder frame, float64 (T,)."""
+        """Return the complexity of each encoder frame, float64 (T,)."""
         return group_frames(self.meta.gop_packet_size(kind=kind), self.adapter.temporal)
 
     def of_tokens(self, video: VideoTokens) -> NDArray[np.float32]:
-        """Density of a video's tokens, float32 (T, N): pooled from the patches' as the model pools features."""
+        """Pool the density of the patches to a video's tokens, float32 (T, N), as the model pools features."""
         pooled = self.adapter.pool(torch.from_numpy(self.density((video.frames, *video.patches))))
         return pooled.reshape(video.frames, -1).numpy()
 
@@ -87,7 +87,7 @@ def gather_signals(
     frame_features: Tensor | None,
     saliency_source: str,
 ) -> Signals:
-    """The signals of one video.
+    """Gather the signals of one video.
 
     Args:
         video: its tokens.
@@ -115,7 +115,7 @@ def gather_signals(
 
 
 def group_frames(values: NDArray[Any], temporal: int) -> NDArray[Any]:
-    """Means over the frames of each temporal patch; the last frame is repeated to fill the last patch."""
+    """Average over the frames of each temporal patch; the last frame is repeated to fill the last patch."""
     if temporal == 1:
         return values
     missing = -len(values) % temporal

@@ -1,4 +1,4 @@
-"""The videos of a prompt, and what a method makes of each of them."""
+"""Videos of a prompt, and their compression by a method."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SAME = 1e-2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoResult:
-    """What became of one video of the last prompt.
+    """Result of one video of the last prompt.
 
     Attributes:
         frames: of its tokens, after temporal patching.
@@ -49,7 +49,7 @@ class VideoResult:
 
 
 class VideoCompressor:
-    """Asks a method about the videos of a prompt, before the encoder and before the language model.
+    """Compressor of the videos of a prompt, which calls a method before the encoder and before the language model.
 
     Attributes:
         entries: metadata that was given.
@@ -80,7 +80,7 @@ class VideoCompressor:
     def plan_patches(
         self, grids: Sequence[VideoGrid], entries: Sequence[int]
     ) -> tuple[list[Compression | None], MergePlan]:
-        """What to merge of each video's patches, and one plan over those of all videos, in raster order.
+        """Plan what to merge of each video's patches, and join the plans over all videos, in raster order.
 
         Patches of a unit merge as one.
 
@@ -112,7 +112,7 @@ class VideoCompressor:
         encoded: Sequence[EncodedVideo] | None,
         entries: Sequence[int] | None,
     ) -> tuple[list[Compression | None], list[VideoResult]]:
-        """Ask the method about each video; one that rows repeat is asked about once.
+        """Call the method for each video, once for a video that rows repeat.
 
         Args:
             embeddings: (B, S, D), what the language model would see.
@@ -121,8 +121,8 @@ class VideoCompressor:
             entries: whose metadata each takes; None without metadata.
 
         Returns:
-            What was merged of each video, None for a method that does nothing before the language model; and what
-            became of each.
+            What was merged of each video, None for a method that does nothing before the language model; and the
+            result of each.
 
         Raises:
             SignalError: the metadata is that of other videos.
@@ -178,7 +178,7 @@ class VideoCompressor:
     def _ask(
         self, embeddings: Tensor, video: VideoTokens, meta: MetaSignals | None, view: VisionView
     ) -> tuple[Compression | None, dict[str, str]]:
-        """What was merged of one video's tokens, and where the signals came from."""
+        """Return what was merged of one video's tokens, and where the signals came from."""
         sources: dict[str, str] = {}
         compressor = self._compressor
         if not isinstance(compressor, BeforeLLM):

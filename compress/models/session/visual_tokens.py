@@ -1,4 +1,4 @@
-"""Visual tokens: what a language model would be given of one video, without a question and without running it."""
+"""Visual tokens of one video, as a language model would receive them, without a question and without running it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class VisualTokens:
         positions: int64 (V',), or (3, V') of a model whose positions have three axes: position ids, less those of the
             video's first token.
         place: where the tokens lay before they were shortened.
-        result: what became of the video.
+        result: how the video was compressed.
     """
 
     tokens: Tensor
@@ -84,6 +84,6 @@ def encode_video(
 
 
 def _first_position(prompt: Prompt, place: VideoTokens) -> int:
-    """Position id of the video's first token; its axes begin together."""
+    """Return the position id of the video's first token; its axes begin together."""
     first = int(place.index[0])
     return first if prompt.positions is None else int(prompt.positions[..., place.row, first].flatten()[-1])

@@ -32,7 +32,7 @@ class Own(Attachable):
 
 
 def test_a_signal_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ConfigError, match="signals of Own names 'packetsize'; choose from packet_size, density"):
+    with pytest.raises(ConfigError, match="unknown signals 'packetsize' of Own; choose from packet_size, density"):
         Own(signals=("density", "packetsize")).attach(sharp_model("qwen2-vl-tiny"))
 
 
@@ -55,7 +55,7 @@ def test_what_a_method_returns_is_checked(returned: Any, says: str) -> None:
 
 @pytest.mark.parametrize("meta", ["clip.npz", ["clip.npz"], {"frames": 1}])
 def test_metadata_is_no_path(meta: Any) -> None:
-    with pytest.raises(ConfigError, match=r"no metadata; give codecmeta\.load\(path\)"):
+    with pytest.raises(ConfigError, match=r"not metadata; give codecmeta\.load\(path\)"):
         BTM().attach(sharp_model("llava-onevision-tiny"), meta)
 
 

@@ -76,14 +76,14 @@ def test_odd_configurations_are_refused(part: str, changes: dict[str, Any], says
 @pytest.mark.parametrize("text", ["[1]", "3", "{", "{}"])
 def test_what_is_no_configuration_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ConfigError, match="no configuration that transformers can read"):
+    with pytest.raises(ConfigError, match="not a configuration that transformers can read"):
         configure(str(tmp_path))
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_model(str(tmp_path))
 
 
 def test_a_folder_without_a_configuration_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no config\.json in"):
+    with pytest.raises(ConfigError, match=r"has no config\.json; give"):
         configure(str(tmp_path))
 
 

@@ -117,7 +117,7 @@ def test_placeholders_without_a_video_are_refused(backbone: str) -> None:
         with pytest.raises(ShapeError):
             generate(model, bare, steps=1)
         cache = cache_of(generate(model, text, steps=1))
-        with pytest.raises(ShapeError, match="no video comes with them"):
+        with pytest.raises(ShapeError, match="no video was passed"):
             generate(model, after(cache, bare), steps=1)
 
 

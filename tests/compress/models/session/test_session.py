@@ -88,7 +88,7 @@ def test_a_session_that_cannot_begin_leaves_nothing() -> None:
     from compress.ops.saliency import PoolingHead
 
     head = PoolingHead(query=torch.zeros(1, 1), weights={})
-    with pytest.raises(ConfigError, match="no SigLIP"):
+    with pytest.raises(ConfigError, match="not a SigLIP"):
         InfoMerge().attach(model, pooling_head=head).__enter__()
     assert_same_state(before, state_of(model))
 
