@@ -1,4 +1,4 @@
-"""The errors of compress.
+"""Errors of compress.
 
 CompressError
 ├── ConfigError    a field or combination of options is not allowed   (also a ValueError)

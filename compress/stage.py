@@ -2,7 +2,7 @@
 
 A method is pure tensor code that never sees a model. It implements any of
 
-    plan_frames(meta)            per-frame budgets, from metadata alone, before anything is encoded
+    plan_frames(meta)            per-frame budgets, from metadata only, before anything is encoded
     before_encoder(density)      merge patches before the vision encoder
     before_llm(tokens, signals)  merge visual tokens before the language model
     inside_llm(scores, hidden)   merge visual tokens between two decoder layers

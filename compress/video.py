@@ -36,7 +36,7 @@ PACKET_SIZES: Mapping[GopKind, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the patches and tokens of an encoder lie in a frame; by default those of the embedded one.
+    """Layout of the patches and tokens of an encoder in a frame; by default that of the embedded one.
 
     Attributes:
         grid: rows and columns of tokens.

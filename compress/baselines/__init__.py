@@ -1,4 +1,4 @@
-"""Methods to compare with: selections and poolings that know nothing, and published compressors."""
+"""Methods to compare with: selections and poolings that ignore the content, and published compressors."""
 
 from compress.baselines.average_pooling import AveragePooling
 from compress.baselines.divprune import DivPrune

@@ -20,14 +20,14 @@ Over = Literal["space", "time"]
 
 @dataclass(frozen=True, kw_only=True)
 class AveragePooling(FrameBudgets):
-    """Means of tokens that lie next to each other; any count can be reached.
+    """Means of neighbouring tokens; any count can be reached.
 
     Over ``space`` every frame is divided into nearly square rectangles of whole tokens. Over ``time`` every place of
     the grid is divided into runs of frames of nearly equal length, as many at each place as the count allows; a count
     below one run per place pools all frames into one first, and that one over space.
 
     Attributes:
-        over: which neighbours.
+        over: whether neighbours in space or in time are pooled.
     """
 
     over: Over = "space"
@@ -62,7 +62,7 @@ class AveragePooling(FrameBudgets):
 
 
 def _runs(frames: int, rows: int, cols: int, count: int) -> NDArray[np.int64]:
-    """Group of every token, int64 (T * N,), for runs of frames at each place."""
+    """Group the tokens by runs of frames at each place, int64 (T * N,)."""
     places = rows * cols
     if count < places:
         return np.tile(whole_cells(rows, cols, count), frames)
@@ -72,7 +72,7 @@ def _runs(frames: int, rows: int, cols: int, count: int) -> NDArray[np.int64]:
 
 
 def _mean_plan(groups: NDArray[np.int64], tokens: Tensor) -> MergePlan:
-    """Means of groups 0, 1, ... (-1: dropped); the anchor of each is its middle token."""
+    """Average groups 0, 1, ... (-1: dropped); the anchor of each is its middle token."""
     order = np.argsort(groups, kind="stable")[np.count_nonzero(groups < 0) :]
     size = np.bincount(groups[order])
     middle = order[np.cumsum(size) - size + (size - 1) // 2]

@@ -1,4 +1,4 @@
-"""What the comparison methods share: one retention, exact counts, planning that the caller's settings never change.
+"""Comparison methods: one retention, exact counts, and planning that the caller's settings never change.
 
 A method fills in `Baseline.choose`. One that was published with code also fills in `Published.released`, which follows
 that code, quirks included; ``fidelity`` says which of the two decides.
@@ -44,13 +44,13 @@ FrameBudget = Literal["own", "packets"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choice:
-    """What a method decided about one video.
+    """Decision of a method about one video.
 
     Attributes:
         plan: over all tokens.
         kind: uint8 (V',), index into ``kinds``, or None.
         kinds: names of the kinds of token.
-        frame_budgets: int64 (T,), tokens granted to each frame, where there are such budgets.
+        frame_budgets: int64 (T,), tokens granted to each frame, where the method has such budgets.
         segments: in order, where the method has them.
         sources: signal -> where it came from.
         diagnostics: named arrays and numbers.
@@ -67,7 +67,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline(Attachable):
-    """A method before the language model that is there to be compared with.
+    """A method before the language model that serves for comparison.
 
     Attributes:
         retention: share of the tokens that leave, in (0, 1].
@@ -92,7 +92,7 @@ class Baseline(Attachable):
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What `before_llm` reads: nothing where every token stays, so that nothing is measured for it."""
+        """The signals that `before_llm` reads: none where every token stays, so that none is measured."""
         return () if self._keeps_all else self.reads
 
     @property
@@ -137,7 +137,7 @@ class Baseline(Attachable):
         )
 
     def nominal(self, frames: int, per_frame: int) -> int:
-        """Tokens that are asked for of T frames of N tokens."""
+        """Count the tokens that the retention asks for of T frames of N tokens."""
         return count_tokens(self.retention, frames * per_frame)
 
     @property
@@ -159,7 +159,7 @@ class Baseline(Attachable):
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         if getattr(self, name) not in allowed:
-            raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+            raise ConfigError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}")
 
     def _check_range(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
@@ -199,11 +199,11 @@ class Published(Baseline):
         )
 
     def _sources_of(self, signals: Signals) -> dict[str, str]:
-        """Where the signals of a released run come from."""
+        """Return where the signals of a released run come from."""
         return {"saliency": saliency_source(signals)} if "saliency" in self.reads else {}
 
     def released(self, tokens: Tensor, signals: Signals, noise: Tensor | None = None) -> Rows:
-        """What the released code emits.
+        """Return what the released code emits.
 
         Args:
             tokens: (T, N, D).
@@ -236,12 +236,12 @@ class FrameBudgets(Baseline):
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What `before_llm` reads."""
+        """The signals that `before_llm` reads."""
         read = super().signals
         return (*read, "packet_size") if self.frame_budget == "packets" and not self._keeps_all else read
 
     def plan_frames(self, meta: VideoSignals, *, tokens_per_frame: int) -> NDArray[np.int64]:
-        """Tokens of each frame, from metadata alone, before anything is encoded.
+        """Compute the tokens of each frame from metadata only, before anything is encoded.
 
         Args:
             meta: the video's metadata.
@@ -259,11 +259,11 @@ class FrameBudgets(Baseline):
         return self.own_budgets(len(size), tokens_per_frame)
 
     def own_budgets(self, frames: int, per_frame: int) -> NDArray[np.int64]:
-        """The same number for every frame, as far as it divides; earlier frames get what is left."""
+        """Grant every frame the same number, as far as it divides; earlier frames get the remainder."""
         return share_evenly(count_tokens(self.retention, frames * per_frame), frames, per_frame)
 
     def budgets(self, tokens: Tensor, signals: Signals) -> tuple[NDArray[np.int64], dict[str, str]]:
-        """Tokens of each frame, int64 (T,), and where the packet sizes come from."""
+        """Return the tokens of each frame, int64 (T,), and where the packet sizes come from."""
         frames, per_frame, _ = tokens.shape
         if self.frame_budget == "own":
             return self.own_budgets(frames, per_frame), {}
@@ -278,17 +278,17 @@ class FrameBudgets(Baseline):
 
 
 def share_evenly(total: int, bins: int, upper: int) -> NDArray[np.int64]:
-    """``total`` units over bins of at most ``upper``, as even as possible; lower bins get what is left."""
+    """Share ``total`` units over bins of at most ``upper``, as evenly as possible; lower bins get the remainder."""
     return allocate(np.ones(bins), total, upper=upper)
 
 
 def spread(count: int, places: int) -> NDArray[np.int64]:
-    """int64 (count,): indices among so many places at equal distances, ``floor((i + 1/2) places / count)``."""
+    """Spread indices evenly over the places, int64 (count,): ``floor((i + 1/2) places / count)``."""
     return (2 * np.arange(count, dtype=np.int64) + 1) * places // (2 * max(count, 1))
 
 
 def saliency_of(tokens: Tensor, signals: Signals) -> Tensor:
-    """The saliency that was given, float32 (T, N), or its fall-back, the distance to the frame's mean token.
+    """Return the given saliency, float32 (T, N), or its fall-back, the distance to the frame's mean token.
 
     Raises:
         ShapeError: the shape differs, or a value is not finite.
@@ -304,5 +304,5 @@ def saliency_of(tokens: Tensor, signals: Signals) -> Tensor:
 
 
 def saliency_source(signals: Signals) -> str:
-    """Where the saliency comes from."""
+    """Return where the saliency comes from."""
     return "distance to frame mean (none given)" if signals.saliency is None else signals.saliency_source

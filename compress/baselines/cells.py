@@ -11,7 +11,7 @@ from compress.stage import Signals
 
 
 def grid_of(signals: Signals, per_frame: int) -> tuple[tuple[int, int], dict[str, str]]:
-    """Rows and columns of a frame's tokens, and a note where they are not known."""
+    """Return rows and columns of a frame's tokens, and a note where they are not known."""
     if signals.grid is not None and signals.grid[0] * signals.grid[1] == per_frame:
         return signals.grid, {}
     given = "none given" if signals.grid is None else f"{signals.grid[0]} x {signals.grid[1]} does not fit"
@@ -19,9 +19,9 @@ def grid_of(signals: Signals, per_frame: int) -> tuple[tuple[int, int], dict[str
 
 
 def bands_of(rows: int, cols: int, count: int) -> NDArray[np.int64]:
-    """Cells in each of the bands of rows that ``count`` cells are laid out in, int64 (bands,).
+    """Count the cells in each band of rows that ``count`` cells are laid out in, int64 (bands,).
 
-    Bands are as many as make the cells nearly square; their cells differ by at most one.
+    The number of bands makes the cells nearly square; numbers of cells differ by at most one.
 
     Args:
         rows: of the grid.
@@ -35,7 +35,7 @@ def bands_of(rows: int, cols: int, count: int) -> NDArray[np.int64]:
 
 
 def whole_cells(rows: int, cols: int, count: int) -> NDArray[np.int64]:
-    """The cell of every token, int64 (rows * cols,), for cells of whole tokens; cells are numbered in raster order."""
+    """Return the cell of every token, int64 (rows * cols,), for cells of whole tokens, numbered in raster order."""
     bands = bands_of(rows, cols, count)
     start = np.cumsum(bands) - bands
     band = (np.arange(rows) * len(bands) + len(bands) - 1) // rows  # band b begins at row floor(b rows / bands)
@@ -46,7 +46,7 @@ def whole_cells(rows: int, cols: int, count: int) -> NDArray[np.int64]:
 def fractional_cells(
     rows: int, cols: int, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Cells of equal height, and of equal width within a band, with tokens counting by the area they share.
+    """Divide into cells of equal height, and of equal width within a band; tokens count by the area they share.
 
     Returns:
         Entries of the averaging matrix: cell, token, weight; the weights of a cell sum to 1.
@@ -67,7 +67,7 @@ def fractional_cells(
 
 
 def cell_centres(rows: int, cols: int, count: int) -> NDArray[np.int64]:
-    """The token at the centre of every cell of equal size, int64 (count,), strictly ascending."""
+    """Return the token at the centre of every cell of equal size, int64 (count,), strictly ascending."""
     bands = bands_of(rows, cols, count)
     centres = []
     for band, width in enumerate(bands.tolist()):
@@ -77,7 +77,7 @@ def cell_centres(rows: int, cols: int, count: int) -> NDArray[np.int64]:
 
 
 def _overlaps(places: int, parts: int) -> NDArray[np.float64]:
-    """(parts, places): share of each part of equal length that lies in each place; rows sum to 1."""
+    """Return the share of each part of equal length that lies in each place, (parts, places); rows sum to 1."""
     edge = np.arange(parts + 1) * places / parts
     low = np.maximum(edge[:-1, None], np.arange(places)[None])
     high = np.minimum(edge[1:, None], np.arange(places)[None] + 1)

@@ -13,7 +13,7 @@ from compress.ops.similarity import unit
 from compress.ops.transfer import on_device
 
 SCALE = 1e6
-"""Of the attention in the released code; it changes nothing but rounding."""
+"""Factor of the attention in the released code; it changes only the rounding."""
 
 LEAST_RELEVANCE = 1e-6
 """Share of a frame's largest relevance below which relevance does not fall."""
@@ -27,7 +27,7 @@ TILE = 2**25
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
-    """What the distance to a candidate counts for.
+    """Weights of the distances to candidates.
 
     Attributes:
         weight: float32 (F, N).
@@ -37,7 +37,7 @@ class Calibration:
 
     @staticmethod
     def of(tokens: Tensor, saliency: Tensor, bounds: NDArray[np.int64], *, relevance: bool) -> Calibration:
-        """Attention, times the relevance to the segment's mean token where it is positive.
+        """Weigh by attention, times the relevance to the segment's mean token where it is positive.
 
         Args:
             tokens: (T, N, D).
@@ -60,21 +60,21 @@ class Calibration:
 
     @staticmethod
     def released(tokens: Tensor, saliency: Tensor, *, relevance: bool) -> Calibration:
-        """The same for one segment (F, N, D) as the released code computes it; relevance may be negative."""
+        """Weigh one segment (F, N, D) as the released code does; relevance may be negative."""
         weight = saliency.float() * SCALE
         if relevance:
             weight = weight * torch.einsum("bnd,cd->bcn", tokens, tokens.mean(dim=1)).mean(dim=1)
         return Calibration(weight=weight)
 
     def pick_as_released(self, tokens: Tensor, count: int, *, repeat: bool) -> Tensor:
-        """int64 (F, count), ascending: the chosen tokens of every frame, some more than once where ``repeat``."""
+        """Pick the tokens of every frame, int64 (F, count), ascending, some more than once where ``repeat``."""
         direction = tokens / tokens.norm(p=2, dim=2, keepdim=True)
         distance = (1.0 - torch.bmm(direction, direction.mT)) * self.weight[:, None]
         return _farthest(distance, count, repeat=repeat).sort(dim=1).values
 
 
 def pick_diverse(tokens: Tensor, calibration: Calibration, quota: NDArray[np.int64]) -> Tensor:
-    """The chosen tokens of all frames, ascending flat indices, each once.
+    """Pick the tokens of all frames, ascending flat indices, each once.
 
     Args:
         tokens: (T, N, D).
@@ -102,7 +102,7 @@ def pick_diverse(tokens: Tensor, calibration: Calibration, quota: NDArray[np.int
 
 
 def _cosines(tokens: Tensor) -> Tensor:
-    """Cosines within frames, float32 (F, N, N); on a processor a frame at a time, which stays in its cache."""
+    """Compute cosines within frames, float32 (F, N, N); on a CPU one frame at a time, which stays in its cache."""
     if tokens.device.type != "cpu":
         direction = unit(tokens)
         return direction @ direction.mT
@@ -110,7 +110,7 @@ def _cosines(tokens: Tensor) -> Tensor:
 
 
 def _farthest(distance: Tensor, count: int, *, repeat: bool) -> Tensor:
-    """int64 (F, count): greedily the candidate j whose least ``distance[i, j]`` to chosen i is largest.
+    """Choose greedily the candidate j whose least ``distance[i, j]`` to chosen i is largest, int64 (F, count).
 
     The first is the one whose second smallest entry (the smallest is its own) is largest. Ties: the lower index.
     """

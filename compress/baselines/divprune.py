@@ -18,7 +18,7 @@ from compress.plan import MergePlan
 from compress.stage import Signals
 
 LARGEST_MATRIX = 2**27
-"""Distances that are held at a time: 512 MB. Of more tokens they are computed as they are needed."""
+"""Distances that are held at a time: 512 MB. For more tokens they are computed as they are needed."""
 
 TILE_ROWS = 1024
 
@@ -49,7 +49,7 @@ class DivPrune(Published):
 
 
 def _pick(direction: Tensor, count: int, *, repeat: bool) -> Tensor:
-    """The chosen tokens, int64 (count,), in the order in which they are chosen (ties: lower index).
+    """Pick tokens, int64 (count,), in the order in which they are chosen (ties: lower index).
 
     Args:
         direction: float32 (V, D), unit rows.

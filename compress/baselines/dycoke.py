@@ -1,4 +1,4 @@
-"""DyCoke, stage 1: temporal token merging, which prunes (CVPR 2025).
+"""DyCoke, stage 1: temporal token merging, which in fact prunes (CVPR 2025).
 
 The reference follows the released code (KD-TAO/DyCoke, Apache-2.0).
 """
@@ -30,7 +30,7 @@ DEFAULT_K = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class DyCoke(Published):
-    """The first frame of every window whole, of the others the tokens least similar to an earlier frame.
+    """All tokens of every window's first frame, and those of the others that are least similar to an earlier frame.
 
     In a window of four, frames 1 and 3 are compared with frames 0 and 2, and frame 2 with frame 0, place by place; of
     each, the share 1 - K stays. Fixed, K follows from the retention and is reported. The published windows cannot go
@@ -50,7 +50,7 @@ class DyCoke(Published):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.K is not None and not 0 <= self.K < 1:
-            raise ConfigError(f"K is {self.K}; the pruned share lies in [0, 1)")
+            raise ConfigError(f"K is {self.K}; the pruned share must lie in [0, 1)")
 
     @property
     def _keeps_all(self) -> bool:

@@ -1,4 +1,4 @@
-"""EVS: keep what differs from the same place in the frame before (Efficient Video Sampling, arXiv 2510.14624).
+"""EVS: tokens that differ from the same place in the frame before (Efficient Video Sampling, arXiv 2510.14624).
 
 The reference follows vLLM's implementation (Apache-2.0).
 """
@@ -29,7 +29,7 @@ class EVS(Published):
     """The tokens that are most dissimilar to their predecessors, over the whole video.
 
     The first frame has no predecessor. Fixed, it takes at most half of the budget, at equal distances where that is
-    less than all of it. The released code keeps it whole, whatever that leaves for the others, and never keeps less.
+    less than all of it. The released code always keeps it whole, whatever remains for the others.
 
     Attributes:
         q: share of the tokens that is pruned, in [0, 1), in place of ``retention``; None for 1 - retention.
@@ -43,7 +43,7 @@ class EVS(Published):
     def __post_init__(self) -> None:
         if self.q is not None:
             if not 0 <= self.q < 1:
-                raise ConfigError(f"q is {self.q}; the pruned share lies in [0, 1)")
+                raise ConfigError(f"q is {self.q}; the pruned share must lie in [0, 1)")
             object.__setattr__(self, "retention", 1 - self.q)
         super().__post_init__()
 

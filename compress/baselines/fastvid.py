@@ -132,7 +132,7 @@ class FastVID(Published, FrameBudgets):
     def split(
         self, granted: NDArray[np.int64], bounds: NDArray[np.int64], per_frame: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Salient tokens of every frame, int64 (T,), and context tokens of every segment, int64 (K,)."""
+        """Split the budget into salient tokens per frame, int64 (T,), and context tokens per segment, int64 (K,)."""
         merged = np.floor(granted * self.d + 1e-9).astype(np.int64)
         if self.budget == "onevision":
             return granted - merged, np.add.reduceat(merged, bounds[:-1])
@@ -145,7 +145,7 @@ class FastVID(Published, FrameBudgets):
         return salient, context
 
     def _schedule(self, context: NDArray[np.int64], bounds: NDArray[np.int64], room: NDArray[np.int64]) -> AnchorFrames:
-        """Anchor frames and their quotas: even, what does not divide to the later ones, and as many as are needed."""
+        """Choose anchor frames and their quotas: even, the remainder to the later ones, and as many as are needed."""
         frames, segments, quotas = [], [], []
         for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
             step = self.p
@@ -165,7 +165,7 @@ class FastVID(Published, FrameBudgets):
     def _scores(
         self, tokens: Tensor, frame: NDArray[np.int64], candidate: NDArray[np.bool_]
     ) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-        """Log density-peak scores of tiles of anchor frames: which of ``frame``, and (n, N)."""
+        """Compute log density-peak scores of tiles of anchor frames: which of ``frame``, and (n, N)."""
         neighbours = np.minimum(self.k, candidate[frame].sum(axis=1))
         tile = CACHED_SCORE_TILE if tokens.device.type == "cpu" else SCORE_TILE
         step = max(1, tile // (tokens.shape[1] * max(tokens.shape[1:])))
@@ -199,7 +199,7 @@ class FastVID(Published, FrameBudgets):
 
 
 def _features_of(tokens: Tensor, signals: Signals) -> Tensor:
-    """Global features of the frames (T, Dg)."""
+    """Return the global features of the frames (T, Dg)."""
     if signals.frame_features is None:
         return tokens.sum(dim=1, dtype=torch.float32)
     features = signals.frame_features.detach()
@@ -211,7 +211,7 @@ def _features_of(tokens: Tensor, signals: Signals) -> Tensor:
 def _released_video(
     method: FastVID, tokens: Tensor, saliency: Tensor, bounds: NDArray[np.int64], granted: int, noise: Noise
 ) -> list[Rows]:
-    """Segment by segment; the context share is rounded down once per segment."""
+    """Run segment by segment; the context share is rounded down once per segment."""
     frames, per_frame, width = tokens.shape
     parts = []
     for start, stop in itertools.pairwise(bounds.tolist()):
@@ -254,7 +254,7 @@ def _released_video(
 def _released_onevision(
     method: FastVID, tokens: Tensor, saliency: Tensor, bounds: NDArray[np.int64], granted: int, noise: Noise
 ) -> list[Rows]:
-    """All frames at once; what a segment's context does not divide into its anchor frames is lost."""
+    """Run all frames at once; a segment's context that does not divide into its anchor frames is lost."""
     frames, per_frame, width = tokens.shape
     context = int(granted * method.d)
     counts, left = granted - context, per_frame - (granted - context)
@@ -284,14 +284,14 @@ def _released_onevision(
 
 
 def share_first(total: int, bins: int) -> NDArray[np.int64]:
-    """An even share for each; the first bins get what does not divide."""
+    """Share evenly; the first bins get the remainder."""
     share = np.full(bins, total // bins)
     share[: total % bins] += 1
     return share
 
 
 def _absorb(anchors: Tensor, members: Tensor, nearest: Tensor, beta: float, count_in: int) -> Rows:
-    """Anchors with the weight ``max(1 / (n + 1), beta)`` and the n tokens that each takes in."""
+    """Merge into anchors of weight ``max(1 / (n + 1), beta)`` the n tokens that each takes in."""
     joined = torch.zeros(len(anchors), dtype=torch.float32, device=anchors.device)
     joined.index_add_(0, nearest, torch.ones_like(nearest, dtype=torch.float32))
     own = (1 / (joined + 1)).clamp(min=beta)

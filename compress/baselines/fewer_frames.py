@@ -1,4 +1,4 @@
-"""Fewer frames: what sampling the video more sparsely would give for the same number of tokens."""
+"""Fewer frames: the result of sampling the video more sparsely for the same number of tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from compress.stage import Signals
 
 @dataclass(frozen=True, kw_only=True)
 class FewerFrames(Baseline):
-    """As few frames as hold the budget, at equal distances, and of each an equal share of its tokens."""
+    """The fewest frames that hold the budget, at equal distances, and of each an equal share of its tokens."""
 
     name: ClassVar[str] = "frames"
     looks: ClassVar[bool] = False

@@ -37,7 +37,7 @@ NEIGHBOURS = 7
 
 @dataclass(frozen=True, kw_only=True)
 class FlashVID(Published, FrameBudgets):
-    """The share alpha of a frame's budget by attention and diversity; the rest of a segment merges in trees.
+    """Selection of the share alpha of a frame's budget by attention and diversity; the rest merges in trees.
 
     Every other token is linked to its best match in the frame before; links above tau_t collapse into the first frame's
     token, and what is left of a frame is clustered by density peaks.
@@ -118,7 +118,7 @@ class FlashVID(Published, FrameBudgets):
         )
 
     def _segments(self, similarity: NDArray[np.floating], *, repeat: bool = False) -> NDArray[np.int64]:
-        """Where segments begin, int64 (K + 1,): below ``tau_s``, filled up to ``c`` at the next lowest transitions.
+        """Return where segments begin, int64 (K + 1,): below ``tau_s``, filled up to ``c`` at the lowest transitions.
 
         Args:
             similarity: (T - 1,).
@@ -163,7 +163,7 @@ class FlashVID(Published, FrameBudgets):
     def _released_segment(
         self, tokens: Tensor, saliency: Tensor, budget: int, quota: int, noise: Noise, frames: int, start: int
     ) -> Rows:
-        """One segment: what was selected, and the clusters of what is left of its trees."""
+        """Compress one segment: what was selected, and the clusters of the rest of its trees."""
         length, per_frame, _ = tokens.shape
         offset, total = start * per_frame, frames * per_frame
         free = torch.ones((length, per_frame), dtype=torch.bool, device=tokens.device)
@@ -175,14 +175,14 @@ class FlashVID(Published, FrameBudgets):
             places = torch.arange(length, device=tokens.device)[:, None] * per_frame + picked
             parts.append(Rows.selection(offset + places.flatten(), count_in=total))
         if budget > quota:
-            # A lone frame is clustered whole, with the tokens that were picked.
+            # A segment of one frame is clustered whole, with the tokens that were picked.
             trees = grow_trees(tokens, free, tau=self.tau_t, least=budget * length, released=True)
             parts += _released_clusters(tokens, trees, (budget - quota) * length, noise, offset=offset, count_in=total)
         return Rows.joined(parts, count_in=total)
 
 
 def _cluster_trees(tokens: Tensor, trees: Trees, wanted: int, *, offset: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Clusters of the roots of each frame: anchor and member of every entry, flat in the video, and its weight."""
+    """Cluster the roots of each frame: anchor and member of every entry, flat in the video, and its weight."""
     per_frame = tokens.shape[1]
     (is_root,) = on_host(trees.is_root.to(torch.float32))
     held = is_root.sum(axis=1).astype(np.int64)
@@ -221,7 +221,7 @@ def _ones(like: Tensor) -> Tensor:
 def _released_clusters(
     tokens: Tensor, trees: Trees, wanted: int, noise: Noise, *, offset: int, count_in: int
 ) -> list[Rows]:
-    """The same with the released divisor of trees and counts that are rounded up in every frame."""
+    """Cluster with the released divisor of trees and counts that are rounded up in every frame."""
     length, per_frame, _ = tokens.shape
     values = trees.values(tokens)
     left = int(trees.is_root.sum())

@@ -38,7 +38,7 @@ class HoliTom(Published):
     averaged over their window and clustered by density peaks, of the others the most attended stay; both at the
     retention divided by the share that the averages leave.
 
-    Fixed, the count is exact: a clip so static that averages alone leave too few tokens raises tau as far as needed,
+    Fixed, the count is exact: a clip so static that its averages leave too few tokens raises tau as far as needed,
     which is reported; a window with static tokens keeps at least one of them; ties go to the lower position. Budgets of
     frames do not apply, since static tokens belong to windows.
 
@@ -121,9 +121,9 @@ class HoliTom(Published):
         )
 
     def _threshold(self, similarity: NDArray[np.float64], total: int, count: int) -> float:
-        """The least threshold from tau on at which the averages leave at least ``count`` tokens.
+        """Find the least threshold from tau on at which the averages leave at least ``count`` tokens.
 
-        What windows gain falls as the threshold rises, so that this is a search among the similarities that occur.
+        The gain of windows falls as the threshold rises, so that this is a search among the similarities that occur.
         """
         steps = np.concatenate(([self.tau], np.unique(similarity[similarity > self.tau])))
         low, high = 0, len(steps) - 1
@@ -140,7 +140,7 @@ class HoliTom(Published):
         static: list[NDArray[np.bool_]],
         clusters: NDArray[np.int64],
     ) -> list[NDArray[np.int64]]:
-        """The cluster centres of every window among its static positions, ascending."""
+        """Find the cluster centres of every window among its static positions, ascending."""
         scores = []
         for (start, stop), mask, wanted in zip(windows, static, clusters, strict=True):
             if 0 < wanted < mask.sum():
@@ -159,7 +159,7 @@ class HoliTom(Published):
     def _cluster(
         self, tokens: Tensor, start: int, stop: int, where: NDArray[np.int64], picked: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Entries of a window's clusters: cluster, token, weight."""
+        """Return the entries of a window's clusters: cluster, token, weight."""
         length = stop - start + 1
         mean = tokens[start : stop + 1, on_device(where, tokens.device)].float().mean(dim=0)
         others = np.setdiff1d(np.arange(len(where)), picked)
@@ -234,7 +234,7 @@ class HoliTom(Published):
 
 
 def static_positions(similarity: NDArray[np.floating], window: tuple[int, int], tau: float) -> NDArray[np.bool_]:
-    """Positions of a window (first, last frame) that never change by more than tau, bool (N,); none in one frame."""
+    """Find the positions of a window (first, last frame) that never change by more than tau, bool (N,)."""
     start, stop = window
     if start == stop:
         return np.zeros(similarity.shape[1], dtype=bool)
@@ -242,7 +242,7 @@ def static_positions(similarity: NDArray[np.floating], window: tuple[int, int], 
 
 
 def select_windows(similarity: NDArray[np.floating], *, tau: float, longest: int) -> tuple[list[tuple[int, int]], int]:
-    """The windows whose static positions save most tokens together.
+    """Select the windows whose static positions save most tokens together.
 
     Of equal gains single frames go before windows, and shorter windows before longer ones, from the last frame back.
 

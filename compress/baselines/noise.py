@@ -8,7 +8,7 @@ from torch import Tensor
 from compress.errors import ConfigError
 
 NOISE = 1e-6
-"""What a uniform number counts for in a density."""
+"""Weight of a uniform number in a density."""
 
 
 class Noise:
@@ -23,7 +23,7 @@ class Noise:
         self._used = 0
 
     def draw(self, like: Tensor) -> Tensor:
-        """As many numbers as ``like`` has elements, in its shape."""
+        """Draw as many numbers as ``like`` has elements, in its shape."""
         if self._drawn is None:
             return torch.zeros_like(like)
         part = self._drawn[self._used : self._used + like.numel()]
@@ -34,10 +34,10 @@ class Noise:
 
 
 def released_peaks(features: Tensor, *, neighbours: int, noise: Noise) -> tuple[Tensor, Tensor]:
-    """Density times distance to the nearest denser token, as FastVID, HoliTom and FlashVID compute it.
+    """Multiply density and distance to the nearest denser token, as FastVID, HoliTom and FlashVID do.
 
     The densest token gets the largest distance of its whole frame, and so does every token of equal density, which the
-    noise is there to prevent.
+    noise prevents.
 
     Args:
         features: (F, n, D).
@@ -48,7 +48,7 @@ def released_peaks(features: Tensor, *, neighbours: int, noise: Noise) -> tuple[
         Scores float32 (F, n) and distances over sqrt(D), float32 (F, n, n).
 
     Raises:
-        ConfigError: there are fewer than k tokens.
+        ConfigError: fewer than k tokens are given.
     """
     wide = features.float()
     if wide.shape[1] < neighbours:

@@ -19,7 +19,7 @@ class Trees:
         root: int64 (F, N), flat index of every token's root, or -1 for tokens that take no part.
         is_root: bool (F, N).
         size: float32 (F, N), tokens of the tree below each root.
-        divisor: float32 (F, N), what the sum of a tree is divided by.
+        divisor: float32 (F, N), divisor of the sum of a tree.
     """
 
     root: Tensor
@@ -33,7 +33,7 @@ class Trees:
         return self.is_root.flatten().nonzero().squeeze(1)
 
     def values(self, tokens: Tensor) -> Tensor:
-        """The values of the roots, float32 (R, D)."""
+        """Compute the values of the roots, float32 (R, D)."""
         roots = self.roots
         root = self.root.flatten()
         member = (root >= 0).nonzero().squeeze(1)
@@ -53,7 +53,7 @@ def grow_trees(tokens: Tensor, free: Tensor, *, tau: float, least: int, released
         least: tokens of the segment, those that are not free included, that must stay unlinked; the weakest links are
             given up for that.
         released: divide a tree's sum by one more than its root's direct children, as the released code does; let all
-            tokens of a lone frame take part; give up links by a threshold.
+            tokens of a segment of one frame take part; give up links by a threshold.
     """
     frames, per_frame, _ = tokens.shape
     device = tokens.device
@@ -86,7 +86,7 @@ def grow_trees(tokens: Tensor, free: Tensor, *, tau: float, least: int, released
 
 
 def _cosines_to_the_frame_before(tokens: Tensor, *, released: bool) -> Tensor:
-    """Cosines of every token to all of the frame before, float32 (F - 1, N, N)."""
+    """Compute cosines of every token to all of the frame before, float32 (F - 1, N, N)."""
     if tokens.device.type == "cpu" and not released:  # two frames at a time stay in the cache
         pairs = itertools.pairwise(map(unit, tokens))
         return torch.stack([here @ before.T for before, here in pairs])
@@ -96,7 +96,7 @@ def _cosines_to_the_frame_before(tokens: Tensor, *, released: bool) -> Tensor:
 
 
 def _links(strength: Tensor, tau: float, least: int, *, released: bool) -> Tensor:
-    """bool (F, N): the links that hold."""
+    """Return the links that hold, bool (F, N)."""
     linked = strength > tau
     most = strength.numel() - least
     if released:

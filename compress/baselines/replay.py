@@ -34,7 +34,7 @@ _OF_SIGNAL = {"saliency": "A", "frame_features": "g"}
 def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict[str, Any]:
     """Run a method on recorded inputs.
 
-    A method with released code runs as that code does, ``fidelity="reference"``, unless told otherwise.
+    A method with released code runs as that code does, ``fidelity="reference"``, unless the fields say otherwise.
 
     Args:
         name: of the method, see `compress.methods.METHODS`.
@@ -92,7 +92,7 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
 
 
 def _canonical(key: str) -> str | None:
-    """The name of an input that an array stands for."""
+    """Return the name of an input that an array stands for."""
     return next((name for name, others in INPUTS.items() if key == name or key in others), None)
 
 
@@ -110,7 +110,7 @@ def _tensor(array: NDArray[Any] | None) -> Tensor | None:
 
 
 def _attention(array: NDArray[Any] | None, *, class_token: bool) -> Tensor | None:
-    """Attention as (T, N): of (T, heads, N) the sum over heads; of (T, heads, n, n) the class token's, or the mean."""
+    """Reduce attention to (T, N): of (T, heads, N) the sum; of (T, heads, n, n) the class token's or the mean."""
     attention = _tensor(array)
     if attention is None or attention.dim() == 2:
         return attention
@@ -122,9 +122,9 @@ def _attention(array: NDArray[Any] | None, *, class_token: bool) -> Tensor | Non
 
 
 def _frames(given: Mapping[str, NDArray[Any]]) -> Tensor:
-    """The tokens as (T, N, D)."""
+    """Return the tokens as (T, N, D)."""
     tokens = _tensor(given["X"])
-    assert tokens is not None  # asked for before
+    assert tokens is not None  # checked before
     if tokens.dim() == 3:
         return tokens
     if tokens.dim() != 2:

@@ -33,14 +33,14 @@ class Rows:
 
     @staticmethod
     def selection(keep: Tensor, *, count_in: int) -> Rows:
-        """Tokens as they are."""
+        """Select tokens as they are."""
         row = torch.arange(keep.numel(), device=keep.device)
         weight = torch.ones(keep.numel(), dtype=torch.float32, device=keep.device)
         return Rows(keep=keep, row=row, col=keep, weight=weight, count_in=count_in)
 
     @staticmethod
     def joined(parts: list[Rows], *, count_in: int) -> Rows:
-        """The rows of several parts, one after the other."""
+        """Join the rows of several parts, one after the other."""
         start = np.cumsum([0, *(part.keep.numel() for part in parts)])
         return Rows(
             keep=torch.cat([part.keep for part in parts]),
@@ -52,7 +52,7 @@ class Rows:
         )
 
     def ordered(self, order: Tensor) -> Rows:
-        """The same rows in another order."""
+        """Reorder the rows."""
         place = torch.empty_like(order)
         place[order] = torch.arange(order.numel(), device=order.device)
         return Rows(
@@ -65,12 +65,12 @@ class Rows:
         )
 
     def values(self, tokens: Tensor) -> Tensor:
-        """The output tokens themselves, float32 (V', D), of tokens (V, D)."""
+        """Compute the output tokens, float32 (V', D), of tokens (V, D)."""
         out = tokens.new_zeros((self.keep.numel(), tokens.shape[1]), dtype=torch.float32)
         return out.index_add_(0, self.row, tokens[self.col].float() * self.weight[:, None])
 
     def plan(self) -> tuple[MergePlan, int]:
-        """The plan with the rows in order of place; of repeated places the first row stays.
+        """Build the plan with the rows in order of place; of repeated places the first row stays.
 
         Returns:
             The plan, and how many repeated rows it leaves out.

@@ -1,4 +1,4 @@
-"""Smaller frames: what pictures of lower resolution would give for the same number of tokens."""
+"""Smaller frames: the result of pictures of lower resolution for the same number of tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VidCom2: keep tokens unlike the means of their frame and of the video, more in unusual frames (EMNLP 2025).
+"""VidCom2: tokens unlike the means of their frame and of the video, more in unusual frames (EMNLP 2025).
 
 The reference follows the released code for LLaVA-OneVision (xuyang-liu16/VidCom2, Apache-2.0).
 """
@@ -29,7 +29,7 @@ CHANNELS = 0.5
 SCALES = tuple(2.0**k for k in range(-3, 2))
 """Variances of the Gaussian kernels, alpha = 2^-3 ... 2^1."""
 TEMPERATURE = 0.01
-"""Of the softmax that makes frames' scales of their scores."""
+"""Temperature of the softmax that turns frames' scores into scales."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class VidCom2(Published, FrameBudgets):
     def own_budgets(self, frames: int, per_frame: int) -> NDArray[np.int64]:
         """Raise ConfigError: the method's own budgets depend on the tokens."""
         raise ConfigError(
-            "VidCom2 shares its budget by the tokens themselves, so frames have none before they are encoded; "
-            "frame_budget='packets' shares it by packet sizes"
+            "frame_budget is 'own', by which VidCom2 needs the tokens themselves, after the encoder; "
+            "use frame_budget='packets', which shares it by packet sizes"
         )
 
     def choose(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
@@ -86,7 +86,7 @@ class VidCom2(Published, FrameBudgets):
 
 
 def _similarities(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Similarity of every token to the video's and to its frame's mean direction, float32 (T, N) each."""
+    """Measure the similarity of every token to the video's and to its frame's mean direction, float32 (T, N) each."""
     width = tokens.shape[2]
     channels = _variances(tokens).sort(stable=True).indices[: max(1, int(width * CHANNELS))].sort().values
     chosen = torch.cat([part.index_select(2, channels).float() for part in _tiles(tokens)])
@@ -106,14 +106,14 @@ def _similarities(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _tiles(tokens: Tensor) -> Iterator[Tensor]:
-    """A frame at a time on a processor, whose cache it stays in, all at once on an accelerator."""
+    """Yield one frame at a time on a CPU, whose cache it stays in, all at once on an accelerator."""
     step = 1 if tokens.device.type == "cpu" else len(tokens)
     for start in range(0, len(tokens), step):
         yield tokens[start : start + step]
 
 
 def _variances(tokens: Tensor) -> Tensor:
-    """Variance of every channel, float64 (D,), about the mean of the first frame, so that little cancels."""
+    """Compute the variance of every channel, float64 (D,), about the mean of the first frame against cancellation."""
     origin = tokens[0].float().mean(dim=0)
     total = torch.zeros(tokens.shape[2], dtype=torch.float64, device=tokens.device)
     squares = torch.zeros_like(total)
@@ -126,12 +126,12 @@ def _variances(tokens: Tensor) -> Tensor:
 
 
 def _kernel_sum(direction: Tensor, centre: Tensor) -> Tensor:
-    """Sum over the scales of exp(-d^2 / (2 alpha)), (T, N)."""
+    """Sum exp(-d^2 / (2 alpha)) over the scales, (T, N)."""
     return _kernels((direction - centre).square().sum(dim=2))
 
 
 def _kernels(distance: Tensor) -> Tensor:
-    """The same of squared distances."""
+    """Sum the kernels of squared distances."""
     return torch.stack([torch.exp(distance / (-2 * alpha)) for alpha in SCALES]).sum(dim=0)
 
 

@@ -59,9 +59,11 @@ class VisionZip(Published, FrameBudgets):
         super().__post_init__()
         self._check_choice("form", ("siglip", "clip"))
         if (self.dominant is None) != (self.contextual is None):
-            raise ConfigError("give both of dominant and contextual, or neither")
+            raise ConfigError("only one of dominant and contextual is given; give both or neither")
         if self.dominant is not None and self.frame_budget == "packets":
-            raise ConfigError("dominant and contextual fix the tokens of every frame; leave them out with packets")
+            raise ConfigError(
+                "dominant and contextual fix the tokens of every frame; leave them out with frame_budget='packets'"
+            )
         for name in ("dominant", "contextual"):
             self._check_range(name, 0, 2**31)
 
@@ -78,7 +80,7 @@ class VisionZip(Published, FrameBudgets):
         )
 
     def own_budgets(self, frames: int, per_frame: int) -> NDArray[np.int64]:
-        """Tokens of each frame, int64 (T,)."""
+        """Return the tokens of each frame, int64 (T,)."""
         if self.dominant is None or self.contextual is None:
             return super().own_budgets(frames, per_frame)
         return np.full(frames, min(self.dominant + self.contextual, per_frame))
@@ -93,7 +95,7 @@ class VisionZip(Published, FrameBudgets):
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for budget, merged in sorted(set(zip(budgets.tolist(), context.tolist(), strict=True)) - {(0, 0)}):
             mine = on_device(np.flatnonzero((budgets == budget) & (context == merged)), tokens.device)
-            # On a processor a frame at a time, which stays in its cache.
+            # On a CPU one frame at a time, which stays in its cache.
             for some in mine.tensor_split(len(mine) if tokens.device.type == "cpu" else 1):
                 direction = unit(keys.index_select(0, some))
                 parts.append(_merge(saliency[some], direction, budget - merged, merged, frame=some))
@@ -148,7 +150,7 @@ class VisionZip(Published, FrameBudgets):
         return Rows.joined(parts, count_in=frames * per_frame)
 
     def _attention(self, tokens: Tensor, signals: Signals) -> Tensor:
-        """Saliency of the released run; a class token that leads the tokens of every frame is always dominant."""
+        """Return the saliency of the released run; a class token that leads every frame's tokens is always dominant."""
         given = signals.saliency
         if self.form == "clip" and given is not None and given.shape[1] + 1 == tokens.shape[1]:
             patches = saliency_of(tokens[:, 1:], signals)
@@ -168,7 +170,7 @@ class VisionZip(Published, FrameBudgets):
 
 
 def _keys_of(tokens: Tensor, signals: Signals) -> Tensor:
-    """What contextual tokens are compared by, (T, N, Dk)."""
+    """Return what contextual tokens are compared by, (T, N, Dk)."""
     if signals.keys is None:
         return tokens
     keys = signals.keys.detach().to(tokens.device)
@@ -180,7 +182,7 @@ def _keys_of(tokens: Tensor, signals: Signals) -> Tensor:
 def _merge(
     saliency: Tensor, direction: Tensor, dominant: int, context: int, *, frame: Tensor, stable: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Dominant tokens, and which contextual token each of the rest joins, as flat indices of the video.
+    """Select dominant tokens, and find the contextual token that each of the rest joins, as flat indices.
 
     Args:
         saliency: (F, N).

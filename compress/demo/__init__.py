@@ -1,4 +1,4 @@
-"""A small Video-LLM of the LLaVA-OneVision architecture with trained weights, for trying things without a network.
+"""Demo: a small Video-LLM of the LLaVA-OneVision architecture with trained weights, for trials without a network.
 
 It was trained on rendered clips of moving sprites and answers the questions of the accuracy benchmark with one word
 each; it knows nothing else.

@@ -1,4 +1,4 @@
-"""The demo model: its configuration, and its weights from the folder that ships with the package."""
+"""Demo model: its configuration, and its weights from the folder that ships with the package."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THETA: Final = 1000.0
 
 
 def build(words: Sequence[str], *, theta: float = THETA) -> Any:
-    """The model with random weights, float32, in evaluation mode.
+    """Build the model with random weights, float32, in evaluation mode.
 
     Args:
         words: the vocabulary, see `WordTokenizer`.
@@ -82,7 +82,7 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Any, WordTokenizer]:
-    """The trained model and its tokenizer.
+    """Load the trained model and its tokenizer.
 
     Args:
         folder: with the weights; None for those of the package.

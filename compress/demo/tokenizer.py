@@ -13,11 +13,11 @@ TEMPLATE: Final = {
     "<|im_end|>": " ",
     "<|im_start|>assistant": " answer ",
 }
-"""What the marks of LLaVA-OneVision's chat template become."""
+"""Words that replace the marks of LLaVA-OneVision's chat template."""
 
 
 class WordTokenizer:
-    """Splits at blanks and before punctuation; a word's id is its place in the vocabulary.
+    """Tokenizer that splits at blanks and before punctuation; a word's id is its place in the vocabulary.
 
     Args:
         words: the vocabulary, beginning with <pad>, <bos>, <video> and <eos>.
@@ -33,7 +33,7 @@ class WordTokenizer:
         self.eos_token_id = self._ids["<eos>"]
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Ids of a text; the chat template's marks become <bos> and the word "answer".
+        """Encode a text to ids; the chat template's marks become <bos> and the word "answer".
 
         Raises:
             ConfigError: a word is not in the vocabulary.
@@ -51,6 +51,6 @@ class WordTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """The words of ids, with blanks between them."""
+        """Return the words of ids, with blanks between them."""
         words = [self.words[one] for one in map(int, ids) if one < len(self.words)]
         return " ".join(word for word in words if not (skip_special_tokens and word.startswith("<")))

@@ -1,6 +1,6 @@
-"""The embedded vision encoder: patch spectra instead of learned features.
+"""Embedded vision encoder: patch spectra instead of learned features.
 
-It stands where SigLIP stands in LLaVA-OneVision and has its geometry: frames resized to 384x384, patches of
+It takes the place of SigLIP in LLaVA-OneVision and has its geometry: frames resized to 384x384, patches of
 14x14 pixels on a 27x27 grid (the last 6 rows and columns of pixels stay unused), pooled bilinearly to 14x14
 tokens. A patch feature is made of
 
@@ -11,7 +11,7 @@ tokens. A patch feature is made of
     * the mean of all that over the 3x3 patches around it: its surroundings.
 
 Similar patches get similar features, equal patches in equal surroundings equal ones. Nothing is learned, so a
-feature says nothing about meaning: the encoder is there to run, test and draw compression on any machine.
+feature says nothing about meaning: the encoder serves to run, test and draw compression on any machine.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SpectralEncoder:
         return 2 * own
 
     def encode(self, frames: NDArray[np.uint8] | Tensor, *, device: torch.device | str | None = None) -> Tensor:
-        """Features of all patches.
+        """Compute features of all patches.
 
         Args:
             frames: uint8 (T, h, w, 3), RGB, any size.
@@ -87,7 +87,7 @@ class SpectralEncoder:
             float32 (T, 729, D).
 
         Raises:
-            ShapeError: the frames are not uint8 (T, h, w, 3), or there is none.
+            ShapeError: the frames are not uint8 (T, h, w, 3), or no frame is given.
         """
         pictures = frames if isinstance(frames, Tensor) else torch.from_numpy(np.ascontiguousarray(frames))
         if pictures.dim() != 4 or pictures.shape[3] != 3 or pictures.dtype != torch.uint8:
@@ -100,7 +100,7 @@ class SpectralEncoder:
         return torch.cat([self._features(resize(part).to(target)) for part in torch.split(pictures, self.batch)])
 
     def pool(self, patches: Tensor) -> Tensor:
-        """Patch features -> tokens, as LLaVA-OneVision pools: bilinear, corners not aligned, no antialiasing.
+        """Pool patch features to tokens, as LLaVA-OneVision does: bilinear, corners not aligned, no antialiasing.
 
         Args:
             patches: float (T, 729, D), any D.
@@ -118,9 +118,9 @@ class SpectralEncoder:
         return pooled.flatten(2).transpose(1, 2)
 
     def saliency(self, tokens: Tensor) -> Tensor:
-        """How much a token stands out from its frame: the distance to the frame's mean token.
+        """Measure how much a token stands out from its frame: the distance to the frame's mean token.
 
-        It stands in for attention, which this encoder does not have; only its order and spread within a frame
+        It replaces attention, which this encoder does not have; only its order and spread within a frame
         mean anything.
 
         Args:
@@ -132,7 +132,7 @@ class SpectralEncoder:
         return distance_to_frame_mean(tokens)
 
     def frame_features(self, tokens: Tensor) -> Tensor:
-        """One global feature per frame: the mean token of each cell of a 3x3 layout.
+        """Return one global feature per frame: the mean token of each cell of a 3x3 layout.
 
         Args:
             tokens: (T, 196, D).
@@ -151,7 +151,7 @@ class SpectralEncoder:
         return F.adaptive_avg_pool2d(planes, LAYOUT).flatten(1)
 
     def _features(self, pictures: Tensor) -> Tensor:
-        """uint8 (T, 3, 384, 384) -> float32 (T, 729, D)."""
+        """Compute features, uint8 (T, 3, 384, 384) -> float32 (T, 729, D)."""
         covered = GRID[0] * PATCH
         pixels = pictures[:, :, :covered, :covered].float() / 127.5 - 1
         channels = torch.einsum("oc,tchw->tohw", _opponents(pixels.device), pixels)
@@ -172,7 +172,7 @@ class SpectralEncoder:
 
 
 def resize(frames: Tensor) -> Tensor:
-    """Frames as the encoder sees them: bicubic with antialiasing, aspect not kept, rounded to uint8.
+    """Resize frames as the encoder sees them: bicubic with antialiasing, aspect not kept, rounded to uint8.
 
     Args:
         frames: uint8 (T, h, w, 3).
@@ -185,7 +185,7 @@ def resize(frames: Tensor) -> Tensor:
 
 
 def _opponents(device: torch.device) -> Tensor:
-    """RGB -> Y, Cb, Cr of BT.601, each in [-1, 1] for RGB in [-1, 1]."""
+    """Convert RGB -> Y, Cb, Cr of BT.601, each in [-1, 1] for RGB in [-1, 1]."""
     red, blue = 0.299, 0.114
     green = 1 - red - blue
     return torch.tensor(
@@ -200,7 +200,7 @@ def _opponents(device: torch.device) -> Tensor:
 
 
 def _dct(device: torch.device) -> Tensor:
-    """Orthonormal DCT-II matrix, float32 (14, 14), row u is the basis function of order u."""
+    """Return the orthonormal DCT-II matrix, float32 (14, 14); row u is the basis function of order u."""
     order = torch.arange(PATCH, dtype=torch.float64)
     basis = torch.cos(math.pi / PATCH * order[:, None] * (order[None, :] + 0.5)) * math.sqrt(2 / PATCH)
     basis[0] /= math.sqrt(2)
@@ -208,7 +208,7 @@ def _dct(device: torch.device) -> Tensor:
 
 
 def _bands(device: torch.device) -> Tensor:
-    """Masks of the texture bands, float32 (9, 14, 14): per octave vertical, horizontal, diagonal change."""
+    """Return masks of the texture bands, float32 (9, 14, 14): per octave vertical, horizontal, diagonal change."""
     order = torch.arange(PATCH)
     down, across = order[:, None].expand(PATCH, PATCH), order[None, :].expand(PATCH, PATCH)
     orientation = torch.stack([down > 2 * across, across > 2 * down, (down <= 2 * across) & (across <= 2 * down)])

@@ -79,7 +79,7 @@ def share_context(
         shares: from `split_budget`.
         lengths: P_k, (K,).
         per_frame: N.
-        mode: ``paper`` rounds each segment by itself, halves to even (eq. 21); the others meet the total.
+        mode: ``paper`` rounds each segment separately, halves to even (eq. 21); the others meet the total.
 
     Returns:
         int64 (K,).

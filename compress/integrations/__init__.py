@@ -1,1 +1,1 @@
-"""Other people's programs that can use compressors."""
+"""Integrations: external programs that can use compressors."""

@@ -20,13 +20,13 @@ TASKS: Final = {
     "nextqa": "nextqa_mc_test",
     "mvbench": "mvbench",
 }
-"""Benchmark -> lmms-eval's task. EgoSchema's full set is scored by a server only; its public subset stands for it."""
+"""Benchmark -> lmms-eval's task. EgoSchema's full set is scored only by a server; its public subset replaces it."""
 
 CLASS: Final = "compress.integrations.lmms_eval_model.CompressedModel"
 
 
 def manifests() -> list[Any]:
-    """The payload of the entry point ``lmms_eval.models``."""
+    """Return the payload of the entry point ``lmms_eval.models``."""
     from lmms_eval.models.registry_v2 import ModelManifest
 
     return [ModelManifest(model_id=name, chat_class_path=CLASS) for name in MODELS]
@@ -45,7 +45,7 @@ def write_command(
     out: str,
     limit: int | None,
 ) -> list[str]:
-    """The command by which lmms-eval evaluates a model with a method.
+    """Write the command by which lmms-eval evaluates a model with a method.
 
     Args:
         model: checkpoint, name or folder.

@@ -1,4 +1,4 @@
-"""A chat model of lmms-eval that answers over shortened tokens; it is handed video files, so that the codec is read."""
+"""Chat model of lmms-eval that answers over shortened tokens; it receives video files, so that the codec is read."""
 
 from __future__ import annotations
 
@@ -113,11 +113,11 @@ class CompressedModel(lmms):  # type: ignore[misc]
         return results
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """Not offered: lmms-eval would pass whole conversations, which do not fit a shortened cache."""
+        """Refuse: lmms-eval would pass whole conversations, which do not fit a shortened cache."""
         raise NotImplementedError("conversations are not supported here; use session.chat() (see docs/models.md)")
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        """Not offered: use a task that generates, for example mlvu_dev in place of a *_mcppl task."""
+        """Refuse: use a task that generates, for example mlvu_dev in place of a *_mcppl task."""
         raise NotImplementedError("likelihoods are not supported; choose a task that generates answers")
 
     @torch.inference_mode()
@@ -158,7 +158,7 @@ class CompressedModel(lmms):  # type: ignore[misc]
         return GenerationResult(text=text.strip(), token_counts=counts)
 
     def _read(self, video: str | os.PathLike[str]) -> codecmeta.VideoMeta:
-        """Metadata of a file, or of a folder of frames, which is encoded first to have any."""
+        """Read metadata of a file, or of a folder of frames, which is encoded first."""
         frames = f"uniform:{self._frames}"
         if not Path(video).is_dir():
             return codecmeta.extract(video, frames=frames)

@@ -26,9 +26,9 @@ SIDE = 384
 
 
 def synthetic_frames(frames: int, *, side: int = SIDE, seed: int = 0) -> NDArray[np.uint8]:
-    """A static textured background, two objects that move and a cut half-way, uint8 (T, side, side, 3).
+    """Render a static textured background, two objects that move and a cut half-way, uint8 (T, side, side, 3).
 
-    Random frames would be unlike one another, so that nothing would ever merge and the timed path would be another.
+    Random frames would be unlike one another, so that nothing would merge and a different path would be timed.
     """
     rng = np.random.default_rng(seed)
     clip = np.empty((frames, side, side, 3), np.uint8)
@@ -47,7 +47,7 @@ def synthetic_frames(frames: int, *, side: int = SIDE, seed: int = 0) -> NDArray
 
 
 def synthetic_meta(*, frames: int, side: int = SIDE, seed: int = 0) -> VideoMeta:
-    """Metadata of `synthetic_frames`, with the energy of the differences between frames for residuals."""
+    """Build metadata of `synthetic_frames`, with the energy of the differences between frames for residuals."""
     from codecmeta import VideoMeta
 
     clip = synthetic_frames(frames, side=side, seed=seed)
@@ -87,7 +87,7 @@ def synthetic_meta(*, frames: int, side: int = SIDE, seed: int = 0) -> VideoMeta
 def plan_cases(
     methods: Sequence[str], retentions: Sequence[float], *, settings: Mapping[str, str] | None = None
 ) -> list[Case]:
-    """The plain model, the null case, and every method at every retention.
+    """List the plain model, the null case, and every method at every retention.
 
     Args:
         methods: names, see `compress.methods`.
@@ -111,7 +111,7 @@ def plan_cases(
 
 
 def describe(found: Sequence[Measurement], *, model: str, device: str) -> dict[str, Any]:
-    """Figures with the machine and the versions they belong to, ready for JSON."""
+    """Describe figures with the machine and the versions they belong to, ready for JSON."""
     import transformers
 
     accelerator = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
@@ -134,14 +134,14 @@ def describe(found: Sequence[Measurement], *, model: str, device: str) -> dict[s
 
 
 def draw(found: Sequence[Measurement], path: str | os.PathLike[str]) -> None:
-    """Stages of every case as stacked bars, a PNG.
+    """Draw the stages of every case as stacked bars, a PNG.
 
     Raises:
-        ConfigError: pictures cannot be drawn here, or there is nothing to draw.
+        ConfigError: pictures cannot be drawn here, or no measurement is given.
     """
     require_matplotlib()
     if not found:
-        raise ConfigError("there are no measurements to draw")
+        raise ConfigError("no measurements are given; give at least one to draw")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.4 * len(found) + 1.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""What compression saves on a model: time per stage, tokens, operations and memory, case by case, interleaved."""
+"""Savings by compression on a model: time per stage, tokens, operations and memory, case by case, interleaved."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TTFT_CONTAINS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Null(Attachable):
-    """Keeps every token: what the hooks alone cost.
+    """Null method, which keeps every token: the cost of the hooks only.
 
     Attributes:
         signals: none are read, so that none are measured.
@@ -41,7 +41,7 @@ class Null(Attachable):
     signals: ClassVar[tuple[str, ...]] = ()
 
     def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
-        """The identity."""
+        """Return the identity."""
         count = tokens.shape[0] * tokens.shape[1]
         plan = MergePlan.identity(count, device=tokens.device)
         return Compression(method="null", plan=plan, frames=tokens.shape[0], nominal=count)
@@ -49,7 +49,7 @@ class Null(Attachable):
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What to measure.
+    """Case to measure.
 
     Attributes:
         name: of the row.
@@ -71,7 +71,7 @@ class Measurement:
         retention: nominal.
         tokens_in: visual tokens of the prompt.
         tokens_out: those that enter the language model.
-        tokens_inner: those behind the merge inside it; as tokens_out without one.
+        tokens_inner: those after the merge inside it; as tokens_out without one.
         merge_layer: the decoder layer before which that is; None without one.
         patches: share of patches that the encoder sees.
         seconds: per stage, with ttft and other (ttft less the stages).
@@ -107,7 +107,7 @@ def measure_cases(
     limit: float = math.inf,
     progress: Callable[[str, list[Measurement]], None] | None = None,
 ) -> list[Measurement]:
-    """Measure cases in turns, so that a slow moment of the machine meets all of them.
+    """Measure cases in turns, so that a slow moment of the machine affects all of them.
 
     Args:
         model: a supported model.

@@ -16,7 +16,7 @@ TOWER, PROJECTOR, DECODER, RPM, COMPRESS = "tower", "projector", "prefill", "rpm
 
 
 class StageTimer:
-    """Adds up the time of named stages; nothing waits for an accelerator before `read`.
+    """Timer that adds up the time of named stages; nothing waits for an accelerator before `read`.
 
     Attributes:
         device: where the model is.
@@ -78,7 +78,7 @@ class StageTimer:
         return [module.register_forward_pre_hook(begin, prepend=hooks_too), module.register_forward_hook(end)]
 
     def read(self) -> dict[str, float]:
-        """Seconds per stage since the last reading; those of a module without the stages inside it."""
+        """Return seconds per stage since the last reading; those of a module without the stages inside it."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         seconds: dict[str, float] = {}
