@@ -17,7 +17,7 @@ import codecmeta
 
 
 def read_selected(path: str, frame_ids: Sequence[int], **options: Any) -> list[dict[str, Any]]:
-    """What `read_video_fast_selected` returns; threads are of no use here, and pixels are not exported."""
+    """Return what `read_video_fast_selected` returns; threads are of no use here, and pixels are not exported."""
     if options.get("export_pixels"):
         raise ValueError("export_pixels is set; leave it out and read pixels with PyAV")
     return codecmeta.bit_costs(path, frames=frame_ids)

@@ -1,4 +1,4 @@
-"""Ask a Video-LLM about a video whose visual tokens are shortened to 30 %.
+"""One question to a Video-LLM about a video whose visual tokens are shortened to 30 %.
 
 python examples/generate.py video.mp4 "What happens?" --model llava-hf/llava-onevision-qwen2-7b-ov-hf
 python examples/generate.py video.mp4 "What happens?" --random-weights llava-onevision-tiny

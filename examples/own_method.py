@@ -14,7 +14,7 @@ from compress import Attachable, Compression, MergePlan, Signals, count_tokens, 
 
 @dataclass(frozen=True, kw_only=True)
 class Brightest(Attachable):
-    """Keeps the tokens of largest norm and drops the others."""
+    """A method that keeps the tokens of largest norm and drops the others."""
 
     retention: float = 0.3
 

@@ -15,7 +15,7 @@ import codecmeta
 
 
 def describe(meta: codecmeta.VideoMeta) -> dict[str, object]:
-    """What a later filter or sampler may want to know, as JSON."""
+    """Describe what a later filter or sampler may want to know, as JSON."""
     stream = meta.info["stream"]
     facts = {name: stream[name] for name in ("codec", "width", "height", "fps", "duration_s")}
     return {
@@ -27,7 +27,7 @@ def describe(meta: codecmeta.VideoMeta) -> dict[str, object]:
 
 
 def pack(meta: codecmeta.VideoMeta) -> bytes:
-    """Packet sizes, times of the sampled frames and a coarse residual density, as .npz."""
+    """Pack packet sizes, times of the sampled frames and a coarse residual density as .npz."""
     arrays = {"packet_size": meta.packet_size, "frame_seconds": meta.frame_seconds}
     if meta.energy_innovation is not None:
         arrays["density"] = meta.density((14, 14), map="innovation").astype(np.float16)

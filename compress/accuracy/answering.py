@@ -1,9 +1,9 @@
 """All questions about a clip, answered over one shortened prompt.
 
-A question comes behind the video, so that before the language model no visual token depends on it: the video's part
-of the prompt is read once, and the questions lie side by side behind it, each seeing that part and itself, at the
-positions that it would have alone (see `packing`). A method that merges inside the language model by the question's
-attention needs the whole prompt of every question; those go through as one batch, padded on the left (see `sharing`).
+A question follows the video, so that before the language model no visual token depends on it: the video's part
+of the prompt is read once, and the questions follow it in parallel, each seeing that part and itself, at the
+positions that it would have as the only one (see `packing`). A method that merges inside the language model by the
+question's attention needs the whole prompt of every question; these form one batch, padded on the left (see `sharing`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sheet:
 
     Attributes:
         video: ids up to the end of the video's placeholders.
-        texts: ids that follow, per question, the last one being that behind which the answer comes.
+        texts: ids that follow, per question, the last one being that before the answer.
         options: ids of the words among which the answer is, per question.
         answers: id of the right one, per question.
         families: of the questions.
@@ -52,12 +52,12 @@ class Sheet:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Account:
-    """What became of a clip's visual tokens.
+    """Account of a clip's visual tokens.
 
     Attributes:
         tokens_in: of the prompt.
         tokens_out: those that entered the language model.
-        tokens_inner: those behind the merge inside it, mean over the questions; as tokens_out without one.
+        tokens_inner: those after the merge inside it, mean over the questions; as tokens_out without one.
         patches: share of the patches that the tower saw.
         macs: multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-16).
         tower_macs: of the tower over the patches that it saw.
@@ -78,8 +78,8 @@ class Read:
     """A video that a compressor has shortened.
 
     Attributes:
-        account: what became of the tokens.
-        prefix: what questions come behind; None where the method looks at each question.
+        account: of its tokens.
+        prefix: what questions follow; None where the method looks at each question.
         answers: float32 (questions, words), logits of such a method; empty otherwise.
     """
 
@@ -105,7 +105,7 @@ class Examinee:
         self._ids: dict[str, int] = {}
 
     def write_sheet(self, meta: VideoMeta, questions: Sequence[Question]) -> Sheet:
-        """Questions as ids, in the model's own prompt (as `compress.models.inputs.prompt.prepare`).
+        """Write questions as ids, in the model's own prompt (as `compress.models.inputs.prompt.prepare`).
 
         Raises:
             ValueError: a word among which the answer is chosen is not one id.
@@ -129,7 +129,7 @@ class Examinee:
 
     @torch.inference_mode()
     def look(self, meta: VideoMeta) -> TowerMemory:
-        """The clip's pixels, ready for the tower."""
+        """Prepare the clip's pixels for the tower."""
         pixels = self.adapter.encode_pixels(take_clip(meta)).tensors["pixel_values_videos"]
         return TowerMemory(self.adapter, pixels.to(self._weight.device, self._weight.dtype))
 
@@ -142,13 +142,13 @@ class Examinee:
         alter: Callable[[TowerOutput], TowerOutput] | None = None,
         blind: bool = False,
     ) -> NDArray[np.float32]:
-        """Logits of the answers without a compressor.
+        """Compute logits of the answers without a compressor.
 
         Args:
             sheet: the questions.
             memory: of the clip.
             alter: what to do to the visual tokens first.
-            blind: hide them from the newline behind them and from the questions.
+            blind: hide them from the newline after them and from the questions.
 
         Returns:
             float32 (questions, words).
@@ -162,7 +162,7 @@ class Examinee:
     def answer_compressed(
         self, sheet: Sheet, memory: TowerMemory, meta: VideoMeta, compressor: Any, *, map: MapChoice = "auto"
     ) -> tuple[NDArray[np.float32], Account]:
-        """Logits of the answers over tokens that a compressor has shortened, through ``compressor.attach``.
+        """Compute logits of the answers over tokens that a compressor has shortened, through ``compressor.attach``.
 
         Args:
             sheet: the questions.
@@ -172,7 +172,7 @@ class Examinee:
             map: where the density of patches comes from.
 
         Returns:
-            float32 (questions, words), and what became of the tokens.
+            float32 (questions, words), and the account of the tokens.
         """
         read = self.read(sheet, memory, meta, compressor, map=map)
         if read.prefix is not None:
@@ -196,7 +196,7 @@ class Examinee:
 
     @torch.inference_mode()
     def ask(self, sheet: Sheet, prefixes: Sequence[Prefix]) -> NDArray[np.float32]:
-        """Ask all questions behind several versions of one video; float32 (B, questions, words)."""
+        """Ask all questions after several versions of one video; float32 (B, questions, words)."""
         packed = pack(sheet.texts, device=self._weight.device)
         words = self.model.get_input_embeddings()(packed.ids)
         rows: dict[int, NDArray[np.float32]] = {}
@@ -220,7 +220,7 @@ class Examinee:
         attached: AbstractContextManager[Session | None],
         hidden: Sequence[bool] | None,
     ) -> Prefix:
-        """The video's part of the prompt with hooks in place; behind it nothing is left to shorten."""
+        """Read the video's part of the prompt with hooks in place; after it nothing is left to shorten."""
         device = self._weight.device
         video = torch.tensor([sheet.video], device=device)
         with attached as session, first_layer_inputs(self.adapter.layers) as found:
@@ -297,7 +297,7 @@ class Examinee:
 
 
 def mark(sheet: Sheet, logits: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which questions are answered rightly, bool (questions,): among their options, and among all words."""
+    """Return which questions are answered correctly, bool (questions,): among their options, and among all words."""
     choices = [options[int(np.argmax(row[list(options)]))] for options, row in zip(sheet.options, logits, strict=True)]
     answers = np.array(sheet.answers)
     return np.array(choices) == answers, logits.argmax(axis=1) == answers

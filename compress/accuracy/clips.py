@@ -46,12 +46,12 @@ class Clip:
 
 
 def default_cache() -> Path:
-    """``$XDG_CACHE_HOME/codecmeta/accuracy``, or the same below ``~/.cache``."""
+    """Return ``$XDG_CACHE_HOME/codecmeta/accuracy``, or the same below ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codecmeta" / "accuracy"
 
 
 def digest_world() -> str:
-    """Twelve hexadecimal digits over the sources that decide what a clip shows and what is asked."""
+    """Digest the sources that decide what a clip shows and what is asked, twelve hexadecimal digits."""
     digest = hashlib.sha256()
     for module in (scene, drawing, world, labels, questions):
         digest.update(Path(str(module.__file__)).read_bytes())
@@ -60,7 +60,7 @@ def digest_world() -> str:
 
 @cache
 def digest_extraction() -> str:
-    """Twelve hexadecimal digits over the sources and the libav that decide what a record holds."""
+    """Digest the sources and the libav that decide what a record holds, twelve hexadecimal digits."""
     digest = hashlib.sha256(av.__version__.encode())
     for path in sorted(Path(codecmeta.__path__[0]).rglob("*.py")):
         digest.update(path.read_bytes())
@@ -68,10 +68,10 @@ def digest_extraction() -> str:
 
 
 def open_clip(folder: Path, split: Split, seed: int, *, frames: int = SAMPLED) -> Clip:
-    """A clip, rendered and extracted unless that has been done already.
+    """Open a clip; render and extract it unless that has been done already.
 
     Files lie in folders named after the sources of the generator and of codecmeta, so that a changed world is rendered
-    anew, and all is extracted anew by a changed codecmeta.
+    again, and all is extracted again by a changed codecmeta.
 
     Args:
         folder: root of the cache.
@@ -105,5 +105,5 @@ def open_clip(folder: Path, split: Split, seed: int, *, frames: int = SAMPLED) -
 
 
 def sampled_frames(meta: VideoMeta) -> NDArray[np.int64]:
-    """int64 (T,): presentation indices of the sampled frames."""
+    """Return the presentation indices of the sampled frames, int64 (T,)."""
     return np.searchsorted(np.sort(meta.packet_pts), meta.frame_pts).astype(np.int64)

@@ -1,4 +1,4 @@
-"""How objects and backgrounds look: masks and surfaces, drawn large and averaged down."""
+"""Drawing of objects and backgrounds: masks and surfaces, drawn large and averaged down."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ INK: Final = (25, 25, 30)
 
 
 def polygon(corners: int, *, turn: float = 0.0, inner: float | None = None) -> Points:
-    """Corners on the unit circle, the first at the top; with `inner`, a star."""
+    """List corners on the unit circle, the first at the top; with `inner`, of a star."""
     count = corners if inner is None else 2 * corners
     angle = turn - math.pi / 2 + 2 * math.pi * np.arange(count) / count
     radius = np.ones(count) if inner is None else np.where(np.arange(count) % 2, inner, 1.0)
@@ -40,7 +40,7 @@ def polygon(corners: int, *, turn: float = 0.0, inner: float | None = None) -> P
 
 
 def box(width: float, height: float, x: float = 0.0, y: float = 0.0) -> Points:
-    """A rectangle by its half sides and centre."""
+    """List the corners of a rectangle by its half sides and centre."""
     corners = np.array([[-width, -height], [width, -height], [width, height], [-width, height]])
     return np.asarray(corners + np.array([x, y]), np.float64)
 
@@ -59,13 +59,13 @@ STROKE: Final = 0.11
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, stop: float) -> Points:
-    """A piece of an ellipse; angles in quarter turns, clockwise from the right."""
+    """List points of a piece of an ellipse; angles in quarter turns, clockwise from the right."""
     angle = np.linspace(start, stop, 13) * math.pi / 2
     return np.stack([x + width * np.cos(angle), y + height * np.sin(angle)], axis=1)
 
 
 def line(*points: tuple[float, float]) -> Points:
-    """A polyline."""
+    """List points of a polyline."""
     return np.array(points, np.float64)
 
 
@@ -110,13 +110,13 @@ class Mask:
         self.fill(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], axis=1), value)
 
     def cover(self) -> Picture:
-        """float32 (size, size): the covered share of every pixel."""
+        """Return the covered share of every pixel, float32 (size, size)."""
         averaged = cv2.resize(self.field, (self.size, self.size), interpolation=cv2.INTER_AREA)
         return np.asarray(averaged, np.float32) / np.float32(255)
 
 
 def paint_shape(mask: Mask, name: str) -> None:
-    """One of `SHAPES`."""
+    """Draw one of `SHAPES`."""
     if name == "circle":
         mask.disc(0.9)
     elif name == "square":
@@ -138,7 +138,7 @@ def paint_shape(mask: Mask, name: str) -> None:
 
 
 def paint_icon(mask: Mask, name: str) -> None:
-    """One of `ICONS`, in white on a dark disc."""
+    """Draw one of `ICONS`, in white on a dark disc."""
     if name == "bolt":
         mask.fill(BOLT * 0.85)
     elif name == "arrow":
@@ -160,7 +160,7 @@ def paint_icon(mask: Mask, name: str) -> None:
 
 
 def paint_glyph(mask: Mask, name: str) -> None:
-    """One character as strokes with round ends."""
+    """Draw one character as strokes with round ends."""
     for stroke in GLYPHS[name]:
         points = stroke * (0.4, 0.58)
         for start, end in pairwise(points):
@@ -173,7 +173,7 @@ def paint_glyph(mask: Mask, name: str) -> None:
 
 @lru_cache(maxsize=256)
 def sprite(thing: Thing) -> tuple[Picture, Picture]:
-    """What an object looks like: colour float32 (s, s, 3) and cover float32 (s, s), centred."""
+    """Draw an object: colour float32 (s, s, 3) and cover float32 (s, s), centred."""
     body = Mask(thing.radius, thing.angle)
     if thing.kind in ("shape", "count"):
         paint_shape(body, thing.name)
@@ -206,7 +206,7 @@ def lay(picture: Picture, thing: Thing, x: float, y: float) -> None:
 
 
 def shifted(thing: Thing, x: float, y: float) -> tuple[Picture, Picture]:
-    """A sprite moved by the fraction of a pixel that its centre has."""
+    """Move a sprite by the fraction of a pixel that its centre has."""
     paint, cover = sprite(thing)
     move = np.array([[1, 0, x - math.floor(x)], [0, 1, y - math.floor(y)]], np.float64)
     size = (cover.shape[0] + 1,) * 2
@@ -231,7 +231,7 @@ def _window(size: int, x: float, y: float) -> tuple[slice, slice, tuple[slice, s
 
 
 def backdrop(shot: Shot) -> Picture:
-    """The background of a shot, float32 (h, w, 3), large enough for its pan."""
+    """Draw the background of a shot, float32 (h, w, 3), large enough for its pan."""
     frames = shot.stop - shot.start
     width, height = (SIDE + 2 + math.ceil(abs(step) * frames) for step in shot.pan)
     rng = np.random.default_rng(shot.pattern)
@@ -265,7 +265,7 @@ def _pattern(texture: str, x: Picture, y: Picture, scale: float, rng: np.random.
 
 
 def _edge(value: Picture, steepness: float) -> Picture:
-    """A step that is soft enough to move by fractions of a pixel."""
+    """Return a step that is soft enough to move by fractions of a pixel."""
     return np.clip(0.5 + steepness * value / 2, 0, 1)
 
 

@@ -1,4 +1,4 @@
-"""The two ends of what a method can do: nothing, and knowing where the objects are."""
+"""Extremes of methods: one that merges nothing, and one that knows where the objects are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compress.stage import Signals
 
 @dataclass(frozen=True, kw_only=True)
 class Everything(Baseline):
-    """Keeps every token: through the same hooks, answers must be those of the plain model."""
+    """Method that keeps every token: through the same hooks, answers must be those of the plain model."""
 
     retention: float = 1.0
     name: ClassVar[str] = "everything"
@@ -27,7 +27,7 @@ class Everything(Baseline):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Oracle(Baseline):
-    """Keeps the tokens of cells that hold an object; it knows where objects are, but not what is asked.
+    """Method that keeps the tokens of cells with an object; it knows where objects are, but not what is asked.
 
     Where the budget holds more, the rest is filled with other cells; where it holds fewer, some are left out. Both
     evenly over time, and shifted from frame to frame, so that the same cells are not always the ones to go.
@@ -52,7 +52,7 @@ class Oracle(Baseline):
 
 
 def _share_evenly(candidates: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """Some of the candidates (T, N), as many in each frame as possible alike."""
+    """Choose some of the candidates (T, N), in each frame as equally many as possible."""
     chosen = np.zeros_like(candidates)
     shares = allocate(np.ones(len(candidates)), count, upper=candidates.sum(axis=1))
     for frame, share in enumerate(shares.tolist()):

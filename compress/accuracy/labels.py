@@ -1,4 +1,4 @@
-"""What the cells of a frame show, known from the scene: dense targets, and the ground of the oracle."""
+"""Labels of the cells of a frame, known from the scene: dense targets, and the basis of the oracle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Labels:
         kind: int8 (T, 7, 7), index into `drawing.KINDS` of the object that covers most of a cell, or -1.
         colour: int8 (T, 7, 7), of that object in `COLOURS`, or -1.
         digit: int8 (T, 7, 7), likewise in `DIGITS`.
-        offset: float32 (T, 7, 7, 2), from the cell's centre to the object's, in cells (x, y); 0 where there is none.
+        offset: float32 (T, 7, 7, 2), from the cell's centre to the object's, in cells (x, y); 0 in an empty cell.
         texture: int8 (T,), of the background in `TEXTURES`.
     """
 
@@ -45,12 +45,12 @@ class Labels:
 
 
 def kind_of(thing: Thing) -> int:
-    """Its index in `drawing.KINDS`."""
+    """Return its index in `drawing.KINDS`."""
     return KINDS.index(thing.kind if thing.kind in ("digit", "letter") else thing.name)
 
 
 def label(scene: Scene, frames: NDArray[np.int64]) -> Labels:
-    """What the cells show in some frames, int64 (T,)."""
+    """Return what the cells show in some frames, int64 (T,)."""
     things = scene.things
     parts = []
     for frame in frames.tolist():
@@ -67,7 +67,7 @@ def label(scene: Scene, frames: NDArray[np.int64]) -> Labels:
 def label_objects(
     seen: list[tuple[Thing, float, float]],
 ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8], NDArray[np.float32]]:
-    """Kind, colour, digit and offset of the cells of one picture with these objects at (x, y)."""
+    """Label the cells of one picture with these objects at (x, y): kind, colour, digit and offset."""
     owners = np.full((SIDE, SIDE), NOTHING, np.int8)
     for number, (thing, x, y) in enumerate(seen):
         stamp(owners, thing, x, y, number)

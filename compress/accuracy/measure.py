@@ -1,4 +1,4 @@
-"""Which share of the questions a model answers rightly over shortened tokens: every method at every retention.
+"""Measurement of the questions that a model answers correctly over shortened tokens: every method at every retention.
 
     compress accuracy [--methods default] [--retention 0.5,0.3,0.2,0.15,0.1,0.05] [--slice 500]
 
@@ -39,12 +39,12 @@ FULL: Final = "full"
 
 
 class MeasurementError(RuntimeError):
-    """A method failed on a clip; it must not pass for a wrong answer."""
+    """A method failed on a clip, which must not count as a wrong answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to measure.
+    """Job of a measurement.
 
     Attributes:
         cache: folder of rendered clips and of answers.
@@ -70,7 +70,7 @@ class Job:
         return [(IDENTITY, 1.0), *((method, share) for method in self.methods for share in self.retentions)]
 
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the sources, the weights and the settings."""
+        """Digest the sources, the weights and the settings, sixteen hexadecimal digits."""
         digest = hashlib.sha256((digest_world() + digest_weights(self.weights)).encode())
         for module in (answering, clips, extremes, methods, tower):
             digest.update(Path(str(module.__file__)).read_bytes())
@@ -95,7 +95,7 @@ class Cell:
     Attributes:
         right: per question, the share of runs that chose the right one of its options.
         exact: likewise, among all words.
-        account: what became of the tokens; None for the plain model.
+        account: of the tokens; None for the plain model.
     """
 
     right: list[float]
@@ -125,12 +125,12 @@ class Examined:
 
 
 def cell_name(method: Measured, retention: float) -> str:
-    """Key of a method at a retention."""
+    """Return the key of a method at a retention."""
     return f"{method.name}@{retention:g}"
 
 
 def digest_weights(folder: Path | None) -> str:
-    """Twelve hexadecimal digits over the model's files."""
+    """Digest the model's files, twelve hexadecimal digits."""
     from compress.demo import WEIGHTS
 
     digest = hashlib.sha256()
@@ -167,7 +167,7 @@ def examine(examinee: Examinee, clip: Clip, job: Job) -> Examined:
 def _read_all(
     examinee: Examinee, sheet: Sheet, memory: TowerMemory, clip: Clip, method: Measured, retention: float
 ) -> list[Read]:
-    """What a method leaves of a clip, once per draw."""
+    """Read what a method leaves of a clip, once per draw."""
     found = []
     for draw in range(method.draws):
         try:
@@ -213,13 +213,13 @@ def measure(job: Job, count: int, *, workers: int = 1, progress: Callable[[int],
 
 
 def default_workers(device: str) -> int:
-    """One process per core this one may use; few enough on an accelerator that each has work for it."""
+    """Count processes: one per available core; few enough on an accelerator that each has work for it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores if device == "cpu" else min(cores, 8)
 
 
 def describe(job: Job, results: Sequence[Examined]) -> dict[str, Any]:
-    """What figures belong to."""
+    """Describe what the figures belong to."""
     import transformers
 
     return {
@@ -265,7 +265,7 @@ def _examine_some(job: Job, seeds: Sequence[int]) -> Iterator[Examined]:
 
 
 def _read(store: Path) -> Iterator[Examined]:
-    """Clips of an earlier run; a line that was cut off by its end is written anew."""
+    """Read clips of an earlier run; a line that was cut off at its end is written again."""
     if not store.exists():
         return
     whole, _, cut = store.read_text(encoding="ascii").rpartition("\n")

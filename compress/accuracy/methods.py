@@ -1,4 +1,4 @@
-"""The methods that are measured, by name."""
+"""Methods that are measured, by name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Measured:
         summary: one line.
         settings: fields as text, see `compress.settings`.
         map: where the density of patches comes from.
-        kept: what its retention is a fraction of: patches, tokens that enter the language model, or tokens behind the
+        kept: what its retention is a fraction of: patches, tokens that enter the language model, or tokens after the
             merge inside it.
         draws: times it is run, with other seeds.
     """
@@ -67,7 +67,7 @@ class Measured:
     draws: int = 1
 
     def build(self, retention: float, *, seed: int, draw: int, occupied: NDArray[np.bool_]) -> Any:
-        """The compressor for a clip.
+        """Build the compressor for a clip.
 
         Args:
             retention: retained fraction.
@@ -90,7 +90,7 @@ class Measured:
         return extremes.Oracle(retention=retention, occupied=occupied, **placed)
 
     def with_settings(self, name: str, settings: Mapping[str, str], *, map: MapChoice | None = None) -> Measured:
-        """The same method under another name with some settings changed."""
+        """Return the same method under another name with some settings changed."""
         return replace(self, name=name, settings={**self.settings, **settings}, map=map or self.map)
 
 
@@ -104,14 +104,14 @@ _MEASURED: Final = (
         settings={**METOM, **CHOSEN},
     ),
     Measured(
-        name="rpm", base="rpm", group="stage", summary="its first stage alone; retention of patches", kept="patches"
+        name="rpm", base="rpm", group="stage", summary="its first stage only; retention of patches", kept="patches"
     ),
-    Measured(name="btm", base="btm", group="stage", summary="its second stage alone", settings=PLACED),
+    Measured(name="btm", base="btm", group="stage", summary="its second stage only", settings=PLACED),
     Measured(
         name="matm",
         base="matm",
         group="stage",
-        summary="its third stage alone; retention of tokens behind the merge",
+        summary="its third stage only; retention of tokens after the merge",
         settings=LAYERS,
         kept="tokens_inner",
     ),
@@ -182,10 +182,10 @@ IDENTITY: Final = Measured(
 
 
 def choose(text: str) -> tuple[Measured, ...]:
-    """Methods by name or group, separated by commas; `default` are the methods and the baselines, `all` everything.
+    """List methods by name or group, separated by commas; `default`: the methods and the baselines, `all`: everything.
 
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: a name is unknown.
     """
     chosen: dict[str, Measured] = {}
     for name in (part.strip() for part in text.split(",")):

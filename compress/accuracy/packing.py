@@ -1,4 +1,4 @@
-"""Questions packed behind shortened videos.
+"""Questions packed after shortened videos.
 
 Questions share their first words ("what colour is the"), so that they are laid out as a tree of words: every node sees
 the video and the words on its way from the root, at the position that it would have in its own question. Several
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TOGETHER: Final = 6
-"""Prefixes of one pass, at most; more of them are no faster on a processor."""
+"""Prefixes of one pass, at most; more of them are no faster on a CPU."""
 PADDED: Final = 1.1
 """Longest prefix of a pass over its shortest, at most."""
 
@@ -29,7 +29,7 @@ class Prefix:
     Attributes:
         embeddings: (K, d).
         positions: int64 (K,).
-        start: position of the first word of a question behind it.
+        start: position of the first word of a question after it.
         seen: bool (K,), tokens that others see; None for all.
     """
 
@@ -103,7 +103,7 @@ def pack(texts: Sequence[Sequence[int]], *, device: torch.device) -> Packed:
 
 
 def group_by_length(prefixes: Sequence[Prefix]) -> Iterator[list[int]]:
-    """Numbers of prefixes that are read together: a few of nearly the same length, so that little is padding."""
+    """Group the numbers of prefixes that are read together: a few of nearly equal length, so that little is padding."""
     lengths = [len(prefix.positions) for prefix in prefixes]
     group: list[int] = []
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -116,7 +116,7 @@ def group_by_length(prefixes: Sequence[Prefix]) -> Iterator[list[int]]:
 
 
 def join(prefixes: Sequence[Prefix], packed: Packed, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs of one pass of the decoder over several prefixes, each with the same questions behind it.
+    """Join the inputs of one pass of the decoder over several prefixes, each followed by the same questions.
 
     Args:
         prefixes: B of them; the longest has K tokens.
@@ -125,7 +125,7 @@ def join(prefixes: Sequence[Prefix], packed: Packed, words: Tensor) -> tuple[Ten
 
     Returns:
         Embeddings (B, K + S, d); positions, int64 (B, K + S); and what sees what, bool (B, 1, K + S, K + S). Padding
-        stands behind the shorter prefixes, and no other token sees it.
+        follows the shorter prefixes, and no other token sees it.
     """
     longest = max(len(prefix.positions) for prefix in prefixes)
     device = words.device

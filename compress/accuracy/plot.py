@@ -31,7 +31,7 @@ LINE_HEIGHT: Final = 0.036
 
 
 def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
-    """Chance-corrected share of the full model's accuracy against the share that was really kept.
+    """Plot the chance-corrected share of the full model's accuracy against the share that was really kept.
 
     Curves of methods are coloured and have a band of 95 %; other published methods are green, baselines grey. Each is
     labelled at its left end.
@@ -48,7 +48,7 @@ def draw(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
 
     grouped = {name: found for name, found in group_rows(rows).items() if name != IDENTITY.name}
     if not grouped:
-        raise ConfigError("there are no methods to draw")
+        raise ConfigError("no methods are given; give at least one to draw")
     if not any(np.isfinite(row.macro.corrected.value) for row in rows):
         raise ConfigError("the model with all its tokens is no better than guessing; there is no accuracy to keep")
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -94,7 +94,7 @@ def _dress(axes: Any, rows: Sequence[Row]) -> None:
     axes.text(100, 100, "all tokens", color="#888888", fontsize=8, ha="right", va="bottom")
     axes.grid(axis="y", color="#eeeeee", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("kept, % of the visual tokens (of patches for rpm, of tokens behind the merge for matm)")
+    axes.set_xlabel("kept, % of the visual tokens (of patches for rpm, of tokens after the merge for matm)")
     axes.set_ylabel("accuracy over guessing, % of the full model's")
     axes.set_title(
         f"{about['questions']} questions about {about['clips']} clips of the split {about['split']}; "
@@ -105,12 +105,12 @@ def _dress(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def lower_end(lowest: float) -> float:
-    """Where the axis of accuracy begins: at 0 or below for low values, else at the tens below, at most at 90."""
+    """Return where the axis of accuracy begins: at 0 or below for low values, else at the tens below, at most at 90."""
     return min(0.0, lowest) if lowest < 20 else min(90.0, 10 * (lowest // 10))
 
 
 def _label(axes: Any, ends: Sequence[tuple[str, float, float, str]]) -> None:
-    """Names left of all curves, moved apart where they would overlap, each with a thin line to its end."""
+    """Write names left of all curves, moved apart where they would overlap, each with a thin line to its end."""
     low, high = axes.get_ylim()
     gap = LINE_HEIGHT * (high - low)
     ordered = sorted(ends, key=lambda end: end[2])
@@ -130,7 +130,7 @@ def _label(axes: Any, ends: Sequence[tuple[str, float, float, str]]) -> None:
 
 
 def spread_apart(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
-    """Heights at least ``gap`` apart and near the wanted ones, which ascend; evenly spaced where there is no room.
+    """Spread heights at least ``gap`` apart and near the wanted ones, which ascend; evenly where the room is too small.
 
     Args:
         wanted: where labels belong.

@@ -69,13 +69,13 @@ class Question:
 
 
 def ask(scene: Scene, frames: NDArray[np.int64]) -> list[Question]:
-    """Every question that these frames, int64 (T,), can answer."""
+    """List every question that these frames, int64 (T,), can answer."""
     rng = np.random.default_rng([scene.seed, 2])
     return [_offer(rng, *found) for found in _ask_all(scene, frames, rng)]
 
 
 def ask_steps(scene: Scene, frames: NDArray[np.int64]) -> list[Question]:
-    """The training's stepping stones."""
+    """List the intermediate questions of the training."""
     rng = np.random.default_rng([scene.seed, 3])
     return [_offer(rng, *found) for found in _ask_steps(scene, frames)]
 
@@ -137,7 +137,7 @@ def _moments(textures: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _moves(thing: Thing, frames: NDArray[np.int64]) -> bool:
-    """Whether most of its way lies between the first and the last of these frames in which it is seen."""
+    """Return whether most of its way lies between the first and the last of these frames in which it is seen."""
     if not thing.direction:
         return False
     place = thing.place(frames[thing.seen(frames)])
@@ -145,7 +145,7 @@ def _moves(thing: Thing, frames: NDArray[np.int64]) -> bool:
 
 
 def _passes(early: Thing, late: Thing, frames: NDArray[np.int64]) -> bool:
-    """Whether one comes before the other and leaves before it.
+    """Return whether one comes before the other and leaves before it.
 
     Of a shape that is there before another and after it, the frames in any order tell that it came first.
     """
@@ -160,7 +160,7 @@ def _corner(x: float, y: float) -> str:
 def _offer(
     rng: np.random.Generator, family: str, text: str, answer: str, answers: Sequence[str], near: Sequence[str]
 ) -> Question:
-    """Four options at most, the clip's own before others, in random order."""
+    """Choose four options at most, the clip's own before others, in random order."""
     others = [word for word in dict.fromkeys((*near, *rng.permutation(answers).tolist())) if word != answer]
     options = [answer, *others[:3]]
     shuffled = tuple(options[index] for index in rng.permutation(len(options)))

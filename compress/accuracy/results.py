@@ -1,4 +1,4 @@
-"""From answers to figures: one row per method and retention."""
+"""Results: figures from answers, one row per method and retention."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Row:
         retention: nominal.
         kept: share that was really kept of what the retention is a fraction of.
         macro: mean over families.
-        families: each by itself.
+        families: each separately.
         exact: macro accuracy among all words.
         minus_full: macro accuracy less that of the model without a compressor.
         minus_random: less that of random tokens at this retention; None if these were not measured.
         tokens_in: visual tokens of a prompt, mean over clips like the rest.
         tokens_out: those that entered the language model.
-        tokens_inner: those behind the merge inside it.
+        tokens_inner: those after the merge inside it.
         patches: share of patches that the tower saw.
         macs: multiply-accumulates of the prefill over visual tokens.
         tower_macs: of the tower.
@@ -93,12 +93,12 @@ class Row:
     about: Mapping[str, Any]
 
     def to_json(self) -> str:
-        """One line of ASCII; what is undefined is null."""
+        """Return one line of ASCII; what is undefined is null."""
         return json.dumps(_without_nan(asdict(self)), allow_nan=False)
 
 
 def tabulate(job: Job, results: Sequence[Examined], about: Mapping[str, Any]) -> list[Row]:
-    """Rows of all methods at all retentions, the identity first.
+    """Compute the rows of all methods at all retentions, the identity first.
 
     Args:
         job: what was measured.
@@ -148,20 +148,20 @@ def tabulate(job: Job, results: Sequence[Examined], about: Mapping[str, Any]) ->
 
 
 def asked_families(results: Sequence[Examined]) -> list[str]:
-    """The families of which these clips ask anything."""
+    """List the families of which these clips ask anything."""
     return [name for name in FAMILIES if any(name in one.families for one in results)]
 
 
 def resample(
     results: Sequence[Examined], asked: Sequence[str], weights: Floats, cell: str, *, exact: bool = False
 ) -> Floats:
-    """Accuracies per family of a cell for each weighting of the clips, (draws, F)."""
+    """Compute accuracies per family of a cell for each weighting of the clips, (draws, F)."""
     marks = [one.cells[cell].exact if exact else one.cells[cell].right for one in results]
     return Tally.of([one.families for one in results], marks, asked).accuracies(weights)
 
 
 def identity_row(rows: Sequence[Row]) -> Row:
-    """The row of the model with all its tokens."""
+    """Return the row of the model with all its tokens."""
     return next(row for row in rows if row.method == IDENTITY.name)
 
 
@@ -191,7 +191,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def group_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by method, in order of first appearance, each from the highest retention down."""
+    """Group rows by method, in order of first appearance, each from the highest retention down."""
     grouped: dict[str, list[Row]] = {}
     for row in rows:
         grouped.setdefault(row.method, []).append(row)

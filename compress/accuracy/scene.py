@@ -1,4 +1,4 @@
-"""What happens in a clip of the benchmark: drawn once from a seed, before any pixel is."""
+"""Scenes of the benchmark's clips: drawn once from a seed, before any pixel is."""
 
 from __future__ import annotations
 
@@ -115,11 +115,11 @@ class Thing:
     arrives: int = 0
 
     def seen(self, frames: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """bool (T,): whether it is in these frames."""
+        """Return whether it is in these frames, bool (T,)."""
         return (frames >= self.start) & (frames < self.stop)
 
     def place(self, frames: NDArray[np.int64]) -> NDArray[np.float64]:
-        """float64 (T, 2): centre in these frames, (x, y) in pixels."""
+        """Return the centre in these frames, (x, y) in pixels, float64 (T, 2)."""
         here = np.broadcast_to(np.array([self.x, self.y]), (len(frames), 2))
         if not self.direction:
             return here
@@ -181,12 +181,12 @@ SIZES: Final[dict[Difficulty, _Size]] = {
 
 
 def sample_frames(count: int, sampled: int = SAMPLED) -> NDArray[np.int64]:
-    """int64 (sampled,): the middle frame of each of so many equal stretches."""
+    """Return the middle frame of each of so many equal stretches, int64 (sampled,)."""
     return np.floor((np.arange(sampled) + 0.5) * count / sampled).astype(np.int64)
 
 
 def make_scene(seed: int, *, split: Split, difficulty: Difficulty = "normal") -> Scene:
-    """The scene of a seed.
+    """Draw the scene of a seed.
 
     Training and the other splits differ in more than their seeds: tints, pan speeds, noise and the encoder's
     settings of the latter are never trained on. Shapes, colours and answers are drawn alike everywhere.
@@ -291,7 +291,7 @@ class _Stage:
         self.things: list[Thing] = []
 
     def add_shape(self, name: str) -> None:
-        """A sprite that comes and leaves again; most move."""
+        """Add a sprite that comes and leaves again; most move."""
         rng = self.rng
         start, stop = self._stay(*STAYS)
         radius = float(rng.uniform(*self.size.shape))
@@ -314,7 +314,7 @@ class _Stage:
                 return
 
     def add_copies(self, name: str) -> None:
-        """One to four copies of a shape for one shot; all or none of them."""
+        """Add one to four copies of a shape for one shot; all or none of them."""
         rng = self.rng
         colour = COLOURS[rng.integers(len(COLOURS))]
         shot = self.shots[rng.integers(len(self.shots))]
@@ -331,7 +331,7 @@ class _Stage:
             del self.things[before:]
 
     def add_plate(self, kind: Literal["digit", "letter"]) -> None:
-        """A plate in one quarter of the picture for two to five sampled frames."""
+        """Add a plate in one quarter of the picture for two to five sampled frames."""
         rng = self.rng
         names = DIGITS if kind == "digit" else LETTERS
         name = names[rng.integers(len(names))]
@@ -345,7 +345,7 @@ class _Stage:
                 return
 
     def add_flash(self) -> None:
-        """An icon in one or two sampled frames."""
+        """Add an icon in one or two sampled frames."""
         rng = self.rng
         name = ICONS[rng.integers(len(ICONS))]
         start, stop = self._stay(*self.size.flash)
@@ -357,7 +357,7 @@ class _Stage:
                 return
 
     def _stay(self, least: int, most: int) -> tuple[int, int]:
-        """First frame and the one after the last of so many sampled frames, anywhere in the clip.
+        """Draw the first frame and the one after the last of so many sampled frames, anywhere in the clip.
 
         The length is drawn before the place and nothing is cut off, so that the earlier of two is the longer one as
         often as the shorter one.

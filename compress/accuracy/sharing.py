@@ -1,8 +1,8 @@
 """Prompts of one video in a batch, whose video is computed once in the layers where it does not depend on the question.
 
-A method that merges inside the language model treats each question's prompt by itself from its merge layer on; in the
-layers before that the visual tokens of all rows are equal. There, the batch is laid out as one sequence, the video once
-and the questions behind it, each of which sees the video and itself.
+A method that merges inside the language model treats each question's prompt separately from its merge layer on; in the
+layers before that the visual tokens of all rows are equal. There, the batch is laid out as one sequence, the video
+once, followed by the questions, each of which sees the video and itself.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from compress.models.adapters import attention
 
 
 class Layout:
-    """Where the tokens of a batch, padded on the left, lie in one sequence.
+    """Layout of the tokens of a batch, padded on the left, in one sequence.
 
     Args:
-        lengths: tokens behind the video, per row.
+        lengths: tokens after the video, per row.
         width: columns of the batch.
         device: of the tensors.
 
@@ -40,7 +40,7 @@ class Layout:
         start = video + text.cumsum(0) - text
         place = torch.where(behind >= 0, start[:, None] + behind, (behind + video).clamp_min(0))
         self._place = place
-        # Of equal tokens any will do; in the longest row none is hidden behind padding.
+        # Of equal tokens any will do; in the longest row padding hides none.
         self._source = torch.empty(video + int(text.sum()), dtype=torch.int64, device=device)
         self._source[place[behind >= 0]] = (row * width + column)[behind >= 0]
         self._source[:video] = int(text.argmax()) * width + column[:video]
@@ -51,13 +51,13 @@ class Layout:
         self.mask = (sees & (order[:, None] >= order))[None, None]
 
     def gather(self, batch: Tensor) -> Tensor:
-        """(rows or 1, columns, ...) -> (1, K, ...)."""
+        """Gather (rows or 1, columns, ...) -> (1, K, ...)."""
         rows, width = self._place.shape
         whole = batch.expand(rows, *batch.shape[1:]) if len(batch) == 1 < rows else batch
         return whole.reshape(rows * width, *batch.shape[2:]).index_select(0, self._source)[None]
 
     def scatter(self, sequence: Tensor, *, dim: int = 1) -> Tensor:
-        """(1, K, ...) -> (rows, columns, ...), or with the K tokens along ``dim``; padding takes any token's values."""
+        """Spread (1, K, ...) -> (rows, columns, ...), or with the K tokens along ``dim``; padding takes any values."""
         taken = sequence[0].movedim(dim - 1, 0)[self._place]
         return taken.movedim(1, dim)
 
@@ -69,7 +69,7 @@ def shared_video(layers: nn.ModuleList, merge_layer: int, lengths: Sequence[int]
     Args:
         layers: of the decoder, within the session of a compressor.
         merge_layer: the layer before which the rows cease to be alike.
-        lengths: tokens behind the video, per row.
+        lengths: tokens after the video, per row.
     """
     with ExitStack() as stack:
         for layer in layers[:merge_layer]:

@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tally:
-    """How many questions of each family were asked of each clip, and how many were answered rightly.
+    """Numbers of questions of each family that each clip was asked, and of those answered correctly.
 
     Attributes:
         right: float64 (C, F); fractions where a method was run several times.
@@ -64,19 +64,19 @@ class Tally:
         return Tally(right=scored, asked=asked)
 
     def accuracies(self, weights: Floats) -> Floats:
-        """Accuracy per family of each weighting of the clips, (draws, C) -> (draws, F); NaN where none was asked."""
+        """Compute accuracy per family and weighting of clips, (draws, C) -> (draws, F); NaN where none was asked."""
         asked = weights @ self.asked
         return np.divide(weights @ self.right, asked, out=np.full_like(asked, np.nan), where=asked > 0)
 
 
 def draw_weights(clips: int, *, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """float64 (1 + draws, C): all clips once, then how often each is drawn in samples of C with replacement."""
+    """Draw float64 (1 + draws, C): all clips once, then how often each is drawn in samples of C with replacement."""
     drawn = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=draws)
     return np.concatenate((np.ones((1, clips)), drawn))
 
 
 def macro(accuracies: Floats) -> Floats:
-    """Mean over the families that were asked, (draws, F) -> (draws,)."""
+    """Average over the families that were asked, (draws, F) -> (draws,)."""
     present = ~np.isnan(accuracies)
     counts = present.sum(axis=1)
     mean = np.full(len(counts), np.nan)
@@ -85,12 +85,12 @@ def macro(accuracies: Floats) -> Floats:
 
 
 def macro_chance(accuracies: Floats, chance: Floats) -> Floats:
-    """Chance of the families that `macro` is the mean of, (draws, F) and (F,) -> (draws,)."""
+    """Return the chance of the families that `macro` is the mean of, (draws, F) and (F,) -> (draws,)."""
     return macro(np.where(np.isnan(accuracies), np.nan, chance))
 
 
 def correct_for_chance(accuracy: Floats, chance: Floats, full: Floats) -> Floats:
-    """(accuracy - chance) / (full - chance): 0 for guessing, 1 for the full model; NaN where that guesses too."""
+    """Return (accuracy - chance) / (full - chance): 0 for guessing, 1 for the full model; NaN where it guesses too."""
     span = full - chance
     corrected = np.full_like(span, np.nan)
     np.divide(accuracy - chance, span, out=corrected, where=span > 0)
@@ -98,7 +98,7 @@ def correct_for_chance(accuracy: Floats, chance: Floats, full: Floats) -> Floats
 
 
 def summarise(samples: Floats, *, level: float = LEVEL) -> Figure:
-    """A figure from samples whose first is the estimate and whose others are its resamples (percentile interval)."""
+    """Summarise samples, of which the first is the estimate and the others its resamples (percentile interval)."""
     others = samples[1:][~np.isnan(samples[1:])]
     edge = 100 * (1 - level) / 2
     low, high = np.percentile(others, [edge, 100 - edge]) if others.size else (np.nan, np.nan)

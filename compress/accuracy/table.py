@@ -14,32 +14,32 @@ from compress.accuracy.statistics import Figure
 NOTE = (
     "% of the full model's accuracy over guessing, (accuracy - chance) / (full - chance), mean over families; "
     "intervals of 95 % over clips, paired · kept: share of tokens that entered the language model; for rpm of patches, "
-    "for matm of tokens behind the merge · GMAC: 10⁹ multiply-accumulates of the prefill over visual tokens, and of "
+    "for matm of tokens after the merge · GMAC: 10⁹ multiply-accumulates of the prefill over visual tokens, and of "
     "the tower · ms: planning and merging per clip"
 )
 
 
 def percent(value: float) -> str:
-    """One decimal; a dash for what is undefined."""
+    """Write one decimal; a dash for what is undefined."""
     return "-" if value != value else f"{100 * value:.1f}"
 
 
 def with_interval(figure: Figure) -> str:
-    """A percentage and its interval, ``93.1 (91.0-95.2)``."""
+    """Write a percentage and its interval, ``93.1 (91.0-95.2)``."""
     if figure.low != figure.low:
         return percent(figure.value)
     return f"{percent(figure.value)} ({percent(figure.low)} to {percent(figure.high)})"
 
 
 def with_half_width(figure: Figure) -> str:
-    """The same more briefly, ``93.1 ±2.1``: half the interval's width."""
+    """Write the same more briefly, ``93.1 ±2.1``: half the interval's width."""
     if figure.low != figure.low:
         return percent(figure.value)
     return f"{percent(figure.value)} ±{percent((figure.high - figure.low) / 2)}"
 
 
 def overview(rows: Sequence[Row]) -> Table:
-    """One line per method, one column per retention: chance-corrected share of the full model."""
+    """Write one line per method, one column per retention: chance-corrected share of the full model."""
     grouped = group_rows(rows)
     retentions = _retentions(grouped)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -57,7 +57,7 @@ def overview(rows: Sequence[Row]) -> Table:
 
 
 def families(rows: Sequence[Row], retention: float) -> Table:
-    """One line per method at a retention, one column per family: accuracy in per cent, and what it costs."""
+    """Write one line per method at a retention, one column per family: accuracy in per cent, and what it costs."""
     shown = [row for row in rows if row.retention == retention or row.method == IDENTITY.name]
     names = list(shown[0].families)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{100 * retention:g} %", title_justify="left")
@@ -80,7 +80,7 @@ def families(rows: Sequence[Row], retention: float) -> Table:
 
 
 def write_markdown(rows: Sequence[Row]) -> str:
-    """The overview, and per family at every retention, as Markdown tables."""
+    """Write the overview, and per family at every retention, as Markdown tables."""
     grouped = group_rows(rows)
     retentions = _retentions(grouped)
     lines = [

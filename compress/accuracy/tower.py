@@ -1,4 +1,4 @@
-"""What the vision tower makes of a clip, computed once and given to the model again as often as it asks."""
+"""Outputs of the vision tower for a clip, computed once and returned to the model as often as it asks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compress.plan import MergePlan
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TowerOutput:
-    """A clip behind tower, projector and pooling.
+    """A clip after tower, projector and pooling.
 
     Attributes:
         features: (1, T * N + 1, D), the tokens in order and the newline.
@@ -50,7 +50,7 @@ class TowerMemory:
         return self.pixels.shape[1]
 
     def recall(self, plan: MergePlan | None = None) -> TowerOutput:
-        """The output with patches merged by a plan; the tower runs when it is asked for the first time."""
+        """Return the output with patches merged by a plan; the tower runs on the first request."""
         key = None if plan is None else tuple(one.cpu().numpy().tobytes() for one in (plan.keep, plan.crow, plan.col))
         if key not in self._outputs:
             self._outputs[key] = self._run(plan)
@@ -92,7 +92,7 @@ class RecordedAdapter:
         return getattr(self._adapter, name)
 
     def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
-        """One video, however many rows show it."""
+        """Return the grid of the only video, however many rows show it."""
         return [(self._memory.frames, *self.patch_grid)]
 
     def install(self, hooks: ExitStack, request: VisionRequest) -> VisionTap:
@@ -126,11 +126,11 @@ class _RecordedTap:
         self.saliency: Tensor | None = None
 
     def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
-        """There is one video, whose plan it is."""
+        """Set the plan, which is that of the only video."""
         self.plan = plan
 
     def end(self) -> list[VisionView]:
-        """What was recorded of it."""
+        """Return what was recorded of it."""
         view, self.plan, self.saliency = VisionView(saliency=self.saliency), None, None
         return [view]
 
@@ -139,7 +139,7 @@ class _RecordedTap:
 def plain_model(
     adapter: Adapter, memory: TowerMemory, alter: Callable[[TowerOutput], TowerOutput] | None = None
 ) -> Iterator[None]:
-    """The model without a compressor, its tower replaced by a memory."""
+    """Replace the tower of the model without a compressor by a memory."""
     request = VisionRequest(merges=False, saliency=False, head=None)
     with ExitStack() as hooks:
         RecordedAdapter(adapter, memory, alter).install(hooks, request)
@@ -147,6 +147,6 @@ def plain_model(
 
 
 def with_memory(session: Session, memory: TowerMemory) -> Session:
-    """A session, not entered yet, with its tower replaced by a memory."""
+    """Replace the tower of a session, not entered yet, by a memory."""
     session.adapter = RecordedAdapter(session.adapter, memory)
     return session

@@ -19,7 +19,7 @@ FIELDS = 8
 
 
 def draw(scene: Scene) -> Iterator[Frame]:
-    """The pictures of a scene in order, uint8 (128, 128, 3) RGB."""
+    """Render the pictures of a scene in order, uint8 (128, 128, 3) RGB."""
     rng = np.random.default_rng([scene.seed, 1])
     fields = _noise_fields(rng, scene)
     for shot in scene.shots:
@@ -40,7 +40,7 @@ def draw(scene: Scene) -> Iterator[Frame]:
 
 
 def encode(scene: Scene) -> bytes:
-    """The scene as an MP4 file of H.264, 4:2:0, 25 frames a second, encoded on one thread."""
+    """Encode the scene as an MP4 file of H.264, 4:2:0, 25 frames a second, on one thread."""
     file = io.BytesIO()
     settings = scene.encoding
     with av.open(file, "w", format="mp4") as container:
@@ -60,7 +60,7 @@ def encode(scene: Scene) -> bytes:
 
 
 def decode(data: bytes, frames: NDArray[np.int64]) -> Frame:
-    """Some frames of an MP4 file by plain decoding, uint8 (T, 128, 128, 3) RGB."""
+    """Decode some frames of an MP4 file plainly, uint8 (T, 128, 128, 3) RGB."""
     wanted = set(frames.tolist())
     with av.open(io.BytesIO(data), "r") as container:
         container.streams.video[0].thread_count = 1
@@ -73,7 +73,7 @@ def decode(data: bytes, frames: NDArray[np.int64]) -> Frame:
 
 
 def _look(ground: Picture, shot: Shot, since: int) -> Picture:
-    """The window of the background that the camera sees."""
+    """Return the window of the background that the camera sees."""
     spare = np.array([ground.shape[1] - SIDE - 1, ground.shape[0] - SIDE - 1])
     start = np.where(np.array(shot.pan) < 0, spare, 0)
     x, y = start + np.array(shot.pan) * since

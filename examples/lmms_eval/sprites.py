@@ -13,7 +13,7 @@ CLIPS = Path(__file__).resolve().parents[2] / "data" / "sprites"
 
 
 def list_questions(clips: Any) -> Any:
-    """The dataset with one row per question, from one row that has a column of questions per clip."""
+    """List the dataset with one row per question, from one row that has a column of questions per clip."""
     return clips.map(_spread, batched=True, remove_columns=clips.column_names)
 
 
@@ -24,10 +24,10 @@ def _spread(columns: Mapping[str, Sequence[Sequence[Mapping[str, str]]]]) -> dic
 
 
 def find_clip(question: Mapping[str, str]) -> list[str]:
-    """The video of a question; the model reads codec metadata from it."""
+    """Return the video of a question; the model reads codec metadata from it."""
     return [str(CLIPS / question["clip"])]
 
 
 def compare(question: Mapping[str, str], answers: Sequence[str]) -> dict[str, float]:
-    """1 where the answer is the expected word, else 0."""
+    """Return 1 where the answer is the expected word, else 0."""
     return {"accuracy": float(answers[0].strip().lower() == question["answer"].lower())}

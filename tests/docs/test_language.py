@@ -46,7 +46,11 @@ def pages() -> list[Path]:
 
 
 def modules() -> list[Path]:
-    return sorted(path for folder in ("codecmeta", "cli", "data") for path in (ROOT / folder).rglob("*.py"))
+    return sorted(
+        path
+        for folder in ("codecmeta", "compress", "cli", "data", "examples", "scripts")
+        for path in (ROOT / folder).rglob("*.py")
+    )
 
 
 def prose_of(source: str) -> str:
