@@ -218,7 +218,7 @@ def test_a_failing_method_ends_the_command(tmp_path: Path, monkeypatch: pytest.M
     ("arguments", "message"),
     [
         (("--methods", "x"), "unknown measured method"),
-        (("--retention", "0.1,much"), "no retained fractions"),
+        (("--retention", "0.1,much"), "write retained fractions with commas"),
         (("--retention", "1.5"), "retention is 1.5"),
         (("--weights", "/nowhere"), "does not hold the demo model"),
         (("--device", "nowhere"), "device 'nowhere' cannot be used"),
