@@ -64,6 +64,7 @@ class Outcome:
         status: `done`, `kept` (existed already), or `failed`.
         code: stable identifier of the reason of a failure, "" otherwise.
         message: description of the reason, "" otherwise.
+        verdict: `complete`, `truncated`, `damaged` or `unknown`; None without a record.
         warnings: what the record contains and should not, or lacks although requested. A codec whose residual is not
             read is no warning, unless a proxy was requested.
         frames: sampled frames.
@@ -81,6 +82,7 @@ class Outcome:
     status: Status
     code: str = ""
     message: str = ""
+    verdict: str | None = None
     warnings: tuple[str, ...] = ()
     frames: int = 0
     packets: int = 0
@@ -130,6 +132,7 @@ def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Statu
         source=source,
         meta=meta,
         status=status,
+        verdict=verdict["state"],
         warnings=tuple(warnings),
         frames=extraction["frames"],
         packets=verdict["packets"],
@@ -160,6 +163,7 @@ def outcome_of_line(line: Mapping[str, Any], *, source: str, meta: str, stamp: S
         status="failed" if failed else "kept",
         code=str(line["code"]) if failed else "",
         message=str(line["message"]) if failed else "",
+        verdict=line["verdict"],
         warnings=tuple(str(text) for text in line["warnings"]),
         frames=int(line["frames"]),
         packets=int(line["packets"]),

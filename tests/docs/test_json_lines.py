@@ -134,14 +134,15 @@ def test_lines_of_answers(meta: Path, data: Path) -> None:
 
 def test_a_line_with_an_unknown_key_or_a_wrong_type_is_refused() -> None:
     line = {
-        "source": "a", "meta": "a.npz", "status": "done", "code": "", "message": "", "warnings": [], "frames": 1,
-        "packets": 1, "gops": 1, "residual": None, "seconds": 0.1,
+        "source": "a", "meta": "a.npz", "status": "done", "code": "", "message": "", "verdict": "complete",
+        "warnings": [], "frames": 1, "packets": 1, "gops": 1, "residual": None, "seconds": 0.1,
     }  # fmt: skip
     check = validator("extract")
     assert check.is_valid(line)
     for wrong in (
         {**line, "new": 1},
         {**line, "frames": "1"},
+        {**line, "verdict": "fine"},
         {**line, "status": "failed"},
         {**line, "code": "damaged"},
     ):

@@ -49,6 +49,7 @@ def test_good_and_bad_files(videos: Path, tmp_path: Path) -> None:
         "status",
         "code",
         "message",
+        "verdict",
         "warnings",
         "frames",
         "packets",
@@ -61,7 +62,8 @@ def test_good_and_bad_files(videos: Path, tmp_path: Path) -> None:
     done = next(outcome for outcome in seen if outcome.status == "done")
     record = codecmeta.load(done.meta)
     assert (done.frames, done.packets, done.gops) == (2, len(record.packet_size), len(record.gops))
-    assert done.residual == "bitstream"
+    assert (done.residual, done.verdict) == ("bitstream", "complete")
+    assert {outcome.verdict for outcome in seen if outcome.status == "failed"} == {None}
 
 
 def test_a_map_that_a_codec_does_not_have_is_told(data: Path, tmp_path: Path) -> None:
