@@ -9,7 +9,7 @@ import numpy as np
 from codecmeta.container.announced import count_malformed, find_continuity, find_missing
 from codecmeta.container.completeness import State
 from codecmeta.container.packets import PacketTable
-from codecmeta.container.presentation_order import count_contradictions
+from codecmeta.container.picture_order_check import count_contradictions
 from codecmeta.container.timeline import Timeline
 from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video

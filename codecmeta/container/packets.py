@@ -205,7 +205,6 @@ def _as_table(
         second: bool (n,), never set twice in a row.
         history: the parameter sets.
         pictures: the pictures of the frames as headers describe them.
-        pictures: the pictures of the frames as headers describe them.
     """
     frames = columns[~second]
     place = np.cumsum(~second)[second] - 1

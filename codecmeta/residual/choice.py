@@ -6,8 +6,8 @@ from codecmeta.container.video import Video
 from codecmeta.errors import SourceError
 from codecmeta.prediction.standards import STANDARDS
 from codecmeta.record.options import ResidualChoice
-from codecmeta.residual.h264_bitstream import H264Source
-from codecmeta.residual.hevc_bitstream import HevcSource
+from codecmeta.residual.h264_source import H264Source
+from codecmeta.residual.hevc_source import HevcSource
 from codecmeta.residual.motion import MotionSource
 from codecmeta.residual.proxy import ProxySource
 from codecmeta.residual.source import ResidualSource, SourceName

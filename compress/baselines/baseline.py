@@ -23,7 +23,7 @@ from compress.metom.btm import BTM
 from compress.ops.saliency import distance_to_frame_mean
 from compress.ops.similarity import check_finite
 from compress.plan import MergePlan
-from compress.planning import planned
+from compress.planning_mode import planned
 from compress.stage import (
     Compression,
     GopKind,

@@ -27,7 +27,7 @@ from compress.infomerge.dyseg import transitions
 from compress.ops.density_peaks import log_peak_scores
 from compress.ops.transfer import on_device, on_host
 from compress.plan import MergePlan
-from compress.planning import planned
+from compress.planning_mode import planned
 from compress.stage import Compression, Segment, Signals
 
 KINDS = ("selected", "merged")

@@ -14,7 +14,7 @@ from torch import Tensor
 from compress.baselines.baseline import Baseline, Published
 from compress.errors import ConfigError, ShapeError
 from compress.methods import find
-from compress.planning import planning
+from compress.planning_mode import planning
 from compress.stage import Signals
 
 INPUTS: Mapping[str, tuple[str, ...]] = {

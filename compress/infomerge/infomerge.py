@@ -33,7 +33,7 @@ from compress.infomerge.tfd import Change, static_positions, temporal_feature_di
 from compress.ops.saliency import distance_to_frame_mean
 from compress.ops.transfer import on_device, on_device_together, on_host
 from compress.plan import MergePlan
-from compress.planning import planned
+from compress.planning_mode import planned
 from compress.stage import Compression, Positions, Segment, Signals, check_tokens
 
 TABLE_7: Final = {

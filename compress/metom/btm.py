@@ -17,7 +17,7 @@ from compress.ops.matching import Pairs, match_across_frames, strongest_pairs
 from compress.ops.similarity import check_finite, unit
 from compress.ops.transfer import on_device, on_device_together
 from compress.plan import MergePlan
-from compress.planning import planned
+from compress.planning_mode import planned
 from compress.stage import (
     Compression,
     GopKind,

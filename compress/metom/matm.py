@@ -13,7 +13,7 @@ from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
 from compress.ops.similarity import check_all_finite, unit
 from compress.plan import MergePlan
-from compress.planning import planned
+from compress.planning_mode import planned
 from compress.stage import Compression
 
 TILE = 2**23

@@ -14,7 +14,7 @@ from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
 from compress.ops.regions import Connectivity, label_regions, split_regions
 from compress.plan import MergePlan
-from compress.planning import planned
+from compress.planning_mode import planned
 from compress.stage import Compression
 
 DEFAULT_TARGET_KEEP = 0.87

@@ -214,7 +214,7 @@ def test_proxy_finds_what_moves(data: Path, name: str) -> None:
 
 
 def test_by_default_nothing_is_encoded_or_carried(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("proxy.ProxySource", "h264_bitstream.carry", "carried.carry"):
+    for place in ("proxy.ProxySource", "h264_source.carry", "carried.carry"):
         monkeypatch.setattr(f"codecmeta.residual.{place}", None)
     for name in CLIPS:
         meta = extract(data / name, frames="uniform:3")

@@ -19,7 +19,7 @@ from compress.models.adapters.packed_attention import Packing, attend_packed
 from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
 from compress.plan import MergePlan
-from compress.planning import full_precision
+from compress.planning_mode import full_precision
 
 
 @dataclass(kw_only=True, eq=False)

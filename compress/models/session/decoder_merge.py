@@ -19,7 +19,7 @@ from compress.models.session.call import Calls
 from compress.models.session.kv_cache import CACHE
 from compress.models.session.prefix import Prefix
 from compress.models.session.rows import RowSelection, places_of, real_places
-from compress.planning import planning
+from compress.planning_mode import planning
 from compress.stage import Compression, InsideLLM
 
 

@@ -16,12 +16,12 @@ from compress.errors import ConfigError
 from compress.models.adapters.adapter import Adapter
 from compress.models.adapters.attached import Attached
 from compress.models.session.call import Call, Calls, Generation, Reading, WantedLogits
+from compress.models.session.continued_positions import place_turn
 from compress.models.session.decoder_merge import DecoderMerge, InnerPass
 from compress.models.session.encoder import Method, replace_method
 from compress.models.session.encoding import videos_of
 from compress.models.session.kv_cache import CACHE, cache_of, given_cache
 from compress.models.session.location import assign_located, locate_videos
-from compress.models.session.positions import place_turn
 from compress.models.session.prefix import Prefix, prefix_of
 from compress.models.session.shortening import Prompt, Shortened, describe, shorten_prompt
 from compress.models.session.videos import VideoCompressor, VideoResult

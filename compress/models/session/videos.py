@@ -15,7 +15,7 @@ from compress.models.plans import join_plans
 from compress.models.session.encoding import EncodedVideo
 from compress.models.session.signals import MetaSignals, gather_signals
 from compress.plan import MergePlan
-from compress.planning import planning
+from compress.planning_mode import planning
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, GopKind
 from compress.video import PACKET_SIZES
 

@@ -12,7 +12,7 @@ import torch
 from compress.infomerge import InfoMerge
 from compress.methods import METHODS, build
 from compress.metom import BTM, MATM
-from compress.planning import planning
+from compress.planning_mode import planning
 from compress.stage import Compression, Signals
 
 FRAMES, GRID, WIDTH = 6, (7, 8), 96

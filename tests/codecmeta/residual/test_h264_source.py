@@ -14,7 +14,7 @@ from codecmeta.h264 import ResidualReader
 from codecmeta.record.cell_moments import CellMoments
 from codecmeta.record.options import MAPS
 from codecmeta.residual.carried import carried_energy
-from codecmeta.residual.h264_bitstream import H264Source
+from codecmeta.residual.h264_source import H264Source
 from codecmeta.residual.source import Evidence
 from tests.codecmeta.h264.streams import CLIPS, extradata, packets
 from tests.codecmeta.h264.test_motion_vectors import HEIGHT, WIDTH, encode, lay_out, read_motion

@@ -9,7 +9,7 @@ import pytest
 
 from codecmeta import extract
 from codecmeta.container.packets import read_packets
-from codecmeta.container.presentation_order import count_contradictions
+from codecmeta.container.picture_order_check import count_contradictions
 from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import open_video
 from tests.codecmeta.make_video import decode_all, write_video
