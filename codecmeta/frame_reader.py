@@ -81,8 +81,7 @@ def _close_residual(request: Request, table: FrameTable) -> None:
     """Record that pictures have a residual which no source reads, unless a source was named explicitly.
 
     Sound pictures with unsupported tools fail throughout, pictures with contradictory data only here and there: their
-        rows
-    keep all other data, up to the share `MOST_MISSING`.
+    rows keep all other data, up to the share `MOST_MISSING`.
 
     Raises:
         SourceError: too many pictures are damaged, the decoder gave nothing to read it from, or the source that was

@@ -14,7 +14,7 @@ import numpy as np
 
 from codecmeta.batch.inputs import SUFFIX
 from codecmeta.batch.manifest import read_manifest
-from codecmeta.errors import MetaFormatError, SourceError, UsageError
+from codecmeta.errors import BitstreamError, MetaFormatError, SourceError, UsageError
 from codecmeta.picture_folder import identify
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta, load
@@ -119,7 +119,7 @@ def verify_record(check: Check) -> Finding:
     """Verify one record: that it is valid, was made from this video, and agrees with it.
 
     The whole record is read, its video is compared with the digest in it, and its packets with those of the video. With
-    `deep`, the whole video is decoded.
+    `deep`, the whole video is decoded, and the coded data of H.264 and HEVC is also read by the project's own readers.
     """
     begin = time.perf_counter()
     code = message = ""
@@ -195,7 +195,37 @@ def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
             if not np.array_equal(then, now):
                 raise _FailedError("differs", f"packet_{name} differs from the video; extract it again")
         if check.deep:
+            _verify_coded_data(video, packets)
             _verify_pictures(video, packets, record)
+
+
+def _verify_coded_data(video: Video, packets: PacketTable) -> None:
+    """Read the coded data of every shown picture, where a bitstream reader exists.
+
+    Entropy-coded data may contradict itself where libav's decoder conceals that without an error.
+    """
+    from codecmeta.container.packet_reader import read_payloads
+    from codecmeta.residual.choice import choose_sources, open_source
+    from codecmeta.residual.source import Evidence
+
+    if "bitstream" not in choose_sources("auto", video.codec):
+        return
+    source = open_source("bitstream", video)
+    shown = np.flatnonzero(packets.shown)
+    unreadable, first = 0, ""
+    for number, payload in read_payloads(video, packets, shown[shown >= np.flatnonzero(packets.key)[0]].tolist()):
+        if packets.key[number]:
+            source.restart()
+        source.observe(payload)
+        try:
+            source.read(Evidence(payload=payload), block=8, energy=False, cells=False)
+        except BitstreamError as error:
+            if error.unsupported is None:
+                unreadable += 1
+                first = first or f"packet {number}: {error}"
+    if unreadable:
+        text = f"the coded data of {unreadable} of {shown.size} pictures contradicts itself ({first})"
+        raise _FailedError("damaged", text)
 
 
 def _verify_pictures(video: Video, packets: PacketTable, record: VideoMeta) -> None:

@@ -121,7 +121,7 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
         packets: its packet table.
         numbers: packets wanted.
 
-    SourceError: the file has changed since the table was read.
+    Raises:
         SourceError: the file has changed since the table was made.
     """
     wanted = sorted(set(numbers))

@@ -89,7 +89,6 @@ def open_dataset(
         max_bytes: refuse a record whose arrays take more memory than this.
 
     UsageError: the collection is empty, or a column is unknown.
-        UsageError: nothing is there, or a column is not known.
         MetaFormatError: a tar or the index cannot be read.
         OSError: a file cannot be opened.
     """

@@ -14,6 +14,7 @@ from codecmeta.batch.engines import SerialEngine
 from codecmeta.batch.inputs import Input
 from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.verification import Finding, find_checks, lost_check, verify_record
+from codecmeta.decoding.linear_decode import decode_linearly
 from codecmeta.errors import UsageError
 from codecmeta.record.limits import Limits
 from codecmeta.record.options import Options
@@ -120,6 +121,23 @@ def test_pictures_are_those_of_a_full_decode(tmp_path: Path, data: Path) -> None
     assert findings(tmp_path)["event_h264.mp4.npz"].status == "sound"
     found = findings(tmp_path, deep=True)["event_h264.mp4.npz"]
     assert (found.code, "frames[1] differs from a full decode" in found.message) == ("differs", True)
+
+
+def test_coded_data_that_a_decoder_takes_without_an_error(tmp_path: Path, data: Path) -> None:
+    """FFmpeg's HEVC decoder conceals contradictory slice data in silence; sound data is a row of the test above."""
+    content = bytearray((data / "pan_hevc.mp4").read_bytes())
+    start = len(content) * 3 // 10
+    content[start : start + 12] = bytes(12)
+    path = tmp_path / "videos" / "a.mp4"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    assert decode_linearly(path).sound
+    sparse = Options(frames=(0,), residual="none", pixels=None)
+    item = Input(path=str(path), place="a.mp4.npz")
+    extract_inputs([item], tmp_path / "meta", options=sparse, engine=SerialEngine(), report=lambda outcome: None)
+    assert findings(tmp_path)["a.mp4.npz"].status == "sound"
+    found = findings(tmp_path, deep=True)["a.mp4.npz"]
+    assert (found.code, "the coded data of 1 of 64 pictures contradicts itself" in found.message) == ("damaged", True)
 
 
 def test_only_a_full_decode_finds_damage_that_was_there_before(tmp_path: Path) -> None:
