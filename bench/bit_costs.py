@@ -1,4 +1,4 @@
-"""Bit costs of `codecmeta.bit_costs` beside those of codec-video-prep, whose form they have.
+"""Bit costs of `codecmeta.bit_costs` next to those of codec-video-prep, whose form they have.
 
     python -m bench.bit_costs --peer VENV/bin/python [--clips ../shared/clips] [--frames 12]    (from the root)
 

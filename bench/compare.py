@@ -53,7 +53,7 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 def measure(name: str, tokens: Tensor, signals: Signals, repeats: int) -> dict[str, Any]:
-    """Times of one method, after a check that both sides keep the same tokens with the same values."""
+    """Time one method, after a check that both sides keep the same tokens with the same values."""
     method = build(name, retention=RETENTION.get(name, 0.1))
 
     def ours() -> tuple[Tensor, Tensor]:

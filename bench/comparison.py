@@ -25,7 +25,7 @@ Inputs = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a situation.
+    """The outcome of a situation.
 
     Attributes:
         exact: whether the runs agreed; None where one was refused.
@@ -45,7 +45,7 @@ def logits(model: Any, inputs: Mapping[str, Any], *, steps: int = 3, **options: 
 
 
 def compressed(compressor: Any, model: Any, meta: Any, inputs: Mapping[str, Any], **options: Any) -> Tensor:
-    """The same with a compressor."""
+    """Return logits of the same steps with a compressor attached."""
     with compressor.attach(model, meta):
         return logits(model, inputs, **options)
 
@@ -57,12 +57,12 @@ def compare(found: Tensor, expected: Tensor) -> Outcome:
 
 
 def worst(*outcomes: Outcome) -> Outcome:
-    """The outcome of several comparisons."""
+    """Return the outcome of several comparisons: the worst of them."""
     return next((one for one in outcomes if not one.exact), outcomes[0])
 
 
 def material(backbone: str, question: str = "What moves?", *, seed: int = 0) -> tuple[Any, Any, Inputs]:
-    """A model, a video's metadata and a prompt about it."""
+    """Make a model, a video's metadata and a prompt about it."""
     model, meta = sharp_model(backbone), video_meta(seed)
     return model, meta, inputs_of(model, meta, question)
 
@@ -74,31 +74,31 @@ def joined(*prompts: Inputs) -> Inputs:
 
 
 def text_of(model: Any, text: str) -> Inputs:
-    """A prompt without a video."""
+    """Make a prompt without a video."""
     ids = torch.tensor([TOKENIZER.encode(text)])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return inputs | ({"mm_token_type_ids": torch.zeros_like(ids)} if "qwen" in model.config.model_type else {})
 
 
 def after(cache: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """A later turn: its own ids, and a mask over the cache and them."""
+    """Make the inputs of a later turn: its own ids, and a mask over the cache and them."""
     length = cache.get_seq_length() + inputs["input_ids"].shape[1]
     return {**inputs, "attention_mask": torch.ones(1, length, dtype=torch.int64), CACHE: cache}
 
 
 def two_videos(backbone: str) -> tuple[Any, list[Any], Inputs]:
-    """A prompt with two videos."""
+    """Make a prompt with two videos."""
     model, first, one = material(backbone)
     second = video_meta(1)
     return model, [first, second], joined(one, inputs_of(model, second, "And here?"))
 
 
 def encode(model: Any, inputs: Inputs) -> Any:
-    """The features of a prompt's videos."""
+    """Encode the features of a prompt's videos."""
     grid = {name: inputs[name] for name in ("video_grid_thw",) if name in inputs}
     return model.model.get_video_features(inputs["pixel_values_videos"], **grid)
 
 
 def without_pixels(inputs: Inputs, encoded: Any) -> dict[str, Any]:
-    """The prompt with features in place of pixels."""
+    """Return the prompt with features in place of pixels."""
     return {**{k: v for k, v in inputs.items() if k != "pixel_values_videos"}, "mm_encoder_outputs": {"video": encoded}}

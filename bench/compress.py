@@ -152,7 +152,7 @@ def gemm_rate(dtype: torch.dtype, clock: Clock) -> float:
 
 
 def count_calls(call: Callable[[], object]) -> dict[str, int]:
-    """What a call asks of the CUDA device: kernels, copies and waits of the host."""
+    """Count what a call requests of the CUDA device: kernels, copies and waits of the host."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
@@ -266,7 +266,7 @@ def plot(growth: dict[str, Any], path: Path) -> None:
 
 
 def show(row: dict[str, Any]) -> str:
-    """A line about one row."""
+    """Format one row as a line."""
     against = f"{row['speedup_over_loops']:6.1f} x loops" if row["speedup_over_loops"] else ""
     if row["calls"]:
         against = f"goal {1e3 * GPU_GOAL:g} ms; " + ", ".join(f"{count} {name}" for name, count in row["calls"].items())

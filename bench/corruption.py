@@ -195,7 +195,7 @@ def find_undamaged(shared: Path | None) -> list[Path]:
 
 
 def summarise(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Counts per container, and the faults in full."""
+    """Summarise the findings: counts per container, and the faults in full."""
     listed = list(findings)
     table: dict[str, Counter[str]] = {}
     for found in listed:
@@ -251,7 +251,7 @@ def main() -> None:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The table of docs/reliability.md."""
+    """Write the table of docs/reliability.md."""
     lines = [
         "| container | extractions | pictures lost | refused | `damaged` | `unknown` | `complete` | of these lost |",
         "|---|---|---|---|---|---|---|---|",

@@ -64,7 +64,7 @@ def decode_all(path: Path) -> None:
 
 
 def decode_by_seeks(path: Path, stamps: list[int]) -> None:
-    """What everybody writes: seek, decode up to the frame, convert it."""
+    """Decode frames the usual way: seek, decode up to the frame, convert it."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         stream.codec_context.thread_type = "NONE"

@@ -30,7 +30,7 @@ WEB: Encoding = Encoding("libx264", "mp4", {"preset": "veryfast", "crf": "26"})
 
 
 def render(path: Path, *, seconds: int = 60, width: int = 1280, height: int = 720, encoding: Encoding = WEB) -> Path:
-    """A texture that pans, noise that comes and goes, a block that moves faster."""
+    """Render a texture that pans, noise that comes and goes, and a block that moves faster."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (height // 8 + 80, width // 8 + 160, 3)).astype(np.uint8)
     texture = np.repeat(np.repeat(coarse, 8, 0), 8, 1)
@@ -55,7 +55,7 @@ def render(path: Path, *, seconds: int = 60, width: int = 1280, height: int = 72
 
 
 def join(path: Path, source: Path, times: int) -> Path:
-    """The same packets again and again."""
+    """Repeat the same packets the given number of times."""
     with av.open(str(source)) as reader, av.open(str(path), "w") as output:
         template = reader.streams.video[0]
         copy = output.add_stream_from_template(template)

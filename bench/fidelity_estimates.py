@@ -44,11 +44,11 @@ class Estimator:
         return self._energy(scene.residual.y, scene.residual.bit_depth[0])
 
     def best(self, scene: Scene) -> Map:
-        """The `motion` source: best of four past and two future references, with the dead zone."""
+        """Compute the `motion` source: best of four past and two future references, with the dead zone."""
         return self._compensated(scene, past=PAST, future=FUTURE, dead_zone=True)
 
     def best_without_zone(self, scene: Scene) -> Map:
-        """The `motion` source without the dead zone."""
+        """Compute the `motion` source without the dead zone."""
         return self._compensated(scene, past=PAST, future=FUTURE, dead_zone=False)
 
     def nearest(self, scene: Scene) -> Map:
@@ -93,7 +93,7 @@ class Estimator:
         return grid_means(scene.residual.mb_bits, block=16, size=(self.height, self.width))
 
     def proxy(self, scene: Scene) -> Map:
-        """The `proxy` source: residual of an encoding of the picture after the one shown before it."""
+        """Compute the `proxy` source: residual of an encoding of the picture after the one shown before it."""
         past = [] if scene.previous is None else [self._shown(scene.previous)]
         evidence = Evidence(payload=b"", picture=self._shown(scene.current).picture, past=past)
         energy = self.proxy_source.read(evidence, block=4, energy=True, cells=False).energy

@@ -4,9 +4,9 @@
     python -m bench.gpu --compile --models llava-onevision-7b --out bench/results/gpu_compiled.json
     python -m bench.gpu --device cpu --models llava-onevision-tiny qwen2-vl-tiny --frames 8 --repeats 1
 
-Needs no network. A synthetic video with static background; all stages by CUDA events, cases in turns, medians. Beside
-every prefill stands its floor: its operations over the ceiling of matrix products measured on the same machine, or the
-time to read the weights at the measured bandwidth, whichever is longer.
+Needs no network. A synthetic video with static background; all stages by CUDA events, cases in turns, medians. Every
+prefill is reported with its floor: its operations over the ceiling of matrix products measured on the same machine, or
+the time to read the weights at the measured bandwidth, whichever is longer.
 
 Models share the given seconds; a round of cases that would not end in its model's share is left out. The figures are
 written after every round, so that a run that is cut off leaves those it had. A case or a model that fails is named
@@ -98,7 +98,7 @@ def tower_floor(model: Any, frames: int, share: float, ceilings: dict[str, float
 
 
 def build_cases(depth: int) -> list[Case]:
-    """The plain model, the null case, MeToM and InfoMerge, and stages on and off."""
+    """Build the cases: the plain model, the null case, MeToM and InfoMerge, and stages on and off."""
     metom = MeToM().at_depth(depth)
     cases = [Case(name="uncompressed", compressor=None), Case(name="null", compressor=Null())]
     for share in (0.5, 0.3):
@@ -132,7 +132,7 @@ def judge(found: list[Measurement], floors: dict[str, float]) -> dict[str, Any]:
 def account(
     name: str, model: Any, cases: list[Case], found: list[Measurement], text: int, options: Any, ceilings: Any
 ) -> dict[str, Any]:
-    """The figures of one architecture with floors and goals, ready for JSON."""
+    """Collect the figures of one architecture with floors and goals, ready for JSON."""
     record = describe(found, model=name, device=options.device) | {"compiled": options.compile}
     depth = model.config.text_config.num_hidden_layers
     floors, towers = {}, {}
@@ -176,7 +176,7 @@ def compile_layers(model: Any) -> None:
 
 
 def try_cases(measure: Callable[..., list[Measurement]], cases: list[Case]) -> tuple[list[Case], dict[str, str]]:
-    """The cases that work, each run once with a further token, and what is wrong with the others.
+    """Return the cases that work, each run once with a further token, and the errors of the others.
 
     The plain model must work.
     """

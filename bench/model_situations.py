@@ -37,7 +37,7 @@ def autocast(backbone: str) -> Outcome:
 
 
 def default_dtype(backbone: str) -> Outcome:
-    """A default dtype of bfloat16 and of float64: the same as with float32."""
+    """Compare a default dtype of bfloat16 and of float64 with float32: the logits are the same."""
     model, meta, inputs = material(backbone)
     outcomes = []
     for compressor in (ALL_STAGES, BOTH):
@@ -65,7 +65,7 @@ def int8_weights(backbone: str) -> Outcome:
 
 
 def offload(backbone: str) -> Outcome:
-    """Decoder layers on disk (`dispatch_model`): the model in memory."""
+    """Compare decoder layers on disk (`dispatch_model`) with the model in memory."""
     from accelerate import dispatch_model
 
     model, meta, inputs = material(backbone)
@@ -114,7 +114,7 @@ def data_parallel(backbone: str) -> Outcome:
 
 
 def compiled_layers(backbone: str) -> Outcome:
-    """Decoder layers whose forward is compiled: as they are."""
+    """Compare decoder layers whose forward is compiled with plain ones."""
     model, meta, inputs = material(backbone)
     expected = [compressed(one, model, meta, inputs) for one in (BOTH, ALL_STAGES)]
     with ExitStack() as stack, torch._dynamo.config.patch(recompile_limit=64):
@@ -164,7 +164,7 @@ def logits_to_keep(backbone: str) -> Outcome:
 
 
 def logits_of_merged(backbone: str) -> Outcome:
-    """A column that was merged away."""
+    """Compare the logits of a column that was merged away with those of the last column."""
     model, meta, inputs = material(backbone)
     middle = int((inputs["input_ids"][0] == model.config.video_token_id).nonzero()[1:-1].float().mean())
     with torch.no_grad(), InfoMerge(retention=0.1).attach(model, meta) as session:

@@ -46,7 +46,7 @@ class ProcessTimer:
         self.seconds: dict[str, float] = {}
 
     def stage(self, name: str) -> Any:
-        """A context that adds its time to a stage."""
+        """Return a context that adds its time to a stage."""
         timer = self
 
         class Span:
@@ -73,7 +73,7 @@ def watch(model: Any, timer: ProcessTimer, stack: ExitStack) -> None:
 
 
 def random_head(model: Any) -> PoolingHead:
-    """A pooling head of the tower's size; its weights do not matter for time."""
+    """Build a pooling head of the tower's size; its weights do not matter for time."""
     vision = model.config.vision_config
     width, hidden = vision.hidden_size, vision.intermediate_size
     shapes = {

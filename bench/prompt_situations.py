@@ -85,7 +85,7 @@ def _repeated(backbone: str, **options: Any) -> Outcome:
 
 
 def with_image(model: Any, inputs: Inputs) -> Inputs:
-    """A prompt that begins with an image."""
+    """Return a prompt that begins with an image."""
     image = model.config.image_token_id
     if "qwen" in model.config.model_type:
         torch.manual_seed(0)
@@ -118,7 +118,7 @@ def with_image(model: Any, inputs: Inputs) -> Inputs:
 
 
 def images_beside(backbone: str) -> Outcome:
-    """An image before the video: the plan of the video is that without it, and nothing changes if all is kept."""
+    """Compare an image before the video with none: the video's plan is the same, and keeping all changes nothing."""
     model, meta, inputs = material(backbone)
     mixed = with_image(model, inputs)
     plans = []
@@ -147,7 +147,7 @@ def images_alone(backbone: str) -> Outcome:
 
 
 def text_turn(backbone: str) -> Outcome:
-    """A further question over the cache: the conversation in one go."""
+    """Compare a further question over the cache with the conversation in one prompt."""
     model, _, inputs = material(backbone)
     more = text_of(model, "And why is that so?")
     with BEFORE.attach(model):
@@ -158,7 +158,7 @@ def text_turn(backbone: str) -> Outcome:
 
 
 def video_after_text(backbone: str) -> Outcome:
-    """A video after cached text, the whole prompt passed again: the prompt in one go."""
+    """Compare a video after cached text, the whole prompt passed again, with the prompt without a cache."""
     model, meta, inputs = material(backbone)
     outcomes = []
     first = int((inputs["input_ids"][0] == model.config.video_token_id).nonzero().min()) - 1
@@ -174,7 +174,7 @@ def video_after_text(backbone: str) -> Outcome:
 
 
 def second_video(backbone: str) -> Outcome:
-    """A second video in a later turn, its own ids only: both turns in one prompt."""
+    """Compare a second video in a later turn, its own ids only, with both turns in one prompt."""
     model, metas, whole = two_videos(backbone)
     one, other = inputs_of(model, metas[0], "What moves?"), inputs_of(model, metas[1], "And here?")
     outcomes = []
@@ -203,7 +203,7 @@ def several_caches(backbone: str) -> Outcome:
 
 
 def copied_cache(backbone: str) -> Outcome:
-    """A cache filled once and copied for every question: the cache itself."""
+    """Compare copies of a cache, filled once and copied for every question, with the cache itself."""
     model, _, inputs = material(backbone)
     more = text_of(model, "And why is that so?")
     with BOTH.attach(model):
@@ -300,7 +300,7 @@ def assisted(backbone: str) -> Outcome:
 
 
 def guidance(backbone: str) -> Outcome:
-    """Classifier-free guidance, which decodes a second cache: both prompts read anew for every step."""
+    """Classifier-free guidance, which decodes a second cache: both prompts are read again for every step."""
     model, meta, inputs = material(backbone)
     negative = text_of(model, "What?")["input_ids"]
     with torch.no_grad(), BOTH.attach(model, meta):

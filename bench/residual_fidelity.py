@@ -72,7 +72,7 @@ def measure(path: Path, *, count: int, expected: Path) -> tuple[Scores, dict[str
     empty = dict.fromkeys(TYPES, 0)
     with open_video(path) as video:
         if video.codec != "h264":
-            raise SourceError("no_signal", f"{path.name} is {video.codec}, the truth is to be had of h264 only")
+            raise SourceError("no_signal", f"{path.name} is {video.codec}, the truth is available for h264 only")
         packets = read_packets(video)
         timeline = order_frames(video, packets)
         targets = choose_pictures(video, packets, timeline, count=count)
@@ -116,7 +116,7 @@ def compare_expected(video: Video, packets: PacketTable, timeline: Timeline, exp
 
 
 def block_sums(luma: NDArray[np.int16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sums and sums of squares on 8x8 blocks, clipped to 8 bits around mid-grey, zeros beyond the picture."""
+    """Compute sums and sums of squares on 8x8 blocks, clipped to 8 bits around mid-grey, zeros beyond the picture."""
     side = _EXPECTED_BLOCK
     rows, cols = (-(-length // side) for length in luma.shape)
     padded = np.zeros((rows * side, cols * side), np.int64)
@@ -138,7 +138,7 @@ def medians(scores: Scores) -> dict[str, Any]:
 
 
 def pool(clips: Sequence[Scores]) -> Scores:
-    """The scores of all clips together."""
+    """Pool the scores of all clips."""
     together: Scores = defaultdict(lambda: {name: [] for name in ESTIMATES})
     for scores in clips:
         for kind, columns in scores.items():
@@ -155,7 +155,7 @@ def show(title: str, kinds: dict[str, Any]) -> None:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The table of the documentation; in brackets the lowest median rank correlation of any clip."""
+    """Write the table of the documentation; in brackets the lowest median rank correlation of any clip."""
     whole, clips = report["all"], [found["types"] for found in report["clips"].values()]
     heads = [f"{kind}, {row['pictures']} pictures" for kind, row in whole.items()]
     lines = [f"| stand-in | {' | '.join(heads)} |", "|---" * (len(whole) + 1) + "|"]

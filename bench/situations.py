@@ -27,7 +27,7 @@ SITUATIONS: Final[Mapping[str, tuple[str, Callable[[str], Outcome]]]] = {
     "beams": ("beams, two videos", prompts.beams),
     "samples": ("`num_return_sequences`, two videos", prompts.samples),
     "videos": ("several videos in a prompt", prompts.several_videos),
-    "images": ("images beside videos, all stages", prompts.images_beside),
+    "images": ("images next to videos, all stages", prompts.images_beside),
     "images_alone": ("images without a video (a warning says that nothing merged)", prompts.images_alone),
     "text_turn": ("a further question", prompts.text_turn),
     "video_after_text": ("a video after cached text", prompts.video_after_text),

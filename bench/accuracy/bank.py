@@ -60,7 +60,7 @@ class TokenBank:
 
     @classmethod
     def join(cls, parts: Sequence[TokenBank]) -> TokenBank:
-        """The clips of several banks in one."""
+        """Join the clips of several banks into one."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
@@ -71,7 +71,7 @@ class TokenBank:
 
 
 def open_bank(folder: Path, split: str, model: Any, cache: Path) -> TokenBank:
-    """The tokens of a split of a corpus, encoded a file at a time, and read from the cache where they are there.
+    """Encode the tokens of a split of a corpus file by file; read them from the cache where they exist.
 
     Args:
         folder: of the corpus.

@@ -73,7 +73,7 @@ def answer(model: Any, texts: Texts, rows: Tensor | slice) -> Tensor:
 
 
 def train_blind(texts: Texts, *, steps: int, batch: int, seed: int, learning_rate: float = 1e-3) -> tuple[Any, float]:
-    """The decoder after so many steps, and its last loss in nats, a mean over 50 steps."""
+    """Train the decoder for the given steps; return it and its last loss in nats, a mean over 50 steps."""
     torch.manual_seed(seed)
     model = build(WORDS).train()
     rng = torch.Generator().manual_seed(seed)
@@ -113,7 +113,7 @@ def judge_blind(model: Any, texts: Texts) -> dict[str, dict[str, float]]:
 
 
 def collect(split: Any, scenes: int) -> Texts:
-    """The questions of the first scenes of a split."""
+    """Collect the questions of the first scenes of a split."""
     made = (make_scene(seed, split=split) for seed in range(scenes))
     return Texts.from_questions(question for scene in made for question in ask(scene, scene.sampled))
 

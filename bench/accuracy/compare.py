@@ -1,10 +1,10 @@
-"""What other weights keep under the same methods on the same clips, beside the weights of the package, paired.
+"""What other weights keep under the same methods on the same clips, compared in pairs with the package's.
 
     python -m bench.accuracy.compare --weights work/unthinned --families colour,scene --clips 40 \\
         --methods metom,infomerge,random --retention 0.3,0.1 --out unthinned.jsonl --shipped-out shipped.jsonl
 
 Both files hold a JSON line per method and retention as `compress accuracy --out` writes them, over these families
-alone; those of the other weights have the paired difference to the package's beside them.
+alone; those of the other weights also have the paired difference to the package's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Figures = dict[str, float]
 
 
 def restrict(results: Sequence[Examined], families: Collection[str]) -> list[Examined]:
-    """The same clips as if only these families were asked about."""
+    """Return the same clips as if only these families had been asked about."""
     found = []
     for one in results:
         kept = [place for place, family in enumerate(one.families) if family in families]

@@ -72,7 +72,7 @@ class Finding:
 
 
 def shuffle(output: TowerOutput, *, frames: int, order: Sequence[int]) -> TowerOutput:
-    """The tokens with frames in another order; repeated numbers repeat a frame."""
+    """Return the tokens with frames in another order; repeated numbers repeat a frame."""
     count = output.features.shape[1] - 1
     tokens, newline = output.features[:, :count], output.features[:, count:]
     blocks = tokens.reshape(1, frames, count // frames, -1)[:, list(order)]
@@ -80,7 +80,7 @@ def shuffle(output: TowerOutput, *, frames: int, order: Sequence[int]) -> TowerO
 
 
 def flip(question: Question) -> str | None:
-    """The answer if time ran backwards; None for families that do not depend on its direction."""
+    """Return the answer if time ran backwards; None for families that do not depend on its direction."""
     if question.family == "motion":
         return OPPOSITE[question.answer]
     if question.family == "order":
@@ -181,7 +181,7 @@ def _judge(
 
 
 def _turn(sheet: Sheet, questions: Sequence[Question]) -> Sheet:
-    """The sheet whose right answers are those of time running backwards, where that makes a difference."""
+    """Return the sheet with the answers that are right if time runs backwards, where that makes a difference."""
     ids = {
         option: number
         for question, numbers in zip(questions, sheet.options, strict=True)

@@ -111,7 +111,7 @@ def render_clip(seed: int, split: Split) -> dict[str, NDArray[Any]]:
 
 
 def render_frame(rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """A picture crowded with objects, for training the tower alone."""
+    """Render a picture crowded with objects, for training the tower alone."""
     texture = int(rng.integers(len(TEXTURES)))
     low = float(rng.uniform(60, 135))
     hue = rng.uniform(0, 2 * np.pi)
@@ -198,7 +198,7 @@ def render(folder: Path, *, clips: dict[Split, int], frames: int, workers: int) 
 
 
 def find_files(folder: Path, name: str, *, most: int | None = None, ending: str = "npz") -> list[Path]:
-    """The files of a split, or of "frames", in order; the first ones, if not all.
+    """Find the files of a split, or of "frames", in order; only the first ones if `most` is given.
 
     Raises:
         FileNotFoundError: there is none in this folder.
@@ -210,7 +210,7 @@ def find_files(folder: Path, name: str, *, most: int | None = None, ending: str 
 
 
 def read(files: Sequence[Path]) -> Corpus:
-    """The corpus of some files of a split, or of "frames"."""
+    """Read the corpus from some files of a split, or of "frames"."""
     parts = [dict(np.load(file)) for file in files]
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     rows = len(arrays["frames"])

@@ -1,9 +1,9 @@
-"""Writes down what the benchmark is, so that a change shows: digests of scenes, questions, files, pictures and weights.
+"""Record what the benchmark consists of, so that changes show: digests of scenes, questions, files, pictures, weights.
 
     python -m bench.accuracy.freeze        writes compress/accuracy/frozen.json and the clips of data/sprites
 
 Scenes and questions depend on NumPy's generator alone. Files and decoded pictures depend on libx264, FFmpeg and OpenCV
-besides, whose versions stand beside their digests.
+too; the versions of these are recorded next to their digests.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def digest_clips(seeds: Sequence[int]) -> tuple[str, str]:
 
 
 def encoder_versions() -> dict[str, str]:
-    """What files and pictures depend on."""
+    """Return the versions of the libraries that files and pictures depend on."""
     return {"pyav": av.__version__, "ffmpeg": str(av.ffmpeg_version_info), "opencv": cv2.__version__}
 
 
 def describe() -> dict[str, Any]:
-    """What `frozen.json` holds."""
+    """Compute the contents of `frozen.json`."""
     files, pictures = digest_clips(range(CHECKED))
     return {
         "version": VERSION,
@@ -80,7 +80,7 @@ def describe() -> dict[str, Any]:
 
 
 def write_sprites(folder: Path) -> None:
-    """A few clips of the benchmark's world with their questions, for the demo and for tests."""
+    """Write a few clips of the benchmark's world with their questions, for the demo and for tests."""
     folder.mkdir(parents=True, exist_ok=True)
     asked = {}
     for seed in SHOWN:

@@ -26,7 +26,7 @@ Line = Mapping[str, Any]
 
 
 def read_run(file: Path) -> dict[str, Any]:
-    """What `compress accuracy --out` wrote, less what every line repeats, numbers rounded."""
+    """Read what `compress accuracy --out` wrote, without what every line repeats, and with rounded numbers."""
     lines: list[Line] = [json.loads(line) for line in file.read_text().splitlines()]
     return {"about": lines[0]["about"], "rows": [_shorten(line) for line in lines]}
 

@@ -52,7 +52,7 @@ class Judge:
 
     @staticmethod
     def read(text: str) -> Judge:
-        """A judge from NAME=WEIGHTS[,frames=N][,positions=contiguous]."""
+        """Parse a judge from NAME=WEIGHTS[,frames=N][,positions=contiguous]."""
         name, _, rest = text.partition("=")
         weights, *settings = rest.split(",")
         told = dict(setting.split("=") for setting in settings)
@@ -64,7 +64,7 @@ class Judge:
         )
 
     def place(self, method: Measured) -> Measured:
-        """The method with tokens at this judge's positions; one that drops no token before the decoder stays."""
+        """Return the method with this judge's token positions; one that drops no token before the decoder stays."""
         placed = method.base in PLACED or method.group in ("baseline", "published")
         if self.positions == "original" or not placed or method.base == "everything":
             return method
@@ -119,7 +119,7 @@ def tabulate(
 
 
 def write_table(record: Mapping[str, Any]) -> str:
-    """The record as Markdown: per retention, score and rank of each method under each judge."""
+    """Write the record as Markdown: per retention, score and rank of each method under each judge."""
     judges = list(record["full"])
     lines = []
     for retention, methods in record["methods"].items():

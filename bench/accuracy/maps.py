@@ -75,7 +75,7 @@ VARIANTS: Final[Mapping[str, Callable[[VideoMeta, tuple[int, int]], Maps]]] = {
 
 
 def wear(meta: VideoMeta, name: str) -> VideoMeta:
-    """A record with a variant in the place of its innovation."""
+    """Return a record with a variant in the place of its innovation."""
     if meta.energy_innovation is None:
         raise ValueError(f"the record of {meta.info['source']['name']} has no innovation to take the place of")
     energy = VARIANTS[name](meta, meta.energy_innovation.shape[1:])
@@ -133,9 +133,10 @@ def tabulate(draws: Draws) -> dict[str, Any]:
 
 
 def choose(draws: Draws, method: str) -> str:
-    """The map of a method: `REFERENCE`, unless one that a default record has is surely better.
+    """Choose the map of a method: `REFERENCE`, unless a map of the default record is significantly better.
 
-    Better is the mean over judges and retentions; sure, a paired interval above 0. Of several the best is taken.
+    It is compared by the mean over judges and retentions, and is significantly better if its paired interval lies above
+    0. Of several such maps the best is taken.
     """
     best, most = REFERENCE, 0.0
     for name in DENSITY_MAPS:
@@ -172,7 +173,7 @@ def show(judge: str, record: Mapping[str, Any]) -> None:
 
 
 def summarise_all(found: Mapping[str, Sequence[Examined]], jobs: Mapping[str, Job], names: Sequence[str]) -> Any:
-    """The record of the study: every judge, their mean, and what it chooses."""
+    """Return the record of the study: every judge, their mean, and what it chooses."""
     draws = {judge: compare(some, names, jobs[judge].retentions) for judge, some in found.items()}
     judges = {
         judge: {"about": describe(jobs[judge], found[judge]), "methods": tabulate(one)} for judge, one in draws.items()

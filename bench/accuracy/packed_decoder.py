@@ -99,7 +99,7 @@ def _norm(x: Tensor, norm: Any) -> Tensor:
 
 
 def _split(layer: Any, x: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values, (B * heads, L, width) each."""
+    """Compute queries, keys and values, (B * heads, L, width) each."""
     attention = layer.self_attn
     batch, length, _ = x.shape
     x = _norm(x, layer.input_layernorm)

@@ -43,7 +43,7 @@ TOWER_FILES: Final = 60
 
 
 def open_model(folder: Path, stage: str | None, *, seed: int, device: str) -> Any:
-    """The model with random weights, or as a stage left it."""
+    """Open the model with random weights, or as a stage left it."""
     torch.manual_seed(seed)
     model = build(WORDS)
     if stage is not None:
@@ -180,7 +180,7 @@ def main() -> None:
         "--from", dest="start", type=Path, help="decoder: begin with the model of this folder, not with the tower's"
     )
     parser.add_argument(
-        "--drop", type=float, default=0.0, help="decoder with --from: share of tokens that each prefix lacks, by lot"
+        "--drop", type=float, default=0.0, help="decoder with --from: share of tokens that each prefix lacks, at random"
     )
     parser.add_argument(
         "--families", nargs="+", default=[",".join(group) for group in INTRODUCED], metavar="FAMILY,FAMILY",

@@ -49,7 +49,7 @@ class Phase:
         steps: of the optimiser, at most.
         share: of the time, at most.
         questions: per clip.
-        favour: how much likelier cells that hold an object are to be among the tokens; 0 chooses by lot.
+        favour: how much likelier cells that hold an object are to be among the tokens; 0 chooses at random.
     """
 
     tokens: int

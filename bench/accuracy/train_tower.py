@@ -60,7 +60,7 @@ class CellHeads(nn.Module):
         self.place = nn.Linear(width, 2 * GRID)
 
     def forward(self, tokens: Tensor, words: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and what is right: tokens (n, 49, d), word vectors (V, d), targets (n, 49, ...)."""
+        """Return the loss, and what is right: tokens (n, 49, d), word vectors (V, d), targets (n, 49, ...)."""
         x = normalised(tokens)
         words = words.float()
         kind = x @ words[ids_of((*KINDS, "background"))].T
@@ -214,7 +214,7 @@ def train_tower(
 
 @torch.no_grad()
 def judge_tower(model: Any, heads_free: FrameBank, *, count: int = 2000) -> dict[str, float]:
-    """What the words alone read off the tokens of some frames: shares that are right."""
+    """Measure what the words alone read from the tokens of some frames, as shares that are right."""
     device = next(model.parameters()).device
     heads = CellHeads(model.config.text_config.hidden_size).to(device)
     frames = heads_free.frames[:count]

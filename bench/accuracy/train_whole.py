@@ -37,7 +37,7 @@ from compress.accuracy.scene import SAMPLED
 from compress.demo.model import build, load
 
 WORD_FILES: Final = 2
-"""Files of clips whose frames tell where words point when a decoder begins anew."""
+"""Files of clips whose frames determine where words point when a decoder starts from random weights."""
 WARM: Final = 30
 """Steps in which the learning rate rises."""
 REPORT: Final = 50
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     heads = DenseHeads(model.config.text_config.hidden_size)
     kept = options.start.with_suffix(".heads")
     if kept.exists() and not options.anew:
-        heads.load_state_dict(load_file(kept), strict=False)  # a target that is new since begins anew
+        heads.load_state_dict(load_file(kept), strict=False)  # a target that was added since then has no weights yet
     folder = options.corpus / "tokens"
     progress = Progress([group.split(",") for group in options.families], record["losses"])
     rng = np.random.default_rng([options.seed, record["steps"]])
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def begin(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """The model to train and the record of its training so far.
+    """Return the model to train and the record of its training so far.
 
     Raises:
         SystemExit: the export to go on from was not trained on whole clips only.
@@ -131,7 +131,7 @@ def begin(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
 
 
 def begin_anew(model: Any, frames: FrameBank, *, seed: int, theta: float = 1e6) -> Any:
-    """A model with this one's tower and projector, words that these frames tell, and a random decoder.
+    """Build a model with this one's tower and projector, words computed from these frames, and a random decoder.
 
     Args:
         model: whose tower is kept.

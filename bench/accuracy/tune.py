@@ -116,7 +116,7 @@ class Trial:
 
 
 def vary(method: Measured, axis: Axis) -> dict[str, Measured]:
-    """The method with each other value of a setting."""
+    """Return the method with each other value of a setting."""
     now = defaults(method)[axis.field]
     changed = {}
     for value in axis.values:
@@ -128,13 +128,13 @@ def vary(method: Measured, axis: Axis) -> dict[str, Measured]:
 
 
 def defaults(method: Measured) -> dict[str, str]:
-    """The settings around which others are tried."""
+    """Return the settings around which others are tried."""
     fields = list_settings(build(method.base, settings=method.settings))
     return {**{one.name: one.value for one in fields if one.name != "retention"}, MAP: method.map}
 
 
 def find_axes(method: Measured, fields: Collection[str] | None) -> tuple[Axis, ...]:
-    """The axes of a method; of some settings only, if these are named.
+    """Find the axes of a method; only those of the named settings, if any are named.
 
     Raises:
         ValueError: none of them is one of this method's.
@@ -148,7 +148,7 @@ def find_axes(method: Measured, fields: Collection[str] | None) -> tuple[Axis, .
 def tune(
     method: Measured, job: Job, clips: int, *, workers: int, passes: int, fields: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """Passes over settings, each around what the one before chose.
+    """Vary the settings in several passes, each around the values that the previous pass chose.
 
     Args:
         method: with its defaults.
@@ -174,7 +174,7 @@ def tune(
 
 
 def adopt(method: Measured, chosen: Mapping[str, str]) -> Measured:
-    """The method with settings changed, its map among them."""
+    """Return the method with settings changed, its map among them."""
     settings = {field: value for field, value in chosen.items() if field != MAP}
     return method.with_settings(method.name, settings, map=chosen.get(MAP))
 
@@ -208,7 +208,7 @@ def scan(
 
 
 def choose(axis: Axis, trials: Sequence[Trial]) -> str | None:
-    """The best value that beats the default beyond its interval; None to stay with the default."""
+    """Return the best value that beats the default beyond its interval; None to stay with the default."""
     better = [trial for trial in trials if trial.minus_default.low > 0]
     if axis.spends or not better:
         return None
@@ -274,7 +274,7 @@ def main() -> None:
 
 
 def read_records(file: Path) -> dict[str, dict[str, Any]]:
-    """What a file holds, by method; those that are not varied anew stay in it."""
+    """Read the records of a file, by method; those that are not varied again stay in it."""
     return {one["method"]: one for one in json.loads(file.read_text())} if file.exists() else {}
 
 

@@ -125,14 +125,14 @@ class WholeClips:
 
     @functools.lru_cache(maxsize=20000)  # noqa: B019
     def scene(self, number: int) -> Scene:
-        """The scene of a clip."""
+        """Return the scene of a clip."""
         return make_scene(self.places[number][2], split=self.split)
 
     def draw(
         self, rows: Sequence[int], frames: Sequence[NDArray[np.int64]], questions: int, weight: NDArray[np.float64],
         rng: np.random.Generator, *, apart: int, backwards: Sequence[bool] | None = None,
     ) -> Batch:  # fmt: skip
-        """A batch.
+        """Draw a batch.
 
         Args:
             rows: numbers of the clips.
@@ -191,7 +191,7 @@ def choose_frames(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
 
 
 def enter(scene: Scene, frames: NDArray[np.int64]) -> dict[str, int]:
-    """The first of these frames that shows each named shape."""
+    """Find the first of these frames that shows each named shape."""
     seen = {thing.name: np.flatnonzero(thing.seen(frames)) for thing in scene.things if thing.kind == "shape"}
     return {name: int(found[0]) for name, found in seen.items() if len(found)}
 
@@ -208,7 +208,7 @@ def look_up(text: str, came: dict[str, int]) -> dict[str, list[int]]:
 
 
 def reverse(scene: Scene) -> Scene:
-    """The scene whose frame ``n - 1 - i`` is frame i of this one; scenes are as likely either way."""
+    """Return the scene whose frame ``n - 1 - i`` is frame i of this one; scenes are as likely either way."""
     last = scene.frames
     shots = [replace(one, start=last - one.stop, stop=last - one.start) for one in scene.shots]
     return replace(scene, shots=tuple(shots[::-1]), things=tuple(_reverse_thing(one, last) for one in scene.things))
@@ -238,13 +238,15 @@ def ask_order(scene: Scene, frames: NDArray[np.int64], apart: int) -> list[Quest
 
 
 def dense_targets(scene: Scene, at: NDArray[np.int64], kind: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
-    """What a token can know from itself and all before it: frames at (T,), kinds (T, 7, 7) -> (T * 49, ...) each.
+    """Compute what a token can know from itself and all before it.
 
-    `time`: number of the frame. `entry`: of the first one that shows this cell's object. `centre`: whether an object's
-    centre is in this cell, of cells that hold one. `peers`: how many centres of
-    its kind its frame has up to this cell, of cells that hold an object. `way`: where the shape has
-    moved since. `copies`: how many equal ones there are, from the second frame on that shows them. `earlier`: which
-    shapes came before this one. `opening`: background of the first frame.
+    Frames at (T,) and kinds (T, 7, 7) give (T * 49, ...) each.
+
+    `time`: number of the frame. `entry`: number of the first frame that shows this cell's object. `centre`: whether an
+    object's centre is in this cell, of cells that hold one. `peers`: how many centres of its kind its frame has up to
+    this cell, of cells that hold an object. `way`: where the shape has moved since. `copies`: how many equal ones there
+    are, from the second frame on that shows them. `earlier`: which shapes came before this one. `opening`: background
+    of the first frame.
     """
     count, cells = len(at), kind.reshape(len(at), -1)
     blank = np.full(cells.shape, UNKNOWN, np.int64)

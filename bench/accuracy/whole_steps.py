@@ -52,7 +52,7 @@ class DenseHeads(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in unnamed.items() if count})
 
     def forward(self, reading: Reading, words: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The mean loss of every target that the batch has; words are the decoder's vectors (V, d)."""
+        """Return the mean loss of every target that the batch has; words are the decoder's vectors (V, d)."""
         losses = {}
         for name, depth in (*DEPTH.items(), *ASKED_DEPTH.items()):
             x = reading.asked[depth] if name in LOOKED_UP else reading.visual[depth]

@@ -1,4 +1,4 @@
-"""Word vectors for a decoder that begins anew: a word points to where the tower's tokens of what it names lie."""
+"""Word vectors for a decoder with random weights: a word points to where the tower's tokens of what it names lie."""
 
 from __future__ import annotations
 
