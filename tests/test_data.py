@@ -23,7 +23,7 @@ Planes = tuple[NDArray[np.uint8], ...]
 
 @pytest.fixture(scope="module")
 def make_clips() -> Any:
-    """The script, imported the way Python runs it: with its own folder on the path."""
+    """Import the script the way Python runs it: with its own folder on the path."""
     sys.path.insert(0, str(DATA))
     try:
         return importlib.import_module("make_clips")

@@ -89,7 +89,7 @@ def graph(*packages: str) -> dict[str, set[str]]:
 
 
 def find_circle(edges: dict[str, set[str]]) -> list[str]:
-    """A circle of imports, or an empty list."""
+    """Find a circle of imports; return an empty list if there is none."""
     done: set[str] = set()
 
     def visit(name: str, trail: list[str]) -> list[str]:
@@ -110,7 +110,7 @@ def find_circle(edges: dict[str, set[str]]) -> list[str]:
 
 
 def floor_of(name: str) -> int | None:
-    """Number of a module's floor from the top; None for the root of the package."""
+    """Return the number of a module's floor from the top; None for the root of the package."""
     for number, rooms in enumerate(FLOORS):
         if any(name == room or name.startswith(f"{room}.") for room in rooms):
             return number

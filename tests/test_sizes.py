@@ -24,7 +24,7 @@ FILES = sorted((ROOT / "codecmeta").rglob("*.py"))
 
 
 def compilers(node: ast.FunctionDef) -> set[str]:
-    """Decorators of a function that make it a kernel."""
+    """Return the decorators of a function that make it a kernel."""
     return {name for one in node.decorator_list if (name := ast.unparse(one).partition("(")[0]) in COMPILERS}
 
 

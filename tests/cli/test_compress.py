@@ -31,7 +31,7 @@ def compress(*arguments: str | Path) -> Result:
 
 
 def lines(result: Result) -> list[dict[str, Any]]:
-    """Standard output as JSON lines; fails if anything else stands there."""
+    """Parse standard output as JSON lines; fail if it holds anything else."""
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -52,7 +52,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def meta(records: dict[str, Path], tmp_path: Path) -> Path:
-    """A folder with one good video, in a folder of its own."""
+    """Make a folder with one good video, in a folder of its own."""
     folder = tmp_path / "meta"
     (folder / "shots").mkdir(parents=True)
     (folder / "shots" / "cut.mkv.npz").write_bytes(records["full"].read_bytes())

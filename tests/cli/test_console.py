@@ -25,7 +25,7 @@ def test_names_are_made_fit_to_be_shown() -> None:
 
 
 def run_on_terminal(program: str, *arguments: str) -> tuple[str, bytes]:
-    """Standard output through a pipe, and what a terminal that is standard error shows."""
+    """Return standard output through a pipe, and what a terminal on standard error shows."""
     pty = pytest.importorskip("pty")
     terminal, shown = pty.openpty()
     with subprocess.Popen(

@@ -63,7 +63,7 @@ def test_nothing_half_written_stays(data: Path, tmp_path: Path, program: str, nu
 
 
 def members(group: int) -> list[int]:
-    """Processes of a process group, but those that are over and wait to be noticed."""
+    """List the processes of a process group, without those that have ended but are not yet reaped."""
     found = []
     for place in Path("/proc").glob("[0-9]*/stat"):
         try:

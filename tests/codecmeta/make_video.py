@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def picture(index: int, *, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
-    """A gradient with a square that moves three pixels a frame, RGB."""
+    """Return a gradient with a square that moves three pixels a frame, RGB."""
     y, x = np.mgrid[:height, :width]
     image = np.stack([2 * x, 3 * y, x + y], axis=-1).astype(np.uint8)
     left = (3 * index) % (width - 16)
@@ -49,7 +49,7 @@ def write_video(
 
 
 def write_audio(path: Path) -> Path:
-    """A second of silence."""
+    """Write a second of silence."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=8000)
         stream.layout = "mono"

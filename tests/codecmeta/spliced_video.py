@@ -22,7 +22,7 @@ def encode(path: Path, *, qp: int, frames: int = 16, codec: str = "libx264", fir
 
 
 def read_stream(path: Path) -> tuple[bytes, list[bytes], list[bool]]:
-    """Configuration record, packets and key flags."""
+    """Read configuration record, packets and key flags."""
     with av.open(str(path)) as source:
         stream = source.streams.video[0]
         packets = [packet for packet in source.demux(stream) if packet.size]
@@ -45,7 +45,7 @@ def write_packets(path: Path, template: Path, packets: Sequence[bytes], keys: It
 
 
 def two_descriptions(folder: Path, *, length_size: int = 4) -> Path:
-    """An MP4 whose second half has a sample entry of its own, with another initial quantiser.
+    """Write an MP4 whose second half has a sample entry of its own, with another initial quantiser.
 
     Args:
         folder: for the file and its parts.
@@ -77,7 +77,7 @@ def two_descriptions(folder: Path, *, length_size: int = 4) -> Path:
 
 
 def two_sequence_headers(folder: Path) -> Path:
-    """An FLV with a second sequence header before its second half."""
+    """Write an FLV with a second sequence header before its second half."""
     parts = [encode(folder / f"{qp}.flv", qp=qp).read_bytes() for qp in (20, 36)]
     tags = [list(_split_tags(part)) for part in parts]
     joined = parts[0][:13] + b"".join(tag for tag in tags[0] if tag[0] == 9 and tag[12] != 2)
@@ -99,7 +99,7 @@ def _split_tags(content: bytes) -> Iterable[bytes]:
 
 
 def changing_picture_parameters(folder: Path, suffix: str, *, returns: bool = False, entry: bytes = b"avc1") -> Path:
-    """A picture parameter set that changes inside a GoP.
+    """Write a video with a picture parameter set that changes inside a GoP.
 
     Args:
         folder: for the file and its parts.
@@ -123,7 +123,7 @@ def changing_picture_parameters(folder: Path, suffix: str, *, returns: bool = Fa
 
 
 def packed_planes(folder: Path) -> Path:
-    """An AVI of MPEG-4 whose B-planes come with the P-plane before, and a placeholder in their place.
+    """Write an AVI of MPEG-4 whose B-planes are packed with the P-plane before, with placeholders in their place.
 
     As DivX 5 wrote it; its first packet says so, and no other.
     """
@@ -145,7 +145,7 @@ def packed_planes(folder: Path) -> Path:
 
 
 def all_sync(folder: Path, codec: str) -> Path:
-    """An MP4 without a list of sync samples, which says that all are."""
+    """Write an MP4 without a list of sync samples, which says that all are sync samples."""
     options = {"g": "8", "x265-params": "log-level=none:keyint=8", "x264-params": "scenecut=0"}
     path = write_video(folder / "sync.mp4", codec=codec, frames=32, options=options)
     path.write_bytes(rewrite(path.read_bytes(), {b"stss": None}))

@@ -80,7 +80,7 @@ def display(image: NDArray[np.uint8], matrix: tuple[int, ...]) -> NDArray[np.uin
 
 
 def check(path: Path, matrix: tuple[int, ...]) -> codecmeta.VideoMeta:
-    """What is extracted is displayed as the matrix says, which is what FFmpeg attaches to the first picture."""
+    """Check that extracted frames are displayed as the matrix says, which FFmpeg attaches to the first picture."""
     decoded = decode_all(path)
     assert side_data.display_matrix(decoded[0]) == (None if matrix == display_matrix.IDENTITY else matrix)
     meta = codecmeta.extract(path, frames="2,5,8", maps=("innovation",), motion=True)
@@ -160,7 +160,7 @@ def test_projections_of_matroska(tmp_path: Path, degrees: int, mirrors: dict[str
 
 
 def orientation_message(codec: str, *, mirrored: bool, flipped: bool, degrees: int) -> bytes:
-    """An SEI NAL unit that holds until another one comes."""
+    """Write an SEI NAL unit that holds until another one comes."""
     payload = BitWriter().u(0, 1).u(int(mirrored), 1).u(int(flipped), 1).u(degrees * 65536 // 360, 16)
     payload = payload.ue(1).u(0, 1) if codec == "libx264" else payload.u(1, 1)
     bits = payload.bits + "1" * (len(payload.bits) % 8 != 0)
@@ -314,7 +314,7 @@ def test_alpha_that_is_not_read_is_said(tmp_path: Path, name: str, codec: str, p
 
 
 def element(identifier: int, payload: bytes) -> bytes:
-    """An EBML element with a length of eight bytes."""
+    """Write an EBML element with a length of eight bytes."""
     name = identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
     return name + (len(payload) | 1 << 56).to_bytes(8, "big") + payload
 

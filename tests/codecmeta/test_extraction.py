@@ -190,7 +190,7 @@ def test_a_file_that_changes_while_it_is_read(data: Path, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("name", ["event_h264.mp4", "cut_h264.mkv"])
 def test_proxy_finds_what_moves(data: Path, name: str) -> None:
-    """On H.264 clips both can be had: the re-encoded residual points to the same places as the true one."""
+    """On H.264 clips both are available: the re-encoded residual points to the same places as the true one."""
     true = extract(data / name, frames="uniform:8", pixels=None, maps=("innovation",))
     proxy = extract(data / name, frames="uniform:8", pixels=None, maps=("innovation",), residual="proxy")
     assert proxy.info["signals"]["innovation"]["source"] == "proxy"

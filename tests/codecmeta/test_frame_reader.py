@@ -39,7 +39,7 @@ def test_a_corrupt_packet_is_read_from_the_next_source(data: Path, tmp_path: Pat
 
 
 def overwrite(source: Path, path: Path, packets: list[int] | None = None) -> Path:
-    """A copy whose packets, or some of them, are noise behind the heads of their NAL units."""
+    """Write a copy whose packets, or some of them, are noise after the headers of their NAL units."""
     with av.open(str(source)) as opened:
         places = [(packet.pos, packet.size) for packet in opened.demux(video=0) if packet.size]
     content = bytearray(source.read_bytes())

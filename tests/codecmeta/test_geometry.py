@@ -30,7 +30,7 @@ def resize_boxes(path: Path, *, coded: tuple[int, int], shown: tuple[int, int]) 
 
 
 def resize_elements(path: Path, *, coded: tuple[int, int], shown: tuple[int, int]) -> Path:
-    """The same for PixelWidth and PixelHeight of a Matroska file."""
+    """Change PixelWidth and PixelHeight of a Matroska file."""
     content = path.read_bytes()
     for name, old, new in zip((b"\xb0", b"\xba"), coded, shown, strict=True):
         size = (old.bit_length() + 7) // 8

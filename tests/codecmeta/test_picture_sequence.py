@@ -31,7 +31,7 @@ from codecmeta.residual.proxy import SETTINGS
 
 @pytest.fixture(scope="module")
 def frames(data: Path) -> NDArray[np.uint8]:
-    """A moving scene, uint8 (60, H, W, 3)."""
+    """Return a moving scene, uint8 (60, H, W, 3)."""
     with av.open(str(data / "objects_vp9.webm")) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 

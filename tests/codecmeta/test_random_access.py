@@ -33,7 +33,7 @@ READ = {"pixels": 64, "qp": True, "motion": True}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, VideoMeta]]:
-    """The file of a kind and the record of all its frames, made once."""
+    """Make the file of a kind and the record of all its frames, each once."""
     known: dict[str, tuple[Path, VideoMeta]] = {}
 
     def make(kind: str) -> tuple[Path, VideoMeta]:

@@ -82,7 +82,7 @@ VIDEO_PID = 0x100
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A transport stream of constant rate."""
+    """Write a transport stream of constant rate."""
     path = tmp_path_factory.mktemp("ts") / "whole.ts"
     return write_video(path, frames=48, options={"g": "12", "bf": "2", "crf": "30"}).read_bytes()
 

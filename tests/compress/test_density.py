@@ -19,7 +19,7 @@ FIELDS = *INNOVATION, "energy_carried", "range_carried", "frames"
 
 
 def holding(*arrays: str) -> VideoMeta:
-    """A record with some of the optional arrays."""
+    """Return a record with some of the optional arrays."""
     return replace(record(), **{name: None for name in FIELDS if name not in arrays})
 
 

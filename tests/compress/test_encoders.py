@@ -16,7 +16,7 @@ ENCODER = SpectralEncoder()
 
 
 def texture(rng: np.random.Generator, height: int = SIDE, width: int = SIDE) -> NDArray[np.uint8]:
-    """A smooth random picture: noise on a coarse grid, enlarged."""
+    """Return a smooth random picture: noise on a coarse grid, enlarged."""
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, height // 8 + 1, width // 8 + 1)))
     fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
     return fine[0].permute(1, 2, 0).clamp(0, 255).to(torch.uint8).numpy()
@@ -31,7 +31,7 @@ def features(picture: NDArray[np.uint8]) -> Tensor:
 
 
 def oracle(picture: NDArray[np.uint8], row: int, col: int) -> NDArray[np.float64]:
-    """The feature of one patch in float64, written from the definition."""
+    """Compute the feature of one patch in float64, written from the definition."""
     rgb = picture.astype(np.float64) / 127.5 - 1
     y = 0.299 * rgb[..., 0] + 0.587 * rgb[..., 1] + 0.114 * rgb[..., 2]
     planes = (y, (rgb[..., 2] - y) / 1.772, (rgb[..., 0] - y) / 1.402)

@@ -114,7 +114,7 @@ def test_adjacent_difference_equals_the_oracle() -> None:
 
 
 def nearly_static_bfloat16(noise: float, width: int) -> Tensor:
-    """A segment of 4 frames in which each of 196 positions moves by its own small amount, stored in bfloat16."""
+    """Return a segment of 4 frames, each of whose 196 positions moves by its own small amount, in bfloat16."""
     generator = torch.Generator().manual_seed(3)
     scene = torch.randn(1, 196, width, generator=generator)
     amount = torch.linspace(0.2, 2, 196)[:, None] * noise

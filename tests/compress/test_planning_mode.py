@@ -66,7 +66,7 @@ def material() -> tuple[torch.Tensor, Signals, torch.Tensor]:
 
 
 def plans(method: Any, tokens: torch.Tensor, signals: Signals, scores: torch.Tensor) -> list[Compression]:
-    """What every stage of a method makes of it."""
+    """Return what every stage of a method computes from the same input."""
     found, density = [], signals.density
     assert isinstance(density, torch.Tensor)
     if hasattr(method, "before_encoder"):

@@ -26,7 +26,7 @@ matplotlib_image = pytest.importorskip("matplotlib.image")
 
 
 def make_video(*, frames: int = 4, kept: int = 20, rpm: bool = True) -> CompressedVideo:
-    """The first `kept` tokens of every frame stay and take in the rest of it."""
+    """Make a video in which the first `kept` tokens of every frame stay and take in the rest of it."""
     keep = np.concatenate([196 * t + np.arange(kept) for t in range(frames)])
     groups = np.arange(196 * frames) % 196 % kept + kept * (np.arange(196 * frames) // 196)
     density = np.ones((frames, 27, 27), np.float32)

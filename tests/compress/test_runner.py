@@ -46,7 +46,7 @@ class Both:
 def make_meta(
     *, maps: tuple[str, ...] = ("carried", "innovation"), pixels: bool = True, frames: int = 6, seed: int = 0
 ) -> VideoMeta:
-    """A record of a video that never was: 64x48, one GoP of two packets per frame, the third much larger."""
+    """Make a record of a fictitious video: 64x48, one GoP of two packets per frame, the third much larger."""
     rng = np.random.default_rng(seed)
     sizes = np.full(2 * frames, 100, np.uint32)
     sizes[4:6] = 5000

@@ -36,7 +36,7 @@ def place(tmp_path: Path, data: Path) -> Path:
 
 
 def block(heading: str, *, kind: str = "bash", number: int = 0) -> str:
-    """A block of code below a heading or a line of the page."""
+    """Return a block of code below a heading or a line of the page."""
     after = PAGE[PAGE.index(heading) :]
     blocks: list[str] = re.findall(rf"```{kind}\n(.*?)```", after, re.DOTALL)
     return blocks[number]

@@ -139,7 +139,7 @@ def test_python_of_the_pages_is_python() -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files that the pages name: the clips of the project, and a few of one's own."""
+    """Make a folder with the files that the pages name: the clips of the project, and a few user files."""
     (tmp_path / "data").symlink_to(data)
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     (tmp_path / "examples").symlink_to(ROOT / "examples")

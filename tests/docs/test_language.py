@@ -49,8 +49,9 @@ def pages() -> list[Path]:
 def modules() -> list[Path]:
     return sorted(
         path
-        for folder in ("codecmeta", "compress", "cli", "data", "examples", "scripts", "bench")
+        for folder in ("codecmeta", "compress", "cli", "data", "examples", "scripts", "bench", "tests")
         for path in (ROOT / folder).rglob("*.py")
+        if path != Path(__file__)
     )
 
 

@@ -44,7 +44,7 @@ class Corpus:
 
 
 def mutate(corpus: Corpus, rng: random.Random) -> tuple[bytes, bytes]:
-    """A packet and extradata with one to three kinds of damage, mostly inside one NAL unit."""
+    """Return a packet and extradata with one to three kinds of damage, mostly inside one NAL unit."""
     extra, packet = rng.choice(corpus.entries)
     if rng.random() < 0.1:
         data = bytearray(packet)

@@ -12,7 +12,7 @@ import pytest
 
 
 def fuzz(config: pytest.Config, harness: str, *, packets: int) -> dict[str, Any]:
-    """What a harness reports of so many packets."""
+    """Return what a harness reports for the given number of packets."""
     checked = config.cache.mkdir("numba-boundscheck")
     environment = os.environ | {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(checked)}
     command = [sys.executable, "-m", f"tests.fuzz.{harness}", "--packets", str(packets), "--seed", "1"]

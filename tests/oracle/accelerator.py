@@ -54,7 +54,7 @@ class OnAccelerator(torch.Tensor):
         return f"OnAccelerator({self.held!r})"
 
     def tolist(self) -> Any:
-        """Subclasses of tensors have none."""
+        """Convert to a list, which subclasses of tensors cannot do themselves."""
         return self.cpu().tolist()
 
     @classmethod

@@ -23,7 +23,7 @@ def even(total: int, bins: int, upper: NDArray) -> NDArray:
 
 
 def best(scores: list[float], count: int) -> list[int]:
-    """The places of the largest, ascending."""
+    """Return the places of the largest, ascending."""
     return sorted(sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:count])
 
 
@@ -170,7 +170,7 @@ def fastvid(
 
 
 def best_windows(similar: NDArray, tau: float) -> int:
-    """The largest number of tokens that any division into windows saves, by trying all divisions."""
+    """Return the largest number of tokens that any division into windows saves, by trying all divisions."""
     frames = len(similar) + 1
     most = 0
     for cuts in range(2 ** (frames - 1)):
@@ -269,7 +269,7 @@ def flashvid(
 
 
 def _trees(tokens: NDArray, picked: dict[int, list[int]], span: range, wanted: int, least: int, tau_t: float) -> Answer:
-    """What is left of a segment's trees, clustered."""
+    """Cluster the remaining tokens of a segment's trees."""
     per_frame = tokens.shape[1]
     free = {t: [n for n in range(per_frame) if n not in picked[t]] for t in span}
     links: list[tuple[float, int, int, int]] = []

@@ -17,7 +17,7 @@ def cosine(a: NDArray, b: NDArray) -> float:
 
 
 def regions(mask: NDArray, connectivity: int) -> list[set[int]]:
-    """Connected regions of one frame's mask by flood fill, as sets of raster positions."""
+    """Find connected regions of one frame's mask by flood fill, as sets of raster positions."""
     rows, cols = mask.shape
     steps = [(0, 1), (1, 0), (0, -1), (-1, 0)]
     if connectivity == 8:
@@ -40,7 +40,7 @@ def regions(mask: NDArray, connectivity: int) -> list[set[int]]:
 
 
 def cut(region: set[int], largest: int | None) -> list[set[int]]:
-    """A region in as few runs of its raster order as do not exceed ``largest``, their sizes as even as can be."""
+    """Cut a region into the fewest runs of its raster order that do not exceed ``largest``, as even as possible."""
     patches = sorted(region)
     parts = 1 if largest is None else math.ceil(len(patches) / largest)
     runs: list[set[int]] = [set() for _ in range(parts)]
@@ -63,7 +63,7 @@ def rpm(density: NDArray, tau: float, connectivity: int = 4, largest: int | None
 
 
 def rpm_target(density: NDArray, target: int, connectivity: int = 4, largest: int | None = None) -> int:
-    """The token count nearest to ``target`` over all thresholds (ties: more tokens)."""
+    """Find the token count nearest to ``target`` over all thresholds (ties: more tokens)."""
     counts = {len(rpm(density, tau, connectivity, largest)) for tau in np.unique(density)} | {density.size}
     return min(counts, key=lambda count: (abs(count - target), -count))
 

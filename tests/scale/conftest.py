@@ -19,7 +19,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 
 def require(module: str) -> Any:
-    """A module that an engine or format needs."""
+    """Import a module that an engine or format needs."""
     if importlib.util.find_spec(module) is None and os.environ.get("CODECMETA_SCALE"):
         pytest.fail(f"{module} is not installed; scripts/test --scale needs the extra dev-scale")
     return pytest.importorskip(module)
@@ -91,7 +91,7 @@ def local(*, timeout: float | None = None, workers: int | None = None, **options
 
 
 def serial(**options: Any) -> Engine:
-    """This process, which knows no limits."""
+    """Return an engine of this process, which knows no limits."""
     return SerialEngine()
 
 

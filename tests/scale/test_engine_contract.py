@@ -89,7 +89,7 @@ def test_jobs_are_taken_as_they_are_needed(bench: Bench) -> None:
 
 def test_nothing_runs_on_when_a_run_is_ended(bench: Bench, tmp_path: Path) -> None:
     if not bench.isolated:
-        pytest.skip("in this process nothing runs beside the caller")
+        pytest.skip("in this process nothing runs next to the caller")
     jobs = [Deed(0), Deed(1, "hang", place=str(tmp_path)), Deed(2, "hang", place=str(tmp_path))]
     results = bench.make().run(act, jobs, failure=lambda *_: "lost")
     assert next(iter(results)) == "work 0"

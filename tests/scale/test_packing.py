@@ -18,7 +18,7 @@ from tests.scale.conftest import require
 
 @pytest.fixture
 def meta(tmp_path: Path, data: Path) -> Path:
-    """Records of six videos, of which one is gone."""
+    """Make records of six videos, one of which is missing."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for number in range(6):

@@ -1,4 +1,4 @@
-"""Weights beside the package's: only the families asked for count, and differences are those of the same clips."""
+"""Weights compared with the package's: only requested families count, and differences are those of the same clips."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULTS = fabricate(JOB)
 
 
 def lose(results: list[Examined], family: str, cell: str) -> list[Examined]:
-    """The same, but that a cell answers nothing of a family."""
+    """Return the same results, except that a cell answers nothing of a family."""
     found = []
     for one in results:
         right = [

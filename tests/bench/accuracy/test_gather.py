@@ -1,4 +1,4 @@
-"""Runs in one file of results: figures are those of the lines, and models that rank alike are told from others."""
+"""Runs in one file of results: figures are those of the lines, and models that rank alike differ from others."""
 
 from __future__ import annotations
 

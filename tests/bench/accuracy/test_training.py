@@ -138,7 +138,7 @@ def test_the_decoder_learns_from_nothing(trained: Any, clips: Corpus, unseen: Co
 def test_a_trained_model_learns_on(
     clips: Corpus, unseen: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its tower stays, its decoder changes by little, and the record tells of both trainings."""
+    """Its tower stays, its decoder changes by little, and the record describes both trainings."""
     for name, corpus, count in (("train-00000", clips, 3), ("train-00001", clips, 2), ("val-00000", unseen, 2)):
         np.savez(tmp_path / name, **{field.name: getattr(corpus, field.name)[:count] for field in fields(Corpus)})
     folder = Path(train.__file__).parent / "weights" / "thinned"
@@ -236,7 +236,7 @@ def test_the_training_log_is_that_of_the_weights() -> None:
 
 
 def test_questions_alone_teach_nothing() -> None:
-    """A decoder without a video stays at chance; one that is told the answer does not."""
+    """A decoder without a video stays at chance; one that is given the answer does not."""
     texts = blind.collect("train", 150)
     model, _ = blind.train_blind(texts, steps=40, batch=64, seed=0)
     asked = blind.collect("test", 150)

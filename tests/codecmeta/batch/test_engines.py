@@ -199,7 +199,7 @@ def test_the_engine_that_is_chosen() -> None:
 
 
 def write_slowly(path: Path) -> str:
-    """Leave a file for ten minutes, but not if told to end."""
+    """Leave a file for ten minutes, but not if asked to end."""
     if path.suffix == ".txt":
         return "done"
     try:

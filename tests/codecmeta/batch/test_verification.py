@@ -26,7 +26,7 @@ NAMES = ("a.mp4", "sub/b.mkv", "sub/c.mp4")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Videos, and their records beside them."""
+    """Make videos, and their records next to them."""
     items = []
     for name in NAMES:
         path = tmp_path / "videos" / name

@@ -40,7 +40,7 @@ def insert(content: bytes, *, into: bytes, boxes: bytes) -> bytes:
 
 
 def table(*rows: tuple[int, ...], header: bytes = bytes(4)) -> bytes:
-    """A full box's payload: header, number of rows, rows of 32-bit fields."""
+    """Write a full box's payload: header, number of rows, rows of 32-bit fields."""
     return header + struct.pack(">I", len(rows)) + b"".join(struct.pack(f">{len(row)}I", *row) for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Half files are told from whole ones by their structure."""
+"""Half files are distinguished from whole ones by their structure."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_flv_with_something_behind_it(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"something else")
     assert state(path) == "unknown"
-    # some writers leave the length behind the last tag out
+    # some writers omit the length after the last tag
     assert state(cut(path, path.stat().st_size - 18)) == "complete"
 
 

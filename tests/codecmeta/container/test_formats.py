@@ -111,7 +111,7 @@ def test_encrypted_tracks(tmp_path: Path, scheme: bytes, codec: str) -> None:
 
 @pytest.fixture
 def two_tracks(tmp_path: Path) -> Path:
-    """A file of two videos, the second of which is larger."""
+    """Write a file of two videos, the second of which is larger."""
     path = tmp_path / "two.mp4"
     with av.open(str(path), "w") as output:
         streams = []

@@ -52,7 +52,7 @@ def decode_types(path: Path) -> dict[int, str]:
 
 
 def describe(meta: VideoMeta) -> dict[int, str]:
-    """The same as the record has it."""
+    """Return the same as the record has it."""
     assert meta.packet_type is not None
     assert meta.packet_shown is not None
     assert meta.info["signals"]["packet_type"] == {"source": "headers"}
@@ -122,7 +122,7 @@ def test_where_nothing_tells(tmp_path: Path) -> None:
 
 
 def obu(kind: int, bits: BitWriter, *, extension: int | None = None) -> bytes:
-    """An OBU with its size (AV1 specification, 5.3), of less than 128 bytes."""
+    """Write an OBU with its size (AV1 specification, 5.3), of less than 128 bytes."""
     bits.u(1, 1).align_zero()
     payload = int(bits.bits, 2).to_bytes(len(bits.bits) // 8, "big")
     header = bytes([kind << 3 | (extension is not None) << 2 | 2]) + bytes([extension] if extension is not None else [])

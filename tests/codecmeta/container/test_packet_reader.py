@@ -31,7 +31,7 @@ def test_segments_one_after_the_other(tmp_path: Path, same: bool) -> None:
 
 
 def split_superframe(packet: bytes) -> list[bytes]:
-    """The frames of a VP9 packet (VP9 bitstream specification, Annex B)."""
+    """Split a VP9 packet into its frames (VP9 bitstream specification, Annex B)."""
     last = packet[-1]
     width, count = 1 + (last >> 3 & 3), 1 + (last & 7)
     index = packet[-2 - width * count :]

@@ -49,7 +49,7 @@ def list_counts(codec: str, path: Path) -> list[int]:
 
 
 def list_times(path: Path) -> list[int | None]:
-    """Times of the pictures as the decoder gives them: some are lost, or, by FFmpeg 7, come out of order."""
+    """List the times of the pictures as decoded: some are lost, or, in FFmpeg 7, come out of order."""
     return [frame.pts for frame in decode_all(path)]
 
 

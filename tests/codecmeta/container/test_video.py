@@ -86,7 +86,7 @@ def test_the_display_matrix_comes_from_the_header(clips: Path) -> None:
 
 
 def read_both_ways(path: Path) -> tuple[packets.PacketTable, container.PacketTable]:
-    """The table with the help of the container's index, and without it."""
+    """Read the table with the help of the container's index, and without it."""
     with container.open_video(path) as video:
         listed = packets.read_packets(video)
         video.track = None

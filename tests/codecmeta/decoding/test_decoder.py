@@ -118,7 +118,7 @@ def test_only_what_is_needed_is_decoded(data: Path) -> None:
 
 @pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video", "mpeg4"])
 def test_the_last_pictures_of_a_run_have_vectors_and_quantisers(tmp_path: Path, codec: str) -> None:
-    """These decoders attach nothing to a picture that is put out because no further packet comes."""
+    """These decoders attach nothing to a picture that is output because no further packet comes."""
     path = write_video(tmp_path / "clip.mkv", codec=codec, frames=20, options={"bf": "2"})
     with open_video(path) as video:
         packets = read_packets(video)

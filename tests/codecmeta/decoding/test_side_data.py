@@ -15,7 +15,7 @@ from tests.oracle.streams import decode, encode
 
 
 def exported(**columns: list[int]) -> Any:
-    """An array of AVMotionVector records."""
+    """Return an array of AVMotionVector records."""
     names = ("source", "w", "h", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale")
     kinds = ("i4", "u1", "u1", "i2", "i2", "i4", "i4", "u2")
     table = np.zeros(len(columns["w"]), list(zip(names, kinds, strict=True)))

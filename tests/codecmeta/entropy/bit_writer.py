@@ -31,7 +31,7 @@ class BitWriter:
         return self
 
     def nal(self, header: int, *, header_bytes: int = 1) -> bytes:
-        """The NAL unit with start code, trailing bits and emulation prevention."""
+        """Return the NAL unit with start code, trailing bits and emulation prevention."""
         bits = self.bits + "1"
         bits += "0" * (-len(bits) % 8)
         rbsp = int(bits, 2).to_bytes(len(bits) // 8, "big")

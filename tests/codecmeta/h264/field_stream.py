@@ -35,7 +35,7 @@ def slice_header(
 
 
 def pcm_field(samples: list[NDArray[np.uint8]]) -> bytes:
-    """An IDR top field of I_PCM macroblocks; `samples` are its Y, Cb and Cr planes."""
+    """Write an IDR top field of I_PCM macroblocks; `samples` are its Y, Cb and Cr planes."""
     writer = slice_header(slice_type=7, bottom=False, idr=True, frame_num=0, order=0, reference=True, qp=28)
     for mb in range(COLUMNS * ROWS):
         writer.ue(25).align_zero()
@@ -55,7 +55,7 @@ def predicted_field(
     reference: bool = True,
     qp: int = 28,
 ) -> bytes:
-    """A P field: the first macroblock skipped, the others their reference plus luma coefficients."""
+    """Write a P field: the first macroblock skipped, the others their reference plus luma coefficients."""
     writer = slice_header(
         slice_type=5, bottom=bottom, idr=False, frame_num=frame_num, order=order, reference=reference, qp=qp
     )
@@ -80,7 +80,7 @@ def predicted_field(
 
 
 def skipped_frame(*, frame_num: int, order: int) -> bytes:
-    """A P picture that is a whole frame of skipped macroblocks, and that nothing refers to."""
+    """Write a P picture that is a whole frame of skipped macroblocks, and that nothing refers to."""
     writer = slice_header(
         slice_type=5, bottom=None, idr=False, frame_num=frame_num, order=order, reference=False, qp=28
     )
@@ -94,7 +94,7 @@ def random_samples(rng: np.random.Generator) -> list[NDArray[np.uint8]]:
 
 
 def coded_frames(count: int, *, gop: int = 8) -> list[list[bytes]]:
-    """The pictures of each frame in decode order, which is the order of display: two fields, or one whole frame.
+    """Write the pictures of each frame in decode and display order, which are the same: two fields, or one frame.
 
     Of eight frames the first is an IDR field with a P field, the third and the sixth are no references, the fifth is
     coded as a frame, the others are pairs of P fields. Access unit delimiters and parameter sets come where an encoder

@@ -73,7 +73,7 @@ def _qp(buffer: bytes) -> NDArray[np.int64]:
 
 
 def clipped(picture: PictureResidual) -> list[NDArray[np.int16]]:
-    """The planes as the expectations have them: clipped to the range of a sample around mid-grey."""
+    """Return the planes as the expectations have them: clipped to the range of a sample around mid-grey."""
     half = 1 << (picture.bit_depth[0] - 1)
     planes = (picture.y, picture.cb, picture.cr)
     return [np.clip(plane, -half, half - 1) for plane in planes if plane.size]

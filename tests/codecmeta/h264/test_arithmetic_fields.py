@@ -23,7 +23,7 @@ CODED_BLOCK_FLAG, SIGNIFICANT, LAST, ABSOLUTE_LEVEL = 85 + 8, 277 + 29, 338 + 29
 
 
 def arithmetic_sets() -> bytes:
-    """A second picture parameter set, for arithmetic code."""
+    """Write a second picture parameter set, for arithmetic code."""
     pps = BitWriter().ue(1, 0).u(1, 1).u(0, 1).ue(0, 0, 0).u(0, 1).u(0, 2).se(0, 0, 0).u(1, 1).u(0, 1).u(0, 1)
     return pps.nal(0x68)
 
@@ -52,7 +52,7 @@ def write_block(writer: ArithmeticWriter, levels: NDArray[np.int64], increment: 
 
 
 def predicted_field(rng: np.random.Generator) -> bytes:
-    """A bottom P field: the first macroblock skipped, the others the top field plus luma coefficients."""
+    """Write a bottom P field: the first macroblock skipped, the others the top field plus luma coefficients."""
     header = BitWriter().ue(0, 5, 1).u(0, 8).u(1, 1).u(1, 1).u(1, 8)
     # no override: one reference; no list modification; no marking; cabac_init_idc; QP; no loop filter
     header.u(0, 1).u(0, 1).u(0, 1).ue(0).se(QP - 26).ue(1)

@@ -29,7 +29,7 @@ def parameter_sets(depth: int, *, separate: bool = False) -> bytes:
 
 
 def pcm_slice(planes: list[NDArray[np.int64]], depth: int, *, colour_plane: int | None = None) -> bytes:
-    """An IDR slice of I_PCM macroblocks."""
+    """Write an IDR slice of I_PCM macroblocks."""
     writer = BitWriter().ue(0, 7, 0)
     if colour_plane is not None:
         writer.u(colour_plane, 2)
@@ -44,7 +44,7 @@ def pcm_slice(planes: list[NDArray[np.int64]], depth: int, *, colour_plane: int 
 
 
 def predicted_slice(rng: np.random.Generator, qp: int) -> bytes:
-    """A P slice at QP'Y - QpBdOffsetY = `qp`: the reference plus luma coefficients."""
+    """Write a P slice at QP'Y - QpBdOffsetY = `qp`: the reference plus luma coefficients."""
     writer = BitWriter().ue(0, 5, 0).u(1, 4).u(0, 1).u(0, 1).u(0, 1).se(qp - 26).ue(1)
     totals = np.full((4 * ROWS + 1, 4 * COLUMNS + 1), -1)
     for mb in range(COLUMNS * ROWS):

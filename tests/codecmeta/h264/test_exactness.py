@@ -1,4 +1,4 @@
-"""Every residual sample equals what a decoder with its prediction removed puts out."""
+"""Every residual sample equals what a decoder with its prediction removed outputs."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def picture(*, groups: int = 0, number: int = 0, sps: int = 0) -> BitWriter:
 
 
 def skipped_slice(run: int, *, slice_type: int = 5, first: int = 0, pps: int = 0) -> BitWriter:
-    """A P slice of `run` skipped macroblocks."""
+    """Write a P slice of `run` skipped macroblocks."""
     return BitWriter().ue(first, slice_type, pps).u(0, 4).u(0, 1).u(0, 1).u(0, 1).se(0).ue(run)
 
 
@@ -99,7 +99,7 @@ def test_every_cut_is_noticed(name: str) -> None:
 
 @pytest.mark.parametrize("tail", [b"\7", b"\0\0\7", b"\0\0\0", b"\0\0\0\0", b"\0\0\0\x09\x06abc"])
 def test_slices_before_a_short_tail_are_read(tail: bytes) -> None:
-    """Bytes behind the last slice that are no whole NAL unit cost nothing; a slice that is cut is refused."""
+    """Bytes after the last slice that are no whole NAL unit have no effect; a slice that is cut is refused."""
     path = CLIPS / "baseline_slices.mp4"
     reader = ResidualReader(extradata(path))
     packet = packets(path)[1]

@@ -1,4 +1,4 @@
-"""Only what vectors depend on is read, and what is not known is told."""
+"""Only what vectors depend on is read, and what is unknown is reported."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_inference_from_corners_may_be_off(tmp_path: Path) -> None:
 
 
 def without_inference(unit: nal.NalUnit) -> bytes:
-    """The payload of a sequence parameter set without direct_8x8_inference_flag."""
+    """Return the payload of a sequence parameter set without direct_8x8_inference_flag."""
     whole = read_sequence_parameters(unit.rbsp())
     for bit in range(8 * len(unit.payload)):
         payload = bytearray(unit.payload)

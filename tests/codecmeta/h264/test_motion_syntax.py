@@ -33,7 +33,7 @@ Vector = tuple[int, int]
 
 
 def encode(entropy: str) -> bytes:
-    """A clip of one reference picture and no B pictures, a slice for each macroblock."""
+    """Encode a clip of one reference picture and no B pictures, a slice for each macroblock."""
     output = io.BytesIO()
     with av.open(str(CLIPS / "high_default.mp4")) as source, av.open(output, "w", format="h264") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -65,7 +65,7 @@ def exported(stream: bytes) -> list[tuple[bytes, NDArray[np.void]]]:
 
 
 def partitions(kind: int, shapes: NDArray[np.int64]) -> list[tuple[int, int, int, int]]:
-    """The partitions of a P macroblock in order, as in `PARTS`."""
+    """Return the partitions of a P macroblock in order, as in `PARTS`."""
     if kind != P_8X8:
         return list(PARTS[kind])
     parts = []

@@ -46,7 +46,7 @@ def parameter_sets() -> bytes:
 
 
 def user_data(text: bytes) -> bytes:
-    """An SEI NAL unit with unregistered user data."""
+    """Write an SEI NAL unit with unregistered user data."""
     writer = BitWriter().u(5, 8).u(16 + len(text), 8)
     for byte in b"u" * 16 + text:
         writer.u(byte, 8)
@@ -136,7 +136,7 @@ class Macroblocks:
             self.flags[plane, v : v + size, u : u + size] = int(levels.any())
 
     def _flag(self, plane: int, y: int, x: int, v: int, u: int) -> int:
-        """The coded_block_flag of the block at 4x4 block (v, u), as the macroblock (y, x) sees it (9.3.3.1.1.9)."""
+        """Return coded_block_flag of the block at 4x4 block (v, u), as the macroblock (y, x) sees it (9.3.3.1.1.9)."""
         kind, eight = self.kind[v // 4, u // 4], self.eight[v // 4, u // 4]
         other = (v // 4, u // 4) != (y, x)
         if kind == -1 or (other and self.old and self.eight[y, x] and not eight):
@@ -171,7 +171,7 @@ class Macroblocks:
 
 
 def coded_pictures(*, old: bool) -> list[bytes]:
-    """An I and a P picture; equal ones whether or not the contexts are those of x264 before build 151."""
+    """Write an I and a P picture; equal ones whether or not the contexts are those of x264 before build 151."""
     rng = np.random.default_rng(7)
     header = BitWriter().ue(0, 7, 0).u(0, 8).ue(0).u(0, 2).se(QP - 26).ue(1)
     writer = ArithmeticWriter(header, init="I", qp=QP)
@@ -253,7 +253,7 @@ def test_a_real_clip_of_an_old_build(shared: Path) -> None:
 
 
 def relabel(path: Path, build: bytes) -> Path:
-    """The same raw stream with another build of x264 in its SEI."""
+    """Write the same raw stream with another build of x264 in its SEI."""
     stream = path.read_bytes()
     label = stream.index(b"x264 - core ") + 12
     other = path.with_stem(f"build{build.decode()}")
@@ -262,7 +262,7 @@ def relabel(path: Path, build: bytes) -> Path:
 
 
 def appear(index: int) -> NDArray[np.uint8]:
-    """A texture that every fourth picture replaces, every other stripe of it moving."""
+    """Return a texture that every fourth picture replaces, every other stripe of it moving."""
     texture = np.kron(np.random.default_rng((index + 3) // 4).integers(0, 256, (24, 48)), np.ones((4, 4)))
     image = texture[:, :128].astype(np.uint8)
     for top in range(0, 96, 32):

@@ -28,7 +28,7 @@ def template() -> SliceHeader:
 
 
 def header(frame_num: int, *, most: int = 4, sequence: dict[str, Any] | None = None, **values: Any) -> SliceHeader:
-    """A slice of a reference frame in a stream of 16 frame numbers."""
+    """Return a slice of a reference frame in a stream of 16 frame numbers."""
     base = template()
     stream = replace(base.parameters.sequence, log2_max_frame_num=4, max_num_ref_frames=most, **(sequence or {}))
     parameters = replace(base.parameters, sequence=stream)
@@ -47,7 +47,7 @@ class Stream:
         self.references.end(head, order, name)
 
     def lists(self, head: SliceHeader, order: int = 0) -> tuple[str, str]:
-        """The names of both lists; - for a frame inferred from a gap, . for one that is not known."""
+        """Return the names of both lists; - for a frame inferred from a gap, . for an unknown one."""
         self.references.begin(head)
         first, second = (
             "".join("." if one is None else one.content or "-" for one in part).rstrip(".")

@@ -47,7 +47,7 @@ class ContextCoder(ArithmeticEncoder):
         self.statistics = [0, 0, 0, 0]
 
     def saved(self) -> tuple[list[list[int]], list[int]]:
-        """The context variables and StatCoeff as they are."""
+        """Return the context variables and StatCoeff as they are."""
         return [list(state) for state in self.states], list(self.statistics)
 
     def restore(self, saved: tuple[list[list[int]], list[int]]) -> None:

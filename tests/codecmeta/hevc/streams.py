@@ -10,7 +10,7 @@ CLIPS = Path(__file__).resolve().parents[2] / "data" / "hevc"
 
 
 def shown_packets(path: Path) -> list[bytes]:
-    """The packets of the pictures that FFmpeg shows, in presentation order."""
+    """Return the packets of the pictures that FFmpeg shows, in presentation order."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         context = stream.codec_context

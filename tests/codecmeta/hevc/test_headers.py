@@ -28,7 +28,7 @@ def sequence(
     extension: str = "",
     flags: str = "000000000",
 ) -> bytes:
-    """An SPS of 16x16 coding tree blocks; `extension` has its eight extension flags, `flags` those of version 2."""
+    """Write an SPS of 16x16 coding tree blocks; `extension` has eight extension flags, `flags` those of version 2."""
     writer = BitWriter().u(0, 4).u(0, 3).u(1, 1).u(4, 8).u(0, 32).u(0, 32).u(0, 16).u(93, 8)
     writer.ue(0, chroma).u(separate, 1 if chroma == 3 else 0).ue(*size).u(bool(crop), 1).ue(*crop)
     writer.ue(depths[0] - 8, depths[1] - 8, 0).u(1, 1).ue(1, 0, 0)
@@ -49,7 +49,7 @@ def picture(*, tiles: int = 0, sync: int = 0, extension: str = "") -> bytes:
 
 
 def slice_segment(*, address: int | None = None, kind: int = 19) -> bytes:
-    """An intra slice without any data."""
+    """Write an intra slice without any data."""
     writer = BitWriter().u(address is None, 1).u(0, 1).ue(0)
     if address is not None:
         writer.u(address, 4)

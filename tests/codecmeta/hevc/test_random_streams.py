@@ -14,7 +14,7 @@ from tests.codecmeta.hevc.stream_writer import Tools, WrittenPicture, write_pict
 
 
 def write(seed: int, pictures: int = 2) -> tuple[Tools, list[WrittenPicture]]:
-    """A stream of one intra picture and others."""
+    """Write a stream of one intra picture and others."""
     rng = random.Random(seed)
     tools = Tools.choose(rng)
     written = [write_picture(tools, rng, first=number == 0) for number in range(pictures)]

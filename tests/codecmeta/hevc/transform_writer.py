@@ -127,7 +127,7 @@ class TransformWriter:
                 self.planes[plane][top : top + size, a : a + size] = block
 
     def _mode(self, modes: dict[tuple[int, int], Value], x: int, y: int) -> Value:
-        """What a prediction block that holds a sample has."""
+        """Return the mode of the prediction block that holds a sample."""
         left, top, size = self.unit
         if len(modes) == 1:
             return next(iter(modes.values()))
@@ -173,7 +173,7 @@ class TransformWriter:
         return (index if index < 30 else index - 6) + offset
 
     def _block(self, plane: int, x: int, y: int, log2: int, mode: int) -> NDArray[np.int64]:
-        """A transform block that is coded: its syntax, and its residual."""
+        """Write the syntax of a transform block that is coded, and return its residual."""
         coder, rng, tools = self.coder, self.rng, self.tools
         size, chroma = 1 << log2, plane > 0
         skip = False

@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 56, 72
 
 
 def noise(top: int = 255, shape: tuple[int, int] = (HEIGHT, WIDTH)) -> np.ndarray[Any, Any]:
-    # extremes beside noise, so that the filters overshoot and clip
+    # extremes next to noise, so that the filters overshoot and clip
     rng = np.random.default_rng(5)
     plane = rng.integers(0, top + 1, shape)
     plane[rng.random(shape) < 0.3] = top
@@ -68,7 +68,7 @@ def predict(
 def samples_at(
     reference: ReferenceSamples, place: int, dtype: Any, stride: int, block: tuple[int, int, int, int]
 ) -> np.ndarray[Any, Any]:
-    """The block of samples at an address, which must lie within the reference's planes."""
+    """Return the block of samples at an address, which must lie within the reference's planes."""
     extent = (reference.shapes[0][0] + 2 * MARGIN) * stride * dtype.itemsize
     ends = [(int(base), int(base) + extent) for base in reference.addresses[0, :4]]
     last = place + ((block[2] - 1) * stride + block[3]) * dtype.itemsize

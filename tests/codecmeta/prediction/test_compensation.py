@@ -35,7 +35,7 @@ def reference(seed: int, distance: int = 1) -> Reference:
 
 
 def covered(residual: MotionResidual, channel: int) -> Any:
-    """Samples of a plane that have an inter prediction."""
+    """Return which samples of a plane have an inter prediction."""
     shape = residual.planes[channel].shape
     luma = np.repeat(np.repeat(residual.field.inter, 4, 0), 4, 1)
     step_y = round(residual.planes[0].shape[0] / shape[0])

@@ -25,7 +25,7 @@ def oracle(plane: NDArray[Any], kind: int, top: int) -> NDArray[np.int64]:
 
 
 def extremes(shape: tuple[int, int], top: int, dtype: Any) -> NDArray[Any]:
-    """Noise beside patterns on which sums of taps are as large and as small as can be."""
+    """Noise next to patterns on which sums of taps are as large and as small as can be."""
     rng = np.random.default_rng(top)
     plane = rng.integers(0, top + 1, shape)
     signs = np.array([1, 0, 1, 1, 0, 1])

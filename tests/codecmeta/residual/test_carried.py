@@ -87,7 +87,7 @@ def test_a_still_picture_without_residual_keeps_its_state() -> None:
     still = field(6, 8)
     still.reference[0] = 0
     np.testing.assert_array_equal(carry([before], still, nothing).moments, before.moments)
-    # an intra picture starts anew
+    # an intra picture starts again from zero
     np.testing.assert_array_equal(carry([before], field(6, 8), nothing).moments, nothing.moments)
 
 

@@ -26,7 +26,7 @@ RUN = "from codecmeta.caller import outer; print(outer(1), sum(outer.stats.cache
 
 
 def run(package: Path, cache: Path | None = None) -> tuple[int, int]:
-    """Result of the compiled caller, and how often it came from the disk."""
+    """Return the result of the compiled caller, and how often it came from the disk."""
     place = str(cache or package / "machine-code")
     environment = {**os.environ, "NUMBA_CACHE_DIR": place, "PYTHONPATH": str(package.parent)}
     ran = subprocess.run(

@@ -124,7 +124,7 @@ def test_order_does_not_depend_on_names(questions: list[Question]) -> None:
 
 
 def reverse(scene: Scene) -> Scene:
-    """What the scene is when time runs backwards."""
+    """Return the scene as it is when time runs backwards."""
 
     def turn(thing: Thing) -> Thing:
         x, y = thing.place(np.array([scene.frames]))[0].tolist()

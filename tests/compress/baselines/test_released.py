@@ -1,4 +1,4 @@
-"""What the released code does otherwise than its method's definition, one case each, beside the fixed method."""
+"""What the released code does otherwise than its method's definition, one case each, compared with the fixed method."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_answers_are_compared_as_words(functions: dict[str, Any]) -> None:
 
 
 def answer_plainly(count: int) -> list[str]:
-    """What the demo model says without lmms-eval and without a session."""
+    """Return what the demo model answers without lmms-eval and without a session."""
     import torch
 
     from compress.demo import load

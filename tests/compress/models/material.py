@@ -20,7 +20,7 @@ FRAMES = 4
 
 @cache
 def sharp_model(name: str, *, attention: str = "sdpa") -> Any:
-    """A tiny model whose attention is not nearly uniform, so that wrong positions and masks change what it says."""
+    """Build a tiny model with far from uniform attention, so that wrong positions and masks change its answers."""
     model = build_random(name, attention=attention)
     with torch.no_grad():
         for key, weight in model.named_parameters():
@@ -34,7 +34,7 @@ def sharp_model(name: str, *, attention: str = "sdpa") -> Any:
 
 
 def moving_frames(seed: int = 0, *, frames: int = FRAMES, size: tuple[int, int] = (48, 64)) -> NDArray[np.uint8]:
-    """A static textured background with a bright square that moves."""
+    """Return a static textured background with a bright square that moves."""
     rng = np.random.default_rng(seed)
     background = rng.integers(0, 160, (*size, 3), dtype=np.uint8)
     clip = np.repeat(background[None], frames, axis=0)
@@ -82,7 +82,7 @@ def video_meta(seed: int = 0, *, frames: int = FRAMES, size: tuple[int, int] = (
 
 
 def inputs_of(model: Any, meta: VideoMeta, question: str = "What moves?") -> dict[str, torch.Tensor]:
-    """A prompt for a model."""
+    """Make a prompt for a model."""
     return prepare(model, meta, question, tokenizer=TOKENIZER)
 
 

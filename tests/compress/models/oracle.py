@@ -1,7 +1,7 @@
 """What a compressed model must say, computed another way: no hooks, no cache, no generate, dense matrices.
 
 The embeddings that reach the decoder are recorded from the plain model. Plans are applied to them as dense matrices in
-float64, the decoder's layers are called one by one on the whole sequence with an explicit mask, for every step anew.
+float64, the decoder's layers are called one by one on the whole sequence with an explicit mask, again for every step.
 """
 
 from __future__ import annotations

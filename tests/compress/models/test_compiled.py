@@ -1,4 +1,4 @@
-"""Decoder layers that are compiled: the same values, and nothing compiled anew for another video."""
+"""Decoder layers that are compiled: the same values, and nothing compiled again for another video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `generate` can do beside greedy steps over one prompt: batches, beams, samples, drafts, further turns."""
+"""What `generate` can do besides greedy steps over one prompt: batches, beams, samples, drafts, further turns."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ WORDS = ["[UNK]", "[PAD]", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|
 
 
 def build_processor(backbone: str, model: Any) -> Any:
-    """The published processor around a tokenizer of few words, with the sizes of the tiny model."""
+    """Build the published processor around a tokenizer of few words, with the sizes of the tiny model."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     names = dict(zip(("<image>", "<video>"), ("<|image_pad|>", "<|video_pad|>"), strict=True))

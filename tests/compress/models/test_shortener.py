@@ -33,7 +33,7 @@ METHODS: dict[str, Any] = {
 
 
 def write_run(folder: Path, backbone: str, method: Any, *, name: str = "tokens") -> TokenFile:
-    """The token file of one video."""
+    """Write the token file of one video."""
     job = Job(method=method, name="method", retention=0.4, shortener=ModelShortener(random_config=backbone))
     (report,) = run(folder / "square.npz", folder / name, job)
     assert report.status == "done", report.message
@@ -46,7 +46,7 @@ def write_run(folder: Path, backbone: str, method: Any, *, name: str = "tokens")
 def ask_and_capture(
     folder: Path, backbone: str, method: Any, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Any, dict[str, Tensor]]:
-    """A model that was asked, and the arguments of its language model for the prompt, behind all hooks."""
+    """Ask a model; return it and the arguments of its language model for the prompt, captured after all hooks."""
     model, tokenizer = open_model(checkpoint=None, random_config=backbone, device="cpu")
     decoder, seen = model.model.language_model, {}
     plain = decoder.forward

@@ -38,7 +38,7 @@ def kernel(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, scaling: flo
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, begin: Tensor, _: Tensor, longest: int, __: int, *, scale: float) -> Tensor:
-    """What PyTorch's kernel for packed sequences computes."""
+    """Compute what PyTorch's kernel for packed sequences computes."""
     assert begin.dtype == torch.int32 and longest == int(begin.diff().max())
     parts = list(zip(*(torch.tensor_split(one, begin[1:-1].tolist()) for one in (q, k, v)), strict=True))
     weights = [(torch.einsum("qhd,khd->hqk", a, b) * scale).softmax(-1) for a, b, _ in parts]

@@ -1,4 +1,4 @@
-"""The model before, after and beside a session, and what a session refuses."""
+"""The model before, after and outside a session, and what a session refuses."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp
 
 
 class Listener(Attachable):
-    """Keeps everything and remembers what it was told."""
+    """Keeps everything and remembers what it was given."""
 
     def before_llm(self, tokens: torch.Tensor, signals: Signals) -> Compression:
         self.tokens, self.signals = tokens, signals
@@ -215,7 +215,7 @@ def test_only_signals_that_are_read_are_made() -> None:
 
 @pytest.mark.parametrize("backbone", ["llava-onevision-tiny", "qwen2-vl-tiny"])
 def test_scores_are_the_same_where_gradients_are_kept(backbone: str) -> None:
-    """Attention is then the configured kernel's, with the scores taken beside it."""
+    """Attention is then the configured kernel's, with the scores computed separately."""
     model, meta = sharp_model(backbone), video_meta()
     inputs = inputs_of(model, meta)
     found = []
