@@ -28,3 +28,8 @@ class SignalError(CompressError):
 
 class OutputError(CompressError, OSError):
     """The output folder cannot be written; the message names it."""
+
+
+def on_one_line(error: Exception) -> str:
+    """Return the text of another library's error on one line, to be part of a message."""
+    return " ".join(str(error).split())

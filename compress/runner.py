@@ -236,6 +236,8 @@ def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, dige
     video = job.shortener.shorten(meta, job.method, map=job.map, stopwatch=watch)
     with _writing(outputs["tokens"].parent), watch.stage("save"):
         outputs["tokens"].parent.mkdir(parents=True, exist_ok=True)
+        if outputs["tokens"].exists() or outputs["report"].exists():
+            outputs["picture"].unlink(missing_ok=True)  # it shows the tokens of an earlier run
         size = write_tokens(outputs["tokens"], video)
     if job.plot and meta.frames is not None:
         from compress.picture import draw_video

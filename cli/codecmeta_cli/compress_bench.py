@@ -20,7 +20,8 @@ NEED_LMMS_EVAL = "this needs lmms-eval; run, best in an environment of its own: 
 
 def bench(
     meta: Annotated[
-        Path | None, typer.Option(show_default=False, help="A .npz with frames; without it a synthetic video is used.")
+        Path | None,
+        typer.Option(show_default=False, help="One .npz with frames; without it a synthetic video is used."),
     ] = None,
     model: Annotated[
         str | None,
@@ -29,7 +30,10 @@ def bench(
     random_weights: Annotated[
         str | None,
         typer.Option(
-            metavar="CONFIG", show_default=False, help="Architecture with random weights: a name or config.json."
+            metavar="CONFIG",
+            show_default=False,
+            help="Architecture with random weights: config.json or a name, such as qwen2.5-vl-tiny; "
+            "an unknown name lists all.",
         ),
     ] = None,
     methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = "metom,infomerge",
@@ -41,7 +45,7 @@ def bench(
     prompt: Annotated[
         str | None, typer.Option(show_default=False, help="The question; by default one that the model understands.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Measured rounds; cases take turns.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Measured rounds, after one of warm-up; cases take turns.")] = 5,
     new_tokens: Annotated[int, typer.Option(min=0, help="Further tokens by which decoding is timed.")] = 8,
     device: Device = "cpu",
     out: Annotated[Path | None, typer.Option(show_default=False, help="Write the figures as JSON.")] = None,
@@ -65,6 +69,8 @@ def bench(
     try:
         if meta is not None and frames is not None:
             refuse("compress", "--frames is for the synthetic video; --meta brings its own frames")
+        if meta is not None and meta.is_dir():
+            refuse("compress", f"--meta is {str(meta)!r}, a folder; give one .npz of it")
         settings = parse_assignments(assignments or [])
         names = [name.strip() for name in methods.split(",")]
         cases = plan_cases(names, parse_retentions("--retentions", retentions), settings=settings)

@@ -35,7 +35,8 @@ RandomWeights = Annotated[
     typer.Option(
         metavar="CONFIG",
         show_default=False,
-        help="Instead of --model: an architecture with random weights, a name or config.json.",
+        help="Instead of --model: an architecture with random weights, config.json or a name, such as qwen2.5-vl-tiny; "
+        "an unknown name lists all.",
     ),
 ]
 

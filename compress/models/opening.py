@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from compress.errors import ConfigError
+from compress.errors import ConfigError, on_one_line
 from compress.models.inputs.prompt import Tokenizer
 from compress.video import check_device
 
@@ -55,7 +55,7 @@ def open_model(
     try:
         return model, AutoTokenizer.from_pretrained(checkpoint)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {error}") from error
+        raise ConfigError(f"the tokenizer of {checkpoint!r} cannot be loaded: {on_one_line(error)}") from error
 
 
 def sample_question(checkpoint: str | None) -> str:

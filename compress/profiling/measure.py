@@ -139,7 +139,9 @@ def measure_cases(
             found = [_summarise(model, case, record) for case, record in zip(cases, runs, strict=True)]
         longest = max(longest, time.monotonic() - begin)
         if progress is not None:
-            progress(f"round {turn + 1} of {warmup + repeats}", found)
+            warming = turn < warmup
+            number, count = (turn + 1, warmup) if warming else (turn + 1 - warmup, repeats)
+            progress(f"{'warm-up round' if warming else 'round'} {number} of {count}", found)
     return found
 
 

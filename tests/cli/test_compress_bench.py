@@ -43,6 +43,7 @@ def test_bench(tmp_path: Path) -> None:
     assert "TTFT" in record["ttft"]
     assert "uncompressed" in invoke("bench", "--random-weights", TINY, "--methods", "metom", "--retentions", "0.3",
                                     "--frames", 2, "--repeats", 1).stdout  # fmt: skip
+    assert result.stderr.splitlines() == ["warm-up round 1 of 1", "round 1 of 1"]
 
 
 def test_bench_sets_fields_of_the_methods_that_have_them() -> None:
@@ -72,6 +73,7 @@ def test_bench_refuses(tmp_path: Path) -> None:
     [
         (("--meta", "bad.npz"), "not a readable .npz"),
         (("--meta", "missing.npz"), "missing.npz: No such file"),
+        (("--meta", "empty"), "--meta is 'empty', a folder; give one .npz of it"),
         (("--repeats", "0"), "'--repeats'"),
         (("--frames", "0"), "'--frames'"),
         (("--new-tokens", "-1"), "'--new-tokens'"),

@@ -220,7 +220,11 @@ def test_only_what_is_missing_or_stale_is_done_again(
 ) -> None:
     out = tmp_path / "tokens"
     list(run(meta_folder, out, job()))
+    pictures = [out / "one.mp4.png", out / "a" / "two.mkv.png"]
+    for picture in pictures:
+        picture.write_bytes(b"tokens of the first run")
     again = list(run(meta_folder, out, change(meta_folder, out)))
+    assert [picture.exists() for picture in pictures] == [False, redone == 1]
     assert sorted(r.status for r in again) == ["done"] * redone + ["kept"] * (2 - redone)
     assert read_tokens(out / "one.mp4.safetensors").tokens.shape[1] == SpectralEncoder().width
 

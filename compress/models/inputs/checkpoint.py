@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from compress.errors import ConfigError
+from compress.errors import ConfigError, on_one_line
 from compress.models.inputs.random_weights import SIGLIP_SIZES
 
 RENAMED: Final = (
@@ -69,7 +69,7 @@ def load_model(
             name, config=config, dtype=dtype, attn_implementation=attention
         )
     except Exception as error:  # checks of fields and of weights raise errors of any type
-        raise ConfigError(f"{name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{name!r} cannot be loaded: {type(error).__name__}: {on_one_line(error)}") from error
     return model.to(device).eval()
 
 

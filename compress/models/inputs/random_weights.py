@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import torch
 
-from compress.errors import ConfigError
+from compress.errors import ConfigError, on_one_line
 
 QWEN2_SIZES: Final[Mapping[str, dict[str, Any]]] = {
     "tiny": {
@@ -131,7 +131,7 @@ def configure(config: str) -> Any:
         made = AutoConfig.from_pretrained(file)
     except Exception as error:  # checks of fields raise errors of any type
         raise ConfigError(
-            f"{file} is not a configuration that transformers can read: {type(error).__name__}: {error}"
+            f"{file} is not a configuration that transformers can read: {type(error).__name__}: {on_one_line(error)}"
         ) from error
     # where the checkpoint's settings of pixels are, if any; a file's own path would be taken for a repository
     made.name_or_path = str(file.parent)
@@ -166,7 +166,7 @@ def build_random(
             with torch.device(device):
                 model = kind._from_config(made, dtype=dtype, attn_implementation=attention)
         except Exception as error:  # sizes that do not go together fail wherever they meet
-            raise ConfigError(f"{config!r} cannot be built: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"{config!r} cannot be built: {type(error).__name__}: {on_one_line(error)}") from error
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model.eval()

@@ -16,7 +16,7 @@ import transformers.utils
 from compress.errors import ConfigError
 from compress.models.inputs.checkpoint import load_model
 from compress.models.inputs.preprocess import PixelSettings
-from compress.models.inputs.random_weights import build_random, configure
+from compress.models.inputs.random_weights import build_random, configure, names
 from compress.models.opening import open_model
 from tests.compress.models.material import BACKBONES, TOKENIZER, inputs_of, video_meta
 
@@ -80,6 +80,20 @@ def test_what_is_no_configuration_is_refused(text: str, tmp_path: Path) -> None:
         configure(str(tmp_path))
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_model(str(tmp_path))
+
+
+def test_errors_of_transformers_stand_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no connection,\nand nothing in the cache.\n  Check both.")
+
+    monkeypatch.setattr(transformers.utils, "cached_file", fail)
+    with pytest.raises(ConfigError, match=r"OSError: no connection, and nothing in the cache\. Check both\.$"):
+        load_model("far/away")
+
+
+def test_every_name_stands_in_the_page_of_models() -> None:
+    page = (Path(__file__).resolve().parents[4] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert [name for name in names() if f"`{name}`" not in page] == []
 
 
 def test_a_folder_without_a_configuration_is_told(tmp_path: Path) -> None:
