@@ -88,7 +88,8 @@ def open_dataset(
             others are None in the records. None reads all.
         max_bytes: refuse a record whose arrays take more memory than this.
 
-    UsageError: the collection is empty, or a column is unknown.
+    Raises:
+        UsageError: the collection is empty, or a column is unknown.
         MetaFormatError: a tar or the index cannot be read.
         OSError: a file cannot be opened.
     """
