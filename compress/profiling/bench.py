@@ -28,12 +28,15 @@ SIDE = 384
 def synthetic_frames(frames: int, *, side: int = SIDE, seed: int = 0) -> NDArray[np.uint8]:
     """Render a static textured background, two objects that move and a cut half-way, uint8 (T, side, side, 3).
 
-    Random frames would be unlike one another, so that nothing would merge and a different path would be timed.
+    Random frames would be unlike one another, so that nothing would merge and a different path would be timed; flat
+    cells without grain would have no texture that ranks patches.
     """
     rng = np.random.default_rng(seed)
     clip = np.empty((frames, side, side, 3), np.uint8)
     cells = side // 16
     scenes = [np.kron(rng.integers(20, 200, (cells, cells, 3)), np.ones((16, 16, 1))).astype(np.uint8) for _ in "ab"]
+    for scene in scenes:
+        scene += rng.integers(0, 12, scene.shape, dtype=np.uint8)
     size = side // 6
     sprite = rng.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     for t in range(frames):
