@@ -26,7 +26,7 @@ def status(
     from codecmeta.batch.folder_status import read_status
     from codecmeta.batch.outcome import Outcome
     from codecmeta.errors import UsageError
-    from codecmeta_cli.status_screen import print_failures, print_status
+    from codecmeta_cli.status_screen import print_advice, print_failures, print_status
 
     failed: list[Outcome] | None = [] if failures else None
     try:
@@ -41,7 +41,8 @@ def status(
     else:
         print_status(found, meta)
         print_failures(failed or [])
-    if found.failed or found.gone or found.missing != 0:
+        print_advice(found)
+    if found.failed or found.unfinished:
         raise typer.Exit(1)
 
 

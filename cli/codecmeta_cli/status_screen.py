@@ -23,6 +23,7 @@ def print_status(status: FolderStatus, folder: Path) -> None:
         ("folder", printable(str(folder))),
         ("videos", "unknown" if status.inputs is None else f"{status.inputs}"),
         ("done", f"{status.done}{f' ({status.tally.warned} with warnings)' if status.tally.warned else ''}"),
+        *((f"  {state}", f"{count}") for state, count in status.tally.verdicts.items()),
         ("failed", f"{status.failed}"),
         *((f"  {code}", f"{count}") for code, count in status.tally.failed.most_common()),
         ("missing", f"{missing}{f' ({status.gone} were done, and their records are gone)' if status.gone else ''}"),
@@ -37,6 +38,13 @@ def print_status(status: FolderStatus, folder: Path) -> None:
     if status.done:
         console.print(_shares("codec", status.tally.codecs))
         console.print(_shares("residual", status.tally.residuals))
+
+
+def print_advice(status: FolderStatus) -> None:
+    """Print what to do where videos are missing."""
+    if status.unfinished:
+        console = Console(highlight=False, soft_wrap=True)
+        console.print("To extract what is missing, run the same extract command again.")
 
 
 def print_failures(failures: Iterable[Outcome]) -> None:

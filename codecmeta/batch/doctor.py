@@ -128,7 +128,7 @@ def _kernels() -> Iterator[Fact]:
         value=f"{ready} of {len(compiled)} for this processor",
         cost=""
         if ready == len(compiled)
-        else "the first video of a codec waits up to a minute: compile them first with codecmeta warmup",
+        else "the first video of a codec waits one to two minutes: compile them first with codecmeta warmup",
     )
     folder = cache_folder()
     writable = os.access(folder if folder.exists() else folder.parent, os.W_OK)

@@ -6,14 +6,14 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from codecmeta.batch.inputs import Input
 from codecmeta.batch.manifest import read_manifest
 from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
 from codecmeta.batch.output_folder import read_run, run_digest
 from codecmeta.batch.summary import Tally, read_summaries
-from codecmeta.errors import UsageError
+from codecmeta.errors import SourceCode, UsageError
 from codecmeta.record.options import Options
 
 
@@ -51,6 +51,11 @@ class FolderStatus:
         if self.inputs is None:
             return None
         return max(self.inputs - self.done - self.failed, 0)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the same run again has something to do: records are missing, or may be since every listing was cut."""
+        return self.gone > 0 or self.missing != 0 or "complete" not in self.ends.values()
 
     def describe(self) -> dict[str, Any]:
         """Describe the state as JSON values."""
@@ -109,7 +114,14 @@ def find_unfinished(folder: Path, *, codes: Collection[str] = ()) -> Iterator[In
     Args:
         folder: an output folder of `codecmeta extract`.
         codes: failure codes to select; None for all, and for records that are gone.
+
+    Raises:
+        UsageError: a code is none of `SourceCode`.
     """
+    allowed = get_args(SourceCode)
+    for code in codes:
+        if code not in allowed:
+            raise UsageError(f"unknown code {code!r}; choose from {', '.join(allowed)}")
     for place, outcome, line in _read_outcomes(folder):
         if outcome.code in codes or (not codes and (outcome.status == "failed" or not _is_there(folder, place, line))):
             yield Input(outcome.source, place)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from codecmeta.picture_folder import identify
 
 Status = Literal["done", "kept", "failed"]
+VERDICTS = ("complete", "truncated", "damaged", "unknown")
+"""States of `info.verdict`: whether the file is whole."""
 
 
 @dataclass(frozen=True, kw_only=True)

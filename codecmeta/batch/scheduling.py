@@ -23,7 +23,7 @@ Remark = Callable[[str], None]
 POLL_SECONDS = 0.2
 _MOST_LOSSES = 3
 """Machines that a job may lose; a job that loses more is considered the cause."""
-COMPILE_REMARK = "compiling the kernels of a codec, once, for up to a minute"
+COMPILE_REMARK = "compiling the kernels of a codec, once, for one to two minutes"
 
 
 class JobLostError(Exception):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codecmeta.batch.outcome import Outcome, Status
+from codecmeta.batch.outcome import VERDICTS, Outcome, Status
 from codecmeta.batch.shards import Shard
 from codecmeta.record.atomic_file import replace_file
 
@@ -49,6 +49,7 @@ class Tally:
     Attributes:
         counts: videos by status.
         failed: failures by code.
+        verdicts: videos with a record, by whether the file is whole.
         warned: number of videos with warnings.
         codecs: videos with a record, by codec.
         residuals: those by source of the residual; `none` without one.
@@ -56,6 +57,7 @@ class Tally:
 
     counts: dict[Status, int] = field(default_factory=lambda: {"done": 0, "kept": 0, "failed": 0})
     failed: Counter[str] = field(default_factory=Counter)
+    verdicts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VERDICTS, 0))
     warned: int = 0
     codecs: dict[str, Share] = field(default_factory=dict)
     residuals: dict[str, Share] = field(default_factory=dict)
@@ -66,7 +68,9 @@ class Tally:
         self.warned += bool(outcome.warnings)
         if outcome.status == "failed":
             self.failed[outcome.code] += 1
-        elif outcome.stamp is not None:
+            return
+        self.verdicts[outcome.verdict if outcome.verdict in VERDICTS else "unknown"] += 1
+        if outcome.stamp is not None:
             sizes = (outcome.duration_s, outcome.stamp.source_bytes, outcome.stamp.meta_bytes)
             self.codecs.setdefault(outcome.codec or "unknown", Share()).add(*sizes)
             self.residuals.setdefault(outcome.residual or "none", Share()).add(*sizes)

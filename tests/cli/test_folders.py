@@ -39,6 +39,7 @@ def test_two_shards_and_a_retry(videos: Path, tmp_path: Path, data: Path) -> Non
     status = json.loads(invoke("status", meta, "--json").stdout)
     assert (status["inputs"], status["done"], status["failed"], status["missing"]) == (5, 4, 1, 0)
     assert status["failed_by_code"] == {"unreadable": 1}
+    assert status["verdicts"] == {"complete": 4, "truncated": 0, "damaged": 0, "unknown": 0}
     assert status["runs"] == {"0/2": "complete", "1/2": "complete"}
     assert invoke("retry", meta, "--jobs", "0").exit_code == 1, "it fails again"
     shutil.copy(data / "still_h264.mp4", videos / "bad.mp4")
@@ -48,6 +49,32 @@ def test_two_shards_and_a_retry(videos: Path, tmp_path: Path, data: Path) -> Non
     (line,) = (json.loads(line) for line in again.stdout.splitlines())
     assert (Path(line["source"]).name, line["status"]) == ("bad.mp4", "done")
     assert invoke("status", meta).exit_code == 0
+
+
+def test_verdicts_and_advice(videos: Path, tmp_path: Path, data: Path) -> None:
+    """A file that goes on after its end is damaged; a record that was deleted is missing."""
+    with (videos / "0.mp4").open("ab") as file:
+        file.write((data / "still_h264.mp4").read_bytes())
+    (videos / "bad.mp4").unlink()
+    meta = tmp_path / "meta"
+    assert invoke("extract", videos, "--out", meta, *LIGHT).exit_code == 0
+    shown = invoke("status", meta)
+    assert {tuple(line.split()) for line in shown.stdout.splitlines()} >= {("complete", "3"), ("damaged", "1")}
+    assert (shown.exit_code, "extract command again" in shown.stdout) == (0, False)
+    (meta / "0.mp4.npz").unlink()
+    shown = invoke("status", meta)
+    assert {tuple(line.split()) for line in shown.stdout.splitlines()} >= {("complete", "3"), ("damaged", "0")}
+    assert (shown.exit_code, "run the same extract command again" in shown.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("code", ["trunkated", "bad_record"])
+def test_a_code_that_extract_never_reports(videos: Path, tmp_path: Path, code: str) -> None:
+    meta = tmp_path / "meta"
+    invoke("extract", videos, "--out", meta, *LIGHT)
+    refused = invoke("retry", meta, "--jobs", "0", "--code", f"truncated,{code}")
+    assert refused.exit_code == 2
+    assert f"unknown code '{code}'; choose from unreadable, " in refused.stderr
+    assert invoke("retry", meta, "--jobs", "0", "--code", "truncated").exit_code == 0
 
 
 def test_lists_separated_by_nul(videos: Path, tmp_path: Path) -> None:

@@ -71,9 +71,11 @@ def test_a_run_that_was_interrupted(videos: Path, tmp_path: Path) -> None:
 
     with pytest.raises(OutputError):
         extract_inputs(inputs(videos), out, options=LIGHT, engine=SerialEngine(), report=stop)
-    assert read_status(out).ends == {"0/1": "interrupted"}
+    status = read_status(out)
+    assert (status.ends, status.missing, status.unfinished) == ({"0/1": "interrupted"}, 0, True)
     run(videos, out)
-    assert read_status(out).ends == {"0/1": "complete"}
+    status = read_status(out)
+    assert (status.ends, status.unfinished) == ({"0/1": "complete"}, False)
 
 
 def test_other_versions_are_stale(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
