@@ -54,7 +54,7 @@ class FolderStatus:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the same run again has something to do: records are missing, or may be since every listing was cut."""
+        """Whether records are missing, or may be missing since no run has listed all videos."""
         return self.gone > 0 or self.missing != 0 or "complete" not in self.ends.values()
 
     def describe(self) -> dict[str, Any]:

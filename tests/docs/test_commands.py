@@ -214,14 +214,23 @@ def test_a_model_of_ones_own_is_shortened_as_the_page_does(workspace: Path, caps
 def test_broken_files_are_listed_as_the_reliability_page_does(
     workspace: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (workspace / "VIDEOS" / "half.mp4").write_bytes((data / "event_h264.mp4").read_bytes()[:9000])
+    """One list of what either command finds, each file once, and none that is whole."""
+    videos = workspace / "VIDEOS"
+    (videos / "half.mp4").write_bytes((data / "event_h264.mp4").read_bytes()[:9000])
+    (videos / "joined.mp4").write_bytes((data / "still_h264.mp4").read_bytes() * 2)
+    shutil.copy(data / "still_h264.mp4", videos / "changed.mp4")
     page = ROOT / "docs" / "reliability.md"
-    command = next(one for one in commands(page) if "lines.jsonl" in one.text)
-    result = CliRunner().invoke(codecmeta_app, [*command.words[1:], "--jobs", "0"])
-    assert result.exit_code == 1
-    Path("lines.jsonl").write_text(result.stdout)
+    for name in ("lines.jsonl", "deep.jsonl"):
+        command = next(one for one in commands(page) if name in one.text)
+        result = CliRunner().invoke(codecmeta_app, [*command.words[1:], "--jobs", "0"])
+        assert result.exit_code == 1
+        Path(name).write_text(result.stdout)
+        shutil.copy(data / "cut_h264.mkv", videos / "changed.mp4")
     (block,) = python_blocks(page)
     exec(compile(block, "reliability.md", "exec"), {})
-    printed = capsys.readouterr().out.split()
-    assert printed[0].endswith("half.mp4")
-    assert len(printed) == 2
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(Path(path).name, code) for path, code, *_ in printed] == [
+        ("changed.mp4", "stale"),
+        ("half.mp4", "truncated"),
+        ("joined.mp4", "damaged"),
+    ]

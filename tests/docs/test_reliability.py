@@ -17,3 +17,12 @@ def test_the_tests_that_a_page_names_exist(page: str, least: int) -> None:
     there = {name for source in sources for name in re.findall(r"^def (test_\w+)", source, flags=re.M)}
     assert len(named) > least
     assert named - there == set()
+
+
+def test_the_wait_for_kernels_is_the_same_everywhere() -> None:
+    places = (
+        *("README.md", "CONTRIBUTING.md", "docs/quickstart.md", "docs/format.md", "docs/at-scale.md"),
+        *("docs/reliability.md", "codecmeta/batch/doctor.py", "codecmeta/batch/scheduling.py"),
+    )
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in places}
+    assert [name for name, text in texts.items() if "one to two minutes" not in text or "up to a minute" in text] == []
