@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
+from codecmeta.container.pyav import frame_of_rgb
 from codecmeta.errors import SourceError
 from codecmeta.record.limits import Limits
 from codecmeta.record.source_identity import identify_source
@@ -85,7 +87,7 @@ class PictureFolder:
             raise SourceError("not_a_file", f"{name} is not a regular file")
         demuxer = _DEMUXERS[path.suffix.lower()]
         try:
-            with av.open(f"file:{path}", format=demuxer, metadata_errors="replace") as container:
+            with av.open(f"file:{path}", format=demuxer) as container:
                 context = container.streams.video[0].codec_context
                 if context.width * context.height > self._limits.pixels:
                     given = f"{name} is {context.width}x{context.height}"
@@ -94,7 +96,7 @@ class PictureFolder:
                 context.thread_count = 1
                 for frame in container.decode(video=0):
                     # same form as arrays, whatever colours the picture was stored in
-                    return av.VideoFrame.from_ndarray(frame.to_ndarray(format="rgb24"), format="rgb24")
+                    return frame_of_rgb(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
         except MemoryError:
             raise
         except (OSError, ValueError, av.FFmpegError, IndexError) as error:

@@ -17,6 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from codecmeta.container.pyav import frame_of_rgb
 from codecmeta.decoding.rgb import to_rgb
 from codecmeta.errors import SourceError, UsageError
 from codecmeta.picture_folder import PictureFolder
@@ -107,7 +108,7 @@ class _Arrays:
         return len(self._frames)
 
     def __getitem__(self, number: int) -> av.VideoFrame:
-        return av.VideoFrame.from_ndarray(np.ascontiguousarray(self._frames[number]), format="rgb24")
+        return frame_of_rgb(self._frames[number])
 
 
 def _record(

@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 import av
+import numpy as np
 from av.container import InputContainer
 from av.stream import Stream
+from numpy.typing import NDArray
 
 _ATTACHED_PICTURE = 0x400
 _DISCARD_ALL = 48
@@ -51,6 +53,20 @@ def new_extradata(packet: av.Packet[Any]) -> bytes | None:
     """Return the decoder configuration that the demuxer announces with a packet; None where PyAV exposes none."""
     one: Any = packet
     return bytes(one.get_sidedata("new_extradata")) if one.has_sidedata("new_extradata") else None
+
+
+def frame_of_rgb(picture: NDArray[np.uint8]) -> av.VideoFrame:
+    """Copy a picture, uint8 (H, W, 3), into a frame whose rows end in copies of their last pixel.
+
+    libswscale 8 reads beyond rows of odd width, where PyAV leaves memory as it was.
+    """
+    height, width = picture.shape[:2]
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    plane = frame.planes[0]
+    rows = np.frombuffer(cast(Any, plane), np.uint8).reshape(height, plane.line_size)
+    pixels = -(-(plane.line_size - 3 * width) // 3)
+    rows[:, 3 * width :] = np.tile(picture[:, -1], pixels)[:, : plane.line_size - 3 * width]
+    return frame
 
 
 def reformat(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str) -> av.VideoFrame:

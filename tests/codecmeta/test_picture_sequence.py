@@ -86,7 +86,8 @@ def test_residual_is_that_of_a_re_encoded_video(frames: NDArray[np.uint8], data:
     assert record.energy_innovation is not None
     assert record.energy_innovation.shape == video.energy_innovation.shape
     table = np.corrcoef(record.energy_innovation.reshape(3, -1), video.energy_innovation.reshape(3, -1))[:3, 3:]
-    assert table.diagonal().min() > 0.8
+    # at least 0.87 with libswscale 9, 0.77 with libswscale 8
+    assert table.diagonal().min() > 0.75
     # the negative control: of another frame it is less like
     assert (table < table.diagonal()[:, None]).sum() == 6
 
