@@ -44,7 +44,7 @@ def misbehave(job: Misdeed) -> str:
     if job.deed == "hang":
         time.sleep(600)
     if job.deed == "sleep":
-        time.sleep(1.2)
+        time.sleep(3)
     if job.deed == "raise":
         raise ValueError("no video's fault")
     if job.deed == "fill":
@@ -72,7 +72,7 @@ def crash_in_company(place: Path, number: int) -> None:
 def test_a_worker_that_dies_or_hangs_takes_nothing_with_it() -> None:
     deeds = ["good"] * 10
     deeds[2], deeds[5], deeds[7] = "kill", "hang", "segfault"
-    results = run(local(timeout=4.0), [Misdeed(deed, number) for number, deed in enumerate(deeds)])
+    results = run(local(timeout=15.0), [Misdeed(deed, number) for number, deed in enumerate(deeds)])
     assert len(results) == 10
     assert sorted(result for result in results if result.startswith("good")) == [
         f"good {number}" for number in range(10) if number not in (2, 5, 7)
@@ -81,7 +81,7 @@ def test_a_worker_that_dies_or_hangs_takes_nothing_with_it() -> None:
     assert bad == [
         "crashed 2 the worker was killed by SIGKILL",
         "crashed 7 the worker was killed by SIGSEGV",
-        "timeout 5 not done after 4 s",
+        "timeout 5 not done after 15 s",
     ]
 
 
@@ -101,11 +101,11 @@ def test_what_a_job_raises_is_its_own(tmp_path: Path) -> None:
 
 def test_time_counts_from_when_a_worker_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither waiting for a worker nor what a worker imports first is part of a job's time."""
-    (tmp_path / "imports_slowly.py").write_text("import time; time.sleep(4)")
+    (tmp_path / "imports_slowly.py").write_text("import time; time.sleep(9)")
     monkeypatch.syspath_prepend(tmp_path)
-    engine = LocalEngine(workers=1, timeout=3.0, modules=("imports_slowly",))
+    engine = LocalEngine(workers=1, timeout=8.0, modules=("imports_slowly",))
     jobs = [Misdeed("sleep", number) for number in range(3)] + [Misdeed("hang", 3)]
-    assert run(engine, jobs) == ["sleep 0", "sleep 1", "sleep 2", "timeout 3 not done after 3 s"]
+    assert run(engine, jobs) == ["sleep 0", "sleep 1", "sleep 2", "timeout 3 not done after 8 s"]
 
 
 KERNEL = """\
@@ -148,7 +148,7 @@ def test_kernels_compile_once_outside_the_limit(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("COMPILED", str(tmp_path / "compiled"))
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "machine-code"))
     said: list[str] = []
-    engine = LocalEngine(workers=2, timeout=3.0, modules=("numba",), remark=said.append)
+    engine = LocalEngine(workers=2, timeout=6.0, modules=("numba",), remark=said.append)
     compiled = []
     for jobs in ((1, 2, 3), (4, 5), (0.5,)):
         results = sorted(engine.run(double, jobs, failure=lambda job, code, message, seconds: code))
