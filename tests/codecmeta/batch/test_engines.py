@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +17,9 @@ import pytest
 
 from codecmeta.batch.engines import Engine, LocalEngine, SerialEngine, choose_engine, machine_memory
 from codecmeta.errors import UsageError
+
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def local(*, workers: int = 2, timeout: float | None = None, memory: int | None = None) -> LocalEngine:
@@ -69,10 +75,18 @@ def crash_in_company(place: Path, number: int) -> None:
     mine.unlink()
 
 
-def test_a_worker_that_dies_or_hangs_takes_nothing_with_it() -> None:
+def run_misdeeds() -> list[str]:
+    """Run ten jobs, of which one is killed, one hangs and one crashes."""
     deeds = ["good"] * 10
     deeds[2], deeds[5], deeds[7] = "kill", "hang", "segfault"
-    results = run(local(timeout=15.0), [Misdeed(deed, number) for number, deed in enumerate(deeds)])
+    return run(local(timeout=15.0), [Misdeed(deed, number) for number, deed in enumerate(deeds)])
+
+
+def test_a_worker_that_dies_or_hangs_takes_nothing_with_it() -> None:
+    """In a process of its own, whose children no other test has touched."""
+    command = "import json, tests.codecmeta.batch.test_engines as here; print(json.dumps(here.run_misdeeds()))"
+    done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    results = json.loads(done.stdout)
     assert len(results) == 10
     assert sorted(result for result in results if result.startswith("good")) == [
         f"good {number}" for number in range(10) if number not in (2, 5, 7)
