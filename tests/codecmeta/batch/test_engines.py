@@ -18,7 +18,6 @@ import pytest
 from codecmeta.batch.engines import Engine, LocalEngine, SerialEngine, choose_engine, machine_memory
 from codecmeta.errors import UsageError
 
-
 ROOT = Path(__file__).resolve().parents[3]
 
 
