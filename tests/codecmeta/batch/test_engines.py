@@ -82,7 +82,10 @@ def run_misdeeds() -> list[str]:
 
 
 def test_a_worker_that_dies_or_hangs_takes_nothing_with_it() -> None:
-    """In a process of its own, whose children no other test has touched."""
+    """In a process of its own: pebble forgets a worker that dies before its message that a job began is handled.
+
+    That happens where a busy process delays the thread that handles it; the limit then ends the job as `timeout`.
+    """
     command = "import json, tests.codecmeta.batch.test_engines as here; print(json.dumps(here.run_misdeeds()))"
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     results = json.loads(done.stdout)
