@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final
 
 from compress.budget import check_retention
 from compress.errors import ConfigError
@@ -38,6 +38,17 @@ class LanguageModel:
     def __post_init__(self) -> None:
         if min(self.layers, self.width, self.mlp_width, self.heads, self.kv_heads) < 1:
             raise ConfigError(f"{self} has a size below 1; all sizes must be at least 1")
+
+    @staticmethod
+    def of(config: Any) -> LanguageModel:
+        """Return the sizes of a Hugging Face decoder, from its configuration (``model.config.text_config``)."""
+        return LanguageModel(
+            layers=config.num_hidden_layers,
+            width=config.hidden_size,
+            mlp_width=config.intermediate_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+        )
 
     def layer(self, tokens: Tokens) -> Fraction:
         """Count eq. (13): ``n d² (2 + 2 H_kv / H) + 2 n² d + 3 n d d_ff``."""

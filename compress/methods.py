@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from compress.errors import ConfigError
@@ -30,6 +30,8 @@ class Method:
         query_agnostic: whether it never looks at the question, so that what it keeps serves later questions too.
         licence: of the authors' code, or why none was used.
         combines: what it works together with in a `Pipeline`.
+        neutral: fields, as text, that must be set for the method to change nothing at retention 1; none where its
+            retention alone decides.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Method:
     query_agnostic: bool = True
     licence: str = "no code published"
     combines: str = "rpm before, matm after"
+    neutral: Mapping[str, str] = field(default_factory=dict)
 
     def load(self) -> type[Any]:
         """Import the method's class."""
@@ -68,6 +71,7 @@ METHODS: Final[Mapping[str, Method]] = {
             budget="exact; upper bound without refill",
             query_agnostic=False,
             combines="nothing: it has every stage",
+            neutral={"target_keep": "1", "tau_tem": "1", "merge_percent": "0"},
         ),
         Method(
             name="rpm",
@@ -87,6 +91,7 @@ METHODS: Final[Mapping[str, Method]] = {
             source=_METOM,
             summary="budget by packet size, pairs across frames, folding within frames",
             budget="exact; upper bound without refill",
+            neutral={"tau_tem": "1"},
         ),
         Method(
             name="matm",

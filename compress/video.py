@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.density import MapChoice, choose_maps, measure_density, name_density
+from compress.density import MapChoice, StageMaps, choose_maps, measure_density, name_density
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import COVERED, GRID, TOKEN_GRID
 from compress.errors import CompressError, ConfigError, SignalError
@@ -203,6 +203,91 @@ def compress_video(
         raise ConfigError(
             f"{type(method).__name__} does not merge tokens before the language model; choose a method that does"
         )
+    watch = stopwatch or Stopwatch()
+    return encode_video(meta, encoder=encoder, map=map, device=device, stopwatch=watch).shorten(method, watch)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedVideo:
+    """The patches of a video after the embedded encoder, before any method.
+
+    Attributes:
+        meta: the video.
+        encoder: the encoder.
+        maps: by which patches merge and tokens are ranked.
+        density: float32 (T, rows, cols), of the patches by the map that ranks tokens.
+        features: float32 (T, patches, D).
+    """
+
+    meta: VideoMeta
+    encoder: SpectralEncoder
+    maps: StageMaps
+    density: NDArray[np.float32]
+    features: Tensor
+
+    def shorten(self, method: Any, stopwatch: Stopwatch) -> CompressedVideo:
+        """Shorten the tokens by a method that merges before the language model; see `compress_video`."""
+        meta, encoder, maps, place = self.meta, self.encoder, self.maps, self.features.device
+        gop: GopKind = getattr(method, "gop", "mean")
+        sources: dict[str, str] = {"packet_size": PACKET_SIZES[gop], "density": str(maps.tokens)}
+        if isinstance(method, InsideLLM):
+            sources["inside_llm"] = "skipped: there is no language model"
+        notes: list[str] = []
+        patches: Compression | None = None
+        features = self.features
+        with stopwatch.stage("encode", place):
+            if isinstance(method, BeforeEncoder):
+                if maps.patches is None:
+                    sources["rpm"] = "skipped"
+                    notes.append(f"RPM skipped: {maps.skipped}; tokens are ranked by {maps.tokens}")
+                else:
+                    sources["rpm"] = maps.patches
+                    same = maps.patches == maps.tokens
+                    of_patches = self.density if same else measure_density(meta, maps.patches, GRID, covered=COVERED)
+                    with blaming_the_video():
+                        patches = name_density(method.before_encoder(of_patches), maps.patches)
+                    features = merge_patches(features, patches)
+            tokens = encoder.pool(features)
+        with stopwatch.stage("compress", place):
+            packet_size = meta.gop_packet_size(kind=gop)
+            signals = Signals(
+                packet_size=packet_size,
+                density=encoder.pool(torch.from_numpy(self.density).reshape(len(self.density), -1, 1)).squeeze(2),
+                saliency=encoder.saliency(tokens),
+                frame_features=encoder.frame_features(tokens),
+                grid=TOKEN_GRID,
+                saliency_source="distance to the frame's mean token",
+                density_source=str(maps.tokens),
+            )
+            with blaming_the_video():
+                compression = method.before_llm(tokens, signals)
+            short = compression.plan.apply(tokens.flatten(0, 1)).float().cpu()
+        return CompressedVideo(
+            tokens=short,
+            positions=compression.position_ids(torch.arange(compression.plan.count_in, device=place)).cpu(),
+            patches=patches,
+            compression=compression,
+            packet_size=packet_size,
+            frame_seconds=meta.frame_seconds,
+            layout=Layout(),
+            sources={**compression.sources, **sources},
+            notes=tuple(notes),
+        )
+
+
+def encode_video(
+    meta: VideoMeta,
+    *,
+    encoder: SpectralEncoder,
+    map: MapChoice = "auto",
+    device: torch.device | str = "cpu",
+    stopwatch: Stopwatch | None = None,
+) -> EncodedVideo:
+    """Encode the cached frames of a video once, for one method or several; arguments as of `compress_video`.
+
+    Raises:
+        SignalError: frames, or the map that was asked for, are not in the metadata.
+    """
     if meta.frames is None:
         source = meta.info["source"]["name"]
         raise SignalError(
@@ -210,56 +295,12 @@ def compress_video(
             f"run: codecmeta extract PATH/{source} --out META --pixels 384 --overwrite"
         )
     watch, place = stopwatch or Stopwatch(), torch.device(device)
-    gop: GopKind = getattr(method, "gop", "mean")
-    sources: dict[str, str] = {"packet_size": PACKET_SIZES[gop]}
-    if isinstance(method, InsideLLM):
-        sources["inside_llm"] = "skipped: there is no language model"
-    notes: list[str] = []
     with watch.stage("density"):
         maps = choose_maps(meta, map)
         density = measure_density(meta, maps.tokens, GRID, covered=COVERED)
-        sources["density"] = str(maps.tokens)
-    patches: Compression | None = None
     with watch.stage("encode", place):
-        if isinstance(method, BeforeEncoder):
-            if maps.patches is None:
-                sources["rpm"] = "skipped"
-                notes.append(f"RPM skipped: {maps.skipped}; tokens are ranked by {maps.tokens}")
-            else:
-                sources["rpm"] = maps.patches
-                same = maps.patches == maps.tokens
-                of_patches = density if same else measure_density(meta, maps.patches, GRID, covered=COVERED)
-                with blaming_the_video():
-                    patches = name_density(method.before_encoder(of_patches), maps.patches)
         features = encoder.encode(meta.frames, device=place)
-        if patches is not None:
-            features = merge_patches(features, patches)
-        tokens = encoder.pool(features)
-    with watch.stage("compress", place):
-        packet_size = meta.gop_packet_size(kind=gop)
-        signals = Signals(
-            packet_size=packet_size,
-            density=encoder.pool(torch.from_numpy(density).reshape(len(density), -1, 1)).squeeze(2),
-            saliency=encoder.saliency(tokens),
-            frame_features=encoder.frame_features(tokens),
-            grid=TOKEN_GRID,
-            saliency_source="distance to the frame's mean token",
-            density_source=str(maps.tokens),
-        )
-        with blaming_the_video():
-            compression = method.before_llm(tokens, signals)
-        short = compression.plan.apply(tokens.flatten(0, 1)).float().cpu()
-    return CompressedVideo(
-        tokens=short,
-        positions=compression.position_ids(torch.arange(compression.plan.count_in, device=place)).cpu(),
-        patches=patches,
-        compression=compression,
-        packet_size=packet_size,
-        frame_seconds=meta.frame_seconds,
-        layout=Layout(),
-        sources={**compression.sources, **sources},
-        notes=tuple(notes),
-    )
+    return EncodedVideo(meta=meta, encoder=encoder, maps=maps, density=density, features=features)
 
 
 def merge_patches(features: Tensor, patches: Compression) -> Tensor:

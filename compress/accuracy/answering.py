@@ -258,14 +258,7 @@ class Examinee:
     def _settle(self, session: Session, seconds: Mapping[str, float], *, frames: int) -> Account:
         result = session.results[0]
         inner = [one.achieved for one in session.inside] or [result.tokens_out]
-        text = self.model.config.text_config
-        size = LanguageModel(
-            layers=text.num_hidden_layers,
-            width=text.hidden_size,
-            mlp_width=text.intermediate_size,
-            heads=text.num_attention_heads,
-            kv_heads=text.num_key_value_heads,
-        )
+        size = LanguageModel.of(self.model.config.text_config)
         merge_layer = session.compressor.merge_layer if session.inside else None
         vision = self.model.config.vision_config
         tower = VisionTower(

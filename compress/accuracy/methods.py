@@ -31,12 +31,6 @@ CHOSEN: Final = {"fold": "core", "refill": "yes"}
 
 INFOMERGE: Final[dict[str, str]] = {}
 
-NEUTRAL: Final = {
-    "metom": {"target_keep": "1", "tau_tem": "1", "merge_percent": "0"},
-    "btm": {"tau_tem": "1"},
-}
-"""What else must be set for a method to change nothing at retention 1: its budget is only one of its stages."""
-
 DRAWS: Final = 5
 """Times that a random method is run."""
 
@@ -82,7 +76,7 @@ class Measured:
         if self.base == "random":
             settings["seed"] = f"{seed},{draw}"
         if self.base in METHODS:
-            neutral = NEUTRAL.get(self.base, {}) if retention == 1 else {}
+            neutral = METHODS[self.base].neutral if retention == 1 else {}
             return build(self.base, retention=retention, settings={**settings, **neutral})
         if self.base == "everything":
             return extremes.Everything()
@@ -164,16 +158,27 @@ _MEASURED: Final = (
         name="pool-time", base="pool", group="baseline", summary="means of runs of frames", settings={"over": "time"}
     ),
     Measured(name="smaller", base="smaller", group="baseline", summary="smaller frames, resized by area"),
-    *(
-        Measured(name=name, base=name, group="published", summary=METHODS[name].summary)
-        for name in ("evs", "dycoke", "vidcom2", "divprune", "fastvid", "holitom", "visionzip", "flashvid")
-    ),
     Measured(
         name="oracle", base="oracle", group="baseline", summary="cells that hold an object, whatever is asked"
     ),
 )  # fmt: skip
 
-MEASURED: Final[Mapping[str, Measured]] = {method.name: method for method in _MEASURED}
+_BASES: Final = {method.base for method in _MEASURED}
+
+_OTHERS: Final = tuple(
+    Measured(
+        name=name,
+        base=name,
+        group="published",
+        summary=entry.summary,
+        kept="tokens_inner" if "before_llm" not in entry.stages else "tokens_out",
+    )
+    for name, entry in METHODS.items()
+    if name not in _BASES
+)
+"""Methods of the registry that need no setting here."""
+
+MEASURED: Final[Mapping[str, Measured]] = {method.name: method for method in (*_MEASURED, *_OTHERS)}
 
 IDENTITY: Final = Measured(
     name="everything", base="everything", group="baseline", summary="all tokens, through the same hooks"
@@ -196,10 +201,10 @@ def choose(text: str) -> tuple[Measured, ...]:
 
 def _expand(name: str) -> Iterable[Measured]:
     if name == "all":
-        return _MEASURED
+        return MEASURED.values()
     groups = {"default": ("method", "baseline")} | {group: (group,) for group in get_args(Group)}
     if name in groups:
-        return [method for method in _MEASURED if method.group in groups[name]]
+        return [method for method in MEASURED.values() if method.group in groups[name]]
     if name not in MEASURED:
         known = ", ".join(("all", *groups, *MEASURED))
         raise ConfigError(f"unknown measured method {name!r}; choose from {known}")

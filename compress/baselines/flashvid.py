@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -33,6 +33,9 @@ from compress.stage import Compression, Segment, Signals
 KINDS = ("selected", "merged")
 
 NEIGHBOURS = 7
+
+PUBLISHED_CUT = 20 / 28
+"""Where the cut inside the language model is published to be: before layer 20 of the 28 of Qwen2-7B."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,30 +271,37 @@ class FlashVIDInner(Attachable):
     """FlashVID's cut inside the language model: the visual tokens that the last prompt token attends to most.
 
     Attributes:
-        K: the decoder layer (from 0) before which it cuts; attention is that of the layer before.
+        K: the decoder layer (from 0) before which it cuts; attention is that of the layer before. None for layer 20 of
+            28, as published, in proportion to the model's depth, which `at_depth` knows.
         R: share of the visual tokens that stays, rounded up, in (0, 1].
 
     Raises:
         ConfigError: a field is outside its range.
     """
 
-    K: int = 20
+    K: int | None = None
     R: float = 0.3
     query: ClassVar[str] = "last"
 
     def __post_init__(self) -> None:
-        if self.K < 1 or not 0 < self.R <= 1:
-            raise ConfigError(f"K is {self.K} and R {self.R}; allowed are K >= 1 and R in (0, 1]")
+        if (self.K is not None and self.K < 1) or not 0 < self.R <= 1:
+            raise ConfigError(f"K is {self.K} and R {self.R}; allowed are K >= 1 or None, and R in (0, 1]")
 
     @property
-    def layers(self) -> tuple[int, ...]:
-        """The decoder layer whose attention counts."""
-        return (self.K - 1,)
+    def layers(self) -> tuple[int, ...] | None:
+        """The decoder layer whose attention counts; None while it depends on the model."""
+        return None if self.K is None else (self.K - 1,)
 
     @property
-    def merge_layer(self) -> int:
-        """The decoder layer before which it cuts."""
+    def merge_layer(self) -> int | None:
+        """The decoder layer before which it cuts; None while it depends on the model."""
         return self.K
+
+    def at_depth(self, depth: int, *, first: int = 1) -> FlashVIDInner:
+        """Return this method with its layer chosen for a decoder of ``depth`` layers, of which ``first`` is the first
+        before which tokens may be cut.
+        """
+        return self if self.K is not None else replace(self, K=max(first, round(PUBLISHED_CUT * depth)))
 
     @planned
     def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:

@@ -199,14 +199,7 @@ def _summarise(model: Any, case: Case, runs: Sequence[Mapping[str, Any]]) -> Mea
     names = {name for run in runs for name in run["seconds"]}
     ttft = sorted(run["seconds"][TTFT] for run in runs)
     last = runs[-1]
-    text = model.config.text_config
-    size = LanguageModel(
-        layers=text.num_hidden_layers,
-        width=text.hidden_size,
-        mlp_width=text.intermediate_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-    )
+    size = LanguageModel.of(model.config.text_config)
     macs = size.prefill(last["tokens_out"], merge_layer=last["merge_layer"], tokens_after=last["tokens_inner"])
     return Measurement(
         name=case.name,

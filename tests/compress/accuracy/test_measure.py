@@ -17,12 +17,14 @@ from compress.accuracy import measure as measuring
 from compress.accuracy.answering import Examinee, Sheet, mark
 from compress.accuracy.clips import Clip
 from compress.accuracy.measure import FULL, IDENTITY, Examined, Job, MeasurementError, cell_name, examine, measure
-from compress.accuracy.methods import MEASURED, NEUTRAL, Measured, choose
+from compress.accuracy.methods import MEASURED, Measured, choose
 from compress.accuracy.questions import WORDS
 from compress.accuracy.tower import TowerMemory
 from compress.baselines import UniformStride
 from compress.errors import ConfigError
+from compress.methods import METHODS, build
 from compress.metom import RPM, MeToM
+from compress.settings import list_settings
 from tests.compress.accuracy.fabricated import fabricate
 
 TOLERANCE = 1e-4
@@ -68,7 +70,7 @@ def test_at_retention_1_every_method_gives_the_full_answers(
     compressor = method.build(1.0, seed=0, draw=0, occupied=clip.labels.occupied)
     logits, account = examinee.answer_compressed(sheet, memory, clip.meta, compressor, map=method.map)
     plain = examinee.answer_plain(sheet, memory)
-    if method.base in ("rpm", "matm", "metom"):
+    if {"before_encoder", "inside_llm"} & set(METHODS[method.base].stages if method.base in METHODS else ()):
         # Patches packed in one sequence, or a mask where there was none, go through other kernels.
         assert np.abs(logits - plain).max() < TOLERANCE
         assert (logits.argmax(axis=1) == plain.argmax(axis=1)).all()
@@ -91,7 +93,15 @@ def test_methods_are_built_with_their_settings(clip: Clip) -> None:
     changed = MEASURED["metom"].with_settings("x", {"fold": "core"}, map="texture")
     assert changed.build(0.3, seed=0, draw=0, occupied=held).fold == "core"
     assert (changed.name, changed.map, changed.settings["layers"]) == ("x", "texture", "2,3")
-    assert set(NEUTRAL) <= set(MEASURED)
+    neutral = {name: entry.neutral for name, entry in METHODS.items() if entry.neutral}
+    assert set(neutral) >= {"metom", "btm"}
+    for name, fields in neutral.items():
+        assert set(fields) <= {setting.name for setting in list_settings(build(name))}
+
+
+def test_every_method_is_measured() -> None:
+    assert set(METHODS) <= {method.base for method in choose("all")}
+    assert MEASURED["flashvid-inner"].kept == "tokens_inner"
 
 
 def test_methods_by_name() -> None:

@@ -339,7 +339,10 @@ def test_flashvid_inner_keeps_what_is_attended() -> None:
     hidden = torch.arange(14.0).view(7, 2)
     result = FlashVIDInner(K=20, R=0.3).inside_llm(scores[None], hidden)
     assert result.plan.keep.tolist() == [1, 3, 5]  # ceil(2.1), ties to the lower place
-    assert (FlashVIDInner().layers, FlashVIDInner().merge_layer) == ((19,), 20)
+    assert (FlashVIDInner().layers, FlashVIDInner().merge_layer) == (None, None)
+    published, shallow = (FlashVIDInner().at_depth(depth) for depth in (28, 6))
+    assert (published.layers, published.merge_layer, shallow.merge_layer) == ((19,), 20, 4)
+    assert FlashVIDInner(K=2).at_depth(28).merge_layer == FlashVIDInner().at_depth(2, first=2).merge_layer == 2
     replayed = replay("flashvid-inner", {"A": scores.numpy(), "X": hidden.numpy()}, R=0.3)
     assert replayed["values"].tolist() == hidden[[1, 3, 5]].tolist()
     # The stated mean over 28 layers: 20 layers see 1.25 r, 8 layers 0.3 of that.
