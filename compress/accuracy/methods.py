@@ -26,9 +26,6 @@ LAYERS: Final = {"layers": "2,3"}
 
 METOM: Final = {**LAYERS, **PLACED}
 
-CHOSEN: Final = {"fold": "core", "refill": "yes"}
-"""What `bench.accuracy.tune` chose for MeToM on `val`."""
-
 INFOMERGE: Final[dict[str, str]] = {}
 
 DRAWS: Final = 5
@@ -91,13 +88,6 @@ class Measured:
 _MEASURED: Final = (
     Measured(name="metom", base="metom", group="method", summary="MeToM: RPM, BTM and MATM", settings=METOM),
     Measured(
-        name="metom-chosen",
-        base="metom",
-        group="method",
-        summary="MeToM with the settings chosen on val",
-        settings={**METOM, **CHOSEN},
-    ),
-    Measured(
         name="rpm", base="rpm", group="stage", summary="its first stage only; retention of patches", kept="patches"
     ),
     Measured(name="btm", base="btm", group="stage", summary="its second stage only", settings=PLACED),
@@ -130,6 +120,13 @@ _MEASURED: Final = (
             settings={**INFOMERGE, parameter: "0"},
         )
         for name, parameter in (("tfd", "rho"), ("uniqueness", "alpha"), ("richness", "beta"))
+    ),
+    Measured(
+        name="metom-core",
+        base="metom",
+        group="ablation",
+        summary="MeToM with folding around core tokens",
+        settings={**METOM, "fold": "core"},
     ),
     Measured(
         name="metom-literal",

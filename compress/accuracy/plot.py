@@ -13,7 +13,7 @@ from compress.accuracy.results import Row, group_rows
 from compress.errors import ConfigError
 from compress.picture import require_matplotlib
 
-STRONG: Final[Mapping[str, str]] = {"metom": "#c0392b", "metom-chosen": "#7d1f7a", "infomerge": "#1f5fa8"}
+STRONG: Final[Mapping[str, str]] = {"metom": "#c0392b", "metom-core": "#7d1f7a", "infomerge": "#1f5fa8"}
 """Colours of the methods that the picture is about."""
 STAGES: Final[Mapping[str, str]] = {"rpm": "#e08e79", "btm": "#d98a3a", "matm": "#a8557f"}
 """Of MeToM's stages, related to its own."""

@@ -63,6 +63,15 @@ def test_target_is_met_as_nearly_as_any_threshold_can(target: float) -> None:
         assert result.achieved == oracle.rpm_target(density, result.nominal)
 
 
+def test_patches_of_one_density_merge_together_or_not_at_all() -> None:
+    density = maps(1, 8, 8, seed=6) / 2 + 0.5
+    density[:, :6] = 0  # a background without any texture, 48 of 64 patches
+    assert RPM(target_keep=0.87).before_encoder(density).achieved == 64  # 64 is nearer to 56 than 17 is
+    assert RPM(target_keep=0.5).before_encoder(density).achieved == 17
+    bounded = RPM(target_keep=0.62, max_region=2).before_encoder(density)
+    assert bounded.achieved == 24 + 16
+
+
 @pytest.mark.parametrize("largest", [1, 2, 5, 100])
 def test_large_regions_are_cut(largest: int) -> None:
     density = maps(3, 9, 8, seed=3)

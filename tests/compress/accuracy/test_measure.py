@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ from typer.testing import CliRunner
 from compress.accuracy import measure as measuring
 from compress.accuracy.answering import Examinee, Sheet, mark
 from compress.accuracy.clips import Clip
-from compress.accuracy.measure import FULL, IDENTITY, Examined, Job, MeasurementError, cell_name, examine, measure
+from compress.accuracy.measure import (
+    FULL,
+    IDENTITY,
+    Examined,
+    Job,
+    MeasurementError,
+    cell_name,
+    digest_weights,
+    examine,
+    measure,
+)
 from compress.accuracy.methods import MEASURED, Measured, choose
 from compress.accuracy.questions import WORDS
 from compress.accuracy.tower import TowerMemory
@@ -111,6 +122,17 @@ def test_methods_by_name() -> None:
     assert len(choose("all,random")) == len(MEASURED)
     with pytest.raises(ConfigError, match="unknown measured method 'x'"):
         choose("btm,x")
+
+
+def test_the_label_of_weights_is_that_of_what_is_loaded(weights: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(weights, copy)
+    assert digest_weights(copy) == digest_weights(weights)
+    (copy / "training.json").write_text("{}")  # which the wheel lacks
+    assert digest_weights(copy) == digest_weights(weights)
+    words = (copy / "vocab.json").read_text()
+    (copy / "vocab.json").write_text(words + " ")
+    assert digest_weights(copy) != digest_weights(weights)
 
 
 def test_an_interrupted_run_goes_on(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
