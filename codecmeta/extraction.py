@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -30,7 +29,7 @@ from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import DEFAULT_MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.record.orientation import UPRIGHT, Orientation, display_size, is_believable
 from codecmeta.record.sampling import choose_frames
-from codecmeta.record.source_identity import identify_source
+from codecmeta.record.source_identity import describe_source, has_changed
 from codecmeta.signals import describe_signals, list_arrays
 from codecmeta.stream_description import describe_stream
 from codecmeta.verdict import describe_verdict
@@ -87,12 +86,11 @@ def extract(
 
 def extract_video(source: str | os.PathLike[str], options: Options, limits: Limits) -> VideoMeta:
     """Run `extract` with checked options."""
-    path = Path(source)
-    with open_video(path, limits, track=options.track) as video:
-        state, evidence = judge_file(path, video.size)
+    with open_video(source, limits, track=options.track) as video:
+        state, evidence = judge_file(video.source)
         if state == "truncated":
             raise SourceError("truncated", f"the file is cut short: {evidence}")
-        identity = identify_source(path)
+        identity = describe_source(video.source)
         payloads = options.reads_payloads
         packets = read_packets(video, payloads=payloads)
         if state == "unknown":
@@ -118,7 +116,7 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         )
         _check_output(request, len(targets), limits)
         table = read_frames(request, targets)
-        if identify_source(path) != identity:
+        if has_changed(video.source, identity):
             raise SourceError("changed_while_reading", "the file changed while it was read")
         units = read_units(video, packets) if payloads else None
         verdict = describe_verdict(state, evidence, video, packets, units, timeline, table, payloads=payloads)

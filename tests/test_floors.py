@@ -37,6 +37,7 @@ FLOORS = (
     ("codecmeta.h264", "codecmeta.hevc"),
     ("codecmeta.entropy",),
     ("codecmeta.record",),
+    ("codecmeta.storage",),
     ("codecmeta.simd",),
     ("codecmeta.errors",),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
 import numpy as np
@@ -13,6 +12,7 @@ from codecmeta.container.packets import PacketTable
 from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
 from codecmeta.record.meta import MISSING
+from codecmeta.storage.byte_source import ByteSource
 
 _LEAST_GAP = 1.0
 _SHARE_GAP = 0.02
@@ -115,7 +115,7 @@ def _place(video: Video) -> int:
 
 
 def _compare_matroska(video: Video, packets: PacketTable) -> str | None:
-    found = matroska_structure.read_structure(video.path)
+    found = matroska_structure.read_structure(video.source)
     if found.fault is not None:
         return found.fault
     place, read = _place(video), _count(packets)
@@ -132,7 +132,7 @@ def _compare_matroska(video: Video, packets: PacketTable) -> str | None:
 
 
 def _compare_avi(video: Video, packets: PacketTable) -> str | None:
-    found = avi_structure.read_structure(video.path)
+    found = avi_structure.read_structure(video.source)
     if found.fault is not None:
         return found.fault
     read = _count(packets)
@@ -159,15 +159,13 @@ def count_malformed(video: Video, packets: PacketTable, units: UnitTable | None)
         return 0
     malformed = 0
     parts = [(packets.position, packets.size - packets.second), (packets.second_position, packets.second)]
-    with video.path.open("rb") as file:
-        descriptor = file.fileno()
-        for positions, sizes in parts:
-            for number, (position, size) in enumerate(zip(positions.tolist(), sizes.tolist(), strict=True)):
-                if size:
-                    width = packets.history.packaging(number)
-                    malformed += not check(partial(_read, descriptor, position), size, width)
+    for positions, sizes in parts:
+        for number, (position, size) in enumerate(zip(positions.tolist(), sizes.tolist(), strict=True)):
+            if size:
+                width = packets.history.packaging(number)
+                malformed += not check(partial(_read, video.source, position), size, width)
     return malformed
 
 
-def _read(descriptor: int, begin: int, at: int, count: int) -> bytes:
-    return os.pread(descriptor, count, begin + at)
+def _read(source: ByteSource, begin: int, at: int, count: int) -> bytes:
+    return source.read_at(begin + at, count)

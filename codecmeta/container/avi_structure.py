@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from codecmeta.container.file_window import FileWindow, open_window
+from codecmeta.container.file_window import FileWindow
+from codecmeta.storage.byte_source import ByteSource
 
 _LISTS = frozenset((b"RIFF", b"LIST"))
 _MOST_CHUNKS = 1 << 26
@@ -54,15 +54,14 @@ class _BrokenError(Exception):
     pass
 
 
-def read_structure(path: Path) -> AviStructure:
+def read_structure(source: ByteSource) -> AviStructure:
     """Walk all chunks of a file until they no longer join."""
-    with open_window(path) as data:
-        found = AviStructure()
-        try:
-            _walk(data, found)
-        except _BrokenError as error:
-            found.fault = str(error)
-        return found
+    found = AviStructure()
+    try:
+        _walk(FileWindow(source), found)
+    except _BrokenError as error:
+        found.fault = str(error)
+    return found
 
 
 def _walk(data: FileWindow, found: AviStructure) -> None:

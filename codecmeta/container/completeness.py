@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from codecmeta.container import ebml, mp4_boxes
 from codecmeta.container.box import Box
+from codecmeta.storage.byte_source import ByteSource
 
 State = Literal["complete", "damaged", "truncated", "unknown"]
 
@@ -25,58 +25,56 @@ _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _MAX_PARTS = 1 << 24
 
 
-def judge_file(path: Path, size: int) -> tuple[State, str]:
+def judge_file(source: ByteSource) -> tuple[State, str]:
     """Compare a file's length with what its structure announces.
 
     Args:
-        path: a regular file.
-        size: its length in bytes.
+        source: the file.
 
     Returns:
         The state, and the observation that supports it. `unknown` where the format announces nothing: raw streams, live
         recordings.
     """
-    with path.open("rb") as file:
-        head = file.read(377)
-        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
-            return _judge_boxes(file, size)
-        if head[:4] == struct.pack(">I", _EBML):
-            return _judge_ebml(file, size)
-        if head[:4] == b"RIFF":
-            return _judge_riff(file, size)
-        if head[:3] == b"FLV":
-            return _judge_flv(file, size)
-        if head[:4] == b"DKIF":
-            return _judge_ivf(file, size)
-        if head[:16] == _ASF_HEADER:
-            return _judge_asf(file, size)
-        if head[:4] == struct.pack(">I", 0x100 | _PS_PACK):
-            return _judge_program_stream(file, size)
-        for packet in (188, 192, 204):
-            first = 4 if packet == 192 else 0
-            if len(head) > first + packet and head[first] == head[first + packet] == _TS_SYNC:
-                return _judge_transport_stream(file, size, packet, first)
+    head = source.read_at(0, 377)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"):
+        return _judge_boxes(source)
+    if head[:4] == struct.pack(">I", _EBML):
+        return _judge_ebml(source)
+    if head[:4] == b"RIFF":
+        return _judge_riff(source)
+    if head[:3] == b"FLV":
+        return _judge_flv(source)
+    if head[:4] == b"DKIF":
+        return _judge_ivf(source)
+    if head[:16] == _ASF_HEADER:
+        return _judge_asf(source)
+    if head[:4] == struct.pack(">I", 0x100 | _PS_PACK):
+        return _judge_program_stream(source)
+    for packet in (188, 192, 204):
+        first = 4 if packet == 192 else 0
+        if len(head) > first + packet and head[first] == head[first + packet] == _TS_SYNC:
+            return _judge_transport_stream(source, packet, first)
     return "unknown", "the container does not announce its length"
 
 
-def _judge_boxes(file: BinaryIO, size: int) -> tuple[State, str]:
-    boxes = mp4_boxes.top_level_boxes(file, size)
+def _judge_boxes(source: ByteSource) -> tuple[State, str]:
+    boxes = mp4_boxes.top_level_boxes(source)
     if not boxes:
         return "unknown", "the first box has no length"
     last = boxes[-1]
     name = last.type.decode("latin-1")
-    if last.end > size and last.type not in _KNOWN_BOXES and {b"moov", b"mdat"} <= {box.type for box in boxes}:
-        return "complete", f"{size - last.begin + 8} bytes follow the last box"
-    if last.end > size:
-        return "truncated", f"box {name!r} ends at byte {last.end}, the file at {size}"
+    if last.end > source.size and last.type not in _KNOWN_BOXES and {b"moov", b"mdat"} <= {box.type for box in boxes}:
+        return "complete", f"{source.size - last.begin + 8} bytes follow the last box"
+    if last.end > source.size:
+        return "truncated", f"box {name!r} ends at byte {last.end}, the file at {source.size}"
     if not any(box.type == b"moov" for box in boxes):
         return "truncated", "the file has no 'moov' box"
-    if any(_is_other_movie(file, boxes, box) for box in boxes if box.type == b"moov"):
+    if any(_is_other_movie(source, boxes, box) for box in boxes if box.type == b"moov"):
         return "damaged", "the file has more than one 'moov' box, of which the first is read"
-    return "complete", f"{len(boxes)} boxes end at byte {last.end} of {size}"
+    return "complete", f"{len(boxes)} boxes end at byte {last.end} of {source.size}"
 
 
-def _is_other_movie(file: BinaryIO, boxes: list[Box], box: Box) -> bool:
+def _is_other_movie(source: ByteSource, boxes: list[Box], box: Box) -> bool:
     """Return whether libav ignores a `moov` box: neither the first nor, before fragments, a repetition of it."""
     first = next(one for one in boxes if one.type == b"moov")
     length = first.end - first.begin
@@ -84,113 +82,102 @@ def _is_other_movie(file: BinaryIO, boxes: list[Box], box: Box) -> bool:
         return False
     if box.end - box.begin != length or length > mp4_boxes.MAX_MOOV or all(one.type != b"moof" for one in boxes):
         return True
-    file.seek(first.begin)
-    content = file.read(length)
-    file.seek(box.begin)
-    return file.read(length) != content
+    content = source.read_at(first.begin, length)
+    return source.read_at(box.begin, length) != content
 
 
-def _judge_ebml(file: BinaryIO, size: int) -> tuple[State, str]:
+def _judge_ebml(source: ByteSource) -> tuple[State, str]:
     position = 0
     for _ in range(16):
-        file.seek(position)
-        element = ebml.parse_head(file.read(ebml.HEAD_BYTES), position)
+        element = ebml.parse_head(source.read_at(position, ebml.HEAD_BYTES), position)
         if element is None:
             return "unknown", "the segment was not found"
         if element.identifier == _SEGMENT:
             if element.size is None:
                 return "unknown", "the segment has no length (a live recording)"
             end = element.begin + element.size
-            if end > size:
-                return "truncated", f"the segment ends at byte {end}, the file at {size}"
-            return "complete", f"the segment ends at byte {end} of {size}"
+            if end > source.size:
+                return "truncated", f"the segment ends at byte {end}, the file at {source.size}"
+            return "complete", f"the segment ends at byte {end} of {source.size}"
         if element.size is None:
             break
         position = element.begin + element.size
     return "unknown", "the segment was not found"
 
 
-def _judge_riff(file: BinaryIO, size: int) -> tuple[State, str]:
+def _judge_riff(source: ByteSource) -> tuple[State, str]:
     position = 0
-    while position + 8 <= size:
-        file.seek(position)
-        kind, length = struct.unpack("<4sI", file.read(8))
+    while position + 8 <= source.size:
+        kind, length = struct.unpack("<4sI", source.read_at(position, 8))
         if kind != b"RIFF":
             break
         if length == 0:
             return "unknown", "the RIFF chunk has no length (a recording that was not finished)"
         end = position + 8 + length
-        if end > size:
-            return "truncated", f"the RIFF chunk ends at byte {end}, the file at {size}"
+        if end > source.size:
+            return "truncated", f"the RIFF chunk ends at byte {end}, the file at {source.size}"
         position = end + (length & 1)
-    return "complete", f"the RIFF chunks end at byte {position} of {size}"
+    return "complete", f"the RIFF chunks end at byte {position} of {source.size}"
 
 
-def _judge_flv(file: BinaryIO, size: int) -> tuple[State, str]:
+def _judge_flv(source: ByteSource) -> tuple[State, str]:
     """Follow all tags (Video File Format 10.1, E.3). libav may drop what follows bytes that form no tag."""
-    file.seek(5)
-    position = int.from_bytes(file.read(4), "big") + 4
+    position = int.from_bytes(source.read_at(5, 4), "big") + 4
     for _ in range(_MAX_PARTS):
-        if position == size:
-            return "complete", f"the last tag ends at byte {size}"
-        end = _flv_tag_end(file, position)
+        if position == source.size:
+            return "complete", f"the last tag ends at byte {source.size}"
+        end = _flv_tag_end(source, position)
         if end is None:
             break
-        if end > size:
-            return "truncated", f"the last tag ends at byte {end}, the file at {size}"
-        position = min(end + 4, size)
-    file.seek(max(0, size - 4))
-    begin = size - 4 - int.from_bytes(file.read(4), "big")
-    goes_on = begin > position and _flv_tag_end(file, begin) == size - 4
+        if end > source.size:
+            return "truncated", f"the last tag ends at byte {end}, the file at {source.size}"
+        position = min(end + 4, source.size)
+    begin = source.size - 4 - int.from_bytes(source.read_at(max(0, source.size - 4), 4), "big")
+    goes_on = begin > position and _flv_tag_end(source, begin) == source.size - 4
     return "damaged" if goes_on else "unknown", f"no tag begins at byte {position}"
 
 
-def _flv_tag_end(file: BinaryIO, begin: int) -> int | None:
-    file.seek(begin)
-    head = file.read(4)
+def _flv_tag_end(source: ByteSource, begin: int) -> int | None:
+    head = source.read_at(begin, 4)
     if not head or head[0] & 31 not in _FLV_TAGS:
         return None
     return begin + 11 + int.from_bytes(head[1:].ljust(3, b"\xff"), "big")
 
 
-def _judge_ivf(file: BinaryIO, size: int) -> tuple[State, str]:
+def _judge_ivf(source: ByteSource) -> tuple[State, str]:
     """Follow the frames, each of which is preceded by its length."""
-    file.seek(6)
-    position = int.from_bytes(file.read(2), "little")
+    position = int.from_bytes(source.read_at(6, 2), "little")
     for _ in range(_MAX_PARTS):
-        if position == size:
-            return "complete", f"the last frame ends at byte {size}"
-        file.seek(position)
-        head = file.read(12)
+        if position == source.size:
+            return "complete", f"the last frame ends at byte {source.size}"
+        head = source.read_at(position, 12)
         end = position + 12 + int.from_bytes(head[:4], "little")
-        if len(head) < 12 or end > size:
-            return "truncated", f"the last frame ends at byte {end}, the file at {size}"
+        if len(head) < 12 or end > source.size:
+            return "truncated", f"the last frame ends at byte {end}, the file at {source.size}"
         position = end
     return "unknown", "the file has too many frames to follow"
 
 
-def _judge_asf(file: BinaryIO, size: int) -> tuple[State, str]:
+def _judge_asf(source: ByteSource) -> tuple[State, str]:
     """Follow the objects of the top level (Advanced Systems Format, 2.1)."""
     position = 0
     for _ in range(_MAX_PARTS):
-        if position == size:
-            return "complete", f"the objects end at byte {size}"
-        file.seek(position)
-        head = file.read(24)
+        if position == source.size:
+            return "complete", f"the objects end at byte {source.size}"
+        head = source.read_at(position, 24)
         length = int.from_bytes(head[16:], "little")
-        if len(head) < 24 or position + length > size:
-            return "truncated", f"the last object ends at byte {position + max(length, 24)}, the file at {size}"
+        if len(head) < 24 or position + length > source.size:
+            return "truncated", f"the last object ends at byte {position + max(length, 24)}, the file at {source.size}"
         if length < 24:
             break
         position += length
     return "unknown", f"the object at byte {position} has no length (a live recording)"
 
 
-def _judge_program_stream(file: BinaryIO, size: int) -> tuple[State, str]:
+def _judge_program_stream(source: ByteSource) -> tuple[State, str]:
     """Walk the packets of the last pack (ISO/IEC 13818-1, 2.5.3)."""
-    begin = max(0, size - _PS_TAIL)
-    file.seek(begin)
-    tail = file.read(_PS_TAIL)
+    begin = max(0, source.size - _PS_TAIL)
+    tail = source.read_at(begin, _PS_TAIL)
     position = tail.rfind(struct.pack(">I", 0x100 | _PS_PACK))
     while 0 <= position < len(tail):
         head = tail[position : position + 14]
@@ -212,12 +199,11 @@ def _judge_program_stream(file: BinaryIO, size: int) -> tuple[State, str]:
     return "unknown", "the file has no program end code"
 
 
-def _judge_transport_stream(file: BinaryIO, size: int, packet: int, first: int) -> tuple[State, str]:
+def _judge_transport_stream(source: ByteSource, packet: int, first: int) -> tuple[State, str]:
     """Follow the PES packets of the last transport packets (ISO/IEC 13818-1, 2.4.3)."""
-    if size % packet:
-        return "truncated", f"the last transport packet has {size % packet} of {packet} bytes"
-    file.seek(max(0, size - _TS_TAIL * packet))
-    tail = file.read(_TS_TAIL * packet)
+    if source.size % packet:
+        return "truncated", f"the last transport packet has {source.size % packet} of {packet} bytes"
+    tail = source.read_at(max(0, source.size - _TS_TAIL * packet), _TS_TAIL * packet)
     missing: dict[int, int] = {}
     stamps: dict[int, int] = {}
     open_ended: dict[int, bool] = {}

@@ -7,13 +7,14 @@ with the next packet; where PyAV does not expose that, the file itself is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import av
 
 from codecmeta.container import pyav
 from codecmeta.container.video import Video
 from codecmeta.errors import SourceError
+from codecmeta.storage.byte_source import ByteSource
 
 Announced: TypeAlias = "Callable[[av.Packet[Any]], bytes | None]"
 """Returns, for each packet in file order, the new configuration record, or None if the previous one stays in force."""
@@ -39,9 +40,8 @@ def list_configurations(video: Video) -> Announced:
 
 
 def _follow_tags(video: Video) -> Announced:
-    with video.path.open("rb") as file:
-        # the first equals the stream's extradata
-        headers = list(find_sequence_headers(file))[1:]
+    # the first equals the stream's extradata
+    headers = list(find_sequence_headers(video.source))[1:]
 
     def announced(packet: av.Packet[Any]) -> bytes | None:
         record = None
@@ -52,16 +52,14 @@ def _follow_tags(video: Video) -> Announced:
     return announced
 
 
-def find_sequence_headers(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def find_sequence_headers(source: ByteSource) -> Iterator[tuple[int, bytes]]:
     """Yield position and configuration record of the video sequence headers of an FLV file.
 
     Source: Adobe Flash Video File Format Specification 10.1, E.4; Enhanced RTMP v2, ExVideoTagHeader.
     """
-    file.seek(5)
-    position = int.from_bytes(file.read(4), "big") + 4
+    position = int.from_bytes(source.read_at(5, 4), "big") + 4
     for _ in range(_MOST_TAGS):
-        file.seek(position)
-        head = file.read(_TAG_HEADER + 5)
+        head = source.read_at(position, _TAG_HEADER + 5)
         if len(head) < _TAG_HEADER:
             return
         size = int.from_bytes(head[1:4], "big")
@@ -69,6 +67,5 @@ def find_sequence_headers(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             body = head[_TAG_HEADER:]
             starts = body[0] & 15 == _SEQUENCE_START and bool(body[0] & _EXTENDED)
             if starts or (not body[0] & _EXTENDED and body[0] & 15 in (_AVC, _HEVC_OLD) and body[1] == 0):
-                file.seek(position + _TAG_HEADER + 5)
-                yield position, file.read(size - 5)
+                yield position, source.read_at(position + _TAG_HEADER + 5, size - 5)
         position += _TAG_HEADER + size + 4

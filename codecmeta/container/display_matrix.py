@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from codecmeta.container.box import Box
 from codecmeta.container.ebml import HEAD_BYTES, Element, children, parse_head, read_float
 from codecmeta.entropy.bits import BitReader
+from codecmeta.storage.byte_source import ByteSource
 
 Matrix: TypeAlias = tuple[int, ...]
 
@@ -49,15 +50,14 @@ def _read_matrix(moov: bytes, box: Box, places: tuple[int, int]) -> Matrix:
     return struct.unpack_from(">9i", moov, at) if at + 36 <= box.end else IDENTITY
 
 
-def read_picture_element(file: BinaryIO, size: int, number: int) -> bytes:
+def read_picture_element(source: ByteSource, number: int) -> bytes:
     """Read the payload of the Video element of a Matroska track; return b"" where it has none.
 
     Args:
-        file: the opened file.
-        size: its length in bytes.
+        source: the file.
         number: index of the track among those with video.
     """
-    tracks = _read_tracks(file, size)
+    tracks = _read_tracks(source)
     videos = (one for one in children(tracks, 0, len(tracks)) if one.identifier == _TRACK)
     videos = (one for one in videos if _payload(tracks, one, _TRACK_TYPE)[-1:] == b"\1")
     for place, track in enumerate(videos):
@@ -77,13 +77,12 @@ def is_cut(picture: bytes) -> bool:
     return any(any(crop) for crop in crops)
 
 
-def _read_tracks(file: BinaryIO, size: int) -> bytes:
+def _read_tracks(source: ByteSource) -> bytes:
     """Read the payload of the Tracks element, if it comes before the first cluster."""
     position = 0
     for _ in range(_MOST_ELEMENTS):
-        file.seek(position)
-        element = parse_head(file.read(HEAD_BYTES), position)
-        if element is None or element.identifier == _CLUSTER or element.begin > size:
+        element = parse_head(source.read_at(position, HEAD_BYTES), position)
+        if element is None or element.identifier == _CLUSTER or element.begin > source.size:
             break
         if element.identifier == _SEGMENT:
             position = element.begin
@@ -91,8 +90,7 @@ def _read_tracks(file: BinaryIO, size: int) -> bytes:
         if element.size is None:
             break
         if element.identifier == _TRACKS:
-            file.seek(element.begin)
-            return file.read(element.size) if element.size <= _MAX_TRACKS else b""
+            return source.read_at(element.begin, element.size) if element.size <= _MAX_TRACKS else b""
         position = element.begin + element.size
     return b""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from codecmeta.container import ebml
-from codecmeta.container.file_window import FileWindow, open_window
+from codecmeta.container.file_window import FileWindow
+from codecmeta.storage.byte_source import ByteSource
 
 _SEGMENT = 0x18538067
 _INFO, _TRACKS, _CLUSTER, _CUES = 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
@@ -50,15 +50,14 @@ class _BrokenError(Exception):
     pass
 
 
-def read_structure(path: Path) -> MatroskaStructure:
+def read_structure(source: ByteSource) -> MatroskaStructure:
     """Walk all elements of a file until they no longer join."""
-    with open_window(path) as data:
-        walk = _Walk(data)
-        try:
-            walk.file()
-        except _BrokenError as error:
-            walk.found.fault = str(error)
-        return walk.found
+    walk = _Walk(FileWindow(source))
+    try:
+        walk.file()
+    except _BrokenError as error:
+        walk.found.fault = str(error)
+    return walk.found
 
 
 class _Walk:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from codecmeta.container.box import Box, child, children, parse_head
 from codecmeta.container.display_matrix import Matrix, read_track_matrix
 from codecmeta.container.sample_description import SampleDescription, read_descriptions
 from codecmeta.container.sample_table import SampleTable, read_samples, read_time_scale
+from codecmeta.storage.byte_source import ByteSource
 
 MAX_MOOV = 512 << 20
 MAX_TOP_LEVEL = 1 << 20
@@ -38,14 +38,12 @@ class Track:
         return next((one.protection for one in self.descriptions if one.protection), None)
 
 
-def top_level_boxes(file: BinaryIO, size: int) -> list[Box]:
-    """Return the boxes of a file, in order; the last one may claim to end beyond `size`."""
+def top_level_boxes(source: ByteSource) -> list[Box]:
+    """Return the boxes of a file, in order; the last one may claim to end beyond it."""
     boxes: list[Box] = []
     position = 0
-    while position + 8 <= size and len(boxes) < MAX_TOP_LEVEL:
-        file.seek(position)
-        head = file.read(16)
-        box = parse_head(head, position, size)
+    while position + 8 <= source.size and len(boxes) < MAX_TOP_LEVEL:
+        box = parse_head(source.read_at(position, 16), position, source.size)
         if box is None:
             break
         boxes.append(box)
@@ -53,21 +51,19 @@ def top_level_boxes(file: BinaryIO, size: int) -> list[Box]:
     return boxes
 
 
-def read_track(file: BinaryIO, size: int, track_id: int) -> Track | None:
+def read_track(source: ByteSource, track_id: int) -> Track | None:
     """Find a track in the `moov` box; return None where it has no such track.
 
     Args:
-        file: the opened file.
-        size: its length in bytes.
+        source: the file.
         track_id: identifier in the track's header, libav's `stream.id`.
 
     Raises:
         SourceError: its tables list more than the file can hold.
     """
-    for box in top_level_boxes(file, size):
-        if box.type == b"moov" and box.end <= size and box.end - box.begin <= MAX_MOOV:
-            file.seek(box.begin)
-            return _find_track(file.read(box.end - box.begin), track_id, file_size=size)
+    for box in top_level_boxes(source):
+        if box.type == b"moov" and box.end <= source.size and box.end - box.begin <= MAX_MOOV:
+            return _find_track(source.read_at(box.begin, box.end - box.begin), track_id, file_size=source.size)
     return None
 
 

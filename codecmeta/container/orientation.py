@@ -58,8 +58,7 @@ def _read_picture_element(video: Video) -> bytes:
     if "matroska" not in video.container.format.name:
         return b""
     place = [stream.index for stream in video.container.streams.video].index(video.stream.index)
-    with video.path.open("rb") as file:
-        return read_picture_element(file, video.size, place)
+    return read_picture_element(video.source, place)
 
 
 def _orientation_messages(video: Video, payload: bytes) -> Iterator[bytes]:

@@ -126,17 +126,15 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
     """
     wanted = sorted(set(numbers))
     if packets.position is not None and packets.second_position is not None:
-        with video.path.open("rb") as file:
-            for number in wanted:
-                second = int(packets.second[number])
-                file.seek(int(packets.position[number]))
-                payload = file.read(int(packets.size[number]) - second)
-                if second:
-                    file.seek(int(packets.second_position[number]))
-                    payload += file.read(second)
-                if len(payload) != packets.size[number]:
-                    raise SourceError("changed_while_reading", f"packet {number} ends after the file")
-                yield number, packets.history.lead(number, payload)
+        read = video.source.read_at
+        for number in wanted:
+            second = int(packets.second[number])
+            payload = read(int(packets.position[number]), int(packets.size[number]) - second)
+            if second:
+                payload += read(int(packets.second_position[number]), second)
+            if len(payload) != packets.size[number]:
+                raise SourceError("changed_while_reading", f"packet {number} ends after the file")
+            yield number, packets.history.lead(number, payload)
         return
     reader = PacketReader(video, packets)
     keys = np.flatnonzero(packets.key)

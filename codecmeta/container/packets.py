@@ -129,7 +129,7 @@ def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
     description = samples.description
     for row in np.flatnonzero(np.diff(description, prepend=0)).tolist():
         history.switch(int(packet[row]), descriptions[description[row]].record)
-    heads = SampleHeads(video.path, history, position=samples.position, size=samples.size, packet=packet)
+    heads = SampleHeads(video.source, history, position=samples.position, size=samples.size, packet=packet)
     history.scanner = heads
     columns[:, 3] = _check_keys(samples.key & ~second, heads, history, payloads=payloads)
     keys = np.flatnonzero(samples.key)
@@ -173,10 +173,9 @@ def _find_second_fields(video: Video, columns: NDArray[np.int64]) -> NDArray[np.
     pairs = _open_pairs(video)
     if pairs is None:
         return second
-    with video.path.open("rb") as file:
-        for number, (_, _, size, key, _, position) in enumerate(columns.tolist()):
-            if pairs.needs_packet(key=bool(key)):
-                second[number] = pairs.continues(pairs.read_headers(file, position, size))
+    for number, (_, _, size, key, _, position) in enumerate(columns.tolist()):
+        if pairs.needs_packet(key=bool(key)):
+            second[number] = pairs.continues(pairs.read_headers(video.source.read_at, position, size))
     return second
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from codecmeta.container.packet_heads import Peek
 from codecmeta.container.packet_pictures import PacketPictures, from_list, open_frame_reader
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.slice_types import describe_slices
 from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
+from codecmeta.storage.byte_source import ByteSource
 
 _WINDOW = 64
 """Bytes that contain the headers of most packets."""
@@ -36,19 +35,17 @@ def read_pictures(video: Video, packets: PacketTable, units: UnitTable | None) -
     reader = open_frame_reader(video.codec, bytes(video.stream.codec_context.extradata or b""))
     if reader is None or packets.position is None:
         return None
-    with video.path.open("rb") as file:
-        descriptor = file.fileno()
-        places = zip(packets.position.tolist(), packets.size.tolist(), strict=True)
-        return from_list([reader.read(_open_peek(descriptor, place, size), size) for place, size in places])
+    places = zip(packets.position.tolist(), packets.size.tolist(), strict=True)
+    return from_list([reader.read(_open_peek(video.source, place, size), size) for place, size in places])
 
 
-def _open_peek(file: int, place: int, size: int) -> Peek:
+def _open_peek(source: ByteSource, place: int, size: int) -> Peek:
     """Return a function that gives bytes of a packet, most of them from its first ones, which are read at once."""
-    window = os.pread(file, min(size, _WINDOW), place)
+    window = source.read_at(place, min(size, _WINDOW))
 
     def peek(begin: int, count: int) -> bytes:
         if begin + count <= len(window):
             return window[begin : begin + count]
-        return os.pread(file, max(min(count, size - begin), 0), place + begin)
+        return source.read_at(place + begin, max(min(count, size - begin), 0))
 
     return peek

@@ -7,7 +7,6 @@ packet contain its count. Streams of an unusual structure are not compared.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -30,6 +29,7 @@ from codecmeta.hevc import nal as hevc
 from codecmeta.hevc.picture_parameters import picture_number, read_picture_parameters
 from codecmeta.hevc.sequence_parameters import read_sequence_parameters, sequence_number
 from codecmeta.record.meta import MISSING
+from codecmeta.storage.byte_source import ByteSource
 
 _HEADER = 512
 """Bytes of an H.264 slice that contain its header."""
@@ -78,19 +78,18 @@ def count_contradictions(video: Video, packets: PacketTable, units: UnitTable) -
     if form is None or pictured.size < packets.size.size:
         return 0
     first = slices[first]
-    with video.path.open("rb") as file:
-        if _brings_others(file.fileno(), video.codec, units, first, known):
-            return 0
-        falls, group = _find_falls(video.codec, units.start[first], form, packets)
-        if falls.size and video.codec == "h264":
-            for number in np.unique(group[falls]).tolist():
-                members = units.place[first[group == number]].tolist()
-                if _restarts((os.pread(file.fileno(), _HEADER, place) for place in members), sets):
-                    falls = falls[group[falls] != number]
+    if _brings_others(video.source, video.codec, units, first, known):
+        return 0
+    falls, group = _find_falls(video.codec, units.start[first], form, packets)
+    if falls.size and video.codec == "h264":
+        for number in np.unique(group[falls]).tolist():
+            members = units.place[first[group == number]].tolist()
+            if _restarts((video.source.read_at(place, _HEADER) for place in members), sets):
+                falls = falls[group[falls] != number]
     return int(falls.size)
 
 
-def _brings_others(file: int, codec: str, units: UnitTable, first: Ints, known: Iterable[bytes]) -> bool:
+def _brings_others(source: ByteSource, codec: str, units: UnitTable, first: Ints, known: Iterable[bytes]) -> bool:
     """Return whether a parameter set that the container's header lacks precedes the first slice of a packet."""
     header = units.start[:, 0]
     kind = header & 31 if codec == "h264" else header >> 1 & 63
@@ -98,7 +97,7 @@ def _brings_others(file: int, codec: str, units: UnitTable, first: Ints, known: 
     places = places[places < first[units.packet[places]]]
     own = frozenset(unit.rstrip(b"\0") for unit in known)
     found = zip(units.place[places].tolist(), units.length[places].tolist(), strict=True)
-    return any(os.pread(file, length, place).rstrip(b"\0") not in own for place, length in found)
+    return any(source.read_at(place, length).rstrip(b"\0") not in own for place, length in found)
 
 
 def _find_falls(codec: str, start: NDArray[np.uint8], form: _Form, packets: PacketTable) -> tuple[Ints, Ints]:

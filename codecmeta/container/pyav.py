@@ -5,7 +5,7 @@ Other modules call PyAV only in ways that all these versions share.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import av
 import numpy as np
@@ -25,12 +25,12 @@ SHOWS_SIDE_DATA = hasattr(av.Packet, "has_sidedata")
 """Whether side data of packets can be read (version 16 or later)."""
 
 
-def open_input(name: str, options: dict[str, str]) -> InputContainer:
-    """Open a file for reading; metadata that are not UTF-8 do not make it fail."""
+def open_input(name: str | BinaryIO, options: dict[str, str]) -> InputContainer:
+    """Open a file for reading, by its URL or as a file object; metadata that are not UTF-8 do not make it fail."""
     # container options only: with stream options, 15.1 fails on streams that appear while a file is opened
     if _MAJOR < 19:
-        return av.open(name, container_options=options, metadata_errors="replace")
-    return av.open(name, container_options=options)
+        return av.open(name, "r", container_options=options, metadata_errors="replace")
+    return av.open(name, "r", container_options=options)
 
 
 def is_attached_picture(stream: Stream) -> bool:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.container.packet_heads import NAL_CODECS, Head, is_inner_slice, peek_head
 from codecmeta.container.parameter_history import ParameterHistory
+from codecmeta.storage.byte_source import ByteSource
 
 _WINDOW = 64
 """Bytes that contain the head of most samples: a delimiter, a message and the beginning of a slice."""
@@ -20,7 +19,7 @@ class SampleHeads:
     """Reader of sample heads, which keeps the history of parameter sets up to date with decoding.
 
     Args:
-        path: the file.
+        source: the file.
         history: receives the parameter sets that are found.
         position: int64 (n,), where each sample begins.
         size: int64 (n,), bytes.
@@ -29,14 +28,14 @@ class SampleHeads:
 
     def __init__(
         self,
-        path: Path,
+        source: ByteSource,
         history: ParameterHistory,
         *,
         position: NDArray[np.int64],
         size: NDArray[np.int64],
         packet: NDArray[np.int64],
     ) -> None:
-        self._path = path
+        self._source = source
         self._history = history
         self._position, self._size, self._packet = position, size, packet
         self._next = 0
@@ -67,37 +66,36 @@ class SampleHeads:
                 self._history.note(int(self._packet[row]), heads[row].sets)
 
     def _read_missing(self, rows: list[int]) -> None:
-        with self._path.open("rb") as file:
-            for row in rows:
-                self._heads[row] = self._peek(file.fileno(), row, b"")
+        starts = self._source.read_each(self._position[rows].tolist(), _WINDOW)
+        for row, start in zip(rows, starts, strict=True):
+            self._heads[row] = self._peek(row, start)
 
     def _find_sets(self, rows: list[int]) -> dict[int, Head]:
         """Find heads of those samples that do not begin with an inner slice."""
         codec = self._history.codec
         if codec not in NAL_CODECS:
             return self.read(rows)
-        with self._path.open("rb") as file:
-            descriptor = file.fileno()
-            for row, position in zip(rows, self._position[rows].tolist(), strict=True):
-                if row in self._heads:
-                    continue
-                start = os.pread(descriptor, _WINDOW, position)
-                length_size = self._history.packaging(int(self._packet[row]))
-                if not is_inner_slice(codec, start, length_size=length_size):
-                    head = self._peek(descriptor, row, start)
-                    if head.sets:
-                        self._heads[row] = head
+        read = self._source.read_at
+        for row, position in zip(rows, self._position[rows].tolist(), strict=True):
+            if row in self._heads:
+                continue
+            start = read(position, _WINDOW)
+            length_size = self._history.packaging(int(self._packet[row]))
+            if not is_inner_slice(codec, start, length_size=length_size):
+                head = self._peek(row, start)
+                if head.sets:
+                    self._heads[row] = head
         return self._heads
 
-    def _peek(self, descriptor: int, row: int, start: bytes) -> Head:
-        """Return the head of a sample whose first bytes may be known."""
+    def _peek(self, row: int, start: bytes) -> Head:
+        """Return the head of a sample from its first bytes, and more of it where they do not suffice."""
         size, position = int(self._size[row]), int(self._position[row])
-        start = (start or os.pread(descriptor, _WINDOW, position))[:size]
+        start = start[:size]
 
         def peek(begin: int, count: int) -> bytes:
             if begin + count <= len(start):
                 return start[begin : begin + count]
-            return os.pread(descriptor, max(min(count, size - begin), 0), position + begin)
+            return self._source.read_at(position + begin, max(min(count, size - begin), 0))
 
         length_size = self._history.packaging(int(self._packet[row]))
         return peek_head(self._history.codec, peek, size, length_size=length_size)

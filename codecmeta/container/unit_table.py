@@ -6,7 +6,6 @@ packet at a time, and evaluated for thousands of packets at once.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from codecmeta.container.header_words import Flags, Ints
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.video import Video
+from codecmeta.storage.byte_source import ByteSource
 
 START = 16
 """First bytes of a unit that are kept: its header, and of a slice the type and the order count."""
@@ -88,8 +88,7 @@ def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
     number = np.concatenate([number, number[second]])
     position = np.concatenate([packets.position, packets.second_position[second]])
     size = np.concatenate([packets.size - packets.second, packets.second[second]]).astype(np.int64)
-    with video.path.open("rb") as file:
-        units = find_units(file.fileno(), video.codec, position=position, size=size, width=width[number])
+    units = find_units(video.source, video.codec, position=position, size=size, width=width[number])
     order = np.argsort(number[units.packet], kind="stable")
     return UnitTable(
         packet=number[units.packet][order],
@@ -101,11 +100,11 @@ def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
     )
 
 
-def find_units(file: int, codec: str, *, position: Ints, size: Ints, width: Ints) -> UnitTable:
+def find_units(source: ByteSource, codec: str, *, position: Ints, size: Ints, width: Ints) -> UnitTable:
     """Find the NAL units of packets of H.264 or HEVC.
 
     Args:
-        file: descriptor of the file.
+        source: the file.
         codec: libav's name of the codec.
         position: int64 (n,), where each packet begins.
         size: int64 (n,), bytes.
@@ -115,7 +114,7 @@ def find_units(file: int, codec: str, *, position: Ints, size: Ints, width: Ints
     for one in np.unique(width).tolist():
         rows = np.flatnonzero(width == one)
         for block in np.split(rows, range(_BLOCK, rows.size, _BLOCK)):
-            found += _walk(file, block, position, size, one)
+            found += _walk(source, block, position, size, one)
     row, at, length, start = (np.concatenate(parts) for parts in zip(*found, strict=True))
     pictured = _SLICES[codec](start[:, 0])
     seen = np.zeros(position.size, np.bool_)
@@ -131,14 +130,14 @@ def find_units(file: int, codec: str, *, position: Ints, size: Ints, width: Ints
     )
 
 
-def _walk(file: int, rows: Ints, position: Ints, size: Ints, width: int) -> Iterator[_Units]:
+def _walk(source: ByteSource, rows: Ints, position: Ints, size: Ints, width: int) -> Iterator[_Units]:
     """Yield the units of some packets until they no longer join."""
     at = np.zeros(rows.size, np.int64)
     live = np.flatnonzero(size[rows] > width)
     for _ in range(_ROUNDS):
         if not live.size:
             return
-        window = _read_windows(file, position[rows[live]] + at[live])
+        window = _read_windows(source, position[rows[live]] + at[live])
         local, inner = np.zeros(live.size, np.int64), np.arange(live.size)
         ahead: list[Ints] = []
         while inner.size:
@@ -167,12 +166,12 @@ def _walk(file: int, rows: Ints, position: Ints, size: Ints, width: int) -> Iter
         live = live[onwards]
     for one in live.tolist():
         last = int(rows[one])
-        yield _walk_one(file, last, int(position[last]), int(size[last]), int(at[one]), width)
+        yield _walk_one(source, last, int(position[last]), int(size[last]), int(at[one]), width)
 
 
-def _walk_one(file: int, row: int, position: int, size: int, at: int, width: int) -> _Units:
+def _walk_one(source: ByteSource, row: int, position: int, size: int, at: int, width: int) -> _Units:
     """Return the units of a packet that has very many, from an offset on."""
-    data = os.pread(file, min(size - at + START, _MOST_BYTES), position + at)
+    data = source.read_at(position + at, min(size - at + START, _MOST_BYTES))
     places: list[tuple[int, int]] = []
     begin = width
     while begin < min(len(data), size - at) and len(places) < _MOST_UNITS:
@@ -187,9 +186,9 @@ def _walk_one(file: int, row: int, position: int, size: int, at: int, width: int
     return _Units(np.full(len(places), row), table[:, 0], table[:, 1], start)
 
 
-def _read_windows(file: int, place: Ints) -> NDArray[np.uint8]:
+def _read_windows(source: ByteSource, place: Ints) -> NDArray[np.uint8]:
     """Read a window at each of some positions, zeros after the end of the file; uint8 (n, _STRIDE)."""
-    parts = [os.pread(file, _STRIDE, begin) for begin in place.tolist()]
+    parts = source.read_each(place.tolist(), _STRIDE)
     data = b"".join(parts)
     if len(data) < len(parts) * _STRIDE:
         data = b"".join(part.ljust(_STRIDE, b"\0") for part in parts)

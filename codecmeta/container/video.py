@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import av
@@ -20,6 +18,8 @@ from codecmeta.container.formats import DEMUXERS, explain_refusal
 from codecmeta.container.sample_form import SampleForm, read_form
 from codecmeta.errors import SourceError, UsageError
 from codecmeta.record.limits import Limits
+from codecmeta.storage.byte_source import ByteSource
+from codecmeta.storage.opening import open_source
 
 
 @dataclass(kw_only=True)
@@ -27,8 +27,7 @@ class Video:
     """Opened video and its chosen stream. Both are replaced when going back requires opening the file again.
 
     Attributes:
-        path: the file.
-        size: its length in bytes.
+        source: the file.
         container: libav's demuxer.
         stream: the video stream.
         width: display width in luma samples, coded orientation, as the header states it; the decoder's own changes
@@ -40,8 +39,7 @@ class Video:
         others: descriptions of the other video streams.
     """
 
-    path: Path
-    size: int
+    source: ByteSource
     container: InputContainer
     stream: VideoStream
     width: int
@@ -104,7 +102,7 @@ class Video:
         """Open the file again, with a new decoder."""
         index = self.stream.index
         self.container.close()
-        self.container = _open(self.path)
+        self.container = _open(self.source)
         self.stream = next(s for s in self.container.streams.video if s.index == index)
 
 
@@ -126,22 +124,27 @@ def open_video(
         SourceError: the file cannot be read as a video; `code` gives the reason.
         UsageError: it has no such video stream.
     """
-    path = Path(source)
-    size = _check_file(path)
-    container = _open(path)
+    with open_source(source) as opened:
+        video = _open_stream(opened, limits or Limits(), track)
+        try:
+            yield video
+        finally:
+            video.container.close()
+
+
+def _open_stream(source: ByteSource, limits: Limits, track: int | None) -> Video:
+    container = _open(source)
     try:
         stream, others = _choose_stream(container, track)
-        limits = limits or Limits()
         _check_size(stream, limits)
         video = Video(
-            path=path,
-            size=size,
+            source=source,
             container=container,
             stream=stream,
             width=stream.codec_context.width,
             height=stream.codec_context.height,
             pixels=stream.codec_context.format,
-            track=_read_track(path, size, stream),
+            track=_read_track(source, stream),
             limits=limits,
             others=others,
         )
@@ -149,54 +152,27 @@ def open_video(
     except BaseException as error:
         container.close()
         if isinstance(error, SourceError) and error.code in _OF_MISSING_PARTS:
-            state, evidence = judge_file(path, size)
+            state, evidence = judge_file(source)
             if state == "truncated":
                 raise SourceError("truncated", f"the file is cut short: {evidence}") from error
         raise
-    try:
-        yield video
-    finally:
-        video.container.close()
+    return video
 
 
-def _check_file(path: Path) -> int:
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise SourceError("not_a_file", "no such file") from error
-    except PermissionError as error:
-        raise SourceError("permission_denied", "permission denied") from error
-    except (OSError, ValueError) as error:
-        raise SourceError("not_a_file", f"cannot be found ({error})") from error
-    if stat.S_ISDIR(status.st_mode) and not os.access(path, os.R_OK):
-        raise SourceError("permission_denied", "a folder that cannot be listed")
-    if not stat.S_ISREG(status.st_mode):
-        raise SourceError("not_a_file", "not a regular file")
-    if status.st_size == 0:
-        raise SourceError("unreadable", "the file is empty")
-    return status.st_size
-
-
-def _open(path: Path) -> InputContainer:
+def _open(source: ByteSource) -> InputContainer:
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-    # without the prefix, a name such as `clip:01.mp4` is parsed as a protocol
-    name = "file:" + os.fspath(path)
     try:
-        return pyav.open_input(name, options)
+        return pyav.open_input(source.open_input(), options)
     except Exception as error:  # libav raises errors of many types
-        raise _refusal(path, error) from error
+        raise _refusal(source, error) from error
 
 
-def _refusal(path: Path, error: Exception) -> SourceError:
-    try:
-        # libav's demuxers also report this for other reasons
-        with path.open("rb") as file:
-            head = file.read(32)
-    except PermissionError:
-        return SourceError("permission_denied", "permission denied")
-    state, evidence = judge_file(path, path.stat().st_size)
+def _refusal(source: ByteSource, error: Exception) -> SourceError:
+    # libav's demuxers also report lack of permission for other reasons
+    state, evidence = judge_file(source)
     if state == "truncated":
         return SourceError("truncated", f"the file is cut short: {evidence}")
+    head = source.read_at(0, 32)
     text = str(getattr(error, "strerror", None) or error)
     if head.startswith((b"ffconcat", b"#EXTM3U")) or "whitelist" in str(error).lower():
         return SourceError("format_refused", "a playlist or script that names other files is not opened")
@@ -255,11 +231,10 @@ def _check_protection(video: Video) -> None:
         raise SourceError("encrypted", f"the video is encrypted ({scheme}); decrypt it first")
 
 
-def _read_track(path: Path, size: int, stream: VideoStream) -> mp4_boxes.Track | None:
+def _read_track(source: ByteSource, stream: VideoStream) -> mp4_boxes.Track | None:
     if "mp4" not in stream.container.format.name:
         return None
-    with path.open("rb") as file:
-        return mp4_boxes.read_track(file, size, stream.id)
+    return mp4_boxes.read_track(source, stream.id)
 
 
 def demux(video: Video) -> Iterator[av.Packet[Any]]:

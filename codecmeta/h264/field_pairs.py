@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import BinaryIO
+from collections.abc import Callable, Iterable
 
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import nal
@@ -65,30 +64,27 @@ class FieldPairs:
             self._open = None if paired or field.structure == "frame" else field
         return False
 
-    def read_headers(self, file: BinaryIO, position: int, size: int) -> bytes:
+    def read_headers(self, read_at: Callable[[int, int], bytes], position: int, size: int) -> bytes:
         """Read a packet with its slices cut after their headers, without reading the rest of it.
 
         Args:
-            file: the opened file.
+            read_at: returns bytes of the file from a position on, so many of them.
             position: where the packet begins.
             size: its length in bytes.
         """
         if not self._length_size:
-            file.seek(position)
-            return file.read(size)
+            return read_at(position, size)
         left = bytearray()
         end = position + size
         for _ in range(_MAX_UNITS):
             if position + self._length_size >= end:
                 break
-            file.seek(position)
-            head = file.read(self._length_size + _HEADER_BYTES)
+            head = read_at(position, self._length_size + _HEADER_BYTES)
             position += self._length_size
             length = min(int.from_bytes(head[: self._length_size], "big"), end - position)
             unit = head[self._length_size :][:length]
             if unit and unit[0] & 31 in (nal.SPS, nal.PPS):
-                file.seek(position)
-                unit = file.read(length)
+                unit = read_at(position, length)
             left += len(unit).to_bytes(self._length_size, "big") + unit
             position += length
         return bytes(left)

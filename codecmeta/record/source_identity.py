@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import Any
+
+from codecmeta.storage.byte_source import ByteSource
+from codecmeta.storage.opening import open_source
 
 _DIGEST_BYTES = 1 << 20
 
 
-def identify_source(path: str | os.PathLike[str]) -> dict[str, Any]:
+def identify_source(source: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the identity of a stored file, see `describe_source`.
+
+    Raises:
+        SourceError: it cannot be opened.
+        OSError: it cannot be read.
+    """
+    with open_source(source) as opened:
+        return describe_source(opened)
+
+
+def describe_source(source: ByteSource) -> dict[str, Any]:
     """Return name, length, modification time, and a digest of the first and last MiB of a file.
 
     Returns:
@@ -19,15 +32,22 @@ def identify_source(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         OSError: it cannot be read.
     """
-    with Path(path).open("rb") as file:
-        status = os.fstat(file.fileno())
-        digest = hashlib.sha256(file.read(_DIGEST_BYTES))
-        if status.st_size > _DIGEST_BYTES:
-            file.seek(max(_DIGEST_BYTES, status.st_size - _DIGEST_BYTES))
-            digest.update(file.read(_DIGEST_BYTES))
-    return {
-        "name": Path(path).name,
-        "bytes": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "sha256": digest.hexdigest(),
-    }
+    digest = hashlib.sha256(source.read_at(0, _DIGEST_BYTES))
+    if source.size > _DIGEST_BYTES:
+        digest.update(source.read_at(max(_DIGEST_BYTES, source.size - _DIGEST_BYTES), _DIGEST_BYTES))
+    return {"name": source.name, "bytes": source.size, "mtime_ns": source.mtime_ns, "sha256": digest.hexdigest()}
+
+
+def has_changed(source: ByteSource, identity: dict[str, Any]) -> bool:
+    """Return whether what is stored there now differs from what was opened.
+
+    Args:
+        source: the opened file.
+        identity: what `describe_source` returned for it.
+
+    Raises:
+        SourceError: nothing can be opened there now.
+        OSError: it cannot be read.
+    """
+    with source.reopen() as again:
+        return describe_source(again) != identity

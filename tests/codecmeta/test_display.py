@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import struct
 from pathlib import Path
@@ -22,6 +21,7 @@ from codecmeta.container.video import open_video
 from codecmeta.decoding import side_data
 from codecmeta.plot import draw_frame, plot_meta
 from codecmeta.record.orientation import Orientation
+from codecmeta.storage.local_file import LocalFile
 from tests.codecmeta.container.mp4_writer import box, rewrite
 from tests.codecmeta.entropy.bit_writer import BitWriter
 from tests.codecmeta.make_video import decode_all, write_video
@@ -319,7 +319,7 @@ def element(identifier: int, payload: bytes) -> bytes:
     return name + (len(payload) | 1 << 56).to_bytes(8, "big") + payload
 
 
-def test_pixel_crops_are_found() -> None:
+def test_pixel_crops_are_found(tmp_path: Path) -> None:
     kinds, pictures = (2, 1, 1), (element(0x54AA, b"\3"), element(0x54AA, b"\0"), element(0x54DD, b"\0\4"))
     entries = [
         element(0xAE, element(0x83, bytes([kind])) + element(0xE0, picture))
@@ -327,13 +327,16 @@ def test_pixel_crops_are_found() -> None:
     ]
     segment = element(0xEC, bytes(9)) + element(0x1654AE6B, b"".join(entries))
     content = element(0x1A45DFA3, b"") + element(0x18538067, segment)
-    found = [
-        display_matrix.read_picture_element(io.BytesIO(content), len(content), number=number) for number in range(3)
-    ]
+    path = tmp_path / "clip.mkv"
+    path.write_bytes(content)
+    with LocalFile(path) as source:
+        found = [display_matrix.read_picture_element(source, number=number) for number in range(3)]
     assert found == [pictures[1], pictures[2], b""]
     assert [display_matrix.is_cut(picture) for picture in found] == [False, True, False]
-    for end in range(len(content)):
-        display_matrix.read_picture_element(io.BytesIO(content[:end]), end, number=0)
+    for end in range(1, len(content)):
+        path.write_bytes(content[:end])
+        with LocalFile(path) as source:
+            display_matrix.read_picture_element(source, number=0)
 
 
 def test_plots_of_turned_anamorphic_video(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tracemalloc
 from contextlib import suppress
 from fractions import Fraction
@@ -20,6 +19,7 @@ from codecmeta.container.video import open_video
 from codecmeta.errors import BitstreamError
 from codecmeta.h264 import ResidualReader
 from codecmeta.h264.field_pairs import FieldPairs
+from codecmeta.storage.local_file import LocalFile
 from tests.codecmeta.h264.field_stream import (
     coded_frames,
     parameter_sets,
@@ -214,14 +214,16 @@ def test_what_makes_a_pair(rng: np.random.Generator) -> None:
 def test_headers_are_enough(tmp_path: Path, frames: list[list[bytes]]) -> None:
     """From an MP4 little more than the headers is read, and the pairs are the same."""
     path = write_stream(tmp_path / "clip.mp4", frames)
-    with av.open(str(path)) as source:
-        extradata = bytes(source.streams.video[0].codec_context.extradata or b"")
-        spans = [(int(packet.pos or 0), packet.size, bytes(packet)) for packet in source.demux(video=0) if packet.size]
+    with av.open(str(path)) as container:
+        extradata = bytes(container.streams.video[0].codec_context.extradata or b"")
+        spans = [
+            (int(packet.pos or 0), packet.size, bytes(packet)) for packet in container.demux(video=0) if packet.size
+        ]
     by_headers, by_packets = FieldPairs(extradata), FieldPairs(extradata)
     read = 0
-    with path.open("rb") as file:
+    with LocalFile(path) as source:
         for position, size, packet in spans:
-            headers = by_headers.read_headers(file, position, size)
+            headers = by_headers.read_headers(source.read_at, position, size)
             read += len(headers)
             assert by_headers.continues(headers) == by_packets.continues(packet)
     assert read < 0.4 * sum(size for _, size, _ in spans)
@@ -233,7 +235,7 @@ def test_hostile_packets_are_read_in_little_time_and_memory() -> None:
     zeros = bytes(2_000_000)
     pairs = FieldPairs(extradata)
     assert pairs.needs_packet(key=True)
-    headers = pairs.read_headers(io.BytesIO(zeros), 0, len(zeros))
+    headers = pairs.read_headers(lambda at, count: zeros[at : at + count], 0, len(zeros))
     assert len(headers) <= 1 << 14
     assert not pairs.continues(headers)
     tracemalloc.start()

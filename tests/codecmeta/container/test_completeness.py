@@ -9,6 +9,7 @@ import pytest
 
 from codecmeta import SourceError, extract
 from codecmeta.container.completeness import judge_file
+from codecmeta.storage.local_file import LocalFile
 from tests.codecmeta.make_video import write_video
 
 FORMATS = [
@@ -24,7 +25,8 @@ FORMATS = [
 
 
 def state(path: Path) -> str:
-    return judge_file(path, path.stat().st_size)[0]
+    with LocalFile(path) as source:
+        return judge_file(source)[0]
 
 
 def cut(path: Path, size: int) -> Path:
@@ -86,7 +88,8 @@ def test_files_that_were_joined_byte_by_byte(tmp_path: Path, ending: str, codec:
     joined.write_bytes(first.read_bytes() + last.read_bytes())
     verdict = extract(joined, residual="none", pixels=None).info["verdict"]
     assert (verdict["state"], verdict["frames"]) == ("damaged", 20)
-    assert verdict["evidence"].startswith(judge_file(joined, joined.stat().st_size)[1])
+    with LocalFile(joined) as source:
+        assert verdict["evidence"].startswith(judge_file(source)[1])
 
 
 def test_headers_that_come_again_before_fragments(tmp_path: Path) -> None:

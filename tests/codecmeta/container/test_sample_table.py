@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from codecmeta.container import mp4_boxes
 from codecmeta.container.sample_table import SampleTable
 from codecmeta.errors import SourceError
+from codecmeta.storage.local_file import LocalFile
 from tests.codecmeta.container.mp4_writer import box, insert, rewrite, table, with_edits
 from tests.codecmeta.make_video import write_video
 
@@ -23,8 +24,8 @@ FRAMES = 24
 
 
 def read_track(path: Path, track_id: int = 1) -> mp4_boxes.Track:
-    with path.open("rb") as file:
-        track = mp4_boxes.read_track(file, path.stat().st_size, track_id)
+    with LocalFile(path) as source:
+        track = mp4_boxes.read_track(source, track_id)
     assert track is not None
     return track
 
@@ -245,8 +246,8 @@ def test_damaged_headers_never_escape_the_error_tree(tmp_path: Path, plain: byte
         for place in rng.integers(begin + 4, len(plain), 3).tolist():
             changed[place] = int(rng.integers(0, 256))
         path = put(tmp_path, bytes(changed))
-        with path.open("rb") as file:
+        with LocalFile(path) as source:
             try:
-                mp4_boxes.read_track(file, len(changed), 1)
+                mp4_boxes.read_track(source, 1)
             except SourceError as error:
                 assert error.code == "damaged"

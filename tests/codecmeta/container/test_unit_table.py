@@ -12,6 +12,7 @@ import pytest
 from codecmeta.container.packets import read_packets
 from codecmeta.container.unit_table import START, find_units, read_units
 from codecmeta.container.video import open_video
+from codecmeta.storage.local_file import LocalFile
 from tests.codecmeta.make_video import write_video
 
 
@@ -51,8 +52,8 @@ def test_units_are_those_of_a_plain_walk(seed: int, tmp_path: Path) -> None:
     path.write_bytes(content)
     size = np.array([len(packet) for packet in packets])
     position = np.cumsum([len(gap) for gap in gaps]) + np.cumsum(size) - size
-    with path.open("rb") as file:
-        found = find_units(file.fileno(), "h264", position=position, size=size, width=np.array(widths))
+    with LocalFile(path) as source:
+        found = find_units(source, "h264", position=position, size=size, width=np.array(widths))
     expected = [
         (row, int(position[row]) + at, length)
         for row, packet in enumerate(packets)

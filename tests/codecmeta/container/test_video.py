@@ -230,7 +230,7 @@ def test_permission_is_that_of_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "a.wmv").write_bytes(b"anything")
     monkeypatch.setattr(av, "open", refuse)
     assert "Operation not permitted; it begins with" in expect("unreadable", tmp_path / "a.wmv")
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     expect("permission_denied", tmp_path / "a.wmv")
 
 

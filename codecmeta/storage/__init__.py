@@ -1,0 +1,1 @@
+"""Storage of videos and records: what is read and written, wherever it lies."""
