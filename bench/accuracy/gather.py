@@ -1,6 +1,7 @@
 """Gathers the JSON lines of several runs in one file of results, and prints the tables of the documentation.
 
     python -m bench.accuracy.gather seed0=seed0.jsonl seed1=seed1.jsonl --out bench/results/accuracy.json
+    python -m bench.accuracy.gather --out bench/results/accuracy.json --pair seed0 seed1      # tables of both
 
 Every two runs over the same families are compared: how far they rank methods alike.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +74,43 @@ def write_tables(rows: Sequence[Line]) -> Iterator[str]:
         yield f"| `{name}` | {' | '.join(cells)} |"
 
 
+def write_pair(one: Sequence[Line], other: Sequence[Line]) -> Iterator[str]:
+    """Tables of two runs by the same methods, ``one / other`` in every cell, as Markdown.
+
+    Accuracy over guessing by method and retention; then at each retention the paired difference to random tokens, and
+    accuracy per family.
+    """
+    rows = [{(row["method"], row["retention"]): row for row in run} for run in (one, other)]
+    retentions = _retentions(one)
+    names = [name for name in dict.fromkeys(row["method"] for row in one) if (name, retentions[0]) in rows[1]]
+    yield f"| method | {' | '.join(f'{100 * share:g} %' for share in retentions)} |"
+    yield "|---" * (len(retentions) + 1) + "|"
+    for name in names:
+        cells = [_pair(_with_half_width(run[name, share]["corrected"]) for run in rows) for share in retentions]
+        yield f"| `{name}` | {' | '.join(cells)} |"
+    families = list(one[0]["families"])
+    for share in retentions:
+        yield ""
+        yield f"| at {100 * share:g} % | less random | {' | '.join(families)} |"
+        yield "|---" * (len(families) + 2) + "|"
+        for name in names:
+            found = [run[name, share] for run in rows]
+            less = _pair(_with_interval(row["minus_random"]) for row in found if "minus_random" in row)
+            cells = [
+                _pair(f"{100 * row['families'][one]['accuracy']['value']:.0f}" for row in found) for one in families
+            ]
+            yield f"| `{name}` | {less} | {' | '.join(cells)} |"
+
+
+def _pair(cells: Iterable[str]) -> str:
+    return " / ".join(cells)
+
+
+def _with_interval(figure: Mapping[str, float]) -> str:
+    low, high = 100 * figure["low"], 100 * figure["high"]
+    return f"{100 * figure['value']:+.1f} ({low:.1f} to {high:.1f})"
+
+
 def _shorten(line: Line) -> dict[str, Any]:
     kept = {name: line[name] for name in ("method", "group", "settings", "map", "retention")}
     families = {
@@ -112,10 +150,17 @@ def _rank(values: Sequence[float]) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", help="NAME=FILE, JSON lines of compress accuracy --out")
+    parser.add_argument("runs", nargs="*", help="NAME=FILE, JSON lines of compress accuracy --out")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--add", action="store_true", help="keep the runs that the file holds already")
+    parser.add_argument(
+        "--pair", nargs=2, metavar="RUN", help="print tables of two runs of the file, and change nothing"
+    )
     options = parser.parse_args()
+    if options.pair:
+        runs = json.loads(options.out.read_text())["runs"]
+        print("\n".join(write_pair(*(runs[name]["rows"] for name in options.pair))))
+        return
     held = json.loads(options.out.read_text())["runs"] if options.add else {}
     runs = held | {name: read_run(Path(file)) for name, _, file in (run.partition("=") for run in options.runs)}
     record: dict[str, Any] = {"runs": runs}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.accuracy import gather
-from bench.accuracy.gather import correlate, read_run, write_tables
+from bench.accuracy.gather import correlate, read_run, write_pair, write_tables
 from compress.accuracy.results import Row, tabulate
 from tests.compress.accuracy.fabricated import ABOUT, fabricate, make_job
 
@@ -59,7 +59,22 @@ def test_tables_name_every_method_once(lines: Path) -> None:
     assert text[0] == "| method | 30 % | 10 % | kept at 10 % |"
 
 
-def test_the_command_writes_them(lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_of_two_runs_has_both_figures_in_every_cell(lines: Path) -> None:
+    rows = read_run(lines)["rows"]
+    worse = [{**row, "corrected": {name: value - 0.5 for name, value in row["corrected"].items()}} for row in rows]
+    text = list(write_pair(rows, worse))
+    (btm,) = (row for row in rows if row["method"] == "btm" and row["retention"] == 0.3)
+    value = 100 * btm["corrected"]["value"]
+    (line, *families) = (line for line in text if line.startswith("| `btm` |"))
+    assert f"{value:.1f} ±" in line and f" / {value - 50:.1f} ±" in line
+    assert len(families) == 2  # one per retention
+    assert f"| {100 * btm['minus_random']['value']:+.1f} (" in families[0]
+    assert not any("everything" in line for line in text)
+
+
+def test_the_command_writes_them(
+    lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "new" / "results.json"
     monkeypatch.setattr("sys.argv", ["gather", f"a={lines}", f"b={lines}", "--out", str(out)])
     gather.main()
@@ -73,3 +88,9 @@ def test_the_command_writes_them(lines: Path, tmp_path: Path, monkeypatch: pytes
     assert list(added["runs"]) == ["a", "b", "c"]
     assert added["runs"]["a"] == record["runs"]["a"]
     assert list(added["rank_correlation"]) == ["a b", "a c", "b c"]
+
+    capsys.readouterr()
+    monkeypatch.setattr("sys.argv", ["gather", "--pair", "a", "c", "--out", str(out)])
+    gather.main()
+    assert "| at 10 % | less random |" in capsys.readouterr().out
+    assert json.loads(out.read_text()) == added
