@@ -2,8 +2,8 @@
 
     compress accuracy [--methods default] [--retention 0.5,0.3,0.2,0.15,0.1,0.05] [--slice 500]
 
-Clips are examined by worker processes of one thread each. Answers are kept per clip, in a file named after everything
-that they depend on, so that an interrupted run goes on where it stopped.
+Clips are examined by worker processes of one thread each. Answers are kept per method and clip, in a folder named after
+everything that they depend on, so that a run asks only what no run before it asked.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -71,22 +72,27 @@ class Job:
         """Methods and retentions, the identity first."""
         return [(IDENTITY, 1.0), *((method, share) for method in self.methods for share in self.retentions)]
 
+    @property
+    def stores(self) -> dict[Path, frozenset[str]]:
+        """Files of answers, one per method, and the cells of this job that each holds."""
+        folder = self.cache / "answers" / self.digest()
+        names: dict[Path, set[str]] = {folder / f"{FULL}.jsonl": {FULL}}
+        for method, retention in self.cells:
+            settings = hashlib.sha256(repr(method).encode()).hexdigest()[:8]
+            file = folder / f"{re.sub('[^a-z0-9-]', '-', method.name)}-{settings}.jsonl"
+            names.setdefault(file, set()).add(cell_name(method, retention))
+        return {path: frozenset(found) for path, found in names.items()}
+
     def digest(self) -> str:
-        """Digest the sources, the weights and the settings, sixteen hexadecimal digits."""
+        """Digest the sources, the weights and what is common to all methods, sixteen hexadecimal digits."""
         digest = hashlib.sha256((digest_world() + digest_weights(self.weights)).encode())
         for module in (answering, clips, extremes, methods, tower):
             digest.update(Path(str(module.__file__)).read_bytes())
         for package in (codecmeta, compress):
             for path in sorted(Path(package.__path__[0]).rglob("*.py")):
                 digest.update(path.read_bytes())
-        described = [
-            self.split,
-            self.retentions,
-            [repr(method) for method in self.methods],
-            self.device.split(":")[0],
-            self.frames,
-        ]
-        digest.update(json.dumps([*described, torch.__version__]).encode())
+        described = [self.split, self.device.split(":")[0], self.frames, torch.__version__]
+        digest.update(json.dumps(described).encode())
         return digest.hexdigest()[:16]
 
 
@@ -107,7 +113,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """A clip with all its answers.
+    """A clip with answers.
 
     Attributes:
         seed: of the clip.
@@ -142,28 +148,49 @@ def digest_weights(folder: Path | None) -> str:
     return digest.hexdigest()[:12]
 
 
-def examine(examinee: Examinee, clip: Clip, job: Job) -> Examined:
+def examine(examinee: Examinee, clip: Clip, job: Job, *, known: Collection[str] = ()) -> Examined:
     """Ask all questions about a clip, of the plain model and over what every method leaves of it.
+
+    Args:
+        examinee: the model.
+        clip: the clip.
+        job: its methods and retentions.
+        known: cells that need not be asked.
+
+    Returns:
+        The clip with the other cells.
 
     Raises:
         MeasurementError: a method fails, or keeping all tokens changes a bit of an answer.
     """
     sheet = examinee.write_sheet(clip.meta, clip.questions)
     memory = examinee.look(clip.meta)
-    plain = examinee.answer_plain(sheet, memory)
-    cells = {FULL: _grade(sheet, [plain], None)}
-    groups = [(1.0, [IDENTITY]), *((retention, list(job.methods)) for retention in job.retentions)]
-    for retention, group in groups:
-        reads = [_read_all(examinee, sheet, memory, clip, method, retention) for method in group]
-        prefixes = [one.prefix for many in reads for one in many if one.prefix is not None]
-        answers = iter(examinee.ask(sheet, prefixes) if prefixes else ())
-        for method, many in zip(group, reads, strict=True):
-            logits = [one.answers if one.prefix is None else next(answers) for one in many]
-            if method is IDENTITY and not np.array_equal(logits[0], plain):
-                raise MeasurementError(f"{clip.name}: answers over all tokens differ from those of the plain model")
-            cells[cell_name(method, retention)] = _grade(sheet, logits, [one.account for one in many])
-    named = [cell_name(*cell) for cell in job.cells]
-    return Examined(seed=clip.seed, families=list(sheet.families), cells={name: cells[name] for name in (FULL, *named)})
+    found: dict[str, Cell] = {}
+    identity = cell_name(IDENTITY, 1.0)
+    if not {FULL, identity} <= set(known):
+        plain = examinee.answer_plain(sheet, memory)
+        (read,) = _read_all(examinee, sheet, memory, clip, IDENTITY, 1.0)
+        ((logits,), account) = (_ask_all(examinee, sheet, [read]), read.account)
+        if not np.array_equal(logits, plain):
+            raise MeasurementError(f"{clip.name}: answers over all tokens differ from those of the plain model")
+        found = {FULL: _grade(sheet, [plain], None), identity: _grade(sheet, [logits], [account])}
+    for retention in job.retentions:
+        left = [method for method in job.methods if cell_name(method, retention) not in known]
+        reads = [_read_all(examinee, sheet, memory, clip, method, retention) for method in left]
+        answers = iter(_ask_all(examinee, sheet, [one for many in reads for one in many]))
+        for method, many in zip(left, reads, strict=True):
+            logits_of = [next(answers) for _ in many]
+            found[cell_name(method, retention)] = _grade(sheet, logits_of, [one.account for one in many])
+    named = [FULL, *(cell_name(*cell) for cell in job.cells)]
+    cells = {name: found[name] for name in named if name in found and name not in known}
+    return Examined(seed=clip.seed, families=list(sheet.families), cells=cells)
+
+
+def _ask_all(examinee: Examinee, sheet: Sheet, reads: Sequence[Read]) -> list[NDArray[np.float32]]:
+    """Ask after all versions of a video together; a method that looks at each question has its answers already."""
+    prefixes = [one.prefix for one in reads if one.prefix is not None]
+    answers = iter(examinee.ask(sheet, prefixes) if prefixes else ())
+    return [one.answers if one.prefix is None else next(answers) for one in reads]
 
 
 def _read_all(
@@ -198,20 +225,34 @@ def measure(job: Job, count: int, *, workers: int = 1, progress: Callable[[int],
     Raises:
         MeasurementError: a method failed.
     """
-    store = job.cache / "answers" / f"{job.digest()}.jsonl"
-    store.parent.mkdir(parents=True, exist_ok=True)
-    done = {one.seed: one for one in _read(store) if one.seed < count}
-    left = [seed for seed in range(count) if seed not in done]
+    done = {seed: Examined(seed=seed, families=[]) for seed in range(count)}
+    stores = job.stores
+    for path, names in stores.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for one in _read(path):
+            if one.seed < count:
+                done[one.seed].families[:] = one.families
+                done[one.seed].cells.update({name: cell for name, cell in one.cells.items() if name in names})
+    wanted = [FULL, *(cell_name(*cell) for cell in job.cells)]
+    left = {seed: frozenset(one.cells) for seed, one in done.items() if not one.cells.keys() >= set(wanted)}
     if progress is not None:
-        progress(len(done))
-    with store.open("a", encoding="ascii") as file:
-        for one in _examine_all(job, left, workers):
-            file.write(json.dumps(asdict(one)) + "\n")
-            file.flush()
-            done[one.seed] = one
-            if progress is not None:
-                progress(len(done))
-    return [done[seed] for seed in range(count)]
+        progress(count - len(left))
+    for number, one in enumerate(_examine_all(job, left, workers), count - len(left) + 1):
+        _keep(stores, one)
+        done[one.seed].families[:] = one.families
+        done[one.seed].cells.update(one.cells)
+        if progress is not None:
+            progress(number)
+    return [replace(one, cells={name: one.cells[name] for name in wanted}) for one in done.values()]
+
+
+def _keep(stores: Mapping[Path, Collection[str]], examined: Examined) -> None:
+    """Write the answers about a clip to the files of their methods."""
+    for path, names in stores.items():
+        cells = {name: cell for name, cell in examined.cells.items() if name in names}
+        if cells:
+            with path.open("a", encoding="ascii") as file:
+                file.write(json.dumps(asdict(replace(examined, cells=cells))) + "\n")
 
 
 def default_workers(device: str) -> int:
@@ -236,12 +277,14 @@ def describe(job: Job, results: Sequence[Examined]) -> dict[str, Any]:
     }
 
 
-def _examine_all(job: Job, seeds: Sequence[int], workers: int) -> Iterator[Examined]:
-    if workers == 1 or len(seeds) < 2:
-        yield from _examine_some(job, seeds)
+def _examine_all(job: Job, known: Mapping[int, Collection[str]], workers: int) -> Iterator[Examined]:
+    """Examine clips by their seeds, with the cells of each that need not be asked."""
+    if workers == 1 or len(known) < 2:
+        yield from _examine_some(job, known)
         return
-    size = max(1, min(4, len(seeds) // workers))
-    parts = [seeds[start : start + size] for start in range(0, len(seeds), size)]
+    size = max(1, min(4, len(known) // workers))
+    seeds = list(known)
+    parts = [{seed: known[seed] for seed in seeds[start : start + size]} for start in range(0, len(seeds), size)]
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
         for found in pool.map(partial(_examine_part, job), parts):
@@ -250,20 +293,21 @@ def _examine_all(job: Job, seeds: Sequence[int], workers: int) -> Iterator[Exami
         pool.shutdown(cancel_futures=True)
 
 
-def _examine_part(job: Job, seeds: Sequence[int]) -> list[Examined]:
+def _examine_part(job: Job, known: Mapping[int, Collection[str]]) -> list[Examined]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     torch.set_num_threads(1)
-    return list(_examine_some(job, seeds))
+    return list(_examine_some(job, known))
 
 
-def _examine_some(job: Job, seeds: Sequence[int]) -> Iterator[Examined]:
-    if not seeds:
+def _examine_some(job: Job, known: Mapping[int, Collection[str]]) -> Iterator[Examined]:
+    if not known:
         return
     examinee = Examinee(*load(job.weights, device=job.device))
-    for seed in seeds:
-        yield examine(examinee, open_clip(job.cache, job.split, seed, frames=job.frames), job)
+    for seed, cells in known.items():
+        clip = open_clip(job.cache, job.split, seed, frames=job.frames)
+        yield examine(examinee, clip, job, known=cells)
 
 
 def _read(store: Path) -> Iterator[Examined]:

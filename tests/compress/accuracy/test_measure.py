@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -135,34 +136,41 @@ def test_the_label_of_weights_is_that_of_what_is_loaded(weights: Path, tmp_path:
     assert digest_weights(copy) != digest_weights(weights)
 
 
-def test_an_interrupted_run_goes_on(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_asks_what_no_run_before_it_asked(cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = make_job(cache, weights)
     whole = measure(job, 3)
-    (store,) = (cache / "answers").glob(f"{job.digest()}.jsonl")
+    assert len(job.stores) == 4  # the plain model, the identity, two methods
+    store = next(path for path in job.stores if path.name.startswith("btm-"))
     lines = store.read_text().splitlines(keepends=True)
-    store.write_text("".join(lines[:2]) + lines[2][:50])
-    asked: list[int] = []
+    store.write_text("".join(lines[:2]) + lines[2][:50])  # interrupted
+    asked: list[tuple[int, list[str]]] = []
     original = measuring.examine
 
-    def watched(examinee: Examinee, clip: Clip, job: Job) -> Examined:
-        asked.append(clip.seed)
-        return original(examinee, clip, job)
+    def watched(examinee: Examinee, clip: Clip, job: Job, *, known: Collection[str]) -> Examined:
+        found = original(examinee, clip, job, known=known)
+        asked.append((clip.seed, list(found.cells)))
+        return found
 
     monkeypatch.setattr(measuring, "examine", watched)
     steps: list[int] = []
     again = measure(job, 3, progress=steps.append)
-    assert asked == [2] and steps == [2, 3]
+    assert asked == [(2, ["btm@0.2", "btm@0.1"])] and steps == [2, 3]
     for one, two in zip(whole, again, strict=True):
+        assert one.families == two.families and list(one.cells) == list(two.cells)
         assert [cell.right for cell in one.cells.values()] == [cell.right for cell in two.cells.values()]
     assert len(store.read_text().splitlines()) == 3
-    assert measure(make_job(cache, weights, "btm"), 1)[0].cells.keys() == {FULL, "everything@1", "btm@0.2", "btm@0.1"}
-    assert asked == [2, 0]
+    more = measure(make_job(cache, weights, "btm,stride", retentions=(0.1, 0.05)), 1)[0]
+    assert list(more.cells) == [FULL, "everything@1", "btm@0.1", "btm@0.05", "stride@0.1", "stride@0.05"]
+    assert sorted(asked[1][1]) == ["btm@0.05", "stride@0.05", "stride@0.1"]
+    assert more.cells["btm@0.1"] == whole[0].cells["btm@0.1"]
+    measure(dataclasses.replace(job, methods=(MEASURED["btm"].with_settings("btm", {"fold": "core"}),)), 1)
+    assert asked[2] == (0, ["btm@0.2", "btm@0.1"])  # other settings by the same name
 
 
 def test_workers_find_the_same(cache: Path, weights: Path) -> None:
     job = make_job(cache, weights, "infomerge", retentions=(0.15,))
     together = measure(job, 3, workers=2)
-    for path in (cache / "answers").glob(f"{job.digest()}.jsonl"):
+    for path in job.stores:
         path.unlink()
     alone = measure(job, 3)
     assert [one.cells["infomerge@0.15"].right for one in together] == [
@@ -192,13 +200,12 @@ def test_an_identity_that_changes_answers_is_refused(
 def test_what_answers_depend_on_is_in_their_name(cache: Path, weights: Path) -> None:
     job = make_job(cache, weights)
     others = [
-        make_job(cache, weights, "btm"),
-        make_job(cache, weights, retentions=(0.2,)),
         dataclasses.replace(job, split="test"),
         dataclasses.replace(job, weights=cache),
         dataclasses.replace(job, device="cuda"),
     ]
-    assert len({one.digest() for one in (job, *others)}) == 6
+    assert len({one.digest() for one in (job, *others)}) == 4
+    assert make_job(cache, weights, "btm", retentions=(0.3,)).digest() == job.digest()
     assert dataclasses.replace(job, cache=weights).digest() == job.digest()
     assert cell_name(MEASURED["btm"], 0.05) == "btm@0.05"
 
