@@ -1,4 +1,8 @@
-"""Methods to compare with: selections and poolings that ignore the content, and published compressors."""
+"""Methods to compare with: selections and poolings that ignore the content, and published compressors.
+
+DynVid is absent: its description lacks the threshold of its segments, its novelty and asymmetry terms and the weights
+of its soft merge, and its code has no licence. MMG-Vid is absent: no formula of it is published.
+"""
 
 from compress.baselines.average_pooling import AveragePooling
 from compress.baselines.divprune import DivPrune
