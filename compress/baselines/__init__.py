@@ -2,6 +2,7 @@
 
 DynVid is absent: its description lacks the threshold of its segments, its novelty and asymmetry terms and the weights
 of its soft merge, and its code has no licence. MMG-Vid is absent: no formula of it is published.
+TempMe is absent: it is trained.
 """
 
 from compress.baselines.average_pooling import AveragePooling
@@ -12,15 +13,20 @@ from compress.baselines.fastvid import FastVID
 from compress.baselines.fewer_frames import FewerFrames
 from compress.baselines.flashvid import FlashVID, FlashVIDInner
 from compress.baselines.holitom import HoliTom
+from compress.baselines.prunevid import PruneVid
 from compress.baselines.random_tokens import RandomTokens
 from compress.baselines.replay import replay
 from compress.baselines.smaller_frames import SmallerFrames
+from compress.baselines.sttm import STTM
+from compress.baselines.tome_video import ToMeVideo
+from compress.baselines.unified_sttc import UnifiedSTTC
 from compress.baselines.uniform_stride import UniformStride
 from compress.baselines.vidcom2 import VidCom2
 from compress.baselines.visionzip import VisionZip
 
 __all__ = [
     "EVS",
+    "STTM",
     "AveragePooling",
     "DivPrune",
     "DyCoke",
@@ -29,8 +35,11 @@ __all__ = [
     "FlashVID",
     "FlashVIDInner",
     "HoliTom",
+    "PruneVid",
     "RandomTokens",
     "SmallerFrames",
+    "ToMeVideo",
+    "UnifiedSTTC",
     "UniformStride",
     "VidCom2",
     "VisionZip",

@@ -48,6 +48,8 @@ class Choice:
 
     Attributes:
         plan: over all tokens.
+        nominal: tokens that were asked for, where it is not the retention that decides.
+        positions: position ids of the tokens that leave, where they are not the method's.
         kind: uint8 (V',), index into ``kinds``, or None.
         kinds: names of the kinds of token.
         frame_budgets: int64 (T,), tokens granted to each frame, where the method has such budgets.
@@ -57,6 +59,8 @@ class Choice:
     """
 
     plan: MergePlan
+    nominal: int | None = None
+    positions: Positions | None = None
     kind: Tensor | None = None
     kinds: tuple[str, ...] = ()
     frame_budgets: NDArray[np.int64] | None = None
@@ -116,7 +120,7 @@ class Baseline(Attachable):
         """
         frames, per_frame, _ = check_tokens(tokens)
         count = self.nominal(frames, per_frame)
-        if self._keeps_all or (count == frames * per_frame and not self._follows_released_code):
+        if self._keeps_all or (count == frames * per_frame and self._retention_decides):
             choice = Choice(plan=MergePlan.identity(count, device=tokens.device))
         else:
             if self.looks or self._follows_released_code:
@@ -126,12 +130,12 @@ class Baseline(Attachable):
             method=self.name,
             plan=choice.plan,
             frames=frames,
-            nominal=count,
+            nominal=count if choice.nominal is None else choice.nominal,
             kind=choice.kind,
             kinds=choice.kinds,
             frame_budgets=choice.frame_budgets,
             segments=choice.segments,
-            positions=self.positions,
+            positions=choice.positions or self.positions,
             sources=choice.sources,
             diagnostics=choice.diagnostics,
         )
@@ -143,6 +147,11 @@ class Baseline(Attachable):
     @property
     def _follows_released_code(self) -> bool:
         return False
+
+    @property
+    def _retention_decides(self) -> bool:
+        """Whether the count follows from the retention."""
+        return not self._follows_released_code
 
     def _decide(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
         return self.choose(tokens, signals, count)
@@ -174,9 +183,11 @@ class Published(Baseline):
     Attributes:
         fidelity: ``fixed`` is the method as defined, with exact counts and stable ties; ``reference`` does what the
             released code does, in float32.
+        released_positions: what the released code does to position ids; None for what the adapters do.
     """
 
     fidelity: Fidelity = "fixed"
+    released_positions: ClassVar[Positions | None] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,7 +206,10 @@ class Published(Baseline):
             return self.choose(tokens, signals, count)
         plan, repeated = self.released(tokens, signals).plan()
         return Choice(
-            plan=plan, sources=self._sources_of(signals), diagnostics={"repeated": float(repeated)} if repeated else {}
+            plan=plan,
+            positions=self.released_positions,
+            sources=self._sources_of(signals),
+            diagnostics={"repeated": float(repeated)} if repeated else {},
         )
 
     def _sources_of(self, signals: Signals) -> dict[str, str]:

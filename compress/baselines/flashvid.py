@@ -18,13 +18,13 @@ from torch import Tensor
 from compress.attach import Attachable
 from compress.baselines.baseline import Choice, FrameBudgets, Published, saliency_of, saliency_source
 from compress.baselines.diversity import Calibration, pick_diverse
-from compress.baselines.noise import Noise, released_peaks
+from compress.baselines.noise import Noise, released_clusters
 from compress.baselines.redundancy_trees import Trees, grow_trees
 from compress.baselines.rows import Rows
 from compress.budget import allocate
 from compress.errors import ConfigError, ShapeError
 from compress.infomerge.dyseg import transitions
-from compress.ops.density_peaks import log_peak_scores
+from compress.ops.density_peaks import cluster_by_peaks
 from compress.ops.transfer import on_device, on_host
 from compress.plan import MergePlan
 from compress.planning_mode import planned
@@ -193,18 +193,11 @@ def _cluster_trees(tokens: Tensor, trees: Trees, wanted: int, *, offset: int) ->
     clusters = allocate(held, wanted, lower=least if least.sum() <= wanted else 0, upper=held)
     values = trees.values(tokens)
     centre_of = torch.arange(trees.root.numel(), device=tokens.device)
-    everyone = torch.ones((1, per_frame), dtype=torch.bool, device=tokens.device)
     roots, ends = trees.roots, np.cumsum(held)
     for f in np.flatnonzero((clusters > 0) & (clusters < held)).tolist():
         mine = slice(int(ends[f] - held[f]), int(ends[f]))
         members, features = roots[mine], values[mine]
-        count = len(members)
-        score = log_peak_scores(features[None], everyone[:, :count], neighbours=min(NEIGHBOURS, count))[0]
-        centres = score.sort(descending=True, stable=True).indices[: int(clusters[f])].sort().values
-        offsets = features - features.mean(dim=0)
-        middle = offsets[centres]
-        nearest = (middle.square().sum(dim=1) - 2 * offsets @ middle.T).argmin(dim=1)
-        nearest[centres] = torch.arange(len(centres), device=tokens.device)
+        centres, nearest = cluster_by_peaks(features, int(clusters[f]), neighbours=NEIGHBOURS)
         centre_of[members] = members[centres[nearest]]
     empty = on_device(clusters == 0, tokens.device).repeat_interleave(per_frame)
     root = trees.root.flatten()
@@ -242,10 +235,7 @@ def _released_clusters(
         nearest = torch.arange(len(members), device=tokens.device)
         if ratio < 1:
             features = values[torch.searchsorted(roots, frame * per_frame + members)]
-            score, distance = released_peaks(features[None], neighbours=min(clusters, NEIGHBOURS), noise=noise)
-            picked = score[0].topk(clusters).indices
-            nearest = distance[0][:, picked].argmin(dim=1)
-            nearest[picked] = torch.arange(clusters, device=tokens.device)
+            picked, nearest = released_clusters(features, clusters, neighbours=min(clusters, NEIGHBOURS), noise=noise)
             centre = members[picked]
         cluster_of = torch.full((length * per_frame,), -1, dtype=torch.int64, device=tokens.device)
         cluster_of[frame * per_frame + members] = nearest

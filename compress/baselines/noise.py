@@ -61,3 +61,22 @@ def released_peaks(features: Tensor, *, neighbours: int, noise: Noise) -> tuple[
     largest = distance.flatten(1).amax(dim=1)[:, None, None]
     separation = torch.where(denser, distance, largest).amin(dim=2)
     return separation * density, distance
+
+
+def released_clusters(features: Tensor, count: int, *, neighbours: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    """Cluster tokens around the best of `released_peaks`.
+
+    Args:
+        features: (n, D).
+        count: of clusters.
+        neighbours: k.
+        noise: see `released_peaks`.
+
+    Returns:
+        The centres in order of their scores, int64 (count,), and the place among them of each token's nearest.
+    """
+    score, distance = released_peaks(features[None], neighbours=neighbours, noise=noise)
+    picked = score[0].topk(count).indices
+    nearest = distance[0][:, picked].argmin(dim=1)
+    nearest[picked] = torch.arange(count, device=nearest.device)
+    return picked, nearest

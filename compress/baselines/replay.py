@@ -38,7 +38,8 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
 
     Args:
         name: of the method, see `compress.methods.METHODS`.
-        arrays: ``X`` float (T, N, D), the tokens, or (V, D) for those of one frame or of as many frames as ``A`` has;
+        arrays: ``X`` float (T, N, D) or (T, rows, cols, D), the tokens, or (V, D) for those of one frame or of as many
+            frames as ``A`` has;
             ``A`` (T, N), (T, heads, N) or (T, heads, n, n), attention; ``g`` (T, Dg), global features of frames;
             ``keys`` (T, N, Dk); ``noise``, the uniform numbers that the released code draws, in order, flattened
             (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For
@@ -72,7 +73,7 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
             frame_features=_tensor(given.get("g")),
             keys=_tensor(given.get("keys")),
             packet_size=given.get("c"),
-            grid=None if "grid" not in given else (int(given["grid"][0]), int(given["grid"][1])),
+            grid=_grid(given),
         )
         for signal in method.reads:
             if signal in _OF_SIGNAL and _OF_SIGNAL[signal] not in given:
@@ -121,14 +122,22 @@ def _attention(array: NDArray[Any] | None, *, class_token: bool) -> Tensor | Non
     return attention.sum(dim=1) if class_token else attention.mean(dim=1)
 
 
+def _grid(given: Mapping[str, NDArray[Any]]) -> tuple[int, int] | None:
+    """Return rows and columns of the tokens of a frame, as given or as X has them."""
+    sides = given["grid"] if "grid" in given else given["X"].shape[1:3] if given["X"].ndim == 4 else None
+    return None if sides is None else (int(sides[0]), int(sides[1]))
+
+
 def _frames(given: Mapping[str, NDArray[Any]]) -> Tensor:
     """Return the tokens as (T, N, D)."""
     tokens = _tensor(given["X"])
     assert tokens is not None  # checked before
     if tokens.dim() == 3:
         return tokens
+    if tokens.dim() == 4:
+        return tokens.flatten(1, 2)
     if tokens.dim() != 2:
-        raise ShapeError(f"X has shape {tuple(tokens.shape)}; allowed are (T, N, D) and (V, D)")
+        raise ShapeError(f"X has shape {tuple(tokens.shape)}; allowed are (T, N, D), (T, rows, cols, D) and (V, D)")
     frames = next((len(given[name]) for name in ("A", "g", "c") if name in given), 1)
     if len(tokens) % frames:
         raise ShapeError(f"X holds {len(tokens)} tokens, which {frames} frames do not divide")

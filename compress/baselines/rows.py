@@ -51,6 +51,17 @@ class Rows:
             stochastic=all(part.stochastic for part in parts),
         )
 
+    def moved(self, offset: int, *, count_in: int) -> Rows:
+        """Let the rows be over tokens that begin ``offset`` later, of ``count_in`` in all."""
+        return Rows(
+            keep=self.keep + offset,
+            row=self.row,
+            col=self.col + offset,
+            weight=self.weight,
+            count_in=count_in,
+            stochastic=self.stochastic,
+        )
+
     def ordered(self, order: Tensor) -> Rows:
         """Reorder the rows."""
         place = torch.empty_like(order)

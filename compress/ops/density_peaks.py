@@ -53,3 +53,25 @@ def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Te
     nearest = distance.masked_fill_(rank[:, None, :] >= rank[:, :, None], torch.inf).amin(dim=2)
     separation = torch.where(rank > 0, nearest, farthest).sqrt()
     return (density + separation.log()).masked_fill(absent, -torch.inf)
+
+
+def cluster_by_peaks(tokens: Tensor, count: int, *, neighbours: int) -> tuple[Tensor, Tensor]:
+    """Cluster tokens around their density peaks; ties go to the lower position.
+
+    Args:
+        tokens: float32 (n, D).
+        count: of clusters, 1 to n.
+        neighbours: of a density, the token itself included; clipped to n.
+
+    Returns:
+        The centres, int64 (count,), ascending; and for each token the place of the nearest centre among them, int64
+        (n,), its own place for a centre.
+    """
+    everyone = torch.ones((1, len(tokens)), dtype=torch.bool, device=tokens.device)
+    score = log_peak_scores(tokens[None], everyone, neighbours=min(neighbours, len(tokens)))[0]
+    centres = score.sort(descending=True, stable=True).indices[:count].sort().values
+    offsets = tokens - tokens.mean(dim=0)
+    middle = offsets[centres]
+    nearest = (middle.square().sum(dim=1) - 2 * offsets @ middle.T).argmin(dim=1)
+    nearest[centres] = torch.arange(len(centres), device=tokens.device)
+    return centres, nearest
