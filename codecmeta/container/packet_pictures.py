@@ -30,10 +30,12 @@ class PacketPictures:
         type: `<U1` (P,): I, P or B, the most general of a picture's slices; ? where it cannot be read. For a packet of
             several frames, the type of the shown one.
         shown: bool (P,), the packet shows a picture.
+        withheld: bool (P,), the picture itself says that it is never shown (H.265, pic_output_flag).
     """
 
     type: NDArray[np.str_]
     shown: NDArray[np.bool_]
+    withheld: NDArray[np.bool_]
 
 
 class FrameReader(Protocol):
@@ -101,14 +103,23 @@ class PictureCollector:
             return None
         packet = np.frombuffer(self._numbers, np.int64) if self._numbers else np.zeros(0, np.int64)
         start = np.frombuffer(bytes(self._starts), np.uint8).reshape(-1, _START)
-        kinds, shown = describe_slices(self._codec, history, packets=packets, packet=packet, start=start)
-        return PacketPictures(type=kinds, shown=shown)
+        return from_slices(self._codec, history, packets=packets, packet=packet, start=start)
+
+
+def from_slices(
+    codec: str, history: ParameterHistory, *, packets: int, packet: NDArray[np.int64], start: NDArray[np.uint8]
+) -> PacketPictures:
+    """Return the pictures of H.264 or HEVC slices; arguments as for `describe_slices`."""
+    kinds, shown, withheld = describe_slices(codec, history, packets=packets, packet=packet, start=start)
+    return PacketPictures(type=kinds, shown=shown, withheld=withheld)
 
 
 def from_list(pictures: list[tuple[str, bool]]) -> PacketPictures:
     """Return the pictures of packets listed one by one."""
     return PacketPictures(
-        type=np.array([kind for kind, _ in pictures], "<U1"), shown=np.array([shown for _, shown in pictures], np.bool_)
+        type=np.array([kind for kind, _ in pictures], "<U1"),
+        shown=np.array([shown for _, shown in pictures], np.bool_),
+        withheld=np.zeros(len(pictures), np.bool_),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -19,10 +19,11 @@ from codecmeta.container.packet_heads import (
     is_inner_slice,
     read_head,
 )
-from codecmeta.container.packet_pictures import PacketPictures, PictureCollector
+from codecmeta.container.packet_pictures import PacketPictures, PictureCollector, from_slices
 from codecmeta.container.parameter_history import ParameterHistory
 from codecmeta.container.sample_heads import SampleHeads
 from codecmeta.container.sample_table import SampleTable
+from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import Video, demux
 from codecmeta.errors import BitstreamError, SourceError
 from codecmeta.h264.field_pairs import FieldPairs
@@ -85,7 +86,8 @@ def read_packets(video: Video, *, payloads: bool = True) -> PacketTable:
     """Read the packet table of the stream: from the MP4/MOV index where it is complete, else by demuxing once.
 
     Key flags are compared with the packets' heads. Of an index, only flagged packets are examined: all of them, or,
-    where no payload is going to be read, a hundred, and all if one of these was flagged by mistake.
+    where no payload is going to be read, a hundred, and all if one of these was flagged by mistake. All are examined
+    where the parameter sets allow pictures that are never shown (H.265, output_flag_present_flag).
 
     Args:
         video: the opened video.
@@ -136,7 +138,17 @@ def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
     restricted = descriptions[0].forbids_sets or history.codec not in NAL_CODECS
     if restricted and payloads and not any(contains_sets(history.codec, head) for head in heads.read(keys).values()):
         heads.restrict(keys)
-    return _as_table(columns, second, history, corrupt=0)
+    return _hide_withheld(video, _as_table(columns, second, history, corrupt=0))
+
+
+def _hide_withheld(video: Video, table: PacketTable) -> PacketTable:
+    """Mark pictures of an indexed HEVC stream as not shown that say so themselves."""
+    units = read_units(video, table) if table.history.withholds_pictures else None
+    if units is None:
+        return table
+    count = table.size.size
+    found = from_slices(video.codec, table.history, packets=count, packet=units.packet, start=units.start)
+    return replace(table, shown=table.shown & ~found.withheld)
 
 
 def _check_keys(
@@ -215,7 +227,7 @@ def _as_table(
         dts=frames[:, 1].copy(),
         size=(frames[:, 2] + own[:, 2]).astype(np.uint32),
         key=frames[:, 3].astype(np.bool_),
-        shown=frames[:, 4].astype(np.bool_),
+        shown=frames[:, 4].astype(np.bool_) & (True if pictures is None else ~pictures.withheld),
         second=own[:, 2].astype(np.uint32),
         corrupt=corrupt,
         position=frames[:, 5].copy() if located else None,

@@ -11,6 +11,7 @@ import re
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 from codecmeta.container.packet_heads import MOST_SET_BYTES, NAL_CODECS, nal_type, read_head
@@ -83,6 +84,20 @@ class ParameterHistory:
                 except BitstreamError:
                     return False
         return bool(counts) and max(counts) <= 1
+
+    @property
+    def withholds_pictures(self) -> bool:
+        """Whether HEVC pictures say in their headers if they are shown, by the sets seen so far (H.265, 7.3.2.3.1)."""
+        for (kind, _), unit in self._state.items():
+            if self.codec == "hevc" and kind == 34:
+                bits = BitReader(remove_emulation_prevention(unit[2:MOST_ID_BYTES]), "picture parameter set")
+                with suppress(BitstreamError):
+                    bits.ue(63)
+                    bits.ue(15)
+                    bits.skip(1)
+                    if bits.flag():
+                        return True
+        return False
 
     def note(self, packet: int, units: Iterable[bytes]) -> bool:
         """Record the parameter sets in a packet; packets come in rising order.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from codecmeta.container.packet_heads import Peek
-from codecmeta.container.packet_pictures import PacketPictures, from_list, open_frame_reader
+from codecmeta.container.packet_pictures import PacketPictures, from_list, from_slices, open_frame_reader
 from codecmeta.container.packets import PacketTable
-from codecmeta.container.slice_types import describe_slices
 from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
 from codecmeta.storage.byte_source import ByteSource
@@ -28,10 +27,9 @@ def read_pictures(video: Video, packets: PacketTable, units: UnitTable | None) -
     if packets.pictures is not None:
         return packets.pictures
     if units is not None:
-        kinds, shown = describe_slices(
+        return from_slices(
             video.codec, packets.history, packets=packets.size.size, packet=units.packet, start=units.start
         )
-        return PacketPictures(type=kinds, shown=shown)
     reader = open_frame_reader(video.codec, bytes(video.stream.codec_context.extradata or b""))
     if reader is None or packets.position is None:
         return None

@@ -44,7 +44,7 @@ def has_slice_header(codec: str, header: int) -> bool:
 
 def describe_slices(
     codec: str, history: ParameterHistory, *, packets: int, packet: Ints, start: NDArray[np.uint8]
-) -> tuple[NDArray[np.str_], Flags]:
+) -> tuple[NDArray[np.str_], Flags, Flags]:
     """Find the types of the pictures of a stream, the most general of their slices, and whether each is shown.
 
     HEVC pictures are not shown where pic_output_flag is 0, nor those that refer to pictures before a random access
@@ -58,19 +58,22 @@ def describe_slices(
         start: uint8 (n, 16), first bytes of each unit.
 
     Returns:
-        `<U1` (P,), ? where a packet has no readable slice, and bool (P,).
+        `<U1` (P,), ? where a packet has no readable slice; bool (P,), shown; bool (P,), pic_output_flag is 0.
     """
     if codec == "h264":
         kept = np.isin(start[:, 0] & 31, _H264_TYPED)
         rank, shown = _rank_h264(start[kept]), np.ones(np.count_nonzero(kept), np.bool_)
+        output = shown
     else:
-        kept, rank, shown = _read_hevc(history, packets, packet, start)
-    types, pictured, hidden = np.zeros(packets, np.int64), np.zeros(packets, np.bool_), np.zeros(packets, np.bool_)
+        kept, rank, shown, output = _read_hevc(history, packets, packet, start)
+    types, pictured = np.zeros(packets, np.int64), np.zeros(packets, np.bool_)
+    hidden, withheld = np.zeros(packets, np.bool_), np.zeros(packets, np.bool_)
     np.maximum.at(types, packet[kept], rank)
     pictured[packet[kept]] = True
     hidden[packet[kept][~shown]] = True
+    withheld[packet[kept][~output]] = True
     types[~pictured] = _UNKNOWN
-    return _RANKS[types], pictured & ~hidden
+    return _RANKS[types], pictured & ~hidden, withheld
 
 
 def _rank_h264(start: NDArray[np.uint8]) -> Ints:
@@ -94,8 +97,8 @@ class _Form(NamedTuple):
 
 def _read_hevc(
     history: ParameterHistory, packets: int, packet: Ints, start: NDArray[np.uint8]
-) -> tuple[Flags, Ints, Flags]:
-    """Read the independent slices among some units: ranks of their types and whether they are shown."""
+) -> tuple[Flags, Ints, Flags, Flags]:
+    """Read the independent slices among some units: ranks of their types, whether shown, and pic_output_flag."""
     header = start[:, 0].astype(np.int64) << 8 | start[:, 1]
     kind, base = header >> 9, header >> 3 & 63 == 0
     kept = (kind <= hevc.LAST_IRAP) & base
@@ -111,9 +114,9 @@ def _read_hevc(
     begun = np.maximum.accumulate(np.where(irap & first & fresh, number, -1))
     latest = np.maximum.accumulate(np.where(irap & first, number, -1))
     skipped = ((kind == hevc.RASL_N) | (kind == hevc.RASL_R)) & (begun == latest)
-    rank, shown, independent = _rank_hevc(history, packets, packet, start, kind)
+    rank, output, independent = _rank_hevc(history, packets, packet, start, kind)
     kept &= independent
-    return kept, rank[kept], (shown & ~skipped)[kept]
+    return kept, rank[kept], (output & ~skipped)[kept], output[kept]
 
 
 def _rank_hevc(

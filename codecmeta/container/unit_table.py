@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.container.header_words import Flags, Ints
-from codecmeta.container.packets import PacketTable
 from codecmeta.container.video import Video
 from codecmeta.storage.byte_source import ByteSource
+
+if TYPE_CHECKING:
+    from codecmeta.container.packets import PacketTable
 
 START = 16
 """First bytes of a unit that are kept: its header, and of a slice the type and the order count."""
