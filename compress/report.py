@@ -4,51 +4,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
 
+from compress.html_page import escape_text, render
 from compress.runner import VideoReport
 
 _STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2433; background: #fff; margin: 2.5rem auto; max-width: 76rem;
-       padding: 0 1.5rem; }
-h1 { font-size: 1.5rem; margin: 0 0 .2rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.05rem; margin: 2.6rem 0 .3rem; overflow-wrap: anywhere; }
-p { margin: .2rem 0; overflow-wrap: anywhere; } .faint { color: #6b7385; } .failed { color: #a8321f; }
-.wide { overflow-x: auto; margin: 1.2rem 0; -webkit-overflow-scrolling: touch; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th { font-weight: 600; color: #6b7385; text-align: right; border-bottom: 2px solid #d9dde5; padding: .35rem .7rem; }
-th button { all: unset; cursor: pointer; } th button:focus-visible { outline: 2px solid #2f6bcb; }
-th[aria-sort=ascending] button::after { content: " ▲"; } th[aria-sort=descending] button::after { content: " ▼"; }
-td { text-align: right; border-bottom: 1px solid #edeff3; padding: .35rem .7rem; vertical-align: top;
-     white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; min-width: 11rem; white-space: normal;
-                                 overflow-wrap: anywhere; }
-td.failed { text-align: left; white-space: normal; }
-a { color: #2f6bcb; text-decoration: none; } a:hover { text-decoration: underline; }
 img { width: 100%; min-width: 60rem; height: auto; border: 1px solid #edeff3; border-radius: 6px; }
 svg { display: block; max-width: 100%; height: auto; margin: .6rem 0; }
 rect { fill: #9dbbe8; } rect.granted { fill: #e6eaf1; }
-@media (max-width: 640px) {
-  body { margin: 1.2rem auto; padding: 0 1rem; }
-  th, td { padding: .35rem .45rem; }
-  th:first-child, td:first-child { min-width: 9rem; }
-}
-"""
-
-_SCRIPT = """
-for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
-  const head = button.closest("th"), column = head.cellIndex, body = head.closest("table").tBodies[0];
-  const down = head.getAttribute("aria-sort") === "ascending";
-  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", down ? "descending" : "ascending");
-  const key = row => row.cells[column] ? row.cells[column].dataset.key ?? "" : "";
-  const compare = (a, b) => (a === "") - (b === "") ||
-    (down ? -1 : 1) * (column ? a - b : a.localeCompare(b, undefined, {numeric: true}));
-  body.append(...[...body.rows].sort((one, other) => compare(key(one), key(other))));
-});
 """
 
 _COLUMNS = ("video", "frames", "tokens in", "tokens out", "retained", "per frame", "seconds")
@@ -71,18 +35,16 @@ def render_page(reports: Sequence[VideoReport], *, title: str) -> str:
     head = "".join(f'<th scope="col"><button type="button">{name}</button>' for name in _COLUMNS)
     rows = "\n".join(_row(index, report) for index, report in enumerate(reports))
     details = "\n".join(_details(index, report) for index, report in enumerate(reports))
-    return (
-        f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="faint">{escape(summary)}</p>\n'
+    body = (
+        f'<p class="faint">{escape_text(summary)}</p>\n'
         f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n'
-        f"{details}\n<script>{_SCRIPT}</script>\n</html>\n"
+        f"{details}"
     )
+    return render(body, title=title, style=_STYLE)
 
 
 def _row(index: int, report: VideoReport) -> str:
-    name = f'<td data-key="{_text(report.video)}"><a href="#v{index}">{_text(report.video)}</a>'
+    name = f'<td data-key="{escape_text(report.video)}"><a href="#v{index}">{escape_text(report.video)}</a>'
     if report.status == "failed":
         return f'<tr>{name}<td colspan="{len(_COLUMNS) - 1}" class="failed">failed</tr>'
     retained, seconds = report.tokens_out / report.tokens_in, sum(report.seconds.values())
@@ -98,15 +60,15 @@ def _row(index: int, report: VideoReport) -> str:
 
 
 def _details(index: int, report: VideoReport) -> str:
-    parts = [f'<h2 id="v{index}">{_text(report.video)}</h2>']
+    parts = [f'<h2 id="v{index}">{escape_text(report.video)}</h2>']
     if report.status == "failed":
-        return parts[0] + f'\n<p class="failed">{_text(report.message)}</p>'
+        return parts[0] + f'\n<p class="failed">{escape_text(report.message)}</p>'
     facts = [f"{report.method}, nominal retention {report.retention:g}"]
     facts += [f"{name.replace('_', ' ')} {value:g}" for name, value in report.merges.items()]
     facts += [f"{name.replace('_', ' ')}: {source}" for name, source in report.sources.items()]
-    parts.append(f'<p class="faint">{_text(" · ".join(facts))}</p>')
+    parts.append(f'<p class="faint">{escape_text(" · ".join(facts))}</p>')
     if report.message:
-        parts.append(f"<p>{_text(report.message)}</p>")
+        parts.append(f"<p>{escape_text(report.message)}</p>")
     if report.picture is not None:
         encoded = base64.b64encode(Path(report.picture).read_bytes()).decode("ascii")
         image = f'<img alt="tokens kept and merged" src="data:image/png;base64,{encoded}">'
@@ -132,8 +94,3 @@ def _bars(counts: Sequence[int], granted: Sequence[int]) -> str:
     bars = draw(granted, ' class="granted"') + draw(counts, "")
     width = step * max(len(counts), 1)
     return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{bars}</svg>'
-
-
-def _text(value: str) -> str:
-    """Escape any text, also a file name that is not UTF-8."""
-    return escape(value.encode("utf-8", "replace").decode("utf-8"))

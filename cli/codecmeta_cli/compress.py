@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codecmeta_cli import compress_accuracy, compress_bench, compress_run
+from codecmeta_cli import compress_accuracy, compress_bench, compress_compare, compress_run
 from codecmeta_cli.console import make_table, open_console, refuse
 from codecmeta_cli.output import guard_output
 
@@ -40,6 +40,7 @@ def root(
 
 app.command()(compress_run.run)
 app.command()(compress_run.ask)
+app.command()(compress_compare.compare)
 
 
 @app.command()

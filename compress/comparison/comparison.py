@@ -231,6 +231,7 @@ def _measure(
     except Exception as error:
         return replace(cell, status="failed", message=describe(error)), None
     answers = {} if left.logits is None or left.full is None else _compare_answers(left.full, left.logits)
+    averages: dict[str, Any] = {key: _mean([one[key] for one in figures]) for key in figures[0]}
     cell = replace(
         cell,
         message="; ".join(left.notes),
@@ -241,7 +242,7 @@ def _measure(
         macs_full=float(view.language_model.prefill(len(view.tokens))),
         sources={**left.sources, **{name: one.source for name, one in marks.items()}},
         **_account(view, log),
-        **{key: _mean([one[key] for one in figures]) for key in figures[0]},
+        **averages,
         **answers,
     )
     return cell, plans[0]

@@ -24,8 +24,8 @@ from compress.errors import ShapeError
 NEIGHBOURS: Final = 8
 """Tokens of which a local combination is made (Roweis and Saul, Locally linear embedding, 2000, use some ten)."""
 RANK_TOLERANCE: Final = 1e-11
-"""Eigenvalues of a Gram matrix below this share of the largest are rounding of float32 tokens."""
-ROUNDING: Final = 1e-12
+"""Eigenvalues of a Gram matrix below this share of the largest, or of the mean square of tokens, are rounding."""
+ROUNDING: Final = 1e-9
 """Shares of the variance up to which nothing is lost."""
 HELD: Final = 2**23
 """Numbers in a piece of work, at most."""
@@ -88,13 +88,13 @@ def sum_assigned(tokens: Tensor, kept: Tensor, chosen: Tensor) -> float:
 
 def sum_local(tokens: Tensor, kept: Tensor, nearest: Tensor) -> float:
     """Return the squared residuals of the tokens after projection onto the span of their nearest ones."""
-    lost = 0.0
+    lost, typical = 0.0, float(tokens.square().sum(dim=1).mean())
     rows = max(1, _rows(tokens) // nearest.shape[1])
     for piece, place in zip(torch.split(tokens, rows), torch.split(nearest, rows), strict=True):
         basis = kept[place]
         values, vectors = torch.linalg.eigh(basis @ basis.mT)
         along = (vectors.mT @ (basis @ piece[:, :, None]))[:, :, 0].square()
-        spans = values > RANK_TOLERANCE * values[:, -1:]
+        spans = values > RANK_TOLERANCE * values[:, -1:].clamp(min=typical)
         held = torch.where(spans, along / torch.where(spans, values, 1.0), 0.0).sum(dim=1)
         lost += float((piece.square().sum(dim=1) - held).clamp(min=0).sum())
     return lost
@@ -104,7 +104,7 @@ def sum_linear(tokens: Tensor, kept: Tensor) -> float:
     """Return the squared residuals of the tokens after projection onto the span of all that leave."""
     wide = len(kept) >= kept.shape[1]
     values, vectors = torch.linalg.eigh(kept.T @ kept if wide else kept @ kept.T)
-    spans = values > RANK_TOLERANCE * values[-1]
+    spans = values > RANK_TOLERANCE * values[-1].clamp(min=float(tokens.square().sum(dim=1).mean()))
     basis = vectors[:, spans] if wide else kept.T @ (vectors[:, spans] / values[spans].sqrt())
     return max(0.0, float(tokens.square().sum() - (tokens @ basis).square().sum()))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import torch
@@ -91,7 +91,9 @@ class Watched(Attachable):
         """The signals that the method reads before the language model."""
         from compress.models.session.session import signals_read
 
-        return signals_read(self.method) if isinstance(self.method, BeforeLLM) else ()
+        known = {one.name for one in fields(Signals)}
+        read = signals_read(self.method) if isinstance(self.method, BeforeLLM) else ()
+        return tuple(name for name in read if name in known)
 
     def before_llm(self, tokens: Tensor, signals: Signals) -> Compression:
         """Plan as the method does; a method without this stage keeps all tokens."""
