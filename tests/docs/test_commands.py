@@ -37,7 +37,10 @@ NOT_RUN = {
 }
 """What is only parsed, and why."""
 
-SLICED = {"--slice 500": "--slice 1 --cache cache"}
+SLICED = {
+    "--slice 500": "--slice 1 --cache cache",
+    "compare --meta": "compare --methods metom,stride --retention 0.1 --repeats 1 --meta",
+}
 """Options of long commands, and what the tests run instead."""
 
 SYNTAX = re.compile(r"\[(--[^\]]*)\]")
@@ -178,7 +181,12 @@ def test_commands_run(page: Path, workspace: Path, monkeypatch: pytest.MonkeyPat
         text = command.text
         for long, short in SLICED.items():
             text = text.replace(long, short)
-        if "ask" in command.words or "generate" in text or "own_method" in text or "accuracy" in command.words:
+        if (
+            "ask" in command.words
+            or "generate" in text
+            or "own_method" in text
+            or {"accuracy", "--model"} & {*command.words}
+        ):
             pytest.importorskip("transformers")
         run(Command(page, text), monkeypatch)
 

@@ -80,11 +80,13 @@ def test_lines_of_both_commands(meta: Path) -> None:
     (meta / "meta" / "broken.npz").write_bytes(b"no archive")
     run = ("run", "--meta", out, "--out", str(meta / "tokens"), "--json")
     written["run"] = [*lines(compress, *run), *lines(compress, *run)]
+    written["compare"] = lines(compress, "compare", "--meta", out, "--retention", "0.1", "--repeats", "1", "--json")
     seen = {name: {line["status"] for line in found} for name, found in written.items()}
     assert seen == {
         "extract": {"done", "kept", "failed"},
         "verify": {"sound", "failed"},
         "run": {"done", "kept", "failed"},
+        "compare": {"done", "failed", "omitted"},
     }
     for name, found in written.items():
         for line in found:
@@ -103,9 +105,10 @@ def test_lines_of_models(meta: Path, data: Path) -> None:
     written = {
         "ask": lines(app, "ask", *model, "--prompt", "What?", "--new-tokens", "1"),
         "run": lines(app, "run", *model, "--out", str(meta / "of_model")),
+        "compare": lines(app, "compare", *model, "--prompt", "What?", "--methods", "stride", "--retention", "0.1"),
     }
     for name, found in written.items():
-        assert [line["status"] for line in found] == ["failed", "done"]
+        assert list(dict.fromkeys(line["status"] for line in found)) == ["failed", "done"]
         for line in found:
             validator(name).validate(line)
 

@@ -91,7 +91,7 @@ def test_the_demo_model_is_asked_the_questions_of_its_clips_only(data: Path, tmp
     found = cells_of(tmp_path / f"{clip}.npz", one, "stride", 0.1)
     assert len(found[clip, "stride", 0.1].kl) == 1
     assert "second video" in found[clip, ANOTHER, 1.0].message
-    wrong = Asked(model=model, tokenizer=tokenizer, name="demo", prompt="what colour is the moon ?")
+    wrong = Asked(model=model, tokenizer=tokenizer, name="demo", prompt="what colour is the elephant ?")
     (cell,) = cells_of(tmp_path / f"{clip}.npz", wrong, "stride", 0.1).values()
     assert "is not a question about" in cell.message
 
