@@ -132,8 +132,11 @@ class FrameTable:
 
     def is_unread(self, packet: int, *columns: Column) -> bool:
         """Return whether a cell of some columns is requested and has not been tried."""
-        cells = (self._cells[column][packet] for column in columns)
-        return any(isinstance(one, Absent) and one.kind is Absence.NOT_READ for one in cells)
+        for column in columns:
+            one = self._cells[column][packet]
+            if isinstance(one, Absent) and one.kind is Absence.NOT_READ:
+                return True
+        return False
 
     def lacking(self, *columns: Column) -> list[int]:
         """List packets of rows that lack one of some columns: unread so far, or refused by the sources tried."""
@@ -177,9 +180,10 @@ class FrameTable:
 
     def mark_absent(self, column: Column, reason: str, packets: Iterable[int] | None = None) -> None:
         """Record that the source just read has nothing for the unread cells of a column."""
+        cells, absent = self._cells[column], Absent(Absence.NOT_GIVEN, reason)
         for packet in self.packets if packets is None else packets:
             if self.is_unread(packet, column):
-                self._cells[column][packet] = Absent(Absence.NOT_GIVEN, reason)
+                cells[packet] = absent
 
     def close_column(self, column: Column, reason: str) -> None:
         """Record the reason for all cells of a column that are still empty, including refused ones."""

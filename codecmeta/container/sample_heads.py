@@ -41,6 +41,7 @@ class SampleHeads:
         self._next = 0
         self._heads: dict[int, Head] = {}
         self._rows: NDArray[np.int64] = np.arange(packet.size)
+        self._row_packet = packet
 
     def read(self, rows: Iterable[int]) -> dict[int, Head]:
         """Return heads of some samples by row, reading each only once."""
@@ -52,13 +53,14 @@ class SampleHeads:
     def restrict(self, rows: NDArray[np.int64]) -> None:
         """Limit the search for parameter sets to some samples, such as key samples where others must not hold any."""
         self._rows = rows
+        self._row_packet = self._packet[rows]
 
     def reach(self, packet: int) -> None:
         """Record the parameter sets of all samples of earlier packets."""
-        stop = int(np.searchsorted(self._packet[self._rows], packet))
-        rows = self._rows[self._next : stop].tolist()
-        if not rows:
+        stop = int(np.searchsorted(self._row_packet, packet))
+        if stop <= self._next:
             return
+        rows = self._rows[self._next : stop].tolist()
         self._next = stop
         heads = self.read(rows) if len(self._rows) < self._packet.size else self._find_sets(rows)
         for row in rows:

@@ -28,6 +28,7 @@ class LocalFile:
         status = os.fstat(self._descriptor)
         self.size = status.st_size
         self.mtime_ns = status.st_mtime_ns
+        self._version = status.st_dev, status.st_ino, self.size, self.mtime_ns, status.st_ctime_ns
 
     @property
     def name(self) -> str:
@@ -62,6 +63,10 @@ class LocalFile:
     def reopen(self) -> LocalFile:
         """Open what the path leads to now."""
         return LocalFile(self.path)
+
+    def is_same_version(self, other: LocalFile) -> bool:
+        """Return whether another is the same file, unchanged: the system sets the time of a change (ctime) itself."""
+        return self._version == other._version
 
     def describe_access(self) -> dict[str, Any]:
         """Return {}: a local file."""

@@ -173,15 +173,31 @@ def test_sources_that_a_codec_does_not_have(data: Path) -> None:
         extract(data / "pan_hevc.mp4", frames=[64])
 
 
-def test_a_file_that_changes_while_it_is_read(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "clip.mp4"
-    path.write_bytes((data / "still_h264.mp4").read_bytes())
+@pytest.mark.parametrize("change", ["time", "content, time restored", "replaced by a copy"])
+def test_a_file_that_changes_while_it_is_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    path, copy = tmp_path / "clip.mp4", tmp_path / "copy.mp4"
+    content = (data / "still_h264.mp4").read_bytes()
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
     original = ResidualReader.measure
 
     def touch(self: ResidualReader, *arguments: object, **named: object) -> object:
-        os.utime(path, ns=(1, 1))
+        if change == "time":
+            os.utime(path, ns=(2, 2))
+        elif change == "replaced by a copy":
+            copy.write_bytes(content[:-1] + b"x")
+            os.utime(copy, ns=(1, 1))
+            copy.replace(path)
+        else:
+            with path.open("r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                file.write(b"x")
+            os.utime(path, ns=(1, 1))
         return original(self, *arguments, **named)
 
+    extract(path, pixels=None, maps=("innovation",))
     monkeypatch.setattr(ResidualReader, "measure", touch)
     with pytest.raises(SourceError) as caught:
         extract(path, pixels=None, maps=("innovation",))
