@@ -1,38 +1,67 @@
-"""Time of every comparison method against a plain implementation of the same method, which keeps the same tokens.
+"""Time and memory of every method against a plain implementation of the same method, which keeps the same tokens.
 
-    python -m bench.compare [--repeats 7] [--methods evs,fastvid]
+    python -m bench.compare [--rounds 5] [--methods evs,fastvid]
 
-From tokens and signals to the shortened tokens, 32 frames of 196 tokens of width 3584 in float32, on one CPU thread,
-retention 0.1 (DyCoke 0.475). A method and its plain form are measured in one run, interleaved, in processor time; times
-are medians, the ratio is the median of the rounds' ratios. Ours runs twice in every round: what the two differ by is
-the noise. Results go to bench/results/compare.json, in which the rows of other methods stay, and a table to standard
-output.
+Every method of the registry: from tokens and signals to the shortened tokens, 32 frames of 196 tokens of width 3584 in
+float32, on one CPU thread, retention 0.1 (DyCoke 0.475). A stage inside the language model gets as many tokens and
+their attention, one before the encoder 32 x 27 x 27 patches. A method and its plain form are measured in one run,
+interleaved, in processor time; times are medians, the ratio is the median of the rounds' ratios. Ours runs twice in
+every round: what the two differ by is the noise. A plain form of more than five seconds runs once. Memory is what the
+process holds at most during a call, less what it held before. Results go to bench/results/compare.json, in which the
+rows of other methods stay, and a table to standard output.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
+import math
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.compare_plain import PLAIN
-from compress.methods import build
-from compress.stage import Signals
+from bench.compare_plain_merging import PLAIN_INSIDE, PLAIN_MERGING, rpm
+from compress.methods import METHODS, build
+from compress.stage import BeforeEncoder, BeforeLLM, InsideLLM, Signals
 
 OUT = Path(__file__).resolve().parent / "results" / "compare.json"
 FRAMES, GRID, WIDTH = 32, (14, 14), 3584
+PATCHES = (27, 27)
+DEPTH = 28
 RETENTION = {"dycoke": 0.475}
+AGREEING = {"btm": {"refill": "no"}, "infomerge": {"richness": "exact"}}
+"""Settings in which a method keeps the tokens of its plain form, where these are not the defaults that are timed."""
+LONG = 5.0
+"""Seconds of a plain form from which on it runs once."""
+ALIKE = 2e-3
+"""How far values of the same tokens may differ, of a unit variance."""
+
+Outcome = tuple[Tensor | None, Tensor]
+Calls = tuple[Callable[[], Outcome], Callable[[], Outcome] | None]
 
 
-def scene() -> tuple[Tensor, Signals]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """What the stages of methods are given."""
+
+    tokens: Tensor
+    signals: Signals
+    density: NDArray[np.float32]
+    scores: Tensor
+
+
+def make_scene() -> Scene:
     """Four shots with a third of the positions almost still, as LLaVA-OneVision would hand them over."""
     generator = torch.Generator().manual_seed(0)
     count = GRID[0] * GRID[1]
@@ -42,7 +71,75 @@ def scene() -> tuple[Tensor, Signals]:
     look = torch.randn(4, 1152, generator=generator).repeat_interleave(FRAMES // 4, 0)
     features = look + 0.2 * torch.randn(FRAMES, 1152, generator=generator)
     saliency = torch.rand(FRAMES, count, generator=generator).softmax(dim=1)
-    return 0.3 + shot + 0.4 * noise, Signals(saliency=saliency, frame_features=features, grid=GRID)
+    rng = np.random.default_rng(0)
+    signals = Signals(
+        saliency=saliency,
+        frame_features=features,
+        grid=GRID,
+        density=rng.random((FRAMES, count), np.float32),
+        packet_size=rng.integers(500, 5000, FRAMES),
+    )
+    coarse = torch.rand(FRAMES, 1, 7, 7, generator=generator)
+    density = torch.nn.functional.interpolate(coarse, size=PATCHES, mode="bilinear")[:, 0]
+    return Scene(
+        tokens=0.3 + shot + 0.4 * noise,
+        signals=signals,
+        density=(0.8 * density + 0.2 * torch.rand(FRAMES, *PATCHES, generator=generator)).numpy(),
+        scores=torch.rand(3, FRAMES * count, generator=generator),
+    )
+
+
+def calls_of(name: str, scene: Scene, *, settings: Mapping[str, str] | None = None) -> dict[str, Calls]:
+    """Return per stage of a method how it runs, and how its plain form does; None where there is none."""
+    method = build(name, retention=RETENTION.get(name, 0.1), settings=settings)
+    if hasattr(method, "at_depth"):
+        method = method.at_depth(DEPTH)
+    parts = {"metom": ("rpm", "btm", "matm")}.get(name, (name, name, name))
+    found: dict[str, Calls] = {}
+    if isinstance(method, BeforeEncoder):
+        found["before_encoder"] = _before_encoder(method, parts[0], scene)
+    if isinstance(method, BeforeLLM):
+        found["before_llm"] = _before_llm(method, parts[1], scene)
+    if isinstance(method, InsideLLM) and not hasattr(method, "cuts"):
+        found["inside_llm"] = _inside_llm(method, parts[2], scene)
+    return found
+
+
+def _before_encoder(method: BeforeEncoder, plain: str, scene: Scene) -> Calls:
+    def ours() -> Outcome:
+        keep = method.before_encoder(scene.density).plan.keep
+        return keep, torch.zeros(len(keep))
+
+    def theirs() -> Outcome:
+        keep = rpm(scene.density, method.before_encoder(scene.density).nominal)
+        return keep, torch.zeros(len(keep))
+
+    return ours, theirs if plain == "rpm" else None
+
+
+def _before_llm(method: BeforeLLM, plain: str, scene: Scene) -> Calls:
+    def ours() -> Outcome:
+        found = method.before_llm(scene.tokens, scene.signals)
+        return found.plan.keep, found.apply(scene.tokens)
+
+    if plain not in PLAIN_MERGING:
+        return ours, None
+    count = method.before_llm(scene.tokens, scene.signals).achieved
+    return ours, lambda: PLAIN_MERGING[plain](scene.tokens, scene.signals, count)
+
+
+def _inside_llm(method: InsideLLM, plain: str, scene: Scene) -> Calls:
+    layers = len(method.layers or ())
+    scores, hidden = scene.scores[:layers], scene.tokens.flatten(0, 1)
+
+    def ours() -> Outcome:
+        found = method.inside_llm(scores, hidden)
+        return found.plan.keep, found.apply(hidden)
+
+    if plain not in PLAIN_INSIDE:
+        return ours, None
+    count = method.inside_llm(scores, hidden).achieved
+    return ours, lambda: PLAIN_INSIDE[plain](scores, hidden, count)
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -52,46 +149,92 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def measure(name: str, tokens: Tensor, signals: Signals, repeats: int) -> dict[str, Any]:
-    """Time one method, after a check that both sides keep the same tokens with the same values."""
-    method = build(name, retention=RETENTION.get(name, 0.1))
+def peak_megabytes(run: Callable[[], Any]) -> float | None:
+    """Return what the process holds at most during a call, less what it held before; None where Linux does not say."""
+    gc.collect()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins again
+        before = _status("VmRSS")
+        run()
+        return (_status("VmHWM") - before) / 1024
+    except (OSError, AttributeError):
+        return None
 
-    def ours() -> tuple[Tensor, Tensor]:
-        result = method.before_llm(tokens, signals)
-        return result.plan.keep, result.apply(tokens)
 
+def _status(field: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith(field)))
+
+
+def measure(name: str, stage: str, scene: Scene, calls: Calls, rounds: int) -> dict[str, Any]:
+    """Time one stage of a method, after a check that both sides keep the same tokens with the same values."""
+    ours, plain = calls
     keep, values = ours()
-    count = len(keep)
-    theirs_keep, theirs_values = PLAIN[name](tokens, signals, count)
-    same = torch.equal(keep, theirs_keep)
-    far = float((values - theirs_values).abs().max()) if same else float("nan")
-    rounds: list[tuple[float, float, float]] = []
-    for turn in range(repeats):
-        plain = [seconds(lambda: PLAIN[name](tokens, signals, count))] if turn % 2 else []
-        first = seconds(ours)
-        plain = plain or [seconds(lambda: PLAIN[name](tokens, signals, count))]
-        rounds.append((first, plain[0], seconds(ours)))
-    return {
-        "method": name,
-        "tokens_out": count,
-        "same_tokens": same,
-        "largest_difference": far,
-        "ours_ms": 1e3 * statistics.median([t for a, _, b in rounds for t in (a, b)]),
-        "plain_ms": 1e3 * statistics.median([p for _, p, _ in rounds]),
-        "ratio": statistics.median([(a + b) / (2 * p) for a, p, b in rounds]),
-        "null": statistics.median([b / a for a, _, b in rounds]),
+    row: dict[str, Any] = {"method": name, "stage": stage, "tokens_out": len(values)}
+    row["ours_mb"] = peak_megabytes(ours)
+    timed: list[tuple[float, float, float]] = []
+    theirs: list[Outcome] = []
+    first_plain = math.nan
+    if plain is not None:
+        row["plain_mb"] = peak_megabytes(lambda: theirs.append(plain()))
+        first_plain = seconds(lambda: theirs.append(plain()))
+        if AGREEING.get(name):
+            keep, values = calls_of(name, scene, settings=AGREEING[name])[stage][0]()
+        row |= _agreement(keep, values, *theirs[-1])
+    long = first_plain > LONG
+    for turn in range(rounds):
+        before = seconds(plain) if plain is not None and not long and turn % 2 else first_plain
+        one = seconds(ours)
+        after = seconds(plain) if plain is not None and not long and not turn % 2 else before
+        timed.append((one, after, seconds(ours)))
+        if long and one > LONG / 5:
+            break
+    row |= {
+        "rounds": len(timed),
+        "ours_ms": 1e3 * statistics.median([t for a, _, b in timed for t in (a, b)]),
+        "null": statistics.median([b / a for a, _, b in timed]),
     }
+    if plain is not None:
+        row["plain_ms"] = 1e3 * statistics.median([p for _, p, _ in timed])
+        row["ratio"] = statistics.median([(a + b) / (2 * p) for a, p, b in timed])
+    return row
+
+
+def _agreement(keep: Tensor | None, values: Tensor, plain_keep: Tensor | None, plain: Tensor) -> dict[str, Any]:
+    """Say whether both keep the same tokens; by their values where the plain form does not name them."""
+    if values.shape != plain.shape or (
+        keep is not None and plain_keep is not None and not torch.equal(keep, plain_keep)
+    ):
+        return {"same_tokens": False, "largest_difference": None}
+    far = float((values - plain).abs().max())
+    return {"same_tokens": far <= ALIKE, "largest_difference": far}
+
+
+def write_row(row: dict[str, Any]) -> str:
+    """Return a row of the table in Markdown."""
+
+    def text(key: str, decimals: int) -> str:
+        value = row.get(key)
+        return "-" if value is None else f"{value:.{decimals}f}"
+
+    same = {True: "yes", False: "NO", None: "-"}[row.get("same_tokens")]
+    stage = row["stage"].replace("_", " ")
+    return (
+        f"| `{row['method']}` | {stage} | {row['tokens_out']} | {text('ours_ms', 1)} | {text('plain_ms', 1)} | "
+        f"{text('ratio', 2)} | {text('null', 2)} | {text('ours_mb', 0)} | {text('plain_mb', 0)} | {same} |"
+    )
 
 
 def main() -> None:
     """Measure, write the results and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--methods", default=",".join(PLAIN))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    tokens, signals = scene()
+    scene = make_scene()
     about = {
         "shape": [FRAMES, GRID[0] * GRID[1], WIDTH],
         "dtype": "float32",
@@ -100,19 +243,16 @@ def main() -> None:
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
-    print("| method | tokens out | ours, ms | plain, ms | ours / plain | null | same tokens |")
-    print("|---|---|---|---|---|---|---|")
+    print("| method | stage | tokens out | ours, ms | plain, ms | ours / plain | null | ours, MB | plain, MB | same |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name in options.methods.split(","):
-        row = {**measure(name, tokens, signals, options.repeats), "repeats": options.repeats}
-        print(
-            f"| `{name}` | {row['tokens_out']} | {row['ours_ms']:.1f} | {row['plain_ms']:.1f} | {row['ratio']:.2f} | "
-            f"{row['null']:.2f} | {'yes' if row['same_tokens'] else 'NO'} |",
-            flush=True,
-        )
-        rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else []
-        known = {**{one["method"]: one for one in rows}, name: row}
-        listed = [known[one] for one in PLAIN if one in known]
-        options.out.write_text(json.dumps({"about": about, "rows": listed}, indent=1) + "\n", encoding="utf-8")
+        for stage, calls in calls_of(name, scene).items():
+            row = measure(name, stage, scene, calls, options.rounds)
+            print(write_row(row), flush=True)
+            rows = json.loads(options.out.read_text(encoding="utf-8"))["rows"] if options.out.exists() else []
+            known = {(one["method"], one.get("stage", "before_llm")): one for one in rows} | {(name, stage): row}
+            listed = [one for other in METHODS for key, one in known.items() if key[0] == other]
+            options.out.write_text(json.dumps({"about": about, "rows": listed}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

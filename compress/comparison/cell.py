@@ -32,7 +32,7 @@ class Cell:
         tokens_in: V.
         tokens_out: V', those that enter the language model.
         tokens_inner: those after the last merge inside it, mean over questions; as tokens_out without one.
-        patches: share of patches that the encoder sees.
+        patches: share of patches that the encoder sees, or that merging inside it left.
         seconds: of planning and merging, signals apart, median over calls; None for a control.
         macs: multiply-accumulates of the prefill over visual tokens (InfoMerge, eqs. 13-16).
         macs_full: the same without compression.

@@ -237,7 +237,7 @@ def _measure(
         message="; ".join(left.notes),
         tokens_in=len(view.tokens),
         tokens_inner=float(np.mean([plan.count_out for plan in plans])),
-        patches=1.0 if log.patches is None else log.patches.plan.retention,
+        patches=log.patches,
         seconds=log.spent,
         macs_full=float(view.language_model.prefill(len(view.tokens))),
         sources={**left.sources, **{name: one.source for name, one in marks.items()}},

@@ -49,7 +49,7 @@ COLUMNS: Final = (
     Column(key="tokens_out", title="tokens", kind="count", says="tokens that enter the language model"),
     Column(key="kept", title="kept %", kind="percent", says="share of the tokens that enter it"),
     Column(key="tokens_inner", title="inner", kind="count", says="tokens after the last merge inside the model"),
-    Column(key="patches", title="patches %", kind="percent", says="share of the patches that the encoder sees"),
+    Column(key="patches", title="patches %", kind="percent", says="share of the patches that the encoder sees, or that merging inside it left"),
     Column(key="seconds", title="ms", kind="milliseconds", better="low",
            says="planning and merging, without measuring signals",
            curve="planning and merging, ms"),

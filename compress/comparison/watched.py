@@ -27,7 +27,7 @@ class Log:
         seconds: of every call, by stage; signals were measured before.
         tokens: (T, N, D), what it was given before the language model.
         grid: rows and columns of these.
-        patches: what merged before the encoder; None where nothing did.
+        patches: share of the patches that merging before or inside the encoder left.
         compression: what it decided before the language model.
         inside: what it decided inside it, per cut and prompt.
         cut_layers: the decoder layers before which it did, ascending.
@@ -36,7 +36,7 @@ class Log:
     seconds: dict[str, list[float]] = field(default_factory=dict)
     tokens: Tensor | None = None
     grid: tuple[int, int] | None = None
-    patches: Compression | None = None
+    patches: float = 1.0
     compression: Compression | None = None
     inside: dict[int, list[Compression]] = field(default_factory=dict)
     cut_layers: tuple[int, ...] = ()
@@ -70,12 +70,16 @@ class Watched(Attachable):
         self.method = method
         self.repeats = repeats
         self.log = log or Log()
-        watched = {"before_encoder": self._before_encoder, "inside_llm": self._inside_llm}
+        watched = {
+            "before_encoder": self._before_encoder,
+            "inside_encoder": self._inside_encoder,
+            "inside_llm": self._inside_llm,
+        }
         for stage in STAGES:
             if hasattr(method, stage) and stage != "before_llm":
                 # From Python 3.12 on, isinstance() with a protocol asks for attributes without __getattr__.
                 setattr(self, stage, watched.get(stage, getattr(method, stage)))
-        for name in ("layers", "merge_layer", "cuts"):
+        for name in ("layers", "merge_layer", "cuts", "decode_layer"):
             if hasattr(method, name):
                 setattr(self, name, getattr(method, name))
         if hasattr(method, "at_depth"):
@@ -114,7 +118,15 @@ class Watched(Attachable):
 
     def _before_encoder(self, density: Any) -> Compression:
         found: Compression = self._timed("before_encoder", lambda: self.method.before_encoder(density))
-        self.log.patches = found
+        self.log.patches = found.plan.retention
+        return found
+
+    def _inside_encoder(self, state: Any) -> Any:
+        found = self._timed(
+            f"inside_encoder {state.block}", lambda: self.method.inside_encoder(state), state.hidden.device
+        )
+        if found is not None:
+            self.log.patches = len(found.keep) / (state.frames * state.patches)
         return found
 
     def _inside_llm(self, scores: Tensor, hidden: Tensor, *shown: Any) -> Compression:
