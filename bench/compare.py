@@ -108,11 +108,11 @@ def calls_of(name: str, scene: Scene, *, settings: Mapping[str, str] | None = No
 def _before_encoder(method: BeforeEncoder, plain: str, scene: Scene) -> Calls:
     def ours() -> Outcome:
         keep = method.before_encoder(scene.density).plan.keep
-        return keep, torch.zeros(len(keep))
+        return keep, torch.zeros(len(keep), 1)
 
     def theirs() -> Outcome:
         keep = rpm(scene.density, method.before_encoder(scene.density).nominal)
-        return keep, torch.zeros(len(keep))
+        return keep, torch.zeros(len(keep), 1)
 
     return ours, theirs if plain == "rpm" else None
 
@@ -202,13 +202,14 @@ def measure(name: str, stage: str, scene: Scene, calls: Calls, rounds: int) -> d
 
 
 def _agreement(keep: Tensor | None, values: Tensor, plain_keep: Tensor | None, plain: Tensor) -> dict[str, Any]:
-    """Say whether both keep the same tokens; by their values where the plain form does not name them."""
-    if values.shape != plain.shape or (
-        keep is not None and plain_keep is not None and not torch.equal(keep, plain_keep)
-    ):
-        return {"same_tokens": False, "largest_difference": None}
-    far = float((values - plain).abs().max())
-    return {"same_tokens": far <= ALIKE, "largest_difference": far}
+    """Return the share of the tokens that both keep with equal values; by order where the plain form names none."""
+    if keep is not None and plain_keep is not None:
+        common = np.intersect1d(keep.numpy(), plain_keep.numpy(), return_indices=True)[1:]
+        values, plain = values[torch.from_numpy(common[0])], plain[torch.from_numpy(common[1])]
+    elif values.shape != plain.shape:
+        return {"same": 0.0}
+    total = len(values) if keep is None else len(keep)
+    return {"same": float(((values - plain).abs().amax(dim=1) <= ALIKE).sum()) / total}
 
 
 def write_row(row: dict[str, Any]) -> str:
@@ -218,7 +219,8 @@ def write_row(row: dict[str, Any]) -> str:
         value = row.get(key)
         return "-" if value is None else f"{value:.{decimals}f}"
 
-    same = {True: "yes", False: "NO", None: "-"}[row.get("same_tokens")]
+    share = row.get("same")
+    same = "-" if share is None else "yes" if share == 1 else f"{100 * share:.1f} %"
     stage = row["stage"].replace("_", " ")
     return (
         f"| `{row['method']}` | {stage} | {row['tokens_out']} | {text('ours_ms', 1)} | {text('plain_ms', 1)} | "

@@ -4,10 +4,9 @@ const byId = name => document.getElementById(name);
 const methods = [...new Set(data.tables[0].rows.filter(row => !row.control).map(row => row.method))];
 const retentions = [...new Set(data.tables[0].rows.filter(row => !row.control).map(row => row.retention))].sort((a, b) => b - a);
 const percent = share => `${+(100 * share).toPrecision(4)} %`;
-const colour = method => {
-  const number = methods.indexOf(method);
-  return `hsl(${(number * 137.5) % 360} ${number % 2 ? 75 : 60}% ${[38, 50, 30][number % 3]}%)`;
-};
+const palette = ["#1f5fbf", "#d1495b", "#2a9d55", "#e08e0b", "#7b4bb7", "#00a3a3", "#8c564b", "#e377c2", "#5b6b7b", "#9aa51e", "#16a5d8", "#8c1d40"];
+const colour = method => palette[methods.indexOf(method) % palette.length];
+const dashes = method => ["", "6 3", "2 3"][Math.floor(methods.indexOf(method) / palette.length) % 3];
 const front = new Set();
 
 function element(name, attributes = {}, ...children) {
@@ -72,7 +71,7 @@ function showCurves() {
         .map(row => [x(row.retention), y(row.value[i]), row]);
       if (!points.length) continue;
       const group = drawing("g", {class: !front.size ? "" : front.has(method) ? "front" : "back"});
-      group.append(drawing("polyline", {points: points.map(([a, b]) => `${a.toFixed(1)},${b.toFixed(1)}`).join(" "), stroke: colour(method),
+      group.append(drawing("polyline", {points: points.map(([a, b]) => `${a.toFixed(1)},${b.toFixed(1)}`).join(" "), stroke: colour(method), "stroke-dasharray": dashes(method),
         ...(front.has(method) ? {class: "front"} : {})}));
       for (const [a, b, row] of points) group.append(drawing("circle", {cx: a, cy: b, r: 2.6, fill: colour(method)},
         drawing("title", {}, `${method}, ${percent(row.retention)}: ${row.text[i]}`)));
@@ -83,7 +82,7 @@ function showCurves() {
 }
 function showLegend() {
   byId("legend").replaceChildren(...methods.map(method => {
-    const button = element("button", {type: "button", "aria-pressed": front.has(method)}, element("i", {style: `background:${colour(method)}`}), method);
+    const button = element("button", {type: "button", "aria-pressed": front.has(method)}, element("i", {style: `border-top: 3px ${dashes(method) ? "dashed" : "solid"} ${colour(method)}`}), method);
     button.addEventListener("click", () => {
       front.has(method) ? front.delete(method) : front.add(method);
       button.setAttribute("aria-pressed", front.has(method));
