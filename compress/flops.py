@@ -6,6 +6,8 @@ the language model; norms, RoPE, softmax, embedding and LM head are not, and att
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -73,6 +75,10 @@ class LanguageModel:
                 f"merge_layer is {merge_layer}; it must lie in [0, {self.layers}], the layers of the model"
             )
         return merge_layer * self.layer(tokens) + (self.layers - merge_layer) * self.layer(tokens_after)
+
+    def prefill_layers(self, tokens: Sequence[Tokens]) -> Fraction:
+        """Count layer by layer, at the visual tokens that each of them sees."""
+        return sum((self.layer(count) * layers for count, layers in Counter(tokens).items()), Fraction(0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,10 @@ A method is pure tensor code that never sees a model. It implements any of
     plan_frames(meta)            per-frame budgets, from metadata only, before anything is encoded
     before_encoder(density)      merge patches before the vision encoder
     before_llm(tokens, signals)  merge visual tokens before the language model
-    inside_llm(scores, hidden)   merge visual tokens between two decoder layers
+    inside_llm(scores, hidden)   merge visual tokens between two decoder layers, once or at several cuts
+    at_decoding(scores, ...)     choose the visual tokens whose keys and values a decoding step reads
 
-and the last three return a `Compression`: the plan, and an account of it.
+and the three in between return a `Compression`: the plan, and an account of it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from compress.plan import MergePlan
 
 Positions = Literal["original", "contiguous"]
 """Position ids of the tokens that leave: those of their anchors, or renumbered without gaps."""
+
+Query = Literal["last", "text", "all"]
+"""Tokens of a prompt whose attention counts inside the language model."""
+
+Reduce = Literal["mean", "max"]
+"""Reduction of attention over heads and tokens."""
 
 GopKind = Literal["mean", "total", "packet", "interval"]
 """What stands for a frame's complexity: its GoP's mean packet, its GoP's bytes, its own packet, or the mean packet
@@ -65,6 +72,44 @@ class Signals:
     keys: Tensor | None = None
     saliency_source: str = "given"
     density_source: str = "given"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Place in the decoder where visual tokens merge or leave, and the attention that decides it.
+
+    Attributes:
+        layer: the decoder layer (from 0) before which they leave.
+        scored: layers whose attention counts, ascending, all between the cut before and this one. ``layer`` itself may
+            be the last: its queries and keys are then computed of all tokens that reach it.
+        query: whose attention counts, that of the ``last`` prompt token, of the ``text`` after the video, or of
+            ``all`` tokens.
+        reduce: over heads and these tokens.
+        positions: position ids from ``layer`` on: those of the tokens, or ``contiguous``, counted again from 0.
+    """
+
+    layer: int
+    scored: tuple[int, ...]
+    query: Query = "last"
+    reduce: Reduce = "mean"
+    positions: Positions = "original"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InnerTokens:
+    """Tokens of a prompt at a cut, as a method that has ``cuts`` is shown them.
+
+    Attributes:
+        cut: number of the cut, from 0.
+        entered: visual tokens of the prompt that entered the language model.
+        place: int64 (n, 4), video of the prompt, frame, row and column of each token that is left; None if unknown.
+        text: (Q, D), residual stream of the text after the videos; None if unknown.
+    """
+
+    cut: int
+    entered: int
+    place: Tensor | None = None
+    text: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +224,11 @@ class InsideLLM(Protocol):
     """A method that merges visual tokens between two decoder layers.
 
     One that chooses its layers by the depth of the model has ``at_depth(depth, first=...)``, which gives the same
-    method with its layers, see `MATM.at_depth`.
+    method with its layers, see `MATM.at_depth`. ``query`` says whose attention it reads, ``last`` if absent.
+
+    One that merges at several places, or needs to know more than scores and the residual stream, has ``cuts``, a
+    tuple of `Cut` in ascending order (None while they depend on the model). Its ``inside_llm`` then also takes
+    `InnerTokens`, ``merge_layer`` is its first cut, and ``layers`` are all that it reads.
     """
 
     @property
@@ -195,6 +244,44 @@ class InsideLLM(Protocol):
     def inside_llm(self, scores: Tensor, hidden: Tensor) -> Compression:
         """Plan over n visual tokens, from scores (layers, n) and the residual stream (n, D)."""
         ...
+
+
+@runtime_checkable
+class AtDecoding(Protocol):
+    """A method that lets decoding steps read part of the visual tokens in the cache, which itself stays whole.
+
+    One that chooses its layer by the depth of the model has ``at_depth``, as one inside the language model.
+    """
+
+    @property
+    def decode_layer(self) -> int | None:
+        """The first decoder layer that reads the choice, by the attention of the layer before it; None while it
+        depends on the model.
+        """
+        ...
+
+    def at_decoding(self, scores: Tensor, before: Tensor | None, chosen: Tensor | None) -> Tensor:
+        """Choose among n visual tokens at a decoding step.
+
+        Args:
+            scores: (n,), attention of the step's token, mean over heads.
+            before: (n,), the same of the step before; None at the first.
+            chosen: bool (n,), the choice of the step before; None at the first.
+
+        Returns:
+            bool (n,).
+        """
+        ...
+
+
+def cuts_of(method: InsideLLM) -> tuple[Cut, ...] | None:
+    """Return the cuts of a method inside the language model; None while they depend on the model."""
+    if hasattr(method, "cuts"):
+        found: tuple[Cut, ...] | None = method.cuts
+        return found
+    if not method.layers or method.merge_layer is None:
+        return None
+    return (Cut(layer=method.merge_layer, scored=tuple(method.layers), query=getattr(method, "query", "last")),)
 
 
 def check_tokens(tokens: Tensor) -> tuple[int, int, int]:

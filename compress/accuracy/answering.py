@@ -259,7 +259,6 @@ class Examinee:
         result = session.results[0]
         inner = [one.achieved for one in session.inside] or [result.tokens_out]
         size = LanguageModel.of(self.model.config.text_config)
-        merge_layer = session.compressor.merge_layer if session.inside else None
         vision = self.model.config.vision_config
         tower = VisionTower(
             layers=vision.num_hidden_layers, width=vision.hidden_size, mlp_width=vision.intermediate_size
@@ -272,7 +271,7 @@ class Examinee:
             tokens_out=result.tokens_out,
             tokens_inner=float(np.mean(inner)),
             patches=1.0 if before is None else before.plan.retention,
-            macs=float(size.prefill(result.tokens_out, merge_layer=merge_layer, tokens_after=inner[0])),
+            macs=float(size.prefill_layers(session.layer_tokens)),
             tower_macs=float(sum(tower.frame(count) for count in seen)),
             seconds=seconds.get("compress", 0.0) + seconds.get("rpm", 0.0),
         )

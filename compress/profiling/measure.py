@@ -168,6 +168,7 @@ def _measure_once(
         tokens = sum(len(video.index) for video in adapter.locate(inputs["input_ids"], (), inputs))
         result = session.results[0] if session is not None and session.results else None
         inner = session.inside[0] if session is not None and session.inside else None
+        layers = None if session is None else session.layer_tokens
     patches = 1.0
     if result is not None and result.before_encoder is not None:
         patches = result.before_encoder.plan.retention
@@ -180,6 +181,7 @@ def _measure_once(
         "seconds": {**stages, TTFT: ttft, OTHER: ttft - sum(stages.values())},
         "decode": decode,
         "memory": memory,
+        "layer_tokens": [out] * len(adapter.layers) if layers is None else layers,
         "merge_layer": None if session is None or inner is None else session.compressor.merge_layer,
     }
 
@@ -200,7 +202,6 @@ def _summarise(model: Any, case: Case, runs: Sequence[Mapping[str, Any]]) -> Mea
     ttft = sorted(run["seconds"][TTFT] for run in runs)
     last = runs[-1]
     size = LanguageModel.of(model.config.text_config)
-    macs = size.prefill(last["tokens_out"], merge_layer=last["merge_layer"], tokens_after=last["tokens_inner"])
     return Measurement(
         name=case.name,
         retention=case.retention,
@@ -211,7 +212,7 @@ def _summarise(model: Any, case: Case, runs: Sequence[Mapping[str, Any]]) -> Mea
         patches=last["patches"],
         seconds={name: statistics.median(run["seconds"].get(name, 0.0) for run in runs) for name in sorted(names)},
         decode=statistics.median(run["decode"] for run in runs),
-        macs=float(macs),
+        macs=float(size.prefill_layers(last["layer_tokens"])),
         memory=max(run["memory"] for run in runs),
         spread=(ttft[len(ttft) // 10], ttft[-1 - len(ttft) // 10]),
     )

@@ -1,10 +1,10 @@
-"""Merge of visual tokens between two decoder layers: scores from attention, and layers that see fewer tokens."""
+"""Cuts between decoder layers: scores from attention, and layers that see fewer visual tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,95 +16,48 @@ from compress.models.adapters.adapter import Adapter
 from compress.models.adapters.attached import Attached
 from compress.models.adapters.attention import Kernel, tapped
 from compress.models.session.call import Calls
+from compress.models.session.inner_pass import InnerPass
 from compress.models.session.kv_cache import CACHE
-from compress.models.session.prefix import Prefix
-from compress.models.session.rows import RowSelection, places_of, real_places
+from compress.models.session.rows import RowSelection, places_of
+from compress.ops.causal_attention import attention_received
 from compress.planning_mode import planning
-from compress.stage import Compression, InsideLLM
-
-
-@dataclass(kw_only=True, eq=False)
-class InnerPass:
-    """One forward pass through a decoder that merges, over a prompt or over what follows it.
-
-    Attributes:
-        prefix: what the cache holds after it, or, for text that follows, before it.
-        cached: columns in the cache of the first layers.
-        cached_inner: in that of the layers after the merge.
-        cached_mask: bool (B, cached_inner), False for padding; None without any.
-        new_mask: bool (B, columns), the same over what is new.
-        prompt: whether it is over a prompt, whose tokens merge.
-        visual: per row of a prompt, places of visual tokens among what is new.
-        text_from: per row, where the text after them begins.
-        drafted: tokens at the end that are guesses of an assistant, whose attention does not count.
-        mask: bool (B, columns), over all keys of the first layers of a prompt; None without padding.
-        results: what was merged, per row with visual tokens.
-        kept: per row, the places that stay, without padding.
-    """
-
-    prefix: Prefix
-    cached: int
-    cached_inner: int
-    cached_mask: Tensor | None
-    new_mask: Tensor | None
-    prompt: bool
-    visual: list[Tensor] = field(default_factory=list)
-    text_from: list[int] = field(default_factory=list)
-    drafted: int = 0
-    mask: Tensor | None = None
-    results: list[Compression] = field(default_factory=list)
-    kept: list[Tensor] | None = None
-    scores: dict[int, list[Tensor]] = field(default_factory=dict)
-    replaced: dict[str, Any] = field(default_factory=dict)
-
-    def inner_mask(self, new: Tensor | None, count: int) -> Tensor | None:
-        """Build the 2-D mask of the layers after the merge: over their cache, and over ``count`` new tokens."""
-        if self.cached_mask is None and new is None:
-            return None
-        rows, device = len(self.prefix.ids), self.prefix.ids.device
-
-        def ones(columns: int) -> Tensor:
-            return torch.ones(rows, columns, dtype=torch.bool, device=device)
-
-        head = ones(self.cached_inner) if self.cached_mask is None else self.cached_mask
-        return torch.cat((head, (ones(count) if new is None else new).to(head.device)), dim=1)
+from compress.stage import Compression, Cut, InnerTokens, InsideLLM, cuts_of
 
 
 class DecoderMerge(Attached):
     """The hooks of a method that merges inside the language model.
 
     Attributes:
-        method: the method.
-        merge_layer: the layer before which it merges.
+        cuts: where it merges, in order.
+        wants_places: the method asks for the place of each token in its video.
     """
 
     def __init__(self, method: InsideLLM, adapter: Adapter, calls: Calls) -> None:
-        depth, layers, merge_layer = len(adapter.layers), method.layers, method.merge_layer
-        if not layers or merge_layer is None:
+        cuts = cuts_of(method)
+        if not cuts:
             raise ConfigError(
-                f"layers of {type(method).__name__} is {layers} and merge_layer {merge_layer}; name them, or give the "
-                "method at_depth(depth, first=...), which names them for a model"
+                f"layers of {type(method).__name__} is {method.layers} and merge_layer {method.merge_layer}; name "
+                "them, or give the method at_depth(depth, first=...), which names them for a model"
             )
-        if not adapter.first_merge_layer <= merge_layer < depth or layers[-1] >= merge_layer:
-            raise ConfigError(
-                f"layers is {layers}, merging before layer {merge_layer}; this model has {depth} decoder "
-                f"layers and allows merging before layers {adapter.first_merge_layer} to {depth - 1}"
-            )
+        _check_cuts(cuts, adapter)
         if getattr(adapter.language_model, "has_sliding_layers", False):
             raise ConfigError("this model has sliding-window layers; merging inside the language model needs full ones")
-        self.method = method
-        self.merge_layer = merge_layer
-        self._layers = layers
+        self._plan_inside: Any = method.inside_llm
+        self.wants_places = hasattr(method, "cuts")
+        self._renumbered = any(cut.positions == "contiguous" for cut in cuts)
+        if adapter.multi_axis:
+            cuts = tuple(replace(cut, positions="original") for cut in cuts)
+        self.cuts = cuts
         self._adapter = adapter
         self._calls = calls
-        self._query = getattr(method, "query", "last")
 
     def install(self, hooks: ExitStack) -> None:
         """Put hooks on the decoder layers and taps on those that are scored."""
         layers: Any = self._adapter.layers
-        taps: dict[nn.Module, Any] = {layers[number].self_attn: self._tap(number) for number in self._layers}
+        read = {number for cut in self.cuts for number in cut.scored}
+        taps: dict[nn.Module, Any] = {layers[number].self_attn: self._tap(number) for number in sorted(read)}
         hooks.enter_context(tapped(self._adapter.language_model, taps))
-        for number in range(self.merge_layer, len(layers)):
+        for number in range(self.cuts[0].layer, len(layers)):
             handle = layers[number].register_forward_pre_hook(self._before_layer(number), with_kwargs=True)
             hooks.callback(handle.remove)
 
@@ -115,67 +68,104 @@ class DecoderMerge(Attached):
         return None if call is None else call.inside
 
     def _tap(self, number: int) -> Callable[..., tuple[Tensor, Tensor | None]]:
+        own = next((i for i, cut in enumerate(self.cuts) if cut.layer == number), None)
+        later = next((i for i, cut in enumerate(self.cuts) if number in cut.scored and number < cut.layer), None)
+
         def tap(kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, *rest: Any, **options: Any) -> Any:
             running = self._running
-            if running is not None and running.prompt and any(map(len, running.visual)):
-                running.scores[number] = self._score(query, key, options["scaling"], running)
+            if running is None or not running.prompt or not any(map(len, running.visual)):
+                return kernel(module, query, key, *rest, **options)
+            cut = own if running.probing else later
+            if cut is not None:
+                running.scores[cut, number] = self._score(query, key, options["scaling"], running, self.cuts[cut])
+            if running.probing:
+                return torch.zeros_like(query).transpose(1, 2), None
             return kernel(module, query, key, *rest, **options)
 
         return tap
 
-    def _score(self, query: Tensor, key: Tensor, scaling: float, running: InnerPass) -> list[Tensor]:
-        """Average the attention that each row's visual tokens receive over heads and over the queries that count.
+    def _score(self, query: Tensor, key: Tensor, scaling: float, running: InnerPass, cut: Cut) -> list[Tensor]:
+        """Reduce the attention that each row's visual tokens receive over heads and over the queries that count.
 
         Compiled layers trace this, so it must not break their graph.
         """
         if torch.is_autocast_enabled(query.device.type):
             with torch.autocast(query.device.type, enabled=False):
-                return self._score(query, key, scaling, running)
-        scores = []
+                return self._score(query, key, scaling, running, cut)
+        scores, width = [], query.shape[2]
+        cached = key.shape[2] - width
         for row, visual in enumerate(running.visual):
-            stop = query.shape[2] - running.drafted
-            start = stop - 1 if self._query == "last" else min(running.text_from[row], stop - 1)
-            q, k = query[row, :, start:stop].float(), key[row].float()
-            groups = q.shape[0] // k.shape[0]
-            logits = (q.view(k.shape[0], groups, *q.shape[1:]) @ k[:, None].mT).flatten(0, 1) * scaling
-            place = torch.arange(k.shape[1], device=k.device)
-            hidden = place > place[running.cached + start : running.cached + stop, None]
-            if running.mask is not None:
-                hidden = hidden | ~running.mask[row].to(k.device)
-            attention = logits.masked_fill(hidden, -torch.inf).softmax(dim=-1)
-            scores.append(attention.mean(dim=(0, 1)).index_select(0, running.cached + visual.to(k.device)))
+            stop = width - running.drafted
+            start = stop - 1
+            if cut.query == "text":
+                start = min(running.text_from[row], stop - 1)
+            elif cut.query == "all":
+                start = width - running.lengths[row]
+            received = attention_received(
+                query[row, :, start:stop],
+                key[row],
+                scaling=scaling,
+                first=cached + start,
+                real=_on(running.real_keys(row, width), key.device),
+                reduce=cut.reduce,
+            )
+            scores.append(received.index_select(0, cached + visual.to(key.device)))
         return scores
 
+    def _probe(self, layer: Any, hidden: Tensor, kwargs: dict[str, Any], running: InnerPass) -> None:
+        """Score by the layer that follows: by its queries and keys of all tokens that reach it."""
+        running.probing = True
+        try:
+            layer.self_attn(
+                hidden_states=layer.input_layernorm(hidden),
+                position_embeddings=kwargs["position_embeddings"],
+                attention_mask=None,
+                **{CACHE: _Cached(kwargs.get(CACHE))},
+            )
+        finally:
+            running.probing = False
+
     def _before_layer(self, number: int) -> Callable[..., Any]:
+        cut = next((i for i, one in enumerate(self.cuts) if one.layer == number), None)
+
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             running = self._running
             if running is None:
                 return None
             hidden = args[0] if args else kwargs["hidden_states"]
-            if number == self.merge_layer:
-                if running.prompt:
-                    hidden = self._merge(hidden, kwargs, running)
-                elif kwargs.get("attention_mask") is not None:
-                    mask = running.inner_mask(running.new_mask, hidden.shape[1])
-                    running.replaced = {"attention_mask": self._causal_mask(hidden, mask, kwargs)}
+            if cut is not None and running.prompt:
+                hidden = self._merge(cut, module, hidden, {**kwargs, **running.replaced}, running)
+            elif cut is not None:
+                running.part = cut + 1
+                self._follow(self.cuts[cut], hidden, kwargs, running)
             kwargs = {**kwargs, **running.replaced}
             return ((hidden, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": hidden})
 
         return hook
 
-    def _merge(self, hidden: Tensor, kwargs: dict[str, Any], running: InnerPass) -> Tensor:
-        rows, width = hidden.shape[:2]
-        device = hidden.device
-        real = real_places(running.new_mask, rows=rows, width=width, device=device)
+    def _follow(self, cut: Cut, hidden: Tensor, kwargs: dict[str, Any], running: InnerPass) -> None:
+        """Set the arguments of the layers after a cut for what follows a prompt."""
+        count = hidden.shape[1]
+        if kwargs.get("attention_mask") is not None:
+            mask = running.mask(running.new_mask, count, running.part)
+            running.replaced["attention_mask"] = self._causal_mask(cut, hidden, mask, kwargs)
+        if cut.positions == "contiguous":
+            places = running.contiguous_positions(running.new_mask, count, hidden.device)
+            running.replaced["position_embeddings"] = self._adapter.language_model.rotary_emb(hidden, places)
+
+    def _merge(self, number: int, layer: nn.Module, hidden: Tensor, kwargs: dict[str, Any], running: InnerPass) -> Any:
+        """Merge at a cut; returns the hidden states that are left."""
+        cut, width, device = self.cuts[number], hidden.shape[1], hidden.device
+        if cut.layer in cut.scored and any(map(len, running.visual)):
+            self._probe(layer, hidden, kwargs, running)
         merged, kept = hidden, []
         for row, places in enumerate(running.visual):
+            real = running.places(row, width, device)
             if not len(places):
-                kept.append(real[row])
+                kept.append(real)
                 continue
             visual = places.to(device)
-            scores = torch.stack([running.scores[number][row].to(device) for number in self._layers])
-            with planning():
-                compression = self.method.inside_llm(scores, hidden[row].index_select(0, visual))
+            compression = self._plan(number, row, hidden, running)
             plan = compression.plan.to(device)
             if merged is hidden:
                 merged = hidden.clone()
@@ -183,30 +173,92 @@ class DecoderMerge(Attached):
             stays = torch.ones(width, dtype=torch.bool, device=device)
             # Assigning a number by an index copies it to the device and waits; filling does not.
             stays.index_fill_(0, visual, False).index_fill_(0, visual[plan.keep], True)
-            count = len(real[row]) - len(visual) + plan.count_out
-            kept.append(real[row].index_select(0, places_of(stays.index_select(0, real[row]), count)))
-            running.results.append(compression)
+            count = len(real) - len(visual) + plan.count_out
+            kept.append(real.index_select(0, places_of(stays.index_select(0, real), count)))
+            running.visual[row] = visual[plan.keep]
+            if running.place:
+                running.place[row] = running.place[row].to(device)[plan.keep]
+            running.account(row, compression)
         selection = RowSelection.of(kept)
-        running.kept = kept
-        mask = running.inner_mask(selection.real, selection.length)
-        running.prefix.inner_width = running.cached_inner + selection.length
-        running.prefix.inner_mask = mask
+        running.enter_part(kept, selection, width)
         short = selection.take(merged)
-        cos, sin = (one.to(device) for one in kwargs["position_embeddings"])
+        if cut.positions == "contiguous":
+            places = running.contiguous_positions(selection.real, selection.length, device)
+            cos, sin = self._adapter.language_model.rotary_emb(short, places)
+        else:
+            cos, sin = (selection.take(one.to(device)) for one in kwargs["position_embeddings"])
+        mask = running.mask(selection.real, selection.length, running.part)
         running.replaced = {
-            "position_embeddings": (selection.take(cos), selection.take(sin)),
+            "position_embeddings": (cos, sin),
             "position_ids": None,
-            "attention_mask": self._causal_mask(short, mask, kwargs if running.cached else {}),
+            "attention_mask": self._causal_mask(cut, short, mask, kwargs if running.cached[running.part] else {}),
         }
         return short
 
-    def _causal_mask(self, hidden: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> Tensor | None:
-        """Build the mask of the layers after the merge, whose caches are shorter."""
+    def _plan(self, number: int, row: int, hidden: Tensor, running: InnerPass) -> Compression:
+        """Ask the method about one row."""
+        cut, visual = self.cuts[number], running.visual[row].to(hidden.device)
+        scores = torch.stack([running.scores[number, layer][row].to(hidden.device) for layer in cut.scored])
+        tokens = hidden[row].index_select(0, visual)
+        with planning():
+            compression: Compression
+            if not self.wants_places:
+                compression = self._plan_inside(scores, tokens)
+            else:
+                shown = InnerTokens(
+                    cut=number,
+                    entered=running.counts.get(row, [len(visual)])[0],
+                    place=running.place[row].to(hidden.device) if running.place else None,
+                    text=hidden[row, running.text_from[row] : hidden.shape[1] - running.drafted],
+                )
+                compression = self._plan_inside(scores, tokens, shown)
+        if self._renumbered and self._adapter.multi_axis:
+            sources = {**compression.sources, "positions": "original: this model's positions have three axes"}
+            return replace(compression, sources=sources)
+        return compression
+
+    def _causal_mask(self, cut: Cut, hidden: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> Tensor | None:
+        """Build the mask of the layers after a cut, whose caches are shorter."""
         made: Tensor | None = create_causal_mask(
             config=self._adapter.language_model.config,
             inputs_embeds=hidden,
             attention_mask=mask,
             **{CACHE: kwargs.get(CACHE)},
-            layer_idx=self.merge_layer,
+            layer_idx=cut.layer,
         )
         return made
+
+
+class _Cached:
+    """Cache that a layer reads and does not write."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Return what is cached and the new keys and values."""
+        if self._cache is None or not self._cache.get_seq_length(layer):
+            return keys, values
+        held = self._cache.layers[layer]
+        return torch.cat((held.keys, keys), dim=2), torch.cat((held.values, values), dim=2)
+
+
+def _on(mask: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if mask is None else mask.to(device)
+
+
+def _check_cuts(cuts: tuple[Cut, ...], adapter: Adapter) -> None:
+    """Raise ConfigError unless the decoder has these layers and each cut is scored where its tokens are all there."""
+    depth, before = len(adapter.layers), 0
+    for cut in cuts:
+        if not adapter.first_merge_layer <= cut.layer < depth or not cut.scored or cut.scored[-1] > cut.layer:
+            raise ConfigError(
+                f"layers is {cut.scored}, merging before layer {cut.layer}; this model has {depth} decoder "
+                f"layers and allows merging before layers {adapter.first_merge_layer} to {depth - 1}"
+            )
+        if cut.scored[0] < before or (before and cut.layer <= before):
+            raise ConfigError(
+                f"the cut before layer {cut.layer} reads the attention of layers {cut.scored}, but tokens leave before "
+                f"layer {before} already; choose layers from {before} on"
+            )
+        before = cut.layer

@@ -17,13 +17,14 @@ from compress.models.adapters.adapter import Adapter
 from compress.models.adapters.attached import Attached
 from compress.models.session.call import Call, Calls, Generation, Reading, WantedLogits
 from compress.models.session.continued_positions import place_turn
-from compress.models.session.decoder_merge import DecoderMerge, InnerPass
+from compress.models.session.decoder_merge import DecoderMerge
 from compress.models.session.encoder import Method, replace_method
 from compress.models.session.encoding import videos_of
+from compress.models.session.inner_pass import InnerPass
 from compress.models.session.kv_cache import CACHE, cache_of, given_cache
 from compress.models.session.location import assign_located, locate_videos
 from compress.models.session.prefix import Prefix, prefix_of
-from compress.models.session.shortening import Prompt, Shortened, describe, shorten_prompt
+from compress.models.session.shortening import Prompt, Shortened, describe, places_in_videos, shorten_prompt
 from compress.models.session.videos import VideoCompressor, VideoResult
 from compress.models.session.visual_tokens import PromptRead
 from compress.stage import Compression
@@ -36,10 +37,12 @@ class Account:
     Attributes:
         results: per video.
         inside: what was merged inside the language model, per row with visual tokens.
+        inner_counts: per such row, visual tokens that entered, and those left after each cut.
     """
 
     results: list[VideoResult] = field(default_factory=list)
     inside: list[Compression] = field(default_factory=list)
+    inner_counts: list[tuple[int, ...]] = field(default_factory=list)
 
 
 class Forward(Attached):
@@ -154,8 +157,7 @@ class Forward(Attached):
                 "this cache was not filled inside this `with` block; "
                 "begin with the whole prompt, or keep the cache that generate() returned"
             )
-        inner = None if self._inside is None else cache.get_seq_length(self._inside.merge_layer)
-        prefix = prefix.for_rows(len(ids)).cut(past, inner)
+        prefix = prefix.for_rows(len(ids)).cut(past, self._cached(cache))
         prefix.feed(ids, past, video_token=self._adapter.config.video_token_id, with_videos=with_videos)
         return prefix
 
@@ -218,25 +220,32 @@ class Forward(Attached):
         drafted = 0 if call.wanted is None or call.generation is None else max(call.wanted.last - 1, 0)
         if kwargs.get(CACHE) is None and not kwargs.get("use_cache"):
             drafted += self._count_steps(prompt.ids)
-        cached, given = None, kwargs.get("attention_mask")
-        if prefix is not None:
-            cached = prefix.cached_mask(given, past, prompt.ids.shape[1], inner=True)
+        masks = self._cached_masks(prefix, kwargs.get("attention_mask"), past, prompt.ids.shape[1])
+        wants_places = self._inside is not None and self._inside.wants_places
         return InnerPass(
             prefix=call.prefix,
-            cached=past,
-            cached_inner=0 if prefix is None else kwargs[CACHE].get_seq_length(self._merge_layer),
-            cached_mask=cached,
+            cached=[past, *self._cached(kwargs.get(CACHE))],
+            cached_masks=masks,
             new_mask=short.selection.real,
             prompt=True,
-            visual=short.visual,
-            text_from=short.text_from,
             drafted=drafted,
-            mask=call.prefix.mask,
+            visual=list(short.visual),
+            place=places_in_videos(prompt) if wants_places else [],
+            text_from=list(short.text_from),
+            lengths=list(map(len, short.kept)),
         )
 
-    @property
-    def _merge_layer(self) -> int:
-        return 0 if self._inside is None else self._inside.merge_layer
+    def _cached(self, cache: Any) -> list[int]:
+        """Return the columns in the cache of the layers after each cut inside the language model."""
+        cuts = () if self._inside is None else self._inside.cuts
+        return [0 if cache is None else cache.get_seq_length(cut.layer) for cut in cuts]
+
+    def _cached_masks(self, prefix: Prefix | None, given: Tensor | None, past: int, count: int) -> list[Tensor | None]:
+        """Return the masks over what is cached in the first layers and in those after each cut."""
+        cuts = 0 if self._inside is None else len(self._inside.cuts)
+        if prefix is None:
+            return [None] * (1 + cuts)
+        return [prefix.cached_mask(given, past, count, cut=cut) for cut in (None, *range(cuts))]
 
     def _count_steps(self, ids: Tensor) -> int:
         """Count the tokens that followed a prompt which is read again for each of them, because no cache is used."""
@@ -258,9 +267,8 @@ class Forward(Attached):
         if self._inside is not None:
             call.inside = InnerPass(
                 prefix=prefix,
-                cached=past,
-                cached_inner=kwargs[CACHE].get_seq_length(self._merge_layer),
-                cached_mask=prefix.cached_mask(given, past, count, inner=True),
+                cached=[past, *self._cached(kwargs[CACHE])],
+                cached_masks=self._cached_masks(prefix, given, past, count),
                 new_mask=new,
                 prompt=False,
             )
@@ -282,7 +290,11 @@ class Forward(Attached):
             call.prefix.bind(cache)
         inside = call.inside
         if inside is not None and inside.prompt:
-            self.account = Account(results=self.account.results, inside=inside.results)
+            self.account = Account(
+                results=self.account.results,
+                inside=list(inside.results.values()),
+                inner_counts=[tuple(counts) for counts in inside.counts.values()],
+            )
         if call.kept is not None and call.wanted is not None and call.ids is not None:
             kept = call.kept
             if inside is not None and inside.kept is not None:

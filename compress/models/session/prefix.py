@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,6 +14,19 @@ from compress.errors import ConfigError, ShapeError
 
 _PREFIX: Final = "_compress_prefix"
 """The attribute of a cache that describes its contents; copies of the cache have copies of it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Columns:
+    """Columns in the caches of the layers after a cut inside the language model, up to the end of the last prompt.
+
+    Attributes:
+        width: their number.
+        mask: bool (B, width), False for padding; None without any.
+    """
+
+    width: int
+    mask: Tensor | None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -34,8 +48,7 @@ class Prefix:
         beyond: (..., B), the same after the largest of all positions, as M-RoPE counts further steps.
         given: (..., B), the next of the caller's position ids, if any were passed.
         seen: per row, videos.
-        inner_width: columns in the layers after the merge inside the language model; None without one.
-        inner_mask: bool (B, inner_width), likewise.
+        inner: columns in the layers after each cut inside the language model.
     """
 
     session: weakref.ref[Any]
@@ -49,8 +62,7 @@ class Prefix:
     beyond: Tensor
     given: Tensor | None
     seen: list[int]
-    inner_width: int | None = None
-    inner_mask: Tensor | None = None
+    inner: tuple[Columns, ...] = ()
     _counts_alike: bool | None = None
     _last_counted_beyond: bool = False
 
@@ -86,23 +98,23 @@ class Prefix:
             beyond=repeat(self.beyond, -1),
             given=repeat(self.given, -1),
             seen=[count for count in self.seen for _ in range(repeats)],
-            inner_mask=repeat(self.inner_mask, 0),
+            inner=tuple(Columns(width=one.width, mask=repeat(one.mask, 0)) for one in self.inner),
         )
 
-    def cut(self, past: int, inner_past: int | None) -> Prefix:
+    def cut(self, past: int, inner_past: Sequence[int]) -> Prefix:
         """Shorten the description where the cache was cut back to ``past`` columns.
 
         Args:
             past: columns in the first layers.
-            inner_past: in the layers after the merge inside the language model.
+            inner_past: in the layers after each cut inside the language model.
 
         Raises:
             ConfigError: it was cut inside what was shortened.
         """
         added = past - self.width
-        if added >= -self.tail and inner_past == (None if self.inner_width is None else self.inner_width + added):
+        if added >= -self.tail and list(inner_past) == [one.width + added for one in self.inner]:
             return self if added >= 0 else self._without_last(-added)
-        if past <= self.plain and inner_past in (None, past):
+        if past <= self.plain and all(one == past for one in inner_past):
             first = torch.full_like(self.following, past)
             return replace(
                 self,
@@ -116,8 +128,7 @@ class Prefix:
                 beyond=first,
                 given=None,
                 seen=[0] * len(self.ids),
-                inner_width=None if inner_past is None else past,
-                inner_mask=None,
+                inner=tuple(Columns(width=past, mask=None) for _ in inner_past),
                 _counts_alike=True,
             )
         raise ConfigError(
@@ -128,7 +139,6 @@ class Prefix:
 
     def _without_last(self, count: int) -> Prefix:
         """Remove the last columns of text, for example rejected drafts."""
-        inner = self.inner_mask
         return replace(
             self,
             ids=self.ids[:, : self.length - count],
@@ -140,8 +150,10 @@ class Prefix:
             following=self.following - count,
             beyond=self.beyond - count,
             given=None if self.given is None else self.given - count,
-            inner_width=None if self.inner_width is None else self.inner_width - count,
-            inner_mask=None if inner is None else inner[:, :-count],
+            inner=tuple(
+                Columns(width=one.width - count, mask=None if one.mask is None else one.mask[:, :-count])
+                for one in self.inner
+            ),
         )
 
     def next_positions(self, past: int, count: int, given: Tensor | None) -> Tensor:
@@ -172,18 +184,18 @@ class Prefix:
         """Compute position ids (..., B) at which a prompt after ``past`` cached tokens begins, as in one prompt."""
         return (self.beyond if self._last_counted_beyond else self.following) + (past - self.width)
 
-    def cached_mask(self, given: Tensor | None, past: int, count: int, *, inner: bool = False) -> Tensor | None:
+    def cached_mask(self, given: Tensor | None, past: int, count: int, *, cut: int | None = None) -> Tensor | None:
         """Return the mask over what is cached, bool (B, columns); None without padding.
 
         Args:
             given: the mask by the caller, of which the last ``count`` columns are new.
             past: columns in the cache of the first layers.
             count: new tokens, before they are shortened.
-            inner: over the cache of the layers after the merge inside the language model.
+            cut: over the cache of the layers after this cut inside the language model; None for the first layers.
         """
-        mask, width = (self.inner_mask, self.inner_width) if inner else (self.mask, self.width)
-        if width is None:
-            mask, width = self.mask, self.width
+        mask, width = self.mask, self.width
+        if cut is not None and self.inner:
+            mask, width = self.inner[cut].mask, self.inner[cut].width
         if mask is None and given is None:
             return None
         rows, tail = len(self.ids), past - self.width

@@ -122,6 +122,17 @@ class Session:
         return list(self._forward.account.inside)
 
     @property
+    def layer_tokens(self) -> list[int]:
+        """Visual tokens that each decoder layer saw of the last prompt, of its first row with any."""
+        account = self._forward.account
+        depth = len(self.adapter.layers)
+        if self._inside is None or not account.inner_counts:
+            return [account.results[0].tokens_out if account.results else 0] * depth
+        bounds = [0, *(cut.layer for cut in self._inside.cuts), depth]
+        counts = account.inner_counts[0]
+        return [count for i, count in enumerate(counts) for _ in range(bounds[i], bounds[i + 1])]
+
+    @property
     def active(self) -> bool:
         """Whether the model is inside the `with` block."""
         return self._hooks is not None

@@ -243,6 +243,21 @@ def visual_places(
     return visual, [max(0, selection.length - width + stop) for stop in last]
 
 
+def places_in_videos(prompt: Prompt) -> list[Tensor]:
+    """Return, per row, video, frame, row and column of each visual token that stays, int64 (n, 4)."""
+    device = prompt.kwargs["inputs_embeds"].device
+    rows: list[list[Tensor]] = [[torch.empty(0, 4, dtype=torch.int64, device=device)] for _ in range(len(prompt.ids))]
+    for video, compression in zip(prompt.videos, prompt.compressions, strict=True):
+        count, cols = len(video.index), video.grid[1]
+        keep = torch.arange(count, device=device) if compression is None else compression.plan.keep.to(device)
+        place = keep % (video.grid[0] * cols)
+        number = torch.full_like(keep, len(rows[video.row]) - 1)
+        rows[video.row].append(
+            torch.stack((number, keep // (video.grid[0] * cols), place // cols, place % cols), dim=1)
+        )
+    return [torch.cat(parts) for parts in rows]
+
+
 def describe(prompt: Prompt, short: Shortened, session: Any, *, given: Tensor | None, images: bool) -> Prefix:
     """Describe what the cache holds after it has taken in a shortened prompt.
 

@@ -59,6 +59,7 @@ class Oracle:
         contiguous: positions are renumbered.
         inner: over what is left of them, before layer ``merge_layer``.
         merge_layer: see inner.
+        cuts: in place of these, (layer, plan, positions are counted again) of several.
         positions_shift: negative control: added to the positions of visual tokens.
     """
 
@@ -69,6 +70,7 @@ class Oracle:
     contiguous: bool = False
     inner: MergePlan | None = None
     merge_layer: int = 0
+    cuts: list[tuple[int, MergePlan, bool]] = field(default_factory=list)
     positions_shift: int = 0
     deepstack: list[Tensor] = field(default_factory=list)
 
@@ -84,6 +86,8 @@ class Oracle:
         self.embeddings = text[kept].clone()
         self.embeddings[self.visual] = self._merge(self.plan, text[visual])
         self.positions = positions[:, : len(kept)] if self.contiguous else positions[:, kept]
+        if self.inner is not None:
+            self.cuts = [(self.merge_layer, self.inner, False)]
         planes = self.prompt.get("deepstack_visual_embeds") or []
         self.deepstack = [self._merge(self.plan, plane) for plane in planes]
 
@@ -91,10 +95,16 @@ class Oracle:
     def _merge(plan: MergePlan, tokens: Tensor) -> Tensor:
         return (plan.dense().double() @ tokens.double()).float()
 
-    @torch.no_grad()
     def logits(self, tail: list[int] | None = None) -> Tensor:
         """Logits (1 + len(tail), vocabulary) after the prompt and after each further id."""
-        tail = tail or []
+        hidden = self.run(tail or [])[0]
+        return self.model.lm_head(self.model.model.language_model.norm(hidden[-1 - len(tail or []) :])).detach()
+
+    @torch.no_grad()
+    def run(
+        self, tail: list[int], *, until: int | None = None, cut: bool = False
+    ) -> tuple[Tensor, list[int], tuple[Tensor, Tensor]]:
+        """Return what layer ``until`` is given, after or before the cut there: hidden states, visual places, rotary."""
         decoder = self.model.model.language_model
         hidden = self.embeddings
         positions = self.positions
@@ -107,18 +117,46 @@ class Oracle:
             positions = torch.cat((positions, torch.arange(first, first + len(tail)).expand(len(positions), -1)), dim=1)
         axes = positions[0][None] if len(positions) == 1 else positions[:, None]
         cos, sin = decoder.rotary_emb(hidden[None], axes)
+        visual = self.visual
         for number, layer in enumerate(decoder.layers):
-            if number == self.merge_layer and self.inner is not None:
-                chosen = [self.visual[one] for one in self.inner.keep.tolist()]
-                kept = [place for place in range(len(hidden)) if place not in set(self.visual) - set(chosen)]
-                merged = self._merge(self.inner, hidden[self.visual])
+            if number == until and not cut:
+                break
+            for _, plan, renumbered in (cut for cut in self.cuts if cut[0] == number):
+                chosen = [visual[one] for one in plan.keep.tolist()]
+                kept = [place for place in range(len(hidden)) if place not in set(visual) - set(chosen)]
+                merged = self._merge(plan, hidden[visual])
                 hidden = hidden.clone()
                 hidden[chosen] = merged
                 hidden, cos, sin = hidden[kept], cos[:, kept], sin[:, kept]
-            mask = torch.full((len(hidden), len(hidden)), -math.inf).triu(1)[None, None]
-            output = layer(hidden[None], attention_mask=mask, position_embeddings=(cos, sin), position_ids=None)
+                visual = [kept.index(place) for place in chosen]
+                if renumbered:
+                    cos, sin = decoder.rotary_emb(hidden[None], torch.arange(len(hidden))[None])
+            if number == until:
+                break
+            output = layer(hidden[None], attention_mask=causal(hidden), position_embeddings=(cos, sin))
             hidden = (output if isinstance(output, Tensor) else output[0])[0]
             if number < len(self.deepstack):
                 hidden = hidden.clone()
-                hidden[self.visual] += self.deepstack[number]
-        return self.model.lm_head(decoder.norm(hidden[-1 - len(tail) :]))
+                hidden[visual] += self.deepstack[number]
+        return hidden, visual, (cos, sin)
+
+    @torch.no_grad()
+    def weights(self, layer: int, *, cut: bool) -> tuple[Tensor, list[int]]:
+        """Attention (heads, S, S) of a layer of a model with eager attention, after or before a cut there.
+
+        Returns:
+            The weights, and the places of visual tokens.
+        """
+        hidden, visual, rotary = self.run([], until=layer, cut=cut)
+        module = self.model.model.language_model.layers[layer]
+        _, weights = module.self_attn(
+            hidden_states=module.input_layernorm(hidden[None]),
+            attention_mask=causal(hidden),
+            position_embeddings=rotary,
+        )
+        return weights[0], visual
+
+
+def causal(hidden: Tensor) -> Tensor:
+    """Additive mask of a whole sequence."""
+    return torch.full((len(hidden), len(hidden)), -math.inf).triu(1)[None, None]
