@@ -9,6 +9,12 @@ from compress.attach import Attachable
 from compress.errors import ConfigError
 from compress.methods import STAGES
 
+_COMPANIONS = {
+    "inside_llm": ("layers", "merge_layer", "cuts", "query"),
+    "at_decoding": ("decode_layer",),
+}
+"""Attributes that belong to a stage."""
+
 
 @dataclass(frozen=True, init=False)
 class Pipeline(Attachable):
@@ -42,7 +48,9 @@ class Pipeline(Attachable):
                 raise ConfigError(f"{names} both have the stage {stage}; a pipeline takes each stage once")
             if holders:
                 # From Python 3.12 on, isinstance() with a protocol asks for attributes without __getattr__.
-                object.__setattr__(self, stage, getattr(holders[0], stage))
+                for name in (stage, *_COMPANIONS.get(stage, ())):
+                    if hasattr(holders[0], name):
+                        object.__setattr__(self, name, getattr(holders[0], name))
 
     def at_depth(self, depth: int, *, first: int = 1) -> Pipeline:
         """Return these methods; those that choose decoder layers by the model's depth have their layers chosen."""

@@ -9,9 +9,9 @@ from typing import Any, Final, Literal
 
 from compress.errors import ConfigError
 
-Stage = Literal["plan_frames", "before_encoder", "before_llm", "inside_llm"]
+Stage = Literal["plan_frames", "before_encoder", "before_llm", "inside_llm", "at_decoding"]
 
-STAGES: Final[tuple[Stage, ...]] = ("plan_frames", "before_encoder", "before_llm", "inside_llm")
+STAGES: Final[tuple[Stage, ...]] = ("plan_frames", "before_encoder", "before_llm", "inside_llm", "at_decoding")
 """What a method can do, in the order in which a model meets it; see `compress.stage`."""
 
 
@@ -43,7 +43,7 @@ class Method:
     budget: str = "exact"
     query_agnostic: bool = True
     licence: str = "no code published"
-    combines: str = "rpm before, matm after"
+    combines: str = "rpm before, a method inside the language model after"
     neutral: Mapping[str, str] = field(default_factory=dict)
 
     def load(self) -> type[Any]:
@@ -57,6 +57,7 @@ _METOM: Final = "MeToM (CVPR 2026)"
 _INFOMERGE: Final = "InfoMerge (arXiv 2606.02161)"
 _NAIVE: Final = "for comparison"
 _OWN: Final = "ours"
+_BEFORE: Final = "any method before the encoder or the language model, dycoke-decoding"
 
 METHODS: Final[Mapping[str, Method]] = {
     method.name: method
@@ -64,7 +65,7 @@ METHODS: Final[Mapping[str, Method]] = {
         Method(
             name="metom",
             target="compress.metom:MeToM",
-            stages=STAGES,
+            stages=STAGES[:4],
             signals=("density", "packet_size", "attention"),
             source=_METOM,
             summary="RPM before the encoder, BTM before and MATM inside the language model",
@@ -262,7 +263,7 @@ METHODS: Final[Mapping[str, Method]] = {
             source="FlashVID (ICLR 2026)",
             summary="attended, diverse tokens, and trees of what repeats over time",
             licence="MIT",
-            combines="rpm before, matm or flashvid-inner after",
+            combines="rpm before, a method inside the language model after",
         ),
         Method(
             name="flashvid-inner",
@@ -274,7 +275,63 @@ METHODS: Final[Mapping[str, Method]] = {
             budget="exact, rounded up",
             query_agnostic=False,
             licence="MIT",
-            combines="any method before the encoder or the language model",
+            combines=_BEFORE,
+        ),
+        Method(
+            name="fastv",
+            target="compress.baselines:FastV",
+            stages=("inside_llm",),
+            signals=("attention",),
+            source="FastV (ECCV 2024)",
+            summary="after two layers, visual tokens that are attended to",
+            query_agnostic=False,
+            licence="none given: from the paper",
+            combines=_BEFORE,
+        ),
+        Method(
+            name="pyramiddrop",
+            target="compress.baselines:PyramidDrop",
+            stages=("inside_llm",),
+            signals=("attention",),
+            source="PyramidDrop (CVPR 2025)",
+            summary="fewer visual tokens at each of three layers, by the last prompt token's attention",
+            query_agnostic=False,
+            licence="MIT",
+            combines=_BEFORE,
+        ),
+        Method(
+            name="holitom-inner",
+            target="compress.baselines:HoliTomInner",
+            stages=("inside_llm",),
+            signals=("attention",),
+            source="HoliTom, inner (NeurIPS 2025)",
+            summary="what the last prompt token attends to least joins what it resembles",
+            query_agnostic=False,
+            licence="Apache-2.0",
+            combines=_BEFORE,
+        ),
+        Method(
+            name="d2pruner",
+            target="compress.baselines:D2Pruner",
+            stages=("inside_llm",),
+            signals=("attention",),
+            source="D2Pruner (AAAI 2026), from summaries, unverified",
+            summary="attention without its bias of position, then tokens that differ",
+            query_agnostic=False,
+            licence="not retrievable: from summaries",
+            combines=_BEFORE,
+        ),
+        Method(
+            name="dycoke-decoding",
+            target="compress.baselines:DyCokeDecoding",
+            stages=("at_decoding",),
+            signals=("attention",),
+            source="DyCoke, stage 2 (CVPR 2025)",
+            summary="decoding steps read only the visual tokens that the newest token attends to",
+            budget="exact; of what a decoding step reads",
+            query_agnostic=False,
+            licence="Apache-2.0",
+            combines="any other stage; cuts inside the language model before its layer",
         ),
     )
 }
@@ -327,6 +384,8 @@ def retained_fraction(method: Any) -> float:
 
     1 for RPM with a threshold, which decides by itself.
     """
+    if hasattr(method, "share"):
+        return float(method.share)
     if hasattr(method, "retention"):
         return float(method.retention)
     if hasattr(method, "merge_percent"):

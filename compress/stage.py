@@ -103,12 +103,14 @@ class InnerTokens:
         cut: number of the cut, from 0.
         entered: visual tokens of the prompt that entered the language model.
         place: int64 (n, 4), video of the prompt, frame, row and column of each token that is left; None if unknown.
+        grids: rows and columns of the frames of each video, N tokens before any leaves.
         text: (Q, D), residual stream of the text after the videos; None if unknown.
     """
 
     cut: int
     entered: int
     place: Tensor | None = None
+    grids: tuple[tuple[int, int], ...] = ()
     text: Tensor | None = None
 
 

@@ -17,7 +17,7 @@ from compress.density import MapChoice, StageMaps, choose_maps, measure_density,
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import COVERED, GRID, TOKEN_GRID
 from compress.errors import CompressError, ConfigError, SignalError
-from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
+from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -143,7 +143,7 @@ class EmbeddedShortener:
         if not isinstance(method, BeforeLLM):
             raise ConfigError(
                 f"{name} has no stage between the encoder and the language model, the one that works without a model; "
-                "choose a method with a stage before_llm (see: compress methods)"
+                f"choose a method with a stage before_llm (see: compress methods){ask_instead(method, name)}"
             )
         check_device(self.device)
 
@@ -162,6 +162,13 @@ def check_device(name: str) -> None:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter from a build of PyTorch without the device
         raise ConfigError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+
+
+def ask_instead(method: object, name: str) -> str:
+    """Return what to do with a method that works inside a language model, for a message that refuses it elsewhere."""
+    if not isinstance(method, InsideLLM | AtDecoding):
+        return ""
+    return f"; {name} works inside a language model: compress ask --model MODEL --prompt TEXT --method {name}"
 
 
 @contextmanager
@@ -232,6 +239,8 @@ class EncodedVideo:
         sources: dict[str, str] = {"packet_size": PACKET_SIZES[gop], "density": str(maps.tokens)}
         if isinstance(method, InsideLLM):
             sources["inside_llm"] = "skipped: there is no language model"
+        if isinstance(method, AtDecoding):
+            sources["at_decoding"] = "skipped: there is no language model"
         notes: list[str] = []
         patches: Compression | None = None
         features = self.features

@@ -171,7 +171,7 @@ _OTHERS: Final = tuple(
         kept="tokens_inner" if "before_llm" not in entry.stages else "tokens_out",
     )
     for name, entry in METHODS.items()
-    if name not in _BASES
+    if name not in _BASES and entry.stages != ("at_decoding",)  # an answer is one step
 )
 """Methods of the registry that need no setting here."""
 

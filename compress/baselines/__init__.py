@@ -6,14 +6,19 @@ TempMe is absent: it is trained.
 """
 
 from compress.baselines.average_pooling import AveragePooling
+from compress.baselines.d2pruner import D2Pruner
 from compress.baselines.divprune import DivPrune
 from compress.baselines.dycoke import DyCoke
+from compress.baselines.dycoke_decoding import DyCokeDecoding
 from compress.baselines.evs import EVS
+from compress.baselines.fastv import FastV
 from compress.baselines.fastvid import FastVID
 from compress.baselines.fewer_frames import FewerFrames
 from compress.baselines.flashvid import FlashVID, FlashVIDInner
 from compress.baselines.holitom import HoliTom
+from compress.baselines.holitom_inner import HoliTomInner
 from compress.baselines.prunevid import PruneVid
+from compress.baselines.pyramiddrop import PyramidDrop
 from compress.baselines.random_tokens import RandomTokens
 from compress.baselines.replay import replay
 from compress.baselines.smaller_frames import SmallerFrames
@@ -28,14 +33,19 @@ __all__ = [
     "EVS",
     "STTM",
     "AveragePooling",
+    "D2Pruner",
     "DivPrune",
     "DyCoke",
+    "DyCokeDecoding",
+    "FastV",
     "FastVID",
     "FewerFrames",
     "FlashVID",
     "FlashVIDInner",
     "HoliTom",
+    "HoliTomInner",
     "PruneVid",
+    "PyramidDrop",
     "RandomTokens",
     "SmallerFrames",
     "ToMeVideo",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.baselines.baseline import Baseline, Published
+from compress.baselines.replay_inside import replay_inside
 from compress.errors import ConfigError, ShapeError
 from compress.methods import find
 from compress.planning_mode import planning
@@ -25,6 +26,8 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
     "c": ("packet_size",),
     "grid": (),
     "noise": (),
+    "start": ("image_token_start_index", "image_index", "sys_length"),
+    "length": ("image_token_length", "image_tokens"),
 }
 """Names of the inputs and others that are understood."""
 
@@ -42,13 +45,14 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
             frames as ``A`` has;
             ``A`` (T, N), (T, heads, N) or (T, heads, n, n), attention; ``g`` (T, Dg), global features of frames;
             ``keys`` (T, N, Dk); ``noise``, the uniform numbers that the released code draws, in order, flattened
-            (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For
-            ``flashvid-inner``: ``A`` (n,) and ``X`` (n, D).
+            (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For methods inside the
+            language model and at decoding see `compress.baselines.replay_inside.replay_inside`.
         fields: of the method; ``r`` stands for ``retention``.
 
     Returns:
         ``keep`` int64 (V',), flat indices in the order in which the tokens leave; ``values`` float32 (V', D);
-        ``ignored``, names of arrays that the method does not read.
+        ``ignored``, names of arrays that the method does not read. At decoding ``keep`` is what the last step
+        reads, and ``steps``, bool (steps, n), what each does.
 
     Raises:
         ConfigError: the method or a field does not exist, an array that the method needs is missing, or the released
@@ -60,12 +64,12 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
     if "r" in fields:
         fields["retention"] = fields.pop("r")
     method = _build(entry.load(), fields)
-    if "X" not in given:
+    if "X" not in given and not hasattr(method, "at_decoding"):
         raise ConfigError(f"{name} needs X, the tokens; given are {', '.join(arrays) or 'no arrays'}")
     read = {"X", "grid"}
     if not isinstance(method, Baseline):
-        keep, values = _replay_inside(name, method, given)
-        read.add("A")
+        found = replay_inside(name, method, given)
+        read |= {"A", "start", "length"}
     else:
         tokens = _frames(given)
         signals = Signals(
@@ -88,8 +92,9 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
         else:
             plan = method.before_llm(tokens, signals).plan
             keep, values = plan.keep, plan.apply(tokens.flatten(0, 1))
+        found = {"keep": keep.numpy(), "values": values.numpy()}
     ignored = tuple(key for key in arrays if _canonical(key) not in read)
-    return {"keep": keep.numpy(), "values": values.numpy(), "ignored": ignored}
+    return {**found, "ignored": ignored}
 
 
 def _canonical(key: str) -> str | None:
@@ -142,12 +147,3 @@ def _frames(given: Mapping[str, NDArray[Any]]) -> Tensor:
     if len(tokens) % frames:
         raise ShapeError(f"X holds {len(tokens)} tokens, which {frames} frames do not divide")
     return tokens.view(frames, -1, tokens.shape[1])
-
-
-def _replay_inside(name: str, method: Any, given: Mapping[str, NDArray[Any]]) -> tuple[Tensor, Tensor]:
-    scores, hidden = _tensor(given.get("A")), _tensor(given["X"])
-    assert hidden is not None
-    if scores is None:
-        raise ConfigError(f"{name} needs A, the attention of its layers")
-    plan = method.inside_llm(scores, hidden).plan
-    return plan.keep, plan.apply(hidden)

@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from compress.attach import Attachable
 from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
-from compress.ops.similarity import check_all_finite, unit
+from compress.ops.absorption import Average, absorb
+from compress.ops.similarity import check_all_finite
 from compress.plan import MergePlan
 from compress.planning_mode import planned
 from compress.stage import Compression
 
-TILE = 2**23
-"""Similarities held at a time: 32 MB."""
-
-Average = Literal["mean", "sequential"]
 Query = Literal["last", "text"]
 
 
@@ -125,37 +121,5 @@ class MATM(Attachable):
         importance = scores.reshape(-1, count).float().mean(dim=0)
         order = importance.sort(descending=True, stable=True).indices
         keep = order[: count - merged].sort().values
-        others = order[count - merged :].sort().values
-
-        anchors = unit(hidden.index_select(0, keep))
-        nearest = [
-            (hidden.index_select(0, block).float() @ anchors.T).argmax(dim=1)
-            for block in others.tensor_split(max(1, -(-merged * len(keep) // TILE)))
-        ]
-        row = torch.cat(nearest)
-        joined = torch.zeros(len(keep), dtype=torch.int64, device=hidden.device)
-        joined.index_add_(0, row, torch.ones_like(row))
-        if self.average == "mean":
-            own = 1 / (1 + joined).float()
-            weight = own[row]
-        else:
-            own = torch.exp2(-joined.double())
-            weight = torch.exp2(-(joined[row] - _place_in_row(row, joined)).double())
-        anchor_row = torch.arange(len(keep), device=hidden.device)
-        plan = MergePlan.from_entries(
-            torch.cat((anchor_row, row)),
-            torch.cat((keep, others)),
-            torch.cat((own, weight)),
-            keep=keep,
-            count_in=count,
-        )
+        plan = absorb(hidden, keep, average=self.average)
         return Compression(method="matm", plan=plan, frames=0, nominal=count - merged)
-
-
-def _place_in_row(row: Tensor, size: Tensor) -> Tensor:
-    """Count the earlier entries that share each entry's row."""
-    order = row.sort(stable=True).indices
-    start = size.cumsum(0) - size
-    place = torch.empty_like(row)
-    place[order] = torch.arange(len(row), device=row.device) - start[row[order]]
-    return place

@@ -17,8 +17,8 @@ from compress.models.session.session import Session
 from compress.models.session.signals import MetaSignals
 from compress.models.session.videos import VideoResult
 from compress.plan import MergePlan
-from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM
-from compress.video import CompressedVideo, Layout, Stopwatch, blaming_the_video, check_device
+from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideLLM
+from compress.video import CompressedVideo, Layout, Stopwatch, ask_instead, blaming_the_video, check_device
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -58,8 +58,8 @@ class ModelShortener:
         """See `Shortener`."""
         if not isinstance(method, BeforeEncoder | BeforeLLM):
             raise ConfigError(
-                f"{name} has no stage before the language model, and a run does not go further; "
-                "choose a method with a stage before_encoder or before_llm (see: compress methods)"
+                f"{name} has no stage before the language model, and a run does not go further; choose a method with a "
+                f"stage before_encoder or before_llm (see: compress methods){ask_instead(method, name)}"
             )
         if (self.checkpoint is None) == (self.random_config is None):
             raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
@@ -104,6 +104,8 @@ def _sources(method: object, result: VideoResult) -> dict[str, str]:
     sources = dict(result.sources)
     if isinstance(method, InsideLLM):
         sources["inside_llm"] = "skipped: there is no question"
+    if isinstance(method, AtDecoding):
+        sources["at_decoding"] = "skipped: there is no question"
     return sources
 
 

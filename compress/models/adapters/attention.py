@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,6 +21,22 @@ Tap = Callable[..., tuple[Tensor, Tensor | None]]
 
 SUFFIX = "_compress"
 _TAP = "_compress_tap"
+
+
+def chain(*several: Mapping[nn.Module, Tap]) -> dict[nn.Module, Tap]:
+    """Join taps; of a module that has two, the first gets the second for its kernel."""
+    joined: dict[nn.Module, Tap] = {}
+    for taps in reversed(several):
+        for module, tap in taps.items():
+            joined[module] = _before(tap, joined[module]) if module in joined else tap
+    return joined
+
+
+def _before(first: Tap, second: Tap) -> Tap:
+    def tap(kernel: Kernel, module: nn.Module, *tensors: Any, **options: Any) -> Any:
+        return first(partial(second, kernel), module, *tensors, **options)
+
+    return tap
 
 
 @contextmanager

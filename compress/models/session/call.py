@@ -121,6 +121,9 @@ class Call:
         videos: those that were encoded within it.
         kept: per row, the columns that stay, where a prompt was read.
         inside: what the merge inside the language model needs and finds.
+        step: the same of a decoding step that reads part of the cache.
+        visual: per row of a prompt, places of visual tokens among what is new.
+        past: columns in the cache of the first layers before a prompt.
         prefix: what the cache holds after it.
     """
 
@@ -130,6 +133,9 @@ class Call:
     videos: list[EncodedVideo] | None = None
     kept: list[Tensor] | None = None
     inside: Any = None
+    step: Any = None
+    visual: list[Tensor] | None = None
+    past: int = 0
     prefix: Any = None
 
     @property

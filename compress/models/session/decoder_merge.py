@@ -14,7 +14,7 @@ from transformers.masking_utils import create_causal_mask
 from compress.errors import ConfigError
 from compress.models.adapters.adapter import Adapter
 from compress.models.adapters.attached import Attached
-from compress.models.adapters.attention import Kernel, tapped
+from compress.models.adapters.attention import Kernel, Tap
 from compress.models.session.call import Calls
 from compress.models.session.inner_pass import InnerPass
 from compress.models.session.kv_cache import CACHE
@@ -51,12 +51,15 @@ class DecoderMerge(Attached):
         self._adapter = adapter
         self._calls = calls
 
-    def install(self, hooks: ExitStack) -> None:
-        """Put hooks on the decoder layers and taps on those that are scored."""
+    def taps(self) -> dict[nn.Module, Tap]:
+        """Return the taps on the layers that are scored, by attention module."""
         layers: Any = self._adapter.layers
         read = {number for cut in self.cuts for number in cut.scored}
-        taps: dict[nn.Module, Any] = {layers[number].self_attn: self._tap(number) for number in sorted(read)}
-        hooks.enter_context(tapped(self._adapter.language_model, taps))
+        return {layers[number].self_attn: self._tap(number) for number in sorted(read)}
+
+    def install(self, hooks: ExitStack) -> None:
+        """Put hooks on the decoder layers."""
+        layers: Any = self._adapter.layers
         for number in range(self.cuts[0].layer, len(layers)):
             handle = layers[number].register_forward_pre_hook(self._before_layer(number), with_kwargs=True)
             hooks.callback(handle.remove)
@@ -67,7 +70,7 @@ class DecoderMerge(Attached):
         call = self._calls.current
         return None if call is None else call.inside
 
-    def _tap(self, number: int) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    def _tap(self, number: int) -> Tap:
         own = next((i for i, cut in enumerate(self.cuts) if cut.layer == number), None)
         later = next((i for i, cut in enumerate(self.cuts) if number in cut.scored and number < cut.layer), None)
 
@@ -209,6 +212,7 @@ class DecoderMerge(Attached):
                     cut=number,
                     entered=running.counts.get(row, [len(visual)])[0],
                     place=running.place[row].to(hidden.device) if running.place else None,
+                    grids=running.grids[row] if running.grids else (),
                     text=hidden[row, running.text_from[row] : hidden.shape[1] - running.drafted],
                 )
                 compression = self._plan_inside(scores, tokens, shown)

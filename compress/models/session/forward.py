@@ -6,9 +6,10 @@ import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,16 +19,29 @@ from compress.models.adapters.attached import Attached
 from compress.models.session.call import Call, Calls, Generation, Reading, WantedLogits
 from compress.models.session.continued_positions import place_turn
 from compress.models.session.decoder_merge import DecoderMerge
+from compress.models.session.decoding_reads import ChoosingLayer, DecodingReads, Step
 from compress.models.session.encoder import Method, replace_method
 from compress.models.session.encoding import videos_of
 from compress.models.session.inner_pass import InnerPass
 from compress.models.session.kv_cache import CACHE, cache_of, given_cache
 from compress.models.session.location import assign_located, locate_videos
 from compress.models.session.prefix import Prefix, prefix_of
-from compress.models.session.shortening import Prompt, Shortened, describe, places_in_videos, shorten_prompt
+from compress.models.session.shortening import (
+    Prompt,
+    Shortened,
+    describe,
+    grids_of_videos,
+    places_in_videos,
+    shorten_prompt,
+)
 from compress.models.session.videos import VideoCompressor, VideoResult
 from compress.models.session.visual_tokens import PromptRead
 from compress.stage import Compression
+
+_DRAFTS = (
+    "this method chooses at every step what the next one reads of the cache, which drafts of several tokens do not "
+    "show; leave out assistant_model and prompt_lookup_num_tokens"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +52,13 @@ class Account:
         results: per video.
         inside: what was merged inside the language model, per row with visual tokens.
         inner_counts: per such row, visual tokens that entered, and those left after each cut.
+        decoding: per decoding step since, visual tokens that each row read, for methods that choose them.
     """
 
     results: list[VideoResult] = field(default_factory=list)
     inside: list[Compression] = field(default_factory=list)
     inner_counts: list[tuple[int, ...]] = field(default_factory=list)
+    decoding: list[tuple[int, ...]] = field(default_factory=list)
 
 
 class Forward(Attached):
@@ -58,6 +74,7 @@ class Forward(Attached):
         adapter: Adapter,
         videos: VideoCompressor,
         inside: DecoderMerge | None,
+        reads: DecodingReads | None,
         calls: Calls,
         session: weakref.ref[Any],
         stage: Callable[[str], AbstractContextManager[None]],
@@ -67,6 +84,7 @@ class Forward(Attached):
         self._adapter = adapter
         self._videos = videos
         self._inside = inside
+        self._reads = reads
         self._calls = calls
         self._session = session
         self._stage = stage
@@ -186,7 +204,7 @@ class Forward(Attached):
         if prefix is not None:
             prompt = place_turn(prompt, self._adapter, call, prefix, first=located.first)
         ends_here = self._calls.ends_at_the_language_model
-        short = shorten_prompt(prompt, visual=ends_here or self._inside is not None)
+        short = shorten_prompt(prompt, visual=ends_here or self._inside is not None or self._reads is not None)
         if ends_here:
             raise PromptRead(prompt, short)
         self._check_logits(call, prompt)
@@ -198,8 +216,19 @@ class Forward(Attached):
             given=call.inputs.get("position_ids"),
             images=call.has_images,
         )
+        # Assisted decoding feeds its first guesses with the prompt and asks for logits from the prompt's end on.
+        drafted = 0 if call.wanted is None or call.generation is None else max(call.wanted.last - 1, 0)
+        if self._reads is not None and drafted:
+            raise ConfigError(_DRAFTS)
+        if kwargs.get(CACHE) is None and not kwargs.get("use_cache"):
+            steps = self._count_steps(prompt.ids)
+            if self._reads is not None and steps:
+                raise ConfigError("this method chooses what decoding steps read of the cache; pass use_cache=True")
+            drafted += steps
         if self._inside is not None:
-            call.inside = self._begin_inside(call, prompt, short)
+            call.inside = self._begin_inside(call, prompt, short, drafted)
+        if self._reads is not None:
+            call.visual, call.past = short.visual, past
         return short.kwargs
 
     def _check_logits(self, call: Call, prompt: Prompt) -> None:
@@ -213,13 +242,9 @@ class Forward(Attached):
         ]
         call.wanted.check_tail(prompt.ids.shape[1] - max(merged, default=0))
 
-    def _begin_inside(self, call: Call, prompt: Prompt, short: Shortened) -> InnerPass:
+    def _begin_inside(self, call: Call, prompt: Prompt, short: Shortened, drafted: int) -> InnerPass:
         """Prepare what the merge inside the language model needs to know of a prompt."""
         prefix, past, kwargs = prompt.prefix, prompt.past, prompt.kwargs
-        # Assisted decoding feeds its first guesses with the prompt and asks for logits from the prompt's end on.
-        drafted = 0 if call.wanted is None or call.generation is None else max(call.wanted.last - 1, 0)
-        if kwargs.get(CACHE) is None and not kwargs.get("use_cache"):
-            drafted += self._count_steps(prompt.ids)
         masks = self._cached_masks(prefix, kwargs.get("attention_mask"), past, prompt.ids.shape[1])
         wants_places = self._inside is not None and self._inside.wants_places
         return InnerPass(
@@ -231,6 +256,7 @@ class Forward(Attached):
             drafted=drafted,
             visual=list(short.visual),
             place=places_in_videos(prompt) if wants_places else [],
+            grids=grids_of_videos(prompt) if wants_places else [],
             text_from=list(short.text_from),
             lengths=list(map(len, short.kept)),
         )
@@ -272,11 +298,44 @@ class Forward(Attached):
                 new_mask=new,
                 prompt=False,
             )
+        if self._reads is not None:
+            call.step = self._begin_step(call, kwargs, prefix, past)
         return {
             **kwargs,
             "position_ids": prefix.next_positions(past, count, call.inputs.get("position_ids")),
             "attention_mask": prefix.whole_mask(given, past, count),
         }
+
+    def _begin_step(self, call: Call, kwargs: dict[str, Any], prefix: Prefix, past: int) -> Step | None:
+        """Prepare a decoding step that reads part of the cache; None where several tokens are read, or no video was."""
+        reads, count = self._reads, kwargs["inputs_embeds"].shape[1]
+        generation = call.generation
+        if generation is not None and call.wanted is not None and call.wanted.last > 1:
+            raise ConfigError(_DRAFTS)
+        ids = None if generation is None else generation.ids
+        of_prompt = ids is not None and prefix.ids.shape[1] <= ids.shape[1]  # the last chunk of it
+        if reads is None or count != 1 or of_prompt or not any(map(len, prefix.visual)):
+            return None
+        layer = kwargs[CACHE].layers[reads.layer]
+        if not isinstance(layer, ChoosingLayer):
+            return None
+        given = kwargs.get("attention_mask")
+        cached = prefix.cached_mask(given, past, count, cut=reads.part - 1 if reads.part else None)
+        if cached is not None:
+            new = cached.new_ones(len(cached), 1) if given is None else given[:, -1:].bool().to(cached.device)
+            cached = torch.cat((cached, new), dim=1)
+        return Step(cache=layer, visual=prefix.visual, mask=cached)
+
+    def _after_prompt(self, call: Call, cache: Any) -> None:
+        """Note the columns of visual tokens in the cache of the layers after the last cut."""
+        reads, prefix, inside = self._reads, call.prefix, call.inside
+        if reads is None or call.visual is None:
+            return
+        cached, visual = (call.past, call.visual) if inside is None else (inside.cached[-1], inside.visual)
+        prefix.visual = [
+            torch.cat((before.to(new.device), cached + new)) for before, new in zip(prefix.visual, visual, strict=True)
+        ]
+        cache.layers[reads.layer] = ChoosingLayer.of(cache.layers[reads.layer])
 
     def _after_language_model(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -287,7 +346,10 @@ class Forward(Attached):
         cache = cache_of(output)
         cache = kwargs.get(CACHE) if cache is None else cache
         if call.prefix is not None and cache is not None:
+            self._after_prompt(call, cache)
             call.prefix.bind(cache)
+        if call.step is not None:
+            self.account = replace(self.account, decoding=[*self.account.decoding, call.step.read])
         inside = call.inside
         if inside is not None and inside.prompt:
             self.account = Account(

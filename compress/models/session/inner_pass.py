@@ -28,6 +28,7 @@ class InnerPass:
         drafted: tokens at the end that are guesses of an assistant, whose attention does not count.
         visual: per row of a prompt, places of visual tokens among what is new in the present part.
         place: per row, int64 (n, 4), video, frame, row and column of each of them; empty if nobody asks.
+        grids: per row, rows and columns of the frames of its videos.
         text_from: per row, where the text after them begins.
         lengths: per row, tokens of the present part, without padding.
         part: the present part.
@@ -46,6 +47,7 @@ class InnerPass:
     drafted: int = 0
     visual: list[Tensor] = field(default_factory=list)
     place: list[Tensor] = field(default_factory=list)
+    grids: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
     text_from: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     part: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import torch
@@ -49,6 +49,7 @@ class Prefix:
         given: (..., B), the next of the caller's position ids, if any were passed.
         seen: per row, videos.
         inner: columns in the layers after each cut inside the language model.
+        visual: per row, columns of visual tokens in the layers after the last cut; none where nobody asks.
     """
 
     session: weakref.ref[Any]
@@ -63,6 +64,7 @@ class Prefix:
     given: Tensor | None
     seen: list[int]
     inner: tuple[Columns, ...] = ()
+    visual: list[Tensor] = field(default_factory=list)
     _counts_alike: bool | None = None
     _last_counted_beyond: bool = False
 
@@ -99,6 +101,7 @@ class Prefix:
             given=repeat(self.given, -1),
             seen=[count for count in self.seen for _ in range(repeats)],
             inner=tuple(Columns(width=one.width, mask=repeat(one.mask, 0)) for one in self.inner),
+            visual=[columns for columns in self.visual for _ in range(repeats)],
         )
 
     def cut(self, past: int, inner_past: Sequence[int]) -> Prefix:
@@ -129,6 +132,7 @@ class Prefix:
                 given=None,
                 seen=[0] * len(self.ids),
                 inner=tuple(Columns(width=past, mask=None) for _ in inner_past),
+                visual=[columns[:0] for columns in self.visual],
                 _counts_alike=True,
             )
         raise ConfigError(

@@ -14,13 +14,15 @@ from codecmeta import VideoMeta
 from compress.errors import ConfigError
 from compress.methods import METHODS
 from compress.models.adapters.adapter import VisionRequest, adapt
+from compress.models.adapters.attention import chain, tapped
 from compress.models.adapters.wrappers import check_hooks, unwrap
 from compress.models.session.call import Calls
 from compress.models.session.decoder_merge import DecoderMerge
+from compress.models.session.decoding_reads import DecodingReads
 from compress.models.session.encoder import SessionEncoder
 from compress.models.session.forward import Forward
 from compress.models.session.videos import VideoCompressor, VideoResult
-from compress.stage import BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
+from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
 
 if TYPE_CHECKING:
     import os
@@ -67,7 +69,7 @@ class Session:
         saliency: Saliency = "auto",
         pooling_head: PoolingHead | None = None,
     ) -> None:
-        if not isinstance(compressor, BeforeEncoder | BeforeLLM | InsideLLM):
+        if not isinstance(compressor, BeforeEncoder | BeforeLLM | InsideLLM | AtDecoding):
             raise ConfigError(f"{type(compressor).__name__} has no stage that works on a model (see compress.stage)")
         if saliency not in ("auto", "attention", "none"):
             raise ConfigError(f"saliency is {saliency!r}; choose from 'auto', 'attention' and 'none'")
@@ -100,11 +102,16 @@ class Session:
         self._inside = (
             DecoderMerge(compressor, self.adapter, self._calls) if isinstance(compressor, InsideLLM) else None
         )
+        cuts = () if self._inside is None else self._inside.cuts
+        self._reads = (
+            DecodingReads(compressor, self.adapter, self._calls, cuts) if isinstance(compressor, AtDecoding) else None
+        )
         self._forward = Forward(
             self.model,
             self.adapter,
             self._videos,
             self._inside,
+            self._reads,
             self._calls,
             weakref.ref(self),
             self.stage,
@@ -120,6 +127,11 @@ class Session:
     def inside(self) -> list[Compression]:
         """What was merged inside the language model, per row with visual tokens of the last prompt."""
         return list(self._forward.account.inside)
+
+    @property
+    def decoding(self) -> list[tuple[int, ...]]:
+        """Visual tokens that each row read, per decoding step since the last prompt; empty if nothing chooses them."""
+        return list(self._forward.account.decoding)
 
     @property
     def layer_tokens(self) -> list[int]:
@@ -198,6 +210,9 @@ class Session:
                 )
                 encoder = SessionEncoder(self.adapter, self._videos, self._calls, weakref.ref(self), self.stage)
                 encoder.install(hooks, self.adapter.install(hooks, request))
+                taps = [one.taps() for one in (self._inside, self._reads) if one is not None]
+                if taps:
+                    hooks.enter_context(tapped(self.adapter.language_model, chain(*taps)))
                 if self._inside is not None:
                     self._inside.install(hooks)
             self._hooks = hooks.pop_all()

@@ -243,6 +243,11 @@ def visual_places(
     return visual, [max(0, selection.length - width + stop) for stop in last]
 
 
+def grids_of_videos(prompt: Prompt) -> list[tuple[tuple[int, int], ...]]:
+    """Return, per row, rows and columns of the frames of its videos."""
+    return [tuple(video.grid for video in prompt.videos if video.row == row) for row in range(len(prompt.ids))]
+
+
 def places_in_videos(prompt: Prompt) -> list[Tensor]:
     """Return, per row, video, frame, row and column of each visual token that stays, int64 (n, 4)."""
     device = prompt.kwargs["inputs_embeds"].device
@@ -306,4 +311,5 @@ def describe(prompt: Prompt, short: Shortened, session: Any, *, given: Tensor | 
         beyond=beyond,
         given=None if given is None else given[..., -1] + 1,
         seen=seen,
+        visual=[torch.empty(0, dtype=torch.int64)] * rows if before is None else list(before.visual),
     )
