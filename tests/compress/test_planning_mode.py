@@ -12,6 +12,7 @@ import torch
 from compress.infomerge import InfoMerge
 from compress.methods import METHODS, build
 from compress.metom import BTM, MATM
+from compress.plan import MergePlan
 from compress.planning_mode import planning
 from compress.stage import Compression, Signals
 
@@ -76,6 +77,12 @@ def plans(method: Any, tokens: torch.Tensor, signals: Signals, scores: torch.Ten
     if hasattr(method, "inside_llm"):
         layers = len(method.layers) if method.layers else 1
         found.append(method.inside_llm(scores.expand(layers, -1), tokens.flatten(0, 1)))
+    if hasattr(method, "at_decoding"):
+        choice = method.at_decoding(scores[0], None, None)
+        assert not choice.is_inference()
+        with planning():
+            plan = MergePlan.selection(choice.nonzero().squeeze(1), count_in=len(choice))
+        found.append(Compression(method=method.name, plan=plan, frames=0, nominal=plan.count_out))
     return found
 
 

@@ -21,7 +21,7 @@ from compress.planning_mode import planning
 from compress.stage import AtDecoding, Cut
 
 
-class ChoosingLayer(DynamicLayer):
+class ChoosingLayer(DynamicLayer):  # type: ignore[misc]
     """Layer of a cache that also holds the attention and the choice of the last decoding step, row by row.
 
     Beams reorder them with their keys and values, and copies of the cache have copies. A cache that is cut back forgets
@@ -60,7 +60,7 @@ class ChoosingLayer(DynamicLayer):
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Reorder the rows."""
-        super().reorder_cache(beam_idx)  # type: ignore[arg-type]
+        super().reorder_cache(beam_idx)
         self._select(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:

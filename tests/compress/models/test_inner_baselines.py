@@ -16,6 +16,7 @@ from compress.compressor import Pipeline
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
 from compress.models.inputs.prompt import pad_batch
+from compress.models.session.decoding_reads import ChoosingLayer
 from compress.models.session.kv_cache import CACHE, cache_of
 from compress.plan import MergePlan
 from compress.stage import Compression, InnerTokens, cuts_of
@@ -221,16 +222,23 @@ def test_decoding_after_cuts_in_batches_beams_copies_and_turns() -> None:
                 torch.testing.assert_close(torch.cat(logits), torch.cat(alone.logits), rtol=0, atol=CLOSE)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES[:3])
-def test_beams_choose_by_their_own_history(backbone: str) -> None:
-    model, eager, meta = sharp_model(backbone), sharp_model(backbone, attention="eager"), video_meta()
-    inputs = inputs_of(model, meta)
+def test_beams_choose_by_their_own_history(monkeypatch: pytest.MonkeyPatch) -> None:
     method = DyCokeDecoding(L=2, retention=0.2, tau=0.95)
-    with method.attach(model, meta):
-        beams = generate(model, inputs, steps=6, num_beams=3, length_penalty=0.0, output_scores=True)
-    tail = beams.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-    likely = Loop(eager, inputs, method).logits(tail[:-1]).log_softmax(-1)
-    assert abs(float(likely[torch.arange(len(tail)), tail].sum()) - float(beams.sequences_scores[0])) < 2 * CLOSE
+    gaps: dict[bool, list[float]] = {True: [], False: []}
+    for reorders in (True, False):
+        if not reorders:  # the control
+            monkeypatch.setattr(ChoosingLayer, "_select", lambda layer, rows: None)
+        for backbone in BACKBONES[:3]:
+            model, eager, meta = sharp_model(backbone), sharp_model(backbone, attention="eager"), video_meta()
+            inputs = inputs_of(model, meta)
+            with method.attach(model, meta):
+                beams = generate(model, inputs, steps=8, num_beams=4, length_penalty=0.0, output_scores=True)
+            tail = beams.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+            likely = Loop(eager, inputs, method).logits(tail[:-1]).log_softmax(-1)
+            score = float(likely[torch.arange(len(tail)), tail].sum())
+            gaps[reorders].append(abs(score - float(beams.sequences_scores[0])))
+    assert max(gaps[True]) < 2 * CLOSE
+    assert max(gaps[False]) > 5 * CLOSE
 
 
 def test_what_decoding_cannot_do_is_refused() -> None:
