@@ -211,10 +211,14 @@ def _account(answer: Any) -> str:
     if "tokens_inside" in answer.merges:
         tokens.append(answer.merges["tokens_inside"])
     account = [f"{' -> '.join(map(str, tokens))} tokens"]
+    if "tokens_read" in answer.merges:
+        account.append(f"{answer.merges['tokens_read']} of them read by the last step")
     if answer.budgets:
         account.append(f"{min(answer.budgets)}-{max(answer.budgets)} per frame")
     if "patches_in" in answer.merges:
         account.append(f"{100 * answer.merges['patches_encoded'] / answer.merges['patches_in']:.1f} % of the patches")
     if "attention" in answer.sources:
         account.append(f"attention of {answer.sources['attention']}")
+    if "prior" in answer.sources:
+        account.append(f"prior of position {answer.sources['prior']}")
     return ", ".join(account)

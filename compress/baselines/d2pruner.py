@@ -98,10 +98,10 @@ class D2Pruner(Inner):
     def sources(self, tokens: InnerTokens) -> dict[str, str]:
         """See `Inner.sources`."""
         if self.debias == "off":
-            return {"attention": "with its bias"}
+            return {"prior": "off"}
         if self.debias == "frames":
-            return {"attention": "without the mean of each place over the frames"}
-        return {"attention": "with its bias (no prior given)" if self.prior is None else "without the prior"}
+            return {"prior": "mean of each place over the frames"}
+        return {"prior": "none (none given)" if self.prior is None else "given"}
 
     def choose(self, importance: Tensor, hidden: Tensor, kept: int, tokens: InnerTokens) -> MergePlan:
         """See `Inner.choose`."""

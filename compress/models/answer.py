@@ -37,7 +37,7 @@ class Answer:
         tokens_out: those that entered the language model.
         budgets: tokens that left per frame, by the frame of their anchor.
         merges: patches before and after RPM (`patches_in`, `patches_encoded`), tokens after the merge inside the
-            language model (`tokens_inside`).
+            language model (`tokens_inside`), those that the last decoding step read (`tokens_read`).
         seconds: per stage.
         answer: the text.
         sources: signal -> where it came from.
@@ -153,11 +153,14 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         seconds["answer"] = time.perf_counter() - start
         (result,) = session.results
         merges = {} if not session.inside else {"tokens_inside": session.inside[0].achieved}
+        if session.decoding:
+            merges["tokens_read"] = session.decoding[-1][0]
+        inner_sources = session.inside[0].sources if session.inside else {}
         layers = getattr(session.compressor, "layers", None)
         depth = len(session.adapter.layers)
     if result.before_encoder is not None:
         merges |= {"patches_in": result.before_encoder.plan.count_in, "patches_encoded": result.before_encoder.achieved}
-    sources = dict(result.sources)
+    sources = {**result.sources, **inner_sources}
     if layers is not None:
         sources["attention"] = f"layers {', '.join(map(str, layers))} of {depth}"
     rpm = result.sources.get("rpm", "")

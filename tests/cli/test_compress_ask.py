@@ -85,6 +85,20 @@ def test_answers_account_for_what_was_merged(metas: Path) -> None:
     assert "% of the patches" in text
 
 
+def test_answers_account_for_cuts_and_steps(metas: Path) -> None:
+    one, _ = map(json.loads, ask(metas, "--method", "d2pruner", "--set", "K=2", "--json").stdout.splitlines())
+    assert one["sources"]["prior"] == "none (none given)" and one["sources"]["attention"] == "layers 1 of 4"
+    assert one["merges"]["tokens_inside"] == round(0.1 * one["tokens_out"])
+    one, _ = map(
+        json.loads, ask(metas, "--method", "dycoke-decoding", "--retention", 0.25, "--json").stdout.splitlines()
+    )
+    assert one["merges"] == {"tokens_read": round(0.25 * one["tokens_out"])}
+    assert (
+        f"{one['merges']['tokens_read']} of them read by the last step"
+        in ask(metas, "--method", "dycoke-decoding", "--retention", 0.25).stdout
+    )
+
+
 @pytest.mark.parametrize("method", ["rpm", "metom"])
 def test_patches_that_are_not_merged_are_told(metas: Path, method: str) -> None:
     options = ("--method", method, "--map", "none")

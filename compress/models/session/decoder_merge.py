@@ -117,11 +117,14 @@ class DecoderMerge(Attached):
 
     def _probe(self, layer: Any, hidden: Tensor, kwargs: dict[str, Any], running: InnerPass) -> None:
         """Score by the layer that follows: by its queries and keys of all tokens that reach it."""
+        device = next(layer.parameters()).device
+        if device.type == "meta":
+            raise ConfigError("weights of this model are offloaded; its layers cannot score tokens before they run")
         running.probing = True
         try:
             layer.self_attn(
-                hidden_states=layer.input_layernorm(hidden),
-                position_embeddings=kwargs["position_embeddings"],
+                hidden_states=layer.input_layernorm(hidden.to(device)),
+                position_embeddings=tuple(one.to(device) for one in kwargs["position_embeddings"]),
                 attention_mask=None,
                 **{CACHE: _Cached(kwargs.get(CACHE))},
             )

@@ -226,14 +226,14 @@ def test_d2pruner_by_definition(alpha: float, block: bool) -> None:
         expected = oracle.independent(a, kept, math.floor(0.7 * kept + 1e-9), similar, theta, block=block)
         assert result.plan.keep.tolist() == expected
         assert expected != oracle.top(a, kept) or retention == 0.9
-        assert result.sources["attention"] == "without the prior"
+        assert result.sources["prior"] == "given"
         upper = D2Pruner(retention=retention, theta=theta, alpha=alpha, fill="none", pivots_block=block)
         assert upper.inside_llm(scores, hidden, tokens).achieved <= kept
 
 
 def test_d2pruner_says_what_it_lacks() -> None:
     scores, hidden, tokens = scene(2, 2, 2, seed=14)
-    assert D2Pruner().inside_llm(scores, hidden).sources["attention"] == "with its bias (no prior given)"
+    assert D2Pruner().inside_llm(scores, hidden).sources["prior"] == "none (none given)"
     with pytest.raises(ShapeError, match="the prior holds 3 values; frames of this prompt have"):
         D2Pruner(prior=(1.0, 2.0, 3.0)).inside_llm(scores, hidden, tokens)
     with pytest.raises(ShapeError, match="places"):
