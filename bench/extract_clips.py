@@ -54,9 +54,9 @@ def render(path: Path, *, seconds: int = 60, width: int = 1280, height: int = 72
     return path
 
 
-def join(path: Path, source: Path, times: int) -> Path:
-    """Repeat the same packets the given number of times."""
-    with av.open(str(source)) as reader, av.open(str(path), "w") as output:
+def join(path: Path, source: Path, times: int, *, options: Mapping[str, str] | None = None) -> Path:
+    """Repeat the same packets the given number of times; the options are those of the muxer."""
+    with av.open(str(source)) as reader, av.open(str(path), "w", options=dict(options or {})) as output:
         template = reader.streams.video[0]
         copy = output.add_stream_from_template(template)
         packets = [(p.pts, p.dts, bytes(p), p.is_keyframe) for p in reader.demux(template) if p.size]

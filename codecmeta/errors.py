@@ -7,6 +7,7 @@ CodecMetaError
 │   └── BitstreamError  the entropy-coded data of a picture is corrupt or uses an unsupported tool
 ├── MetaFormatError     an .npz is not a valid VideoMeta; carries the file and the field
 └── OutputError         the output cannot be written                    (also an OSError)
+    └── ConflictError   an object was written by someone else in the meantime
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ SourceCode = Literal[
     "file_too_large",
     "io_error",
     "read_only",
+    "network",
+    "conflict",
     "internal",
 ]
 
@@ -92,6 +95,10 @@ class BitstreamError(SourceError):
 
 class OutputError(CodecMetaError, OSError):
     """Output folder, or its disk, that cannot be written."""
+
+
+class ConflictError(OutputError):
+    """Object that exists already, or is no longer the version that was read: another writer was first."""
 
 
 class MetaFormatError(CodecMetaError):

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Literal
 
 import numpy as np
 
 from codecmeta import h264, hevc
-from codecmeta.container.completeness import judge_file
+from codecmeta.container.completeness import State, judge_file
 from codecmeta.container.orientation import find_display_matrix, is_cut_by_container
 from codecmeta.container.packet_reader import read_payloads
 from codecmeta.container.packets import PacketTable, read_packets
 from codecmeta.container.picture_headers import read_pictures
 from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import Video, open_video
+from codecmeta.decoding.decoder import plan_runs
 from codecmeta.decoding.presentation import order_frames
 from codecmeta.decoding.rgb import scaled_size
 from codecmeta.errors import BitstreamError, SourceError
@@ -53,7 +53,7 @@ def extract(
     """Read the codec metadata of a video.
 
     Args:
-        source: the file.
+        source: the file, or its URL: `s3://`, `gs://`, `http://`, `https://` or `memory://`.
         frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order.
         residual: source of the residual: `auto`, `bitstream`, `motion`, `proxy` or `none`. `auto` takes the best source
             that reads the stream's own residual; codecs without one have none unless `proxy` is requested.
@@ -91,46 +91,31 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         if state == "truncated":
             raise SourceError("truncated", f"the file is cut short: {evidence}")
         identity = describe_source(video.source)
-        payloads = options.reads_payloads
-        packets = read_packets(video, payloads=payloads)
-        if state == "unknown":
-            _check_last_packet(video, packets)
-        timeline = order_frames(video, packets)
-        base = video.stream.time_base
-        numerator, denominator = (base.numerator, base.denominator) if base else (1, 1)
-        chosen = choose_frames(
-            options.frames if isinstance(options.frames, str) else tuple(options.frames),
-            timeline.pts.astype(np.float64) * np.float64(numerator / denominator),
-            packets.key[timeline.packet],
-        )
-        block: Literal[4, 8] = 4 if min(video.width, video.height) < _SMALL_PICTURE else 8
-        targets = timeline.packet[chosen].tolist()
-        orientation = Orientation.from_display_matrix(find_display_matrix(video, packets))
-        request = Request(
-            video=video,
-            packets=packets,
-            timeline=timeline,
-            options=options,
-            orientation=orientation or UPRIGHT,
-            block=block,
-        )
+        request, targets, orientation = _plan(video, options, state)
+        if not video.source.is_local and _reads_most(request, targets):
+            video.source.fetch_all()
+            request, targets, orientation = _plan(video, options, state)
         _check_output(request, len(targets), limits)
         table = read_frames(request, targets)
         if has_changed(video.source, identity):
             raise SourceError("changed_while_reading", "the file changed while it was read")
-        units = read_units(video, packets) if payloads else None
-        verdict = describe_verdict(state, evidence, video, packets, units, timeline, table, payloads=payloads)
-        pictures = read_pictures(video, packets, units) if payloads else packets.pictures
-        signals = describe_signals(table, packets, pictures, codec=video.codec, payloads=payloads)
+        # the headers of all packets: of a file elsewhere, a request for each
+        scans = options.reads_payloads and video.source.is_local
+        packets, timeline = request.packets, request.timeline
+        units = read_units(video, packets) if scans else None
+        pictures = read_pictures(video, packets, units) if scans else packets.pictures
+        signals = describe_signals(
+            table, packets, pictures, codec=video.codec, payloads=options.reads_payloads, scanned=scans
+        )
         info = {
-            "source": identity,
-            "stream": describe_stream(video, packets, timeline, (numerator, denominator), request.orientation),
-            "verdict": verdict,
+            "source": identity | video.source.describe_access(),
+            "stream": describe_stream(video, packets, timeline, _time_base(video), request.orientation),
+            "verdict": describe_verdict(state, evidence, video, packets, units, timeline, table, payloads=scans),
             "signals": signals,
             "extraction": describe_extraction(
                 options,
                 frames=len(table.packets),
-                block=block,
+                block=request.block,
                 warnings=_list_warnings(request, table, orientation),
             ),
         }
@@ -149,6 +134,49 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         )
         _check_bytes(meta.nbytes, len(table.packets), limits)
         return meta
+
+
+def _plan(video: Video, options: Options, state: State) -> tuple[Request, list[int], Orientation | None]:
+    """Read packet table and orientation, and choose the packets of the frames to read."""
+    packets = read_packets(video, payloads=options.reads_payloads)
+    if state == "unknown":
+        _check_last_packet(video, packets)
+    timeline = order_frames(video, packets)
+    numerator, denominator = _time_base(video)
+    chosen = choose_frames(
+        options.frames if isinstance(options.frames, str) else tuple(options.frames),
+        timeline.pts.astype(np.float64) * np.float64(numerator / denominator),
+        packets.key[timeline.packet],
+    )
+    orientation = Orientation.from_display_matrix(find_display_matrix(video, packets))
+    request = Request(
+        video=video,
+        packets=packets,
+        timeline=timeline,
+        options=options,
+        orientation=orientation or UPRIGHT,
+        block=4 if min(video.width, video.height) < _SMALL_PICTURE else 8,
+    )
+    return request, timeline.packet[chosen].tolist(), orientation
+
+
+def _time_base(video: Video) -> tuple[int, int]:
+    base = video.stream.time_base
+    return (base.numerator, base.denominator) if base else (1, 1)
+
+
+def _reads_most(request: Request, targets: Sequence[int]) -> bool:
+    """Return whether most of a file is going to be read, so that copying it costs less than its parts."""
+    options, packets = request.options, request.packets
+    if not options.reads_payloads:
+        return False
+    decodes = options.pixels is not None or options.motion or options.qp or "carried" in options.chosen_maps
+    if decodes or request.video.codec not in ("h264", "hevc"):
+        runs = plan_runs(packets, request.timeline.rank, targets)
+        numbers = np.concatenate([np.arange(run.start, run.stop) for run in runs])
+    else:
+        numbers = np.array(targets)
+    return 2 * int(packets.size[numbers].sum()) > request.video.source.size
 
 
 def _check_output(request: Request, frames: int, limits: Limits) -> None:
@@ -226,6 +254,11 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
         warnings.append("the pictures have an alpha channel, which is not read: frames show their colours as opaque")
     if is_cut_by_container(request.video):
         warnings.append("the container cuts the pictures by a clean aperture or PixelCrop: they are shown uncropped")
+    if request.packets.unscanned and request.options.reads_payloads:
+        warnings.append(
+            "the file was read by ranges: only its key packets were searched for parameter sets, which may change in "
+            "others; copy the file to have all searched"
+        )
     if ratio is not None and not is_believable(ratio):
         warnings.append(f"the sample aspect ratio {ratio[0]}:{ratio[1]} is implausible: samples are taken as square")
     return warnings

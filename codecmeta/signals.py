@@ -19,7 +19,13 @@ _FILLED: dict[Column, int] = {"qp": _UNKNOWN_QP, "residual": 0, "innovation": 0}
 
 
 def describe_signals(
-    table: FrameTable, packets: PacketTable, pictures: PacketPictures | None, *, codec: str, payloads: bool
+    table: FrameTable,
+    packets: PacketTable,
+    pictures: PacketPictures | None,
+    *,
+    codec: str,
+    payloads: bool,
+    scanned: bool,
 ) -> dict[str, dict[str, Any]]:
     """Describe the source of every signal of a record, or the reason for its absence.
 
@@ -29,13 +35,14 @@ def describe_signals(
         pictures: the packets' pictures as headers describe them.
         codec: libav's name.
         payloads: whether more than packets is requested.
+        scanned: whether the headers of all packets were read.
 
     Returns:
         Per signal an object with `source` or `absent`.
     """
     signals: dict[str, dict[str, Any]] = {
         "packets": {"source": "container index" if packets.origin == "index" else "demuxing"},
-        "packet_type": {"absent": _explain_no_types(codec, payloads=payloads)}
+        "packet_type": {"absent": _explain_no_types(codec, payloads=payloads, scanned=scanned)}
         if pictures is None
         else {"source": "headers"},
     }
@@ -52,12 +59,14 @@ def describe_signals(
     return signals
 
 
-def _explain_no_types(codec: str, *, payloads: bool) -> str:
+def _explain_no_types(codec: str, *, payloads: bool, scanned: bool) -> str:
     """Explain why the types of the packets' pictures, and which are shown, are unknown."""
     if not reads_picture_headers(codec):
         return f"{codec}: headers are read only of H.264, HEVC, VP8, VP9 and AV1"
     if not payloads:
         return "no payload is read where only packets of an index are requested"
+    if not scanned:
+        return "the file was read by ranges, without the headers of all packets; copy it to have them read"
     return "the index does not give the positions of the NAL units"
 
 

@@ -23,6 +23,7 @@ State = Literal["ok", "missing", "absent"]
 _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video", "h263", "vvc", "theora", "wmv3")
 _EXTRAS = {
     "ray": (("ray",), "no --engine ray; use --shard i/n"),
+    "cloud": (("fsspec", "s3fs", "gcsfs", "urllib3"), "no videos or records by URL"),
     "plot": (("matplotlib",), "no `codecmeta plot`"),
     "compress": (("torch", "safetensors"), "no `compress`"),
     "hf": (("transformers", "accelerate"), "no `compress` with a Hugging Face model"),
@@ -118,7 +119,9 @@ def _kernels() -> Iterator[Fact]:
     from codecmeta.simd.numba_cache import cache_folder, list_compiled
 
     for module in pkgutil.walk_packages(codecmeta.__path__, "codecmeta."):
-        importlib.import_module(module.name)
+        # the stores need packages of an extra, and have no kernels
+        if not module.name.startswith("codecmeta.storage."):
+            importlib.import_module(module.name)
     compiled = list_compiled()
     ready = sum(count > 0 for count in compiled.values())
     yield Fact(

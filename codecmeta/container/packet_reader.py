@@ -16,6 +16,8 @@ from codecmeta.record.meta import MISSING
 
 _READ_AHEAD = 32
 """Packets that are read and discarded instead of seeking past them."""
+_MOST_AHEAD = 16 << 20
+"""Bytes of packets that are read at once of a file elsewhere."""
 
 
 class PacketReader:
@@ -66,19 +68,20 @@ class PacketReader:
 
     def _seek(self, start: int) -> bool:
         """Try to continue at or shortly before `start`."""
-        stamp = int(self._packets.dts[start])
-        if stamp == MISSING:
-            stamp = int(self._packets.pts[start])
-        if stamp == MISSING:
-            return False
         container, stream = self._video.container, self._video.stream
+        number, place = -1, MISSING
         try:
-            container.seek(stamp, stream=stream, backward=True)
-            found = next(demux(self._video), None)
-            number = None if found is None else self._identify(found)
-            if number is None or number > start:
+            # demuxers compare with either time; where that is the later one, the earlier one leads to the GoP before
+            for stamp in (int(self._packets.dts[start]), int(self._packets.pts[start])):
+                if stamp != MISSING and start - number > _READ_AHEAD:
+                    container.seek(stamp, stream=stream, backward=True)
+                    found = next(demux(self._video), None)
+                    reached = None if found is None else self._identify(found)
+                    if reached is not None and number < reached <= start:
+                        number, place = reached, stamp
+            if number < 0:
                 return False
-            container.seek(stamp, stream=stream, backward=True)
+            container.seek(place, stream=stream, backward=True)
         except (av.FFmpegError, SourceError):
             return False
         self._packet = demux(self._video)
@@ -99,6 +102,16 @@ class PacketReader:
 def join(parts: Iterable[av.Packet[Any]]) -> bytes:
     """Return the bytes of an entry of the packet table."""
     return b"".join(bytes(part) for part in parts)
+
+
+def _read_ahead(video: Video, packets: PacketTable, numbers: list[int]) -> int:
+    """Announce reads of the first of some packets; return the place of the last one."""
+    size = packets.size[numbers].astype(np.int64)
+    count = max(int(np.searchsorted(np.cumsum(size), _MOST_AHEAD, side="right")), 1)
+    if packets.position is not None:
+        begin = packets.position[numbers[:count]]
+        video.source.prefetch(zip(begin.tolist(), (begin + size[:count]).tolist(), strict=True))
+    return count - 1
 
 
 def copy_packet(packet: av.Packet[Any], payload: bytes) -> av.Packet[Any]:
@@ -127,7 +140,10 @@ def read_payloads(video: Video, packets: PacketTable, numbers: Iterable[int]) ->
     wanted = sorted(set(numbers))
     if packets.position is not None and packets.second_position is not None:
         read = video.source.read_at
-        for number in wanted:
+        ahead = -1
+        for place, number in enumerate(wanted):
+            if place > ahead and not video.source.is_local:
+                ahead = _read_ahead(video, packets, wanted[place:]) + place
             second = int(packets.second[number])
             payload = read(int(packets.position[number]), int(packets.size[number]) - second)
             if second:

@@ -31,6 +31,8 @@ from codecmeta.record.limits import Limits
 from codecmeta.record.meta import MISSING
 
 _PROBES = 50
+_MOST_REMOTE_HEADS = 1000
+"""Key packets whose heads are read of a file elsewhere, one request each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,7 @@ class PacketTable:
             give it.
         second_position: int64 (P,), likewise for the second field, where the frame has one.
         history: parameter sets in force at each packet.
+        unscanned: packets may contain parameter sets that were not searched for.
         pictures: the pictures that headers describe; None where the table comes from an index, which reads no packets,
             and for codecs whose headers are not read.
     """
@@ -65,6 +68,7 @@ class PacketTable:
     position: NDArray[np.int64] | None
     second_position: NDArray[np.int64] | None
     history: ParameterHistory
+    unscanned: bool = False
     pictures: PacketPictures | None = None
 
     @property
@@ -133,17 +137,30 @@ def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
         history.switch(int(packet[row]), descriptions[description[row]].record)
     heads = SampleHeads(video.source, history, position=samples.position, size=samples.size, packet=packet)
     history.scanner = heads
-    columns[:, 3] = _check_keys(samples.key & ~second, heads, history, payloads=payloads)
     keys = np.flatnonzero(samples.key)
-    restricted = descriptions[0].forbids_sets or history.codec not in NAL_CODECS
-    if restricted and payloads and not any(contains_sets(history.codec, head) for head in heads.read(keys).values()):
-        heads.restrict(keys)
-    return _hide_withheld(video, _as_table(columns, second, history, corrupt=0))
+    remote = not video.source.is_local
+    payloads &= not remote or keys.size <= _MOST_REMOTE_HEADS
+    columns[:, 3] = _check_keys(samples.key & ~second, heads, history, payloads=payloads)
+    forbidden = descriptions[0].forbids_sets or history.codec not in NAL_CODECS
+    examined = keys if payloads else _choose_probes(keys)
+    restricted = (
+        (payloads or remote)
+        and forbidden
+        and not any(contains_sets(history.codec, head) for head in heads.read(examined.tolist()).values())
+    )
+    if restricted or remote:
+        heads.restrict(examined)
+    table = replace(_as_table(columns, second, history, corrupt=0), unscanned=remote and not restricted)
+    return _hide_withheld(video, table)
 
 
 def _hide_withheld(video: Video, table: PacketTable) -> PacketTable:
     """Mark pictures of an indexed HEVC stream as not shown that say so themselves."""
-    units = read_units(video, table) if table.history.withholds_pictures else None
+    if not table.history.withholds_pictures:
+        return table
+    # the headers of all packets
+    video.source.fetch_all()
+    units = read_units(video, table)
     if units is None:
         return table
     count = table.size.size
@@ -158,7 +175,7 @@ def _check_keys(
     if not examines_heads(history.codec):
         return flagged
     rows = np.flatnonzero(flagged)
-    probes = np.unique(np.concatenate([rows[:_PROBES], rows[:: max(rows.size // _PROBES, 1)]]))
+    probes = _choose_probes(rows)
 
     def verify(some: NDArray[np.int64]) -> list[bool]:
         found = heads.read(some.tolist())
@@ -175,6 +192,11 @@ def _check_keys(
     return key
 
 
+def _choose_probes(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose some of the key packets: the first ones, and others throughout."""
+    return np.unique(np.concatenate([rows[:_PROBES], rows[:: max(rows.size // _PROBES, 1)]]))
+
+
 def _open_history(video: Video) -> ParameterHistory:
     return ParameterHistory(video.codec, bytes(video.stream.codec_context.extradata or b""))
 
@@ -187,6 +209,9 @@ def _find_second_fields(video: Video, columns: NDArray[np.int64]) -> NDArray[np.
         return second
     for number, (_, _, size, key, _, position) in enumerate(columns.tolist()):
         if pairs.needs_packet(key=bool(key)):
+            if pairs.needs_packet(key=False):
+                # interlaced: the headers of all packets
+                video.source.fetch_all()
             second[number] = pairs.continues(pairs.read_headers(video.source.read_at, position, size))
     return second
 
@@ -253,6 +278,7 @@ def _check_index(video: Video, samples: SampleTable, *, probe: int = 4) -> tuple
 
 
 def _from_demuxing(video: Video) -> PacketTable:
+    video.source.fetch_all()
     rows: list[tuple[int, int, int, bool, bool]] = []
     second: list[bool] = []
     intra: list[int] = []

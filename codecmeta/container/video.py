@@ -113,7 +113,8 @@ def open_video(
     """Open a video file and choose its video stream.
 
     Args:
-        source: path of a regular file. Only the demuxers in `DEMUXERS` are tried, and no second file is opened.
+        source: path of a regular file, or URL of an object. Only the demuxers in `DEMUXERS` are tried, and no second
+            file is opened.
         limits: the largest demands that it may make, None for the defaults of `Limits`.
         track: index of the video stream among all streams of the file; None takes the one that libavformat ranks best.
 
@@ -124,12 +125,19 @@ def open_video(
         SourceError: the file cannot be read as a video; `code` gives the reason.
         UsageError: it has no such video stream.
     """
-    with open_source(source) as opened:
-        video = _open_stream(opened, limits or Limits(), track)
+    limits = limits or Limits()
+    with open_source(source, most_bytes=limits.copied) as opened:
         try:
-            yield video
-        finally:
-            video.container.close()
+            video = _open_stream(opened, limits, track)
+            try:
+                yield video
+            finally:
+                video.container.close()
+        except Exception:
+            # libav takes a read that fails for the end of the file, and what follows from that for damage
+            opened.check()
+            raise
+        opened.check()
 
 
 def _open_stream(source: ByteSource, limits: Limits, track: int | None) -> Video:
@@ -137,6 +145,10 @@ def _open_stream(source: ByteSource, limits: Limits, track: int | None) -> Video
     try:
         stream, others = _choose_stream(container, track)
         _check_size(stream, limits)
+        description = _read_track(source, stream)
+        if description is None or description.samples is None:
+            # no index says where the packets are
+            source.fetch_all()
         video = Video(
             source=source,
             container=container,
@@ -144,7 +156,7 @@ def _open_stream(source: ByteSource, limits: Limits, track: int | None) -> Video
             width=stream.codec_context.width,
             height=stream.codec_context.height,
             pixels=stream.codec_context.format,
-            track=_read_track(source, stream),
+            track=description,
             limits=limits,
             others=others,
         )
@@ -160,10 +172,12 @@ def _open_stream(source: ByteSource, limits: Limits, track: int | None) -> Video
 
 
 def _open(source: ByteSource) -> InputContainer:
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    name = source.open_input()
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file" if isinstance(name, str) else "none"}
     try:
-        return pyav.open_input(source.open_input(), options)
+        return pyav.open_input(name, options)
     except Exception as error:  # libav raises errors of many types
+        source.check()
         raise _refusal(source, error) from error
 
 

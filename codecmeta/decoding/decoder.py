@@ -174,6 +174,7 @@ class Decoder:
         self._uncoded: list[int] = []
         self._prepared: VideoStream | None = None
         self._reader = PacketReader(video, packets)
+        self._packets = packets
         self._history = packets.history
 
     def _prepare(self) -> None:
@@ -226,6 +227,7 @@ class Decoder:
 
     def _decode_coded(self, run: Run, *, every: bool) -> Iterator[Picture]:
         wanted = set(run.targets)
+        self._prefetch(run)
         self._reader.go_to(run.start)
         self._prepare()
         context = self._video.stream.codec_context
@@ -252,6 +254,17 @@ class Decoder:
             yield from self._decode(av.Packet(key))
         for picture in self._decode(None):
             yield replace(picture, flushed=True)
+
+    def _prefetch(self, run: Run) -> None:
+        """Announce the reads of a run, with the sound in between if that is less than what is wanted."""
+        packets = self._packets
+        if self._video.source.is_local or packets.position is None:
+            return
+        begin = packets.position[run.start : run.stop]
+        end = begin + packets.size[run.start : run.stop]
+        span = int(begin.min()), int(end.max())
+        near = span[1] - span[0] <= 2 * int((end - begin).sum())
+        self._video.source.prefetch([span] if near else zip(begin.tolist(), end.tolist(), strict=True))
 
     def _lead(self, number: int, packets: tuple[av.Packet[Any], ...], *, first: bool) -> Iterator[av.Packet[Any]]:
         """Yield the packets after any parameter sets in force that the decoder has not seen on its way."""

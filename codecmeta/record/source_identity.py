@@ -32,7 +32,9 @@ def describe_source(source: ByteSource) -> dict[str, Any]:
 
     Raises:
         OSError: it cannot be read.
+        SourceError: likewise, of a file elsewhere.
     """
+    source.prefetch([(0, _DIGEST_BYTES), (max(_DIGEST_BYTES, source.size - _DIGEST_BYTES), source.size)])
     digest = hashlib.sha256(source.read_at(0, _DIGEST_BYTES))
     if source.size > _DIGEST_BYTES:
         digest.update(source.read_at(max(_DIGEST_BYTES, source.size - _DIGEST_BYTES), _DIGEST_BYTES))
