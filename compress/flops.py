@@ -91,8 +91,12 @@ class VisionTower:
 
     def frame(self, tokens: int) -> int:
         """Count operations for one frame of ``tokens`` patches: ``layers (n (4 D² + 2 D F) + 2 n² D)``."""
+        return self.layers * self.layer(tokens)
+
+    def layer(self, tokens: int) -> int:
+        """Count those of one layer."""
         d = self.width
-        return self.layers * (tokens * (4 * d * d + 2 * d * self.mlp_width) + 2 * tokens * tokens * d)
+        return tokens * (4 * d * d + 2 * d * self.mlp_width) + 2 * tokens * tokens * d
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,16 @@ from typing import Any, Final, Literal
 
 from compress.errors import ConfigError
 
-Stage = Literal["plan_frames", "before_encoder", "before_llm", "inside_llm", "at_decoding"]
+Stage = Literal["plan_frames", "before_encoder", "inside_encoder", "before_llm", "inside_llm", "at_decoding"]
 
-STAGES: Final[tuple[Stage, ...]] = ("plan_frames", "before_encoder", "before_llm", "inside_llm", "at_decoding")
+STAGES: Final[tuple[Stage, ...]] = (
+    "plan_frames",
+    "before_encoder",
+    "inside_encoder",
+    "before_llm",
+    "inside_llm",
+    "at_decoding",
+)
 """What a method can do, in the order in which a model meets it; see `compress.stage`."""
 
 
@@ -65,7 +72,7 @@ METHODS: Final[Mapping[str, Method]] = {
         Method(
             name="metom",
             target="compress.metom:MeToM",
-            stages=STAGES[:4],
+            stages=("plan_frames", "before_encoder", "before_llm", "inside_llm"),
             signals=("density", "packet_size", "attention"),
             source=_METOM,
             summary="RPM before the encoder, BTM before and MATM inside the language model",
@@ -219,6 +226,27 @@ METHODS: Final[Mapping[str, Method]] = {
             source="VisionZip (CVPR 2025)",
             summary="dominant tokens by attention, the rest merged into contextual ones",
             licence="Apache-2.0",
+        ),
+        Method(
+            name="tome",
+            target="compress.baselines:ToMe",
+            stages=("inside_encoder",),
+            signals=("keys",),
+            source="ToMe (ICLR 2023)",
+            summary="inside the encoder: patches of every frame merge in every block",
+            budget="exact, in patches; down to half in every block",
+            licence="CC BY-NC 4.0, not read: from the paper",
+            combines="any method before the language model, matm",
+        ),
+        Method(
+            name="earlytom",
+            target="compress.baselines:EarlyTom",
+            stages=("inside_encoder", "before_llm"),
+            signals=("saliency",),
+            source="EarlyTom (CVPR 2026)",
+            summary="similar frames folded inside the encoder, attended tokens of what is left",
+            licence="Apache-2.0",
+            combines="matm after",
         ),
         Method(
             name="prunevid",

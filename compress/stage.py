@@ -4,11 +4,12 @@ A method is pure tensor code that never sees a model. It implements any of
 
     plan_frames(meta)            per-frame budgets, from metadata only, before anything is encoded
     before_encoder(density)      merge patches before the vision encoder
+    inside_encoder(state)        merge patches or frames between the blocks of the vision encoder
     before_llm(tokens, signals)  merge visual tokens before the language model
     inside_llm(scores, hidden)   merge visual tokens between two decoder layers, once or at several cuts
     at_decoding(scores, ...)     choose the visual tokens whose keys and values a decoding step reads
 
-and the three in between return a `Compression`: the plan, and an account of it.
+and those that merge return a `Compression`, the plan and an account of it, or, inside the encoder, an `EncoderMerge`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -32,6 +34,9 @@ Query = Literal["last", "text", "all"]
 
 Reduce = Literal["mean", "max"]
 """Reduction of attention over heads and tokens."""
+
+MergePoint = Literal["attention", "block"]
+"""Where a method merges inside an encoder block: between its attention and its MLP, or after it."""
 
 GopKind = Literal["mean", "total", "packet", "interval"]
 """What stands for a frame's complexity: its GoP's mean packet, its GoP's bytes, its own packet, or the mean packet
@@ -59,6 +64,8 @@ class Signals:
         grid: rows and columns of the tokens of a frame, N = rows * cols.
         text: (Q, D), text tokens of the prompt in the space of the visual tokens.
         keys: (T, N, Dk), attention keys of the tokens in the vision encoder, mean over heads.
+        frame_groups: int64 (T,), frames that the vision encoder folded to one have one number; ascending from 0.
+        frame_segments: int64 (K + 1,), where segments begin among those groups.
         saliency_source: where the saliency comes from, repeated in the result.
         density_source: by which map the density is measured, likewise.
     """
@@ -70,6 +77,8 @@ class Signals:
     grid: tuple[int, int] | None = None
     text: Tensor | None = None
     keys: Tensor | None = None
+    frame_groups: NDArray[np.int64] | None = None
+    frame_segments: NDArray[np.int64] | None = None
     saliency_source: str = "given"
     density_source: str = "given"
 
@@ -209,6 +218,127 @@ class BeforeEncoder(Protocol):
 
     def before_encoder(self, density: Tensor | NDArray[np.float32]) -> Compression:
         """Plan over all T * rows * cols patches of density (T, rows, cols)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncoderState:
+    """A video in the course of the vision encoder, T' frames of n tokens each.
+
+    Attributes:
+        block: number of the block, from 0.
+        depth: of the encoder.
+        hidden: (T', n, D), the residual stream.
+        keys: (T', n, Dk), attention keys, mean over heads, where a method merges right after attention.
+        size: float32 (T', n), patches that each token stands for.
+        frames: T at the first block.
+        patches: N at the first block.
+    """
+
+    block: int
+    depth: int
+    hidden: Tensor
+    keys: Tensor | None
+    size: Tensor
+    frames: int
+    patches: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncoderMerge:
+    """A merge inside the vision encoder, of T' n tokens to fewer frames, or fewer tokens of every frame.
+
+    Attributes:
+        origin: int64 (T' n,), place of the token that each one joins, and has its value from afterwards.
+        weight: float32 (T' n,), of each in that token; those of a token sum to 1.
+        keep: int64 (V'',), the token whose place each of the merged ones takes, frames in order.
+        frames: T'', which divides V''.
+        segments: int64 (K + 1,), where segments begin among the frames, for a method that has them.
+    """
+
+    origin: Tensor
+    weight: Tensor
+    keep: Tensor
+    frames: int
+    segments: NDArray[np.int64] | None = None
+
+    def apply(self, tokens: Tensor) -> Tensor:
+        """Merge (T' n, D) to (V'', D), summing in float32."""
+        wide = tokens.float() * self.weight[:, None]
+        merged = wide.new_zeros((len(self.keep), wide.shape[1])).index_add_(0, self.origin, wide)
+        return merged.to(tokens.dtype)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncoderResult:
+    """What a video became inside the vision encoder; patches in (frame, raster) order.
+
+    Attributes:
+        origin: int64 (T N,), token that each patch joined, and has its features from.
+        weight: float32 (T N,), of each patch in that token.
+        keep: int64 (V',), the patch whose place each token takes, in the encoder's order.
+        frames: T', that are left.
+        frames_in: T.
+        counts: block that merged -> frames after it, and tokens of each.
+        segments: int64 (K + 1,), where segments begin among the frames that are left, for a method that has them.
+    """
+
+    origin: Tensor
+    weight: Tensor
+    keep: Tensor
+    frames: int
+    frames_in: int
+    counts: Mapping[int, tuple[int, int]]
+    segments: NDArray[np.int64] | None = None
+
+    @property
+    def retention(self) -> float:
+        """Share of the patches that leave the encoder as tokens."""
+        return len(self.keep) / len(self.origin)
+
+    def entering_blocks(self, depth: int) -> list[tuple[int, int]]:
+        """Return the frames that enter each block of the encoder, and the tokens of each."""
+        entering, now = [], (self.frames_in, len(self.origin) // self.frames_in)
+        for block in range(depth):
+            entering.append(now)
+            now = self.counts.get(block, now)
+        return entering
+
+    @property
+    def frame_groups(self) -> NDArray[np.int64]:
+        """int64 (T,), frame that each one became, of a method that folds whole frames."""
+        first = self.origin.view(self.frames_in, -1)[:, 0].cpu().numpy()
+        return np.asarray(first // (len(self.keep) // self.frames), np.int64)
+
+    @property
+    def plan(self) -> MergePlan:
+        """The merge of patches to tokens, on the host; patches that were lost are in no row."""
+        order = self.keep.cpu().argsort()
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order))
+        origin, weight = self.origin.cpu(), self.weight.cpu()
+        counts = weight > 0
+        return MergePlan.from_entries(
+            rank[origin][counts],
+            counts.nonzero().squeeze(1),
+            weight[counts],
+            keep=self.keep.cpu()[order],
+            count_in=len(origin),
+        )
+
+
+@runtime_checkable
+class InsideEncoder(Protocol):
+    """A method that merges inside the vision encoder. It also has
+
+    - ``merge_point``: where in a block it merges, a `MergePoint`;
+    - ``merge_blocks(depth) -> tuple[int, ...]``: the blocks in which it merges, ascending from 0;
+    - ``scored_block(depth) -> int | None``: the block whose attention is the saliency of the tokens, None for the last;
+    - ``weighs_by_size``: whether attention counts a token by its patches.
+    """
+
+    def inside_encoder(self, state: EncoderState) -> EncoderMerge | None:
+        """Plan the merge in one block; None for none."""
         ...
 
 

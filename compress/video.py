@@ -17,7 +17,7 @@ from compress.density import MapChoice, StageMaps, choose_maps, measure_density,
 from compress.encoders import SpectralEncoder
 from compress.encoders.spectral import COVERED, GRID, TOKEN_GRID
 from compress.errors import CompressError, ConfigError, SignalError
-from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
+from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideEncoder, InsideLLM, Signals
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -140,6 +140,11 @@ class EmbeddedShortener:
 
     def check(self, method: object, name: str) -> None:
         """See `Shortener`."""
+        if isinstance(method, InsideEncoder) and not isinstance(method, BeforeLLM):
+            raise ConfigError(
+                f"{name} merges inside a vision encoder, and the embedded one has no blocks; give a model with --model "
+                "(or --random-weights), or choose a method with a stage before_llm (see: compress methods)"
+            )
         if not isinstance(method, BeforeLLM):
             raise ConfigError(
                 f"{name} has no stage between the encoder and the language model, the one that works without a model; "
@@ -237,6 +242,8 @@ class EncodedVideo:
         meta, encoder, maps, place = self.meta, self.encoder, self.maps, self.features.device
         gop: GopKind = getattr(method, "gop", "mean")
         sources: dict[str, str] = {"packet_size": PACKET_SIZES[gop], "density": str(maps.tokens)}
+        if isinstance(method, InsideEncoder):
+            sources["inside_encoder"] = "skipped: the embedded encoder has no blocks"
         if isinstance(method, InsideLLM):
             sources["inside_llm"] = "skipped: there is no language model"
         if isinstance(method, AtDecoding):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compress.accuracy import extremes
 from compress.density import MapChoice
 from compress.errors import ConfigError
-from compress.methods import METHODS, build
+from compress.methods import METHODS, Method, build
 
 Group = Literal["method", "stage", "ablation", "baseline", "published"]
 Kept = Literal["patches", "tokens_out", "tokens_inner"]
@@ -162,13 +162,21 @@ _MEASURED: Final = (
 
 _BASES: Final = {method.base for method in _MEASURED}
 
+
+def _kept(entry: Method) -> Kept:
+    """Return what a method's retention is a fraction of."""
+    if "before_llm" in entry.stages:
+        return "tokens_out"
+    return "tokens_inner" if "inside_llm" in entry.stages else "patches"
+
+
 _OTHERS: Final = tuple(
     Measured(
         name=name,
         base=name,
         group="published",
         summary=entry.summary,
-        kept="tokens_inner" if "before_llm" not in entry.stages else "tokens_out",
+        kept=_kept(entry),
     )
     for name, entry in METHODS.items()
     if name not in _BASES and entry.stages != ("at_decoding",)  # an answer is one step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from compress.errors import ConfigError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VisionRequest, VisionTap, VisionView
 from compress.models.session.session import Session
 from compress.plan import MergePlan
+from compress.stage import InsideEncoder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,13 +24,19 @@ class TowerOutput:
 
     Attributes:
         features: (1, T * N + 1, D), the tokens in order and the newline.
-        saliency: (T, N), attention received in the tower.
+        view: what it showed: the saliency, attention received in the tower, and what merged inside it.
         patches: share of the patches that the tower saw.
     """
 
     features: Tensor
-    saliency: Tensor
+    view: VisionView
     patches: float = 1.0
+
+    @property
+    def saliency(self) -> Tensor:
+        """(T, N), attention received in the tower."""
+        assert self.view.saliency is not None  # always requested
+        return self.view.saliency
 
 
 class TowerMemory:
@@ -56,9 +63,13 @@ class TowerMemory:
             self._outputs[key] = self._run(plan)
         return self._outputs[key]
 
+    def merge(self, inside: InsideEncoder) -> TowerOutput:
+        """Return the output of a tower in which a method merges; nothing is kept of it."""
+        return self._run(None, inside)
+
     @torch.inference_mode()
-    def _run(self, plan: MergePlan | None) -> TowerOutput:
-        request = VisionRequest(merges=plan is not None, saliency=True, head=None)
+    def _run(self, plan: MergePlan | None, inside: InsideEncoder | None = None) -> TowerOutput:
+        request = VisionRequest(merges=plan is not None, saliency=True, head=None, inside=inside)
         core: Any = self._adapter.core
         with ExitStack() as hooks:
             tap = self._adapter.install(hooks, request)
@@ -66,10 +77,7 @@ class TowerMemory:
             # The method of the class: this runs while the model's own is replaced.
             output = type(core).get_video_features(core, self.pixels, return_dict=True)
             (view,) = tap.end()
-        assert view.saliency is not None  # requested
-        return TowerOutput(
-            features=output.pooler_output, saliency=view.saliency, patches=1.0 if plan is None else plan.retention
-        )
+        return TowerOutput(features=output.pooler_output, view=view, patches=1.0 if plan is None else plan.retention)
 
 
 class RecordedAdapter:
@@ -107,9 +115,9 @@ class RecordedAdapter:
         tap = _RecordedTap()
 
         def recall(pixel_values_videos: Tensor, **options: Any) -> BaseModelOutputWithPooling:
-            output = memory.recall(tap.plan)
+            output = memory.recall(tap.plan) if request.inside is None else memory.merge(request.inside)
             output = output if self._alter is None else self._alter(output)
-            tap.saliency = output.saliency if request.saliency else None
+            tap.view = output.view if request.saliency else replace(output.view, saliency=None)
             rows = pixel_values_videos.shape[0]
             return BaseModelOutputWithPooling(pooler_output=output.features.expand(rows, -1, -1))
 
@@ -123,7 +131,7 @@ class _RecordedTap:
 
     def __init__(self) -> None:
         self.plan: MergePlan | None = None
-        self.saliency: Tensor | None = None
+        self.view = VisionView()
 
     def begin(self, grids: Sequence[VideoGrid], plan: MergePlan | None) -> None:
         """Set the plan, which is that of the only video."""
@@ -131,7 +139,7 @@ class _RecordedTap:
 
     def end(self) -> list[VisionView]:
         """Return what was recorded of it."""
-        view, self.plan, self.saliency = VisionView(saliency=self.saliency), None, None
+        view, self.plan, self.view = self.view, None, VisionView()
         return [view]
 
 

@@ -10,6 +10,7 @@ from compress.baselines.d2pruner import D2Pruner
 from compress.baselines.divprune import DivPrune
 from compress.baselines.dycoke import DyCoke
 from compress.baselines.dycoke_decoding import DyCokeDecoding
+from compress.baselines.earlytom import EarlyTom
 from compress.baselines.evs import EVS
 from compress.baselines.fastv import FastV
 from compress.baselines.fastvid import FastVID
@@ -23,6 +24,7 @@ from compress.baselines.random_tokens import RandomTokens
 from compress.baselines.replay import replay
 from compress.baselines.smaller_frames import SmallerFrames
 from compress.baselines.sttm import STTM
+from compress.baselines.tome import ToMe
 from compress.baselines.tome_video import ToMeVideo
 from compress.baselines.unified_sttc import UnifiedSTTC
 from compress.baselines.uniform_stride import UniformStride
@@ -37,6 +39,7 @@ __all__ = [
     "DivPrune",
     "DyCoke",
     "DyCokeDecoding",
+    "EarlyTom",
     "FastV",
     "FastVID",
     "FewerFrames",
@@ -48,6 +51,7 @@ __all__ = [
     "PyramidDrop",
     "RandomTokens",
     "SmallerFrames",
+    "ToMe",
     "ToMeVideo",
     "UnifiedSTTC",
     "UniformStride",

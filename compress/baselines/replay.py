@@ -13,10 +13,11 @@ from torch import Tensor
 
 from compress.baselines.baseline import Baseline, Published
 from compress.baselines.replay_inside import replay_inside
+from compress.baselines.tome import ToMe
 from compress.errors import ConfigError, ShapeError
 from compress.methods import find
 from compress.planning_mode import planning
-from compress.stage import Signals
+from compress.stage import EncoderState, Signals
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "X": ("tokens", "features", "video_features", "image_features", "H"),
@@ -25,6 +26,7 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
     "keys": ("metric",),
     "c": ("packet_size",),
     "grid": (),
+    "size": ("sizes",),
     "noise": (),
     "start": ("image_token_start_index", "image_index", "sys_length"),
     "length": ("image_token_length", "image_tokens"),
@@ -45,8 +47,9 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
             frames as ``A`` has;
             ``A`` (T, N), (T, heads, N) or (T, heads, n, n), attention; ``g`` (T, Dg), global features of frames;
             ``keys`` (T, N, Dk); ``noise``, the uniform numbers that the released code draws, in order, flattened
-            (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For methods inside the
-            language model and at decoding see `compress.baselines.replay_inside.replay_inside`.
+            (missing: zeros); ``c`` (T,), packet sizes; ``grid`` (2,), rows and columns. For ``tome``, one block:
+            ``keys`` (missing: the tokens) and ``size`` (T, N), patches of each token. For methods inside the language
+            model and at decoding see `compress.baselines.replay_inside.replay_inside`.
         fields: of the method; ``r`` stands for ``retention``.
 
     Returns:
@@ -61,13 +64,17 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
     """
     entry = find(name)
     given = {one: array for key, array in arrays.items() if (one := _canonical(key)) is not None}
-    if "r" in fields:
+    kind = entry.load()
+    if "r" in fields and not hasattr(kind, "r"):
         fields["retention"] = fields.pop("r")
-    method = _build(entry.load(), fields)
+    method = _build(kind, fields)
     if "X" not in given and not hasattr(method, "at_decoding"):
         raise ConfigError(f"{name} needs X, the tokens; given are {', '.join(arrays) or 'no arrays'}")
     read = {"X", "grid"}
-    if not isinstance(method, Baseline):
+    if isinstance(method, ToMe):
+        found = _replay_block(method, given)
+        read |= {"keys", "size"}
+    elif not isinstance(method, Baseline):
         found = replay_inside(name, method, given)
         read |= {"A", "start", "length"}
     else:
@@ -147,3 +154,23 @@ def _frames(given: Mapping[str, NDArray[Any]]) -> Tensor:
     if len(tokens) % frames:
         raise ShapeError(f"X holds {len(tokens)} tokens, which {frames} frames do not divide")
     return tokens.view(frames, -1, tokens.shape[1])
+
+
+def _replay_block(method: ToMe, given: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Merge in one block of an encoder; the tokens stand for keys that are not given."""
+    tokens, keys, size = _frames(given), _tensor(given.get("keys")), _tensor(given.get("size"))
+    frames, count, _ = tokens.shape
+    state = EncoderState(
+        block=0,
+        depth=1,
+        hidden=tokens,
+        keys=tokens if keys is None else keys.reshape(frames, count, -1),
+        size=tokens.new_ones((frames, count)) if size is None else size.reshape(frames, count),
+        frames=frames,
+        patches=count,
+    )
+    merge = method.inside_encoder(state)
+    flat = tokens.flatten(0, 1)
+    if merge is None:
+        return {"keep": np.arange(len(flat)), "values": flat.numpy()}
+    return {"keep": merge.keep.numpy(), "values": merge.apply(flat).numpy()}

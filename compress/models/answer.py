@@ -36,8 +36,9 @@ class Answer:
         tokens_in: visual tokens of the prompt.
         tokens_out: those that entered the language model.
         budgets: tokens that left per frame, by the frame of their anchor.
-        merges: patches before and after RPM (`patches_in`, `patches_encoded`), tokens after the merge inside the
-            language model (`tokens_inside`), those that the last decoding step read (`tokens_read`).
+        merges: patches before and after they merge before or inside the encoder (`patches_in`, `patches_encoded`),
+            tokens after the merge inside the language model (`tokens_inside`), those that the last decoding step read
+            (`tokens_read`).
         seconds: per stage.
         answer: the text.
         sources: signal -> where it came from.
@@ -158,6 +159,8 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         inner_sources = session.inside[0].sources if session.inside else {}
         layers = getattr(session.compressor, "layers", None)
         depth = len(session.adapter.layers)
+    if result.inside_encoder is not None:
+        merges |= {"patches_in": len(result.inside_encoder.origin), "patches_encoded": len(result.inside_encoder.keep)}
     if result.before_encoder is not None:
         merges |= {"patches_in": result.before_encoder.plan.count_in, "patches_encoded": result.before_encoder.achieved}
     sources = {**result.sources, **inner_sources}

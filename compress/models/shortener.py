@@ -17,7 +17,7 @@ from compress.models.session.session import Session
 from compress.models.session.signals import MetaSignals
 from compress.models.session.videos import VideoResult
 from compress.plan import MergePlan
-from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideLLM
+from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideEncoder, InsideLLM
 from compress.video import CompressedVideo, Layout, Stopwatch, ask_instead, blaming_the_video, check_device
 
 if TYPE_CHECKING:
@@ -56,10 +56,11 @@ class ModelShortener:
 
     def check(self, method: object, name: str) -> None:
         """See `Shortener`."""
-        if not isinstance(method, BeforeEncoder | BeforeLLM):
+        if not isinstance(method, BeforeEncoder | InsideEncoder | BeforeLLM):
             raise ConfigError(
                 f"{name} has no stage before the language model, and a run does not go further; choose a method with a "
-                f"stage before_encoder or before_llm (see: compress methods){ask_instead(method, name)}"
+                "stage before_encoder, inside_encoder or before_llm (see: compress methods)"
+                f"{ask_instead(method, name)}"
             )
         if (self.checkpoint is None) == (self.random_config is None):
             raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")

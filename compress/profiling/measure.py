@@ -172,6 +172,8 @@ def _measure_once(
     patches = 1.0
     if result is not None and result.before_encoder is not None:
         patches = result.before_encoder.plan.retention
+    elif result is not None and result.inside_encoder is not None:
+        patches = result.inside_encoder.retention
     out = tokens if result is None else result.tokens_out
     return {
         "tokens_in": tokens if result is None else result.tokens_in,

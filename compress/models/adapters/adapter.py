@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from compress.errors import ConfigError
 from compress.ops.saliency import PoolingHead
 from compress.plan import MergePlan
+from compress.stage import EncoderResult, InsideEncoder
 
 ADAPTERS: Final[Mapping[str, str]] = {
     "LlavaVideoForConditionalGeneration": "compress.models.adapters.llava_video:LlavaVideo",
@@ -75,11 +76,13 @@ class VisionRequest:
         merges: whether patches will merge before it.
         saliency: whether to measure the saliency of each token.
         head: SigLIP's attention pooling, which measures it; None for attention received.
+        inside: what merges between its blocks; None for nothing.
     """
 
     merges: bool
     saliency: bool
     head: PoolingHead | None
+    inside: InsideEncoder | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,10 +92,14 @@ class VisionView:
     Attributes:
         saliency: (T, N), if it was measured.
         frame_features: (T, D), likewise, from a pooling head.
+        merged: what its patches became between the blocks; None where nothing merges there.
+        saliency_source: what the saliency is, if not what the adapter says.
     """
 
     saliency: Tensor | None = None
     frame_features: Tensor | None = None
+    merged: EncoderResult | None = None
+    saliency_source: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+import functools
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, NoReturn
 
 from compress.errors import ConfigError
+
+Method = Callable[..., Any]
+
+
+def replace_method(hooks: ExitStack, owner: Any, name: str, make: Callable[[Method], Method]) -> None:
+    """Replace a method of one object; leaving the stack restores it.
+
+    Args:
+        hooks: the stack.
+        owner: of the method.
+        name: of the method.
+        make: gives what is called instead, from what was called.
+    """
+    held = vars(owner).get(name)
+    original = getattr(owner, name)
+    setattr(owner, name, functools.wraps(original)(make(original)))
+    if held is None:
+        hooks.callback(delattr, owner, name)
+    else:
+        hooks.callback(setattr, owner, name, held)
 
 
 class Attached:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,11 +18,20 @@ from compress.errors import ConfigError
 from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
 from compress.models.adapters.attached import Attached
 from compress.models.adapters.attention import Kernel, tapped
+from compress.models.adapters.encoder_merge import (
+    Block,
+    EncoderMerging,
+    attend_merged,
+    check_bias,
+    install_merging,
+    merging_in,
+)
 from compress.models.plans import expand_plan, reorder_plan
 from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
 from compress.plan import MergePlan
 from compress.planning_mode import full_precision
+from compress.stage import EncoderMerge
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,6 +47,9 @@ class _Pass:
         replaced: positions and segments of the merged sequence.
         windows: segments of its windows.
         received: attention that the places of each segment received.
+        merging: of patches between the blocks; None where nothing merges there.
+        places: float32 (S, 2), positions of the tokens of that merging.
+        window: int64 (S,), on the host, window of each of them; None for an encoder without windows.
     """
 
     grids: Sequence[VideoGrid]
@@ -48,6 +60,9 @@ class _Pass:
     replaced: dict[str, Any] = field(default_factory=dict)
     windows: dict[str, Any] = field(default_factory=dict)
     received: list[Tensor] = field(default_factory=list)
+    merging: EncoderMerging | None = None
+    places: Tensor | None = None
+    window: Tensor | None = None
 
 
 class QwenVisionTap(Attached):
@@ -63,6 +78,8 @@ class QwenVisionTap(Attached):
         self._request = request
         self._merge_size: int = visual.spatial_merge_size
         self._full_blocks = set(getattr(visual, "fullatt_block_indexes", ())) if windowed else set()
+        self._inside: Any = merging_in(request.inside, len(visual.blocks))
+        self._saliency_source = ""
         self._thread = threading.local()
 
     @property
@@ -78,13 +95,24 @@ class QwenVisionTap(Attached):
         """See `VisionTap.end`."""
         running, self._thread.running = self._running, None
         assert running is not None  # begun
-        if not running.received or running.order is None:
-            return [VisionView()] * len(running.grids)
-        scores = torch.cat(running.received)
-        whole = scores if running.origin is None else scores.index_select(0, running.origin)
+        merged: list[Any] = [None] * len(running.grids)
+        received, origin = running.received, running.origin
+        if running.merging is not None and running.order is not None:
+            starts = _starts(running.grids)
+            parts = torch.split(running.order, starts.diff().tolist())
+            merged = running.merging.results([part - start for part, start in zip(parts, starts, strict=False)])
+            received, origin = running.merging.received, running.merging.origin
+        if not received or running.order is None:
+            return [VisionView(merged=one) for one in merged]
+        scores = torch.cat(received)
+        whole = scores if origin is None else scores.index_select(0, origin)
         raster = torch.empty_like(whole)
         raster[moved(running.order, whole.device)] = whole
-        return [VisionView(saliency=one) for one in _pool(raster, running.grids, self._merge_size)]
+        pooled = _pool(raster, running.grids, self._merge_size)
+        return [
+            VisionView(saliency=one, merged=became, saliency_source=self._saliency_source)
+            for one, became in zip(pooled, merged, strict=True)
+        ]
 
     def install(self, hooks: ExitStack) -> None:
         """Put the hooks on the encoder."""
@@ -94,15 +122,36 @@ class QwenVisionTap(Attached):
                 "this model's vision encoder is not a SigLIP, the only one with a pooling head; leave pooling_head out"
             )
         hooks.callback(visual.register_forward_pre_hook(self._before_visual, with_kwargs=True).remove)
-        if request.merges:
+        inside, depth = self._inside, len(visual.blocks)
+        taps: dict[nn.Module, Any] = {}
+        last = max(self._full_blocks, default=depth - 1)
+        if inside is not None:
+            check_bias(inside, visual.config._attn_implementation or "eager")
+            used = [
+                Block(whole=block, attention=block.attn, second_norm=block.norm2, mlp=block.mlp)
+                for block in visual.blocks
+            ]
+            install_merging(hooks, inside, used, self._merging, self._after_merge, self._by_window)
+            taps = {block.attention: self._attend_merged for block in used}
+            chosen = inside.scored_block(depth)
+            if chosen is not None:
+                last = chosen
+                self._saliency_source = (
+                    f"attention received in the encoder's block {chosen}, the last that folds frames"
+                )
+        if request.merges or inside is not None:
             for number, block in enumerate(visual.blocks):
                 handle = block.register_forward_pre_hook(self._before_block(number), with_kwargs=True)
                 hooks.callback(handle.remove)
             for merger in (visual.merger, *getattr(visual, "deepstack_merger_list", ())):
                 hooks.callback(merger.register_forward_pre_hook(self._before_merger).remove)
         if request.saliency:
-            last = max(self._full_blocks, default=len(visual.blocks) - 1)
-            hooks.enter_context(tapped(visual, {visual.blocks[last].attn: self._attend_scored}))
+            taps[visual.blocks[last].attn] = self._attend_scored
+        if taps:
+            hooks.enter_context(tapped(visual, taps))
+
+    def _merging(self) -> EncoderMerging | None:
+        return None if self._running is None else self._running.merging
 
     def _before_visual(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         running = self._running
@@ -110,8 +159,53 @@ class QwenVisionTap(Attached):
             return
         grid_thw = torch.tensor(running.grids, device="cpu")
         running.order = self._sequence_order(grid_thw)
+        pixels = args[0] if args else kwargs["hidden_states"]
         if running.raster is not None:
-            self._prepare(running, running.raster, grid_thw, args[0] if args else kwargs["hidden_states"])
+            self._prepare(running, running.raster, grid_thw, pixels)
+        if self._inside is not None:
+            self._prepare_merging(running, grid_thw, pixels.device)
+
+    def _prepare_merging(self, running: _Pass, grid_thw: Tensor, device: torch.device) -> None:
+        """Note positions and windows of the sequence, which follow every merge."""
+        shapes = [(frames, rows * cols) for frames, rows, cols in running.grids]
+        running.merging = EncoderMerging(self._inside, len(self._visual.blocks), shapes, device)
+        positions = get_vision_position_ids(grid_thw, self._merge_size)
+        if self._windowed:
+            unit = self._merge_size**2
+            window_index, bounds = self._window_index(grid_thw)
+            positions = positions.view(-1, unit, 2)[window_index].flatten(0, 1)
+            running.window = torch.repeat_interleave(torch.arange(len(bounds) - 1, device="cpu"), bounds.diff().long())
+        running.places = moved(positions.float(), device)
+
+    def _by_window(self, merge: EncoderMerge) -> EncoderMerge:
+        """Let the tokens of each window stay together."""
+        running = self._running
+        assert running is not None  # it merges
+        if running.window is None:
+            return merge
+        order = running.window[merge.keep.cpu()].sort(stable=True).indices
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(len(order), device="cpu")
+        device = merge.keep.device
+        return replace(merge, keep=merge.keep[moved(order, device)], origin=moved(rank, device)[merge.origin])
+
+    def _after_merge(self, merge: EncoderMerge) -> None:
+        """Compute positions and segments of the tokens that are left."""
+        running = self._running
+        assert running is not None
+        assert running.merging is not None
+        assert running.places is not None
+        running.places = merge.apply(running.places)
+        device = running.places.device
+        lengths = torch.tensor(running.merging.frame_lengths, device="cpu")
+        running.replaced = self._segments(lengths, device)
+        if running.window is not None:
+            running.window = running.window[merge.keep.cpu()]
+            running.windows = self._segments(torch.bincount(running.window), device)
+        rotary = self._visual.rotary_pos_emb
+        running.replaced["position_embeddings"] = rotary(
+            torch.zeros(1, dtype=torch.float32, device=device), running.places
+        )
 
     def _sequence_order(self, grid_thw: Tensor) -> Tensor:
         """Return the raster index of the patch at each place of the encoder's sequence."""
@@ -171,10 +265,10 @@ class QwenVisionTap(Attached):
     def _before_block(self, number: int) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             running = self._running
-            if running is None or running.plan is None:
+            if running is None or (running.plan is None and (running.merging is None or not running.merging.merged)):
                 return None
             hidden, *rest = args
-            if number == 0:
+            if number == 0 and running.plan is not None:
                 if running.plan.keep.device != hidden.device:  # a model that is spread over devices
                     running.plan, running.origin = running.plan.to(hidden.device), None
                     running.origin = running.plan.origin
@@ -188,9 +282,19 @@ class QwenVisionTap(Attached):
 
     def _before_merger(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         running = self._running
-        if running is None or running.origin is None:
+        if running is None:
             return None
-        return (args[0].index_select(0, running.origin), *args[1:])
+        origin = running.origin if running.merging is None else running.merging.origin
+        return None if origin is None else (args[0].index_select(0, origin), *args[1:])
+
+    def _attend_merged(
+        self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        merging = self._merging()
+        if merging is None:
+            return kernel(module, query, key, value, *rest, **options)
+        mask = rest[0] if rest else options.pop("attention_mask", None)
+        return attend_merged(merging, kernel, module, query, key, value, mask, **options)
 
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any
@@ -198,6 +302,13 @@ class QwenVisionTap(Attached):
         running = self._running
         if running is None:
             return kernel(module, query, key, value, *rest, **options)
+        if running.merging is not None:
+            with full_precision():
+                bounds = options.get("cu_seq_lens_q")
+                lengths = [query.shape[2]] if bounds is None else bounds.diff().tolist()
+                for q, k in zip(*(torch.split(one, lengths, dim=2) for one in (query, key)), strict=True):
+                    running.merging.received.append(attention_received(q, k)[0])
+            return self._attend_merged(kernel, module, query, key, value, *rest, **options)
         with full_precision():
             if query.device.type == "cpu" and not query.requires_grad:
                 # One segment per call here: kernels that take all segments at once do not run on CPUs.
@@ -209,6 +320,12 @@ class QwenVisionTap(Attached):
             for q, k in zip(*(torch.split(one, lengths, dim=2) for one in (query, key)), strict=True):
                 running.received.append(attention_received(q, k)[0])
         return kernel(module, query, key, value, *rest, **options)
+
+
+def _starts(grids: Sequence[VideoGrid]) -> Tensor:
+    """Return where the patches of each video begin, and the end."""
+    counts = torch.tensor([frames * rows * cols for frames, rows, cols in grids], device="cpu")
+    return F.pad(counts.cumsum(0), (1, 0))
 
 
 def _pool(raster: Tensor, grids: Sequence[VideoGrid], size: int) -> list[Tensor]:

@@ -15,11 +15,20 @@ from torch import Tensor, nn
 from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
 from compress.models.adapters.attached import Attached
 from compress.models.adapters.attention import Kernel, tapped
+from compress.models.adapters.encoder_merge import (
+    Block,
+    EncoderMerging,
+    attend_merged,
+    check_bias,
+    install_merging,
+    merging_in,
+)
 from compress.models.adapters.packed_attention import Packing, attend_packed
 from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
 from compress.plan import MergePlan
 from compress.planning_mode import full_precision
+from compress.stage import EncoderResult
 
 
 @dataclass(kw_only=True, eq=False)
@@ -30,6 +39,7 @@ class _Pass:
         grids: of the videos.
         plan: over their patches; None merges nothing.
         packing: the frames of the packed sequence, where patches merged.
+        merging: of patches between the blocks; None where nothing merges there.
         received: attention that each place of the sequence received.
         saliency: (frames, N), of all videos.
         frame_features: (frames, D), likewise.
@@ -39,6 +49,7 @@ class _Pass:
     plan: MergePlan | None
     packing: Packing | None = None
     origin: Tensor | None = None
+    merging: EncoderMerging | None = None
     received: Tensor | None = None
     saliency: Tensor | None = None
     frame_features: Tensor | None = None
@@ -72,6 +83,9 @@ class SiglipTap(Attached):
         self._grid = grid
         self._pool = pool
         self._request = request
+        self._depth = len(tower.encoder.layers[:layer]) + 1
+        self._inside: Any = merging_in(request.inside, self._depth)
+        self._saliency_source = ""
         self._thread = threading.local()
 
     @property
@@ -92,24 +106,50 @@ class SiglipTap(Attached):
             nothing if found is None else list(torch.split(found, running.frames))
             for found in (running.saliency, running.frame_features)
         )
-        return [VisionView(saliency=one, frame_features=other) for one, other in zip(saliency, features, strict=True)]
+        merged: Sequence[EncoderResult | None] = [None] * len(running.grids)
+        if running.merging is not None:
+            merged = running.merging.results()
+        return [
+            VisionView(saliency=one, frame_features=other, merged=became, saliency_source=self._saliency_source)
+            for one, other, became in zip(saliency, features, merged, strict=True)
+        ]
 
     def install(self, hooks: ExitStack) -> None:
         """Put the hooks on the tower and the projector."""
         request, layers = self._request, self._tower.encoder.layers
         hooks.callback(self._tower.embeddings.register_forward_hook(self._after_embeddings).remove)
         hooks.callback(self._projector.register_forward_hook(self._after_projector).remove)
+        depth = self._depth
         scored = layers[self._layer].self_attn if request.saliency and request.head is None else None
         taps: dict[nn.Module, Any] = {}
         if request.merges:
             taps = {layer.self_attn: self._attend for layer in layers}
+        inside = self._inside
+        if inside is not None:
+            check_bias(inside, self._tower.config._attn_implementation or "eager")
+            used = [
+                Block(whole=layer, attention=layer.self_attn, second_norm=layer.layer_norm2, mlp=layer.mlp)
+                for layer in layers[:depth]
+            ]
+            install_merging(hooks, inside, used, self._merging)
+            taps = {block.attention: self._attend_merged for block in used}
+            block = inside.scored_block(depth)
+            if scored is not None and block is not None:
+                scored = layers[block].self_attn
+                self._saliency_source = f"attention received in the tower's block {block}, the last that folds frames"
         if scored is not None:
             taps[scored] = self._attend_scored
         if taps:
             hooks.enter_context(tapped(self._tower, taps))
 
+    def _merging(self) -> EncoderMerging | None:
+        return None if self._running is None else self._running.merging
+
     def _after_embeddings(self, module: nn.Module, args: Any, embeddings: Tensor) -> Tensor | None:
         running = self._running
+        if running is not None and self._inside is not None:
+            shapes = [(frames, embeddings.shape[1]) for frames in running.frames]
+            running.merging = EncoderMerging(self._inside, self._depth, shapes, embeddings.device)
         if running is None or running.plan is None:
             return None
         plan, device = running.plan, embeddings.device
@@ -128,6 +168,14 @@ class SiglipTap(Attached):
             return kernel(module, query, key, value, mask, **options)
         return attend_packed(kernel, module, query, key, value, running.packing, **options), None
 
+    def _attend_merged(
+        self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        merging = self._merging()
+        if merging is None:
+            return kernel(module, query, key, value, mask, **options)
+        return attend_merged(merging, kernel, module, query, key, value, mask, **options)
+
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **options: Any
     ) -> tuple[Tensor, Tensor | None]:
@@ -135,6 +183,10 @@ class SiglipTap(Attached):
         if running is None:
             return kernel(module, query, key, value, mask, **options)
         packing = running.packing
+        if running.merging is not None:
+            with full_precision():
+                running.merging.received = [attention_received(query, key).flatten()]
+            return self._attend_merged(kernel, module, query, key, value, mask, **options)
         with full_precision():
             if query.device.type == "cpu" and not query.requires_grad:
                 frames = [(query, key, value)]
@@ -156,6 +208,9 @@ class SiglipTap(Attached):
         if running is None:
             return None
         origin, count = running.origin, sum(running.frames)
+        if running.merging is not None:
+            origin = running.merging.origin
+            running.received = torch.cat(running.merging.received) if running.merging.received else None
 
         def whole(packed: Tensor) -> Tensor:
             """Spread what merged patches have over the patches of the grid, (frames, patches, ...)."""
@@ -168,4 +223,4 @@ class SiglipTap(Attached):
             running.saliency = self._pool(received.view(count, *self._grid))
         elif running.received is not None:
             running.saliency = self._pool(whole(running.received).view(count, *self._grid))
-        return None if origin is None else whole(projected[0])
+        return None if origin is None else whole(projected.flatten(0, 1))

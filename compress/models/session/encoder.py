@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -13,33 +12,13 @@ from torch import Tensor
 
 from compress.errors import SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VisionTap
-from compress.models.adapters.attached import Attached
+from compress.models.adapters.attached import Attached, Method, replace_method
 from compress.models.session.assignment import assign_metas
 from compress.models.session.call import Calls
 from compress.models.session.encoding import EncodedVideo, tag
 from compress.models.session.prefix import prefix_of
 from compress.models.session.videos import VideoCompressor
 from compress.stage import Compression
-
-Method = Callable[..., Any]
-
-
-def replace_method(hooks: ExitStack, owner: Any, name: str, make: Callable[[Method], Method]) -> None:
-    """Replace a method of one object; leaving the stack restores it.
-
-    Args:
-        hooks: the stack.
-        owner: of the method.
-        name: of the method.
-        make: gives what is called instead, from what was called.
-    """
-    held = vars(owner).get(name)
-    original = getattr(owner, name)
-    setattr(owner, name, functools.wraps(original)(make(original)))
-    if held is None:
-        hooks.callback(delattr, owner, name)
-    else:
-        hooks.callback(setattr, owner, name, held)
 
 
 class SessionEncoder(Attached):

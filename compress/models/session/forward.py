@@ -15,12 +15,11 @@ from torch.nn import functional
 
 from compress.errors import ConfigError
 from compress.models.adapters.adapter import Adapter
-from compress.models.adapters.attached import Attached
+from compress.models.adapters.attached import Attached, Method, replace_method
 from compress.models.session.call import Call, Calls, Generation, Reading, WantedLogits
 from compress.models.session.continued_positions import place_turn
 from compress.models.session.decoder_merge import DecoderMerge
 from compress.models.session.decoding_reads import ChoosingLayer, DecodingReads, Step
-from compress.models.session.encoder import Method, replace_method
 from compress.models.session.encoding import videos_of
 from compress.models.session.inner_pass import InnerPass
 from compress.models.session.kv_cache import CACHE, cache_of, given_cache

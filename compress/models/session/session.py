@@ -22,7 +22,15 @@ from compress.models.session.decoding_reads import DecodingReads
 from compress.models.session.encoder import SessionEncoder
 from compress.models.session.forward import Forward
 from compress.models.session.videos import VideoCompressor, VideoResult
-from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideLLM, Signals
+from compress.stage import (
+    AtDecoding,
+    BeforeEncoder,
+    BeforeLLM,
+    Compression,
+    InsideEncoder,
+    InsideLLM,
+    Signals,
+)
 
 if TYPE_CHECKING:
     import os
@@ -69,7 +77,7 @@ class Session:
         saliency: Saliency = "auto",
         pooling_head: PoolingHead | None = None,
     ) -> None:
-        if not isinstance(compressor, BeforeEncoder | BeforeLLM | InsideLLM | AtDecoding):
+        if not isinstance(compressor, BeforeEncoder | InsideEncoder | BeforeLLM | InsideLLM | AtDecoding):
             raise ConfigError(f"{type(compressor).__name__} has no stage that works on a model (see compress.stage)")
         if saliency not in ("auto", "attention", "none"):
             raise ConfigError(f"saliency is {saliency!r}; choose from 'auto', 'attention' and 'none'")
@@ -78,6 +86,11 @@ class Session:
         if hasattr(compressor, "at_depth"):
             compressor = compressor.at_depth(len(self.adapter.layers), first=self.adapter.first_merge_layer)
         self.compressor: Any = compressor
+        if isinstance(compressor, BeforeEncoder) and isinstance(compressor, InsideEncoder):
+            raise ConfigError(
+                f"{type(compressor).__name__} merges patches both before and inside the encoder, where every frame "
+                "must keep as many as the others; choose one of the two"
+            )
         metas = _listed(meta)
         self.timer: StageTimer | None = None
         reads = signals_read(compressor) if isinstance(compressor, BeforeLLM) else ()
@@ -206,7 +219,10 @@ class Session:
                 hooks.callback(delattr, core, _ATTACHED)
                 self._forward.install(hooks)
                 request = VisionRequest(
-                    merges=self._videos.merges_patches, saliency=self._wants_saliency, head=self._head
+                    merges=self._videos.merges_patches,
+                    saliency=self._wants_saliency,
+                    head=self._head,
+                    inside=self.compressor if isinstance(self.compressor, InsideEncoder) else None,
                 )
                 encoder = SessionEncoder(self.adapter, self._videos, self._calls, weakref.ref(self), self.stage)
                 encoder.install(hooks, self.adapter.install(hooks, request))

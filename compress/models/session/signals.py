@@ -13,7 +13,7 @@ from torch import Tensor
 from compress.density import DensityStage, MapChoice, choose_maps, measure_density
 from compress.errors import SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens
-from compress.stage import Signals
+from compress.stage import EncoderResult, Signals
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -86,6 +86,7 @@ def gather_signals(
     saliency: Tensor | None,
     frame_features: Tensor | None,
     saliency_source: str,
+    merged: EncoderResult | None = None,
 ) -> Signals:
     """Gather the signals of one video.
 
@@ -97,6 +98,7 @@ def gather_signals(
         saliency: (T, N), if measured.
         frame_features: (T, D), if measured.
         saliency_source: where the saliency comes from.
+        merged: what its patches became inside the encoder.
     """
     known: dict[str, Any] = {}
     if meta is not None:
@@ -105,6 +107,8 @@ def gather_signals(
             known["packet_size"] = meta.packet_size(gop)
         if "density" in reads:
             known |= {"density": meta.of_tokens(video), "density_source": str(meta.maps.tokens)}
+    if merged is not None and merged.segments is not None:
+        known |= {"frame_groups": merged.frame_groups, "frame_segments": merged.segments}
     return Signals(
         saliency=saliency,
         frame_features=frame_features,

@@ -16,7 +16,7 @@ from compress.models.session.encoding import EncodedVideo
 from compress.models.session.signals import MetaSignals, gather_signals
 from compress.plan import MergePlan
 from compress.planning_mode import planning
-from compress.stage import BeforeEncoder, BeforeLLM, Compression, GopKind
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, EncoderResult, GopKind, InsideEncoder
 from compress.video import PACKET_SIZES
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class VideoResult:
         tokens_in: its visual tokens.
         tokens_out: those that entered the language model.
         before_encoder: what was merged of its patches; None where nothing was.
+        inside_encoder: what they became between the encoder's blocks; None where nothing merges there.
         before_llm: what was merged of its tokens; None where nothing was.
         sources: signal that was read -> where it came from.
     """
@@ -46,6 +47,7 @@ class VideoResult:
     before_encoder: Compression | None
     before_llm: Compression | None
     sources: Mapping[str, str]
+    inside_encoder: EncoderResult | None = None
 
 
 class VideoCompressor:
@@ -70,7 +72,8 @@ class VideoCompressor:
     ) -> None:
         self.entries = len(metas)
         self.merges_patches = isinstance(compressor, BeforeEncoder)
-        self.needs = "merged patches" if self.merges_patches else "saliency" if reads_saliency else ""
+        merges = self.merges_patches or isinstance(compressor, InsideEncoder)
+        self.needs = "merged patches" if merges else "saliency" if reads_saliency else ""
         self._compressor = compressor
         self._adapter = adapter
         self._metas = [MetaSignals(one, adapter, map) for one in metas]
@@ -163,6 +166,9 @@ class VideoCompressor:
         view = VisionView() if encoded is None else encoded.view
         compression, sources = self._ask(embeddings, video, meta, view)
         before = None if encoded is None else encoded.patches
+        if (inside := view.merged) is not None:
+            left = f"{len(inside.keep)} of {len(inside.origin)} patches left"
+            sources["inside_encoder"] = f"{left}, {inside.frames} of {inside.frames_in} frames"
         if self.merges_patches and meta is not None:
             merged = before is not None and meta.maps.patches
             sources["rpm"] = merged or f"skipped: {meta.maps.skipped}"
@@ -173,6 +179,7 @@ class VideoCompressor:
             before_encoder=before,
             before_llm=compression,
             sources=sources,
+            inside_encoder=view.merged,
         )
 
     def _ask(
@@ -194,7 +201,10 @@ class VideoCompressor:
             gop=gop,
             saliency=view.saliency,
             frame_features=view.frame_features,
-            saliency_source="pooling head" if self._pooling_head else self._adapter.saliency_source,
+            saliency_source="pooling head"
+            if self._pooling_head
+            else view.saliency_source or self._adapter.saliency_source,
+            merged=view.merged,
         )
         tokens = video.of(embeddings)
         with planning():

@@ -45,6 +45,7 @@ VARIANTS: list[tuple[str, dict[str, str]]] = [
     ("prunevid", {}),
     ("unified-sttc", {}),
     ("unified-sttc", {"recycle": "rejected", "exhausted": "clusters", "distance": "plain"}),
+    ("earlytom", {}),
     ("infomerge", {}),
     ("pool", {"frame_budget": "packets"}),
     ("smaller", {"frame_budget": "packets"}),
@@ -250,7 +251,8 @@ def test_frame_budgets_come_from_packets(name: str, fields: dict[str, str]) -> N
 @every_method
 def test_rpm_before_and_matm_after(name: str, fields: dict[str, str]) -> None:
     pipeline = Pipeline(RPM(), build(name, retention=0.3, settings=fields), MATM())
-    assert isinstance(pipeline, (BeforeEncoder, BeforeLLM, InsideLLM))
+    for stage in (BeforeEncoder, BeforeLLM, InsideLLM):
+        assert isinstance(pipeline, stage)
     assert pipeline.retention == 0.3
     tokens = video(5, (4, 4), seed=12)
     assert pipeline.before_llm(tokens, signals_for(tokens, grid=(4, 4))).achieved == 24

@@ -11,7 +11,7 @@ from torch import Tensor
 
 pytest.importorskip("transformers")
 
-from compress.baselines import RandomTokens
+from compress.baselines import EarlyTom, RandomTokens, ToMe
 from compress.compressor import Pipeline
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
@@ -28,6 +28,8 @@ from tests.compress.models.oracle import record_prompt, token_layout
 METHODS: dict[str, Any] = {
     "metom": MeToM(retention=0.4, target_keep=0.7, layers=(1, 2)),
     "infomerge": InfoMerge(retention=0.3),
+    "tome": Pipeline(ToMe(retention=0.5), RandomTokens(retention=0.5)),
+    "earlytom": EarlyTom(retention=0.4, T=-1.0, prune_layers=(0,)),
     "literal": MeToM.literal(retention=0.4, target_keep=0.7, layers=(1, 2)),
 }
 
@@ -157,6 +159,8 @@ def test_what_cannot_go_together_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=message):
             Job(method=InfoMerge(), name="infomerge", retention=0.1, shortener=ModelShortener(**options))
     shortener = ModelShortener(random_config="qwen2-vl-tiny")
+    with pytest.raises(ConfigError, match="tome merges inside a vision encoder, and the embedded one has no blocks"):
+        Job(method=ToMe(), name="tome", retention=0.5)
     with pytest.raises(ConfigError, match="matm has no stage before the language model"):
         Job(method=MATM(), name="matm", retention=0.5, shortener=shortener)
     video_meta().save(tmp_path / "square.npz")

@@ -1,0 +1,152 @@
+"""Segments of similar frames, and the folding of their middle frames in pairs (EarlyTom, CVPR 2026)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from compress.ops.similarity import unit
+from compress.ops.transfer import on_host
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameSimilarity:
+    """Mean cosines of tokens at the same place of two frames that are less than a window apart.
+
+    Attributes:
+        table: float64 (window, T), of frame t and the frame so many before it; NaN where there is none.
+    """
+
+    table: NDArray[np.float64]
+
+    @staticmethod
+    def of(tokens: Tensor, window: int) -> FrameSimilarity:
+        """Compare the frames of tokens (T, N, D) that are less than ``window`` apart."""
+        frames = len(tokens)
+        direction = [unit(frame) for frame in tokens]
+        table = np.full((window, frames), np.nan)
+        for distance in range(1, min(window, frames)):
+            pairs = zip(direction[distance:], direction, strict=False)
+            (table[distance, distance:],) = on_host(torch.stack([(a * b).sum(dim=1).mean() for a, b in pairs]))
+        return FrameSimilarity(table=table)
+
+    def between(self, first: int, second: int) -> float:
+        """Return the similarity of two frames, the first one earlier."""
+        return float(self.table[second - first, second])
+
+
+def walk_segments(similarity: FrameSimilarity, *, threshold: float, window: int, ema: float) -> NDArray[np.int64]:
+    """Cut where the smoothed similarity to the segment's first frame falls below the threshold.
+
+    A segment has at most ``window - 1`` frames.
+
+    Args:
+        similarity: of the frames.
+        threshold: T.
+        window: M.
+        ema: weight of the newest similarity; what is smoothed begins at 1 in every segment.
+
+    Returns:
+        Where segments begin, int64 (K + 1,).
+    """
+    frames = similarity.table.shape[1]
+    starts, smoothed = [0], 1.0
+    for frame in range(1, frames):
+        full = frame - starts[-1] + 1 >= window
+        if not full:
+            smoothed = ema * similarity.between(starts[-1], frame) + (1 - ema) * smoothed
+        if full or smoothed < threshold:
+            starts.append(frame)
+            smoothed = 1.0
+    return np.array([*starts, frames], np.int64)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Folding:
+    """Frames that become fewer.
+
+    Attributes:
+        first: int64 (T',), the frame whose place each one takes.
+        second: int64 (T',), the frame that joins it, or ``first`` again.
+        weight: float64 (T',), of the first; the second has the rest.
+        group: int64 (T,), what each frame became; a frame that was lost goes with the one before it.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    group: NDArray[np.int64]
+
+    @staticmethod
+    def identity(frames: int) -> Folding:
+        """Leave all frames."""
+        every = np.arange(frames)
+        return Folding(first=every, second=every, weight=np.ones(frames), group=every)
+
+    def apply(self, frames: Tensor) -> Tensor:
+        """Fold (T, ...) to (T', ...) in float32."""
+        weight = torch.from_numpy(self.weight.astype(np.float32)).to(frames.device)
+        shape = (-1, *[1] * (frames.dim() - 1))
+        first, second = (torch.from_numpy(index).to(frames.device) for index in (self.first, self.second))
+        weight = weight.view(shape)
+        return frames[first].float() * weight + frames[second].float() * (1 - weight)
+
+
+def fold_frames(
+    similarity: FrameSimilarity, bounds: NDArray[np.int64], *, least: int = 1, released: bool = False
+) -> Folding:
+    """Fold neighbouring middle frames of segments that are more alike than the segment's first and last frame.
+
+    A pair is folded where it is also more alike than the next pair; its weights are those of the two similarities. The
+    last pair has no next one: its frames count alike, or, as in the released code, only the first does. That code also
+    loses a last middle frame that no pair holds.
+
+    Args:
+        similarity: of the frames.
+        bounds: of the segments.
+        least: frames that must stay; further pairs are left apart.
+        released: do what the released code does, whatever must stay.
+    """
+    first: list[int] = []
+    second: list[int] = []
+    weight: list[float] = []
+    group = np.zeros(int(bounds[-1]), np.int64)
+    spare = int(bounds[-1]) - least
+
+    def leave(a: int, b: int, share: float) -> None:
+        first.append(a)
+        second.append(b)
+        weight.append(share)
+        group[[a, b]] = len(first) - 1
+
+    for start, stop in itertools.pairwise(bounds.tolist()):
+        middle = range(start + 1, stop - 1)
+        if len(middle) < 2:
+            for frame in range(start, stop):
+                leave(frame, frame, 1.0)
+            continue
+        leave(start, start, 1.0)
+        bar = similarity.between(start, stop - 1)
+        frame = middle.start
+        while frame < middle.stop - 1:
+            here, last = similarity.between(frame, frame + 1), frame + 1 == middle.stop - 1
+            after = here if last else similarity.between(frame + 1, frame + 2)
+            if here > bar and (last or here > after) and (released or spare > 0):
+                leave(frame, frame + 1, (1.0 if released else 0.5) if last else here / (here + after))
+                spare -= 1
+                frame += 2
+            else:
+                leave(frame, frame, 1.0)
+                frame += 1
+        if frame == middle.stop - 1:
+            if released:
+                group[frame] = len(first) - 1
+            else:
+                leave(frame, frame, 1.0)
+        leave(stop - 1, stop - 1, 1.0)
+    return Folding(first=np.array(first), second=np.array(second), weight=np.array(weight, np.float64), group=group)
