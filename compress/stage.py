@@ -32,8 +32,9 @@ Positions = Literal["original", "contiguous"]
 Query = Literal["last", "text", "all"]
 """Tokens of a prompt whose attention counts inside the language model."""
 
-Reduce = Literal["mean", "max"]
-"""Reduction of attention over heads and tokens."""
+Reduce = Literal["mean", "max", "max_of_means"]
+"""Reduction of attention over heads and tokens: mean or largest of both, or the largest over tokens of the mean over
+heads."""
 
 MergePoint = Literal["attention", "block"]
 """Where a method merges inside an encoder block: between its attention and its MLP, or after it."""
@@ -95,6 +96,8 @@ class Cut:
             ``all`` tokens.
         reduce: over heads and these tokens.
         positions: position ids from ``layer`` on: those of the tokens, or ``contiguous``, counted again from 0.
+        caches: tokens that leave also leave the caches of the layers before, once the prompt has been read; of a
+            method's only cut.
     """
 
     layer: int
@@ -102,6 +105,7 @@ class Cut:
     query: Query = "last"
     reduce: Reduce = "mean"
     positions: Positions = "original"
+    caches: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,6 +118,8 @@ class InnerTokens:
         place: int64 (n, 4), video of the prompt, frame, row and column of each token that is left; None if unknown.
         grids: rows and columns of the frames of each video, N tokens before any leaves.
         text: (Q, D), residual stream of the text after the videos; None if unknown.
+        kind: uint8 (n,), kind that the method before the language model gave each token; None if it gave none.
+        kinds: names of the kinds.
     """
 
     cut: int
@@ -121,6 +127,8 @@ class InnerTokens:
     place: Tensor | None = None
     grids: tuple[tuple[int, int], ...] = ()
     text: Tensor | None = None
+    kind: Tensor | None = None
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

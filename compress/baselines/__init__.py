@@ -19,6 +19,7 @@ from compress.baselines.flashvid import FlashVID, FlashVIDInner
 from compress.baselines.holitom import HoliTom
 from compress.baselines.holitom_inner import HoliTomInner
 from compress.baselines.prunevid import PruneVid
+from compress.baselines.prunevid_inner import PruneVidInner
 from compress.baselines.pyramiddrop import PyramidDrop
 from compress.baselines.random_tokens import RandomTokens
 from compress.baselines.replay import replay
@@ -27,6 +28,7 @@ from compress.baselines.sttm import STTM
 from compress.baselines.tome import ToMe
 from compress.baselines.tome_video import ToMeVideo
 from compress.baselines.unified_sttc import UnifiedSTTC
+from compress.baselines.unified_sttc_inner import UnifiedSTTCInner
 from compress.baselines.uniform_stride import UniformStride
 from compress.baselines.vidcom2 import VidCom2
 from compress.baselines.visionzip import VisionZip
@@ -48,12 +50,14 @@ __all__ = [
     "HoliTom",
     "HoliTomInner",
     "PruneVid",
+    "PruneVidInner",
     "PyramidDrop",
     "RandomTokens",
     "SmallerFrames",
     "ToMe",
     "ToMeVideo",
     "UnifiedSTTC",
+    "UnifiedSTTCInner",
     "UniformStride",
     "VidCom2",
     "VisionZip",

@@ -22,7 +22,7 @@ def attention_received(
         scaling: factor of the logits.
         first: column of the first query among the keys; a query sees the keys up to its own column.
         real: bool (k,), False for padding; None without any.
-        reduce: mean or largest.
+        reduce: see `compress.stage.Reduce`.
 
     Returns:
         float32 (k,).
@@ -40,5 +40,9 @@ def attention_received(
         if real is not None:
             hidden = hidden | ~real
         weights = logits.masked_fill(hidden, -torch.inf).softmax(dim=-1)
-        received = received + weights.sum(dim=(0, 1)) if reduce == "mean" else received.maximum(weights.amax((0, 1)))
+        if reduce == "mean":
+            received = received + weights.sum(dim=(0, 1))
+        else:
+            over_heads = weights.amax(dim=0) if reduce == "max" else weights.mean(dim=0)
+            received = received.maximum(over_heads.amax(dim=0))
     return received / (heads * rows) if reduce == "mean" else received

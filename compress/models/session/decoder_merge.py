@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import create_causal_mask
 
 from compress.errors import ConfigError
@@ -184,6 +185,8 @@ class DecoderMerge(Attached):
             running.visual[row] = visual[plan.keep]
             if running.place:
                 running.place[row] = running.place[row].to(device)[plan.keep]
+                kind, names = running.kinds[row]
+                running.kinds[row] = (None if kind is None else kind.to(device)[plan.keep], names)
             running.account(row, compression)
         selection = RowSelection.of(kept)
         running.enter_part(kept, selection, width)
@@ -208,6 +211,7 @@ class DecoderMerge(Attached):
         tokens = hidden[row].index_select(0, visual)
         with planning():
             compression: Compression
+            kind, names = running.kinds[row] if running.kinds else (None, ())
             if not self.wants_places:
                 compression = self._plan_inside(scores, tokens)
             else:
@@ -216,6 +220,8 @@ class DecoderMerge(Attached):
                     entered=running.counts.get(row, [len(visual)])[0],
                     place=running.place[row].to(hidden.device) if running.place else None,
                     grids=running.grids[row] if running.grids else (),
+                    kind=None if kind is None else kind.to(hidden.device),
+                    kinds=names,
                     text=hidden[row, running.text_from[row] : hidden.shape[1] - running.drafted],
                 )
                 compression = self._plan_inside(scores, tokens, shown)
@@ -223,6 +229,28 @@ class DecoderMerge(Attached):
             sources = {**compression.sources, "positions": "original: this model's positions have three axes"}
             return replace(compression, sources=sources)
         return compression
+
+    def shorten_caches(self, cache: Any, running: InnerPass) -> None:
+        """Let tokens that left at the only cut leave the caches of the layers before it too, if the cut asks for that.
+
+        Raises:
+            ConfigError: a layer of the cache is of another kind than the default.
+        """
+        cut, prefix = self.cuts[0], running.prefix
+        if not cut.caches or running.kept is None:
+            return
+        index = RowSelection.of(running.kept).index
+        before = torch.arange(running.cached[0], device=index.device).expand(len(index), -1)
+        columns = torch.cat((before, running.cached[0] + index), dim=1)
+        for layer in cache.layers[: cut.layer]:
+            if not isinstance(layer, DynamicLayer):
+                raise ConfigError(
+                    f"the cache has a {type(layer).__name__}; this method shortens the layers before its cut, which "
+                    "needs the default dynamic cache"
+                )
+            place = columns.to(layer.keys.device)[:, None, :, None]
+            layer.keys, layer.values = (torch.take_along_dim(one, place, dim=2) for one in (layer.keys, layer.values))
+        prefix.width, prefix.mask = prefix.inner[0].width, prefix.inner[0].mask
 
     def _causal_mask(self, cut: Cut, hidden: Tensor, mask: Tensor | None, kwargs: dict[str, Any]) -> Tensor | None:
         """Build the mask of the layers after a cut, whose caches are shorter."""
@@ -257,6 +285,8 @@ def _on(mask: Tensor | None, device: torch.device) -> Tensor | None:
 def _check_cuts(cuts: tuple[Cut, ...], adapter: Adapter) -> None:
     """Raise ConfigError unless the decoder has these layers and each cut is scored where its tokens are all there."""
     depth, before = len(adapter.layers), 0
+    if len(cuts) > 1 and any(cut.caches for cut in cuts):
+        raise ConfigError("caches of layers before a cut are shortened after a method's only cut; this one has several")
     for cut in cuts:
         if not adapter.first_merge_layer <= cut.layer < depth or not cut.scored or cut.scored[-1] > cut.layer:
             raise ConfigError(

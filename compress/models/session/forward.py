@@ -30,6 +30,7 @@ from compress.models.session.shortening import (
     Shortened,
     describe,
     grids_of_videos,
+    kinds_in_videos,
     places_in_videos,
     shorten_prompt,
 )
@@ -256,6 +257,7 @@ class Forward(Attached):
             visual=list(short.visual),
             place=places_in_videos(prompt) if wants_places else [],
             grids=grids_of_videos(prompt) if wants_places else [],
+            kinds=kinds_in_videos(prompt) if wants_places else [],
             text_from=list(short.text_from),
             lengths=list(map(len, short.kept)),
         )
@@ -346,6 +348,8 @@ class Forward(Attached):
         cache = kwargs.get(CACHE) if cache is None else cache
         if call.prefix is not None and cache is not None:
             self._after_prompt(call, cache)
+            if self._inside is not None and call.inside is not None and call.inside.prompt:
+                self._inside.shorten_caches(cache, call.inside)
             call.prefix.bind(cache)
         if call.step is not None:
             self.account = replace(self.account, decoding=[*self.account.decoding, call.step.read])

@@ -29,6 +29,7 @@ class InnerPass:
         visual: per row of a prompt, places of visual tokens among what is new in the present part.
         place: per row, int64 (n, 4), video, frame, row and column of each of them; empty if nobody asks.
         grids: per row, rows and columns of the frames of its videos.
+        kinds: per row, uint8 (n,), kind of each of them and the kinds' names, see `InnerTokens`.
         text_from: per row, where the text after them begins.
         lengths: per row, tokens of the present part, without padding.
         part: the present part.
@@ -48,6 +49,7 @@ class InnerPass:
     visual: list[Tensor] = field(default_factory=list)
     place: list[Tensor] = field(default_factory=list)
     grids: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
+    kinds: list[tuple[Tensor | None, tuple[str, ...]]] = field(default_factory=list)
     text_from: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     part: int = 0

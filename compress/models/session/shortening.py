@@ -248,6 +248,18 @@ def grids_of_videos(prompt: Prompt) -> list[tuple[tuple[int, int], ...]]:
     return [tuple(video.grid for video in prompt.videos if video.row == row) for row in range(len(prompt.ids))]
 
 
+def kinds_in_videos(prompt: Prompt) -> list[tuple[Tensor | None, tuple[str, ...]]]:
+    """Return, per row, the kind of each visual token that stays, uint8 (n,), and the kinds' names; None without any."""
+    rows: list[tuple[Tensor | None, tuple[str, ...]]] = []
+    for row in range(len(prompt.ids)):
+        mine = [one for video, one in zip(prompt.videos, prompt.compressions, strict=True) if video.row == row]
+        known = [one.kind for one in mine if one is not None and one.kind is not None]
+        names = {one.kinds for one in mine if one is not None}
+        whole = bool(mine) and len(known) == len(mine) and len(names) == 1
+        rows.append((torch.cat(known), names.pop()) if whole else (None, ()))
+    return rows
+
+
 def places_in_videos(prompt: Prompt) -> list[Tensor]:
     """Return, per row, video, frame, row and column of each visual token that stays, int64 (n, 4)."""
     device = prompt.kwargs["inputs_embeds"].device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from compress.baselines import D2Pruner, DyCokeDecoding, FastV, HoliTomInner, PyramidDrop, replay
+from compress.baselines import (
+    D2Pruner,
+    DyCokeDecoding,
+    FastV,
+    HoliTomInner,
+    PruneVidInner,
+    PyramidDrop,
+    UnifiedSTTCInner,
+    replay,
+)
 from compress.baselines.inner import Inner
 from compress.compressor import Pipeline
 from compress.errors import ConfigError, ShapeError
@@ -19,7 +29,7 @@ from compress.plan import MergePlan
 from compress.stage import AtDecoding, BeforeLLM, Compression, InnerTokens, InsideLLM, cuts_of
 from tests.oracle import inner as oracle
 
-INNER = ("fastv", "pyramiddrop", "holitom-inner", "d2pruner")
+INNER = ("fastv", "pyramiddrop", "holitom-inner", "d2pruner", "prunevid-inner", "unified-sttc-inner")
 VARIANTS: list[tuple[str, dict[str, str]]] = [
     *((name, {}) for name in INNER),
     ("d2pruner", {"alpha": "0.5", "debias": "frames", "semantic": "minmax", "pivots_block": "yes"}),
@@ -229,6 +239,41 @@ def test_d2pruner_by_definition(alpha: float, block: bool) -> None:
         assert result.sources["prior"] == "given"
         upper = D2Pruner(retention=retention, theta=theta, alpha=alpha, fill="none", pivots_block=block)
         assert upper.inside_llm(scores, hidden, tokens).achieved <= kept
+
+
+def test_unified_sttc_by_definition() -> None:
+    scores, hidden, tokens = scene(3, 4, 5, seed=15)
+    text = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    a, x, t = scores.double().numpy(), hidden.double().numpy(), text.double().numpy()
+    s = np.array([max(oracle.cosine(one, other) for other in t) for one in x])
+    for normalise, scale in (
+        ("minmax", lambda v: (v - v.min()) / (v.max() - v.min())),
+        ("sum", lambda v: v / abs(v.sum())),
+    ):
+        for lam in (0.0, 0.5, 1.0):
+            method = UnifiedSTTCInner(retention=0.3, lam=lam, normalise=normalise)  # type: ignore[arg-type]
+            found = method.inside_llm(scores, hidden, dataclasses.replace(tokens, text=text))
+            keep, values = oracle.absorbed((1 - lam) * scale(a) + lam * scale(s), x, 18, halves=False)
+            assert found.plan.keep.tolist() == keep
+            np.testing.assert_allclose(found.apply(hidden.double()), values, atol=1e-6)
+    assert UnifiedSTTCInner(K=3).cuts[0].reduce == "max"
+    assert UnifiedSTTCInner(K=3, heads="mean").cuts[0].reduce == "max_of_means"
+    assert UnifiedSTTCInner().inside_llm(scores, hidden).sources == {"text": "attention only (no text given)"}
+
+
+def test_prunevid_by_definition() -> None:
+    scores, hidden, tokens = scene(3, 4, 5, seed=16)
+    kind = (torch.arange(60) % 3 == 0).to(torch.uint8)
+    shown = dataclasses.replace(tokens, kind=kind, kinds=("dynamic", "static"))
+    found = PruneVidInner(retention=0.4).inside_llm(scores, hidden, shown)
+    moving, static = (np.flatnonzero(kind.numpy() == one) for one in (0, 1))
+    a = scores.double().numpy()
+    expected = [moving[i] for i in oracle.top(a[moving], 16)] + [static[i] for i in oracle.top(a[static], 8)]
+    assert found.plan.keep.tolist() == sorted(expected) != oracle.top(a, 24)
+    other = dataclasses.replace(shown, kinds=("selected", "merged"))
+    assert PruneVidInner(retention=0.4).inside_llm(scores, hidden, other).plan.keep.tolist() == oracle.top(a, 24)
+    (cut,) = PruneVidInner().at_depth(32).cuts or ()
+    assert (cut.layer, cut.scored, cut.query, cut.reduce, cut.caches) == (10, (9,), "text", "max", True)
 
 
 def test_d2pruner_says_what_it_lacks() -> None:

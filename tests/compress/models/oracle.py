@@ -60,6 +60,7 @@ class Oracle:
         inner: over what is left of them, before layer ``merge_layer``.
         merge_layer: see inner.
         cuts: in place of these, (layer, plan, positions are counted again) of several.
+        caches: what leaves at the only cut is not seen by further tokens in the layers before it either.
         positions_shift: negative control: added to the positions of visual tokens.
     """
 
@@ -71,6 +72,7 @@ class Oracle:
     inner: MergePlan | None = None
     merge_layer: int = 0
     cuts: list[tuple[int, MergePlan, bool]] = field(default_factory=list)
+    caches: bool = False
     positions_shift: int = 0
     deepstack: list[Tensor] = field(default_factory=list)
 
@@ -133,7 +135,12 @@ class Oracle:
                     cos, sin = decoder.rotary_emb(hidden[None], torch.arange(len(hidden))[None])
             if number == until:
                 break
-            output = layer(hidden[None], attention_mask=causal(hidden), position_embeddings=(cos, sin))
+            mask = causal(hidden)
+            if self.caches and number < self.cuts[0][0]:
+                stay = set(self.cuts[0][1].keep.tolist())
+                gone = [place for one, place in enumerate(visual) if one not in stay]
+                mask[0, 0, len(self.embeddings) :, gone] = -math.inf
+            output = layer(hidden[None], attention_mask=mask, position_embeddings=(cos, sin))
             hidden = (output if isinstance(output, Tensor) else output[0])[0]
             if number < len(self.deepstack):
                 hidden = hidden.clone()

@@ -11,7 +11,17 @@ import torch
 
 pytest.importorskip("transformers")
 
-from compress.baselines import D2Pruner, DyCoke, DyCokeDecoding, FastV, HoliTomInner, PyramidDrop
+from compress.baselines import (
+    D2Pruner,
+    DyCoke,
+    DyCokeDecoding,
+    FastV,
+    HoliTomInner,
+    PruneVid,
+    PruneVidInner,
+    PyramidDrop,
+    UnifiedSTTCInner,
+)
 from compress.compressor import Pipeline
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
@@ -20,7 +30,7 @@ from compress.models.session.decoding_reads import ChoosingLayer
 from compress.models.session.kv_cache import CACHE, cache_of
 from compress.plan import MergePlan
 from compress.stage import Compression, InnerTokens, cuts_of
-from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
+from tests.compress.models.material import BACKBONES, TOKENIZER, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import Oracle, record_prompt, token_layout
 from tests.oracle import inner as oracle
 
@@ -28,6 +38,8 @@ CLOSE = 2e-5
 METHODS: dict[str, Any] = {
     "fastv": FastV(retention=0.4),
     "fastv-reference": FastV(K=2, R=0.6, fidelity="reference"),
+    "prunevid-inner": PruneVidInner(K=3, retention=0.4),
+    "unified-sttc-inner": UnifiedSTTCInner(retention=0.4),
     "holitom-inner": HoliTomInner(retention=0.4),
     "d2pruner": D2Pruner(K=2, retention=0.4, alpha=0.5, debias="frames", theta=0.3),
     "pyramiddrop": PyramidDrop(layer_list=(2, 3), retention=0.25),
@@ -66,6 +78,7 @@ def test_after_a_method_before_the_model_steps_and_beams_equal_the_oracle(backbo
     result = session.results[0]
     cuts = cuts_of(session.compressor) or ()
     oracle_ = Oracle(model=model, ids=ids, prompt=record_prompt(model, inputs), plan=result.before_llm.plan)
+    oracle_.caches = any(cut.caches for cut in cuts)
     llava = type(model).__name__.startswith("Llava")
 
     def logits(made: list[MergePlan], tail: list[int]) -> torch.Tensor:
@@ -87,6 +100,11 @@ def test_after_a_method_before_the_model_steps_and_beams_equal_the_oracle(backbo
         for part in range(len(left))
         for _ in range(*bounds[part : part + 2])
     ]
+    if oracle_.caches:
+        lengths = [lengths[-1]] * 4
+        oracle_.caches = False
+        assert (torch.cat(output.logits) - logits(steps, tail)).abs().max() > CLOSE
+        oracle_.caches = True
     if not llava:
         assert [cache_of(output).get_seq_length(layer) for layer in range(4)] == lengths
     tail = beams.sequences[0, len(ids) :].tolist()
@@ -269,3 +287,28 @@ def test_runs_without_a_question_refuse_them(name: str) -> None:
     for shortener in (EmbeddedShortener(), ModelShortener(random_config="llava-onevision-tiny")):
         with pytest.raises(ConfigError, match=f"compress ask --model MODEL --prompt TEXT --method {name}"):
             shortener.check(build(name), name)
+
+
+def test_prunevid_keeps_its_share_of_both_parts() -> None:
+    model, meta = sharp_model("llava-onevision-tiny"), video_meta()
+    inputs = inputs_of(model, meta)
+    pipeline = Pipeline(PruneVid(retention=0.6, tau=0.5), PruneVidInner(K=2, retention=0.5), DyCokeDecoding(L=3))
+    with pipeline.attach(model, meta) as session:
+        generate(model, inputs, steps=3)
+        whole = generate(model, inputs, steps=6)
+        lengths = {cache_of(whole).get_seq_length(layer) for layer in range(4)}
+    outer, inner = session.results[0].before_llm, session.inside[0]
+    kinds, kept = outer.kind, outer.kind[inner.plan.keep]
+    for kind in (0, 1):
+        assert abs(int((kept == kind).sum()) - 0.5 * int((kinds == kind).sum())) <= 0.5
+    assert inner.sources["kinds"] == "dynamic and static"
+    assert len(lengths) == 1
+    with PruneVidInner(K=2).attach(model, meta) as session:
+        plain = generate(model, inputs, steps=10)
+        drafted = generate(model, inputs, steps=10, prompt_lookup_num_tokens=3)
+        assert torch.equal(plain.sequences, drafted.sequences)
+    assert session.inside[0].sources["kinds"] == "one part (PruneVid is not before)"
+    with PruneVidInner(K=2).attach(model, meta) as session:
+        chat = session.chat(meta, tokenizer=TOKENIZER, max_new_tokens=4, do_sample=False)
+        answers = [chat.ask(question) for question in ("What moves?", "Where?")]
+    assert len(answers) == 2
