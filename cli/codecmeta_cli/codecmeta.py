@@ -12,7 +12,7 @@ import typer
 from codecmeta_cli import folders, machine, normalization
 from codecmeta_cli.console import refuse
 from codecmeta_cli.output import guard_output
-from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, Timeout
+from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, ShardSize, Timeout
 
 app = typer.Typer(
     name="codecmeta",
@@ -105,6 +105,15 @@ def extract(
         bool, typer.Option("--overwrite", help="Extract existing records again, also those with other options.")
     ] = False,
     deflate: Annotated[bool, typer.Option("--deflate", help="Compress the .npz files: smaller, slower.")] = False,
+    pack: Annotated[
+        Literal["tar"] | None,
+        typer.Option(
+            show_default="one file per video",
+            help="tar moves the records into tar shards while the run goes on, as WebDataset reads them, and writes "
+            "index.parquet at its end.",
+        ),
+    ] = None,
+    shard_size: ShardSize = 1.0,
     engine: EngineName = "local",
     shard: Annotated[
         str,
@@ -118,13 +127,16 @@ def extract(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Extract videos into one .npz each. Run it again to extract only what is missing or stale.
+    """Extract videos into one .npz each, or into tar shards of such.
+
+    Run it again to extract only what is missing or stale.
 
     A bad file never stops the run; a full disk does. Exit code: 0 all done, 1 some inputs failed, 2 wrong
     usage, 3 the output cannot be written.
     """
     from codecmeta.batch.inputs import find_inputs
     from codecmeta.batch.output_folder import check_out
+    from codecmeta.batch.packed_output import Packing
     from codecmeta.batch.shards import parse_shard
     from codecmeta.errors import UsageError
     from codecmeta.record.options import DEFAULT_MAPS, Options, parse_maps
@@ -164,6 +176,7 @@ def extract(
         json=json,
         shard=part,
         overwrite=overwrite,
+        packing=None if pack is None else Packing(shard_bytes=int(shard_size * 1e9)),
     )
 
 

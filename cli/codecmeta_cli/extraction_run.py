@@ -12,6 +12,7 @@ from codecmeta_cli.console import refuse
 
 if TYPE_CHECKING:
     from codecmeta.batch.inputs import Input
+    from codecmeta.batch.packed_output import Packing
     from codecmeta.batch.shards import Shard
     from codecmeta.record.options import Options
 
@@ -32,6 +33,7 @@ def run_extraction(
     shard: Shard | None = None,
     overwrite: bool = False,
     summary: bool = True,
+    packing: Packing | None = None,
 ) -> None:
     """Run the extraction and show its progress.
 
@@ -50,6 +52,7 @@ def run_extraction(
         shard: the part of the inputs to do.
         overwrite: extract existing records again.
         summary: write the summary of the run.
+        packing: move the records into tar shards.
 
     Raises:
         typer.Exit: with 1 where videos failed, 2 for wrong usage, 3 where the output cannot be written.
@@ -83,6 +86,7 @@ def run_extraction(
                 overwrite=overwrite,
                 deflate=deflate,
                 summary=summary,
+                packing=packing,
                 report=reporter.report,
             )
             reporter.finish(counts, folder, residuals=bool(options.chosen_maps))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from codecmeta_cli.console import refuse
-from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, Timeout
+from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, ShardSize, Timeout
 
 
 def status(
@@ -58,6 +58,7 @@ def retry(
     max_frames: MaxFrames = 1 << 26,
     max_bytes: MaxBytes = 8 << 30,
     engine: EngineName = "local",
+    shard_size: ShardSize = 1.0,
     json: Json = False,
 ) -> None:
     """Extract again what failed, and records that are gone, with the options of the folder.
@@ -65,11 +66,12 @@ def retry(
     Exit codes are those of extract.
     """
     from codecmeta.batch.folder_status import find_unfinished, options_of_run
+    from codecmeta.batch.packed_output import Packing
     from codecmeta.errors import UsageError
     from codecmeta_cli.extraction_run import run_extraction
 
     try:
-        options, deflate = options_of_run(meta)
+        options, deflate, packed = options_of_run(meta)
         wanted = frozenset(code.strip() for code in codes.split(",") if code.strip())
         # the list before this run writes to the manifests
         inputs = list(find_unfinished(meta, codes=wanted))
@@ -90,15 +92,14 @@ def retry(
         limits=(max_pixels, max_frames, max_bytes),
         json=json,
         summary=False,
+        packing=Packing(shard_bytes=int(shard_size * 1e9)) if packed else None,
     )
 
 
 def pack(
     meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the shards and of index.parquet.")],
-    shard_size: Annotated[
-        float, typer.Option(min=0, metavar="GB", help="Least size of a shard, except the last.")
-    ] = 1.0,
+    shard_size: ShardSize = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Pack all records of a folder into tar shards, as WebDataset reads them, with an index in Parquet.

@@ -27,4 +27,5 @@ MaxPixels = Annotated[int, typer.Option(min=1, help="Largest picture, in pixels.
 MaxFrames = Annotated[int, typer.Option(min=1, help="Longest video, in frames.")]
 MaxBytes = Annotated[int, typer.Option(min=1, help="Largest record, in bytes of its arrays.")]
 EngineName = Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or tasks of a Ray cluster.")]
+ShardSize = Annotated[float, typer.Option(min=0, metavar="GB", help="Least size of a tar, except the last of a run.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per video on standard output.")]

@@ -11,6 +11,7 @@ from codecmeta.batch.inputs import find_inputs
 from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import check_out
+from codecmeta.batch.packed_output import Packing
 from codecmeta.batch.shards import parse_shard
 from codecmeta.batch.warmup import prepare_machine
 from codecmeta.record.limits import Limits
@@ -30,6 +31,8 @@ def extract_many(
     overwrite: bool = False,
     deflate: bool = False,
     shard: str = "0/1",
+    pack: Literal["tar"] | None = None,
+    shard_bytes: int = 1 << 30,
     report: Callable[[Outcome], None] | None = None,
 ) -> dict[Status, int]:
     """Extract many videos, as `codecmeta extract` does; a later call does only what is missing or stale.
@@ -51,14 +54,16 @@ def extract_many(
         deflate: compress the .npz files.
         shard: `i/n` does one of n parts of the videos, i from 0, with a manifest of its own: the same part wherever and
             however they are listed.
+        pack: `tar` moves the records into tar shards with an index, as `codecmeta pack` writes them.
+        shard_bytes: least size of a shard, except the last of a run.
         report: called with the outcome of every video.
 
     Returns:
         Numbers of videos that were done, kept and failed.
 
     Raises:
-        UsageError: a source leads to nothing, `shard` is not i/n, the folder holds records of other options, or the
-            engine does not support a requested limit.
+        UsageError: a source leads to nothing, `shard` is not i/n, the folder holds records of other options, the engine
+            does not support a requested limit, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
     named = [sources] if isinstance(sources, str | os.PathLike) else sources
@@ -79,6 +84,7 @@ def extract_many(
         overwrite=overwrite,
         deflate=deflate,
         shard=parse_shard(shard),
+        packing=None if pack is None else Packing(shard_bytes=shard_bytes),
         report=report or _ignore,
     )
 

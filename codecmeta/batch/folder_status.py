@@ -15,6 +15,7 @@ from codecmeta.batch.output_folder import read_run, run_digest
 from codecmeta.batch.summary import Tally, read_summaries
 from codecmeta.errors import SourceCode, UsageError
 from codecmeta.record.options import Options
+from codecmeta.record.tar_shard import ShardFolder
 
 
 @dataclass(kw_only=True)
@@ -93,12 +94,13 @@ def read_status(folder: Path, *, failures: list[Outcome] | None = None) -> Folde
     )
     run = read_run(folder)
     digest = None if run is None else run_digest(run)
+    shards = ShardFolder(folder)
     for place, outcome, line in _read_outcomes(folder):
         if outcome.status == "failed":
             status.tally.add_outcome(outcome)
             if failures is not None:
                 failures.append(outcome)
-        elif not _is_there(folder, place, line):
+        elif not _is_there(folder, place, outcome, shards):
             status.gone += 1
         else:
             status.tally.add_outcome(outcome)
@@ -122,23 +124,25 @@ def find_unfinished(folder: Path, *, codes: Collection[str] = ()) -> Iterator[In
     for code in codes:
         if code not in allowed:
             raise UsageError(f"unknown code {code!r}; choose from {', '.join(allowed)}")
-    for place, outcome, line in _read_outcomes(folder):
-        if outcome.code in codes or (not codes and (outcome.status == "failed" or not _is_there(folder, place, line))):
+    shards = ShardFolder(folder)
+    for place, outcome, _ in _read_outcomes(folder):
+        lost = outcome.status == "failed" or not _is_there(folder, place, outcome, shards)
+        if outcome.code in codes or (not codes and lost):
             yield Input(outcome.source, place)
 
 
-def options_of_run(folder: Path) -> tuple[Options, bool]:
-    """Return the options of the run that a folder belongs to, and whether its records are compressed.
+def options_of_run(folder: Path) -> tuple[Options, bool, bool]:
+    """Return the options of the run that a folder belongs to, and whether its records are compressed, and packed.
 
     Raises:
         UsageError: there is none, or its options are unknown to this version.
     """
     run = read_run(folder)
     options = dict(run.get("options") or {}) if run is not None else {}
-    deflate = options.pop("deflate", False)
+    deflate, pack = options.pop("deflate", False), options.pop("pack", None)
     try:
         if options:
-            return Options(**options), bool(deflate)
+            return Options(**options), bool(deflate), pack is not None
     except (TypeError, ValueError) as error:
         raise UsageError(f"{folder}: its options are not those of this version ({error}); extract it again") from error
     raise UsageError(f"{folder} holds no run; give a folder that `codecmeta extract` wrote")
@@ -157,8 +161,11 @@ def _read_outcomes(folder: Path) -> Iterator[tuple[str, Outcome, Mapping[str, An
             continue
 
 
-def _is_there(folder: Path, place: str, line: Mapping[str, Any]) -> bool:
+def _is_there(folder: Path, place: str, outcome: Outcome, shards: ShardFolder) -> bool:
+    if outcome.location is not None and shards.holds(outcome.location):
+        return True
+    length = None if outcome.stamp is None else outcome.stamp.meta_bytes
     try:
-        return os.stat(f"{folder}/{place}").st_size == line.get("meta_bytes")  # noqa: PTH116 - of a million files
+        return os.stat(f"{folder}/{place}").st_size == length  # noqa: PTH116 - of a million files
     except (OSError, ValueError):
         return False

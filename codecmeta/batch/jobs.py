@@ -14,6 +14,7 @@ from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import Input
 from codecmeta.batch.outcome import Outcome, Stamp, Status, outcome_of
 from codecmeta.batch.output_folder import STOPS
+from codecmeta.batch.packed_output import Packing
 from codecmeta.batch.runs import failed_outcome, run_inputs
 from codecmeta.batch.shards import Shard
 from codecmeta.errors import CodecMetaError, MetaFormatError, SourceError
@@ -157,6 +158,7 @@ def extract_inputs(
     overwrite: bool = False,
     deflate: bool = False,
     summary: bool = True,
+    packing: Packing | None = None,
     report: Callable[[Outcome], None],
 ) -> dict[Status, int]:
     """Extract all videos, append the outcomes to `out/manifest.jsonl` and write `out/summary.json`.
@@ -171,13 +173,14 @@ def extract_inputs(
         overwrite: extract fresh records again, and take the folder over from a run with other options.
         deflate: compress the .npz files.
         summary: write the summary; for a run over a few of the inputs it would be misleading.
+        packing: move the records into tar shards with an index; None leaves each a file.
         report: called with every outcome.
 
     Returns:
         Numbers of videos that were done, kept and failed.
 
     Raises:
-        UsageError: the folder holds records of other options.
+        UsageError: the folder holds records of other options, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
     plain = Job(source="", meta="", options=options, limits=limits or Limits(), deflate=deflate, overwrite=overwrite)
@@ -186,10 +189,14 @@ def extract_inputs(
         out,
         plain=plain,
         task=extract_job,
-        run={"options": {**options.describe(), "deflate": deflate}, "versions": _versions()},
+        run={
+            "options": {**options.describe(), "deflate": deflate, "pack": None if packing is None else "tar"},
+            "versions": _versions(),
+        },
         engine=engine,
         shard=shard,
         summary=summary,
+        packing=packing,
         report=report,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from codecmeta.picture_folder import identify
+from codecmeta.record.tar_shard import Location
 
 Status = Literal["done", "kept", "failed"]
 VERDICTS = ("complete", "truncated", "damaged", "unknown")
@@ -32,17 +33,22 @@ class Stamp:
         Raises:
             OSError, ValueError: the properties of one of them cannot be read.
         """
-        first, second = os.stat(source), os.stat(meta)  # noqa: PTH116 - of a million files
-        size, changed = first.st_size, first.st_mtime_ns
-        if stat.S_ISDIR(first.st_mode):
+        record = os.stat(meta)  # noqa: PTH116 - of a million files
+        return cls.of_source(source, meta_bytes=record.st_size, meta_mtime_ns=record.st_mtime_ns)
+
+    @classmethod
+    def of_source(cls, source: str, *, meta_bytes: int, meta_mtime_ns: int) -> Stamp:
+        """Return the stamp of a video as it is, and of a record as given.
+
+        Raises:
+            OSError, ValueError: the properties of the video cannot be read.
+        """
+        found = os.stat(source)  # noqa: PTH116 - of a million files
+        size, changed = found.st_size, found.st_mtime_ns
+        if stat.S_ISDIR(found.st_mode):
             pictures = identify(source)
             size, changed = pictures["bytes"], pictures["mtime_ns"]
-        return cls(
-            source_bytes=size,
-            source_mtime_ns=changed,
-            meta_bytes=second.st_size,
-            meta_mtime_ns=second.st_mtime_ns,
-        )
+        return cls(source_bytes=size, source_mtime_ns=changed, meta_bytes=meta_bytes, meta_mtime_ns=meta_mtime_ns)
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Stamp | None:
@@ -58,7 +64,7 @@ class Stamp:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Result of one video; all attributes but `codec`, `duration_s` and `stamp` are the keys of a JSON line.
+    """Result of one video; the attributes up to `seconds` are the keys of a JSON line.
 
     Attributes:
         source: the video, as given.
@@ -77,6 +83,7 @@ class Outcome:
         codec: of the stream, or None without a record.
         duration_s: of the stream, or None where that is unknown.
         stamp: identifies the two files in a later run; None without a record.
+        location: of the record in a tar shard; None where it is a file of its own.
     """
 
     source: str
@@ -94,18 +101,20 @@ class Outcome:
     codec: str | None = None
     duration_s: float | None = None
     stamp: Stamp | None = field(default=None, compare=False)
+    location: Location | None = field(default=None, compare=False)
 
     def facts(self) -> dict[str, Any]:
         """Return the keys and values of a JSON line."""
         facts = asdict(self) | {"warnings": list(self.warnings)}
-        for name in ("codec", "duration_s", "stamp"):
+        for name in ("codec", "duration_s", "stamp", "location"):
             del facts[name]
         return facts
 
     def manifest_facts(self) -> dict[str, Any]:
         """Return the keys and values of a JSON line, and those for later runs and `codecmeta status`."""
         stamp = {} if self.stamp is None else vars(self.stamp)
-        return self.facts() | {"codec": self.codec, "duration_s": self.duration_s} | stamp
+        location = {} if self.location is None else asdict(self.location)
+        return self.facts() | {"codec": self.codec, "duration_s": self.duration_s} | stamp | location
 
     def json(self) -> str:
         """Return one line of ASCII JSON; file names that are not UTF-8 become lone surrogates."""
@@ -174,4 +183,5 @@ def outcome_of_line(line: Mapping[str, Any], *, source: str, meta: str, stamp: S
         codec=line["codec"],
         duration_s=line["duration_s"],
         stamp=stamp,
+        location=None if failed else Location.of_line(line),
     )

@@ -20,6 +20,7 @@ from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
 from codecmeta.batch.shards import Shard
 from codecmeta.errors import OutputError, SourceError, UsageError
 from codecmeta.record.atomic_file import TEMPORARY_FILES, replace_file
+from codecmeta.record.tar_shard import Location, ShardFolder
 
 RUN_RECORD = "run.json"
 STOPS = {
@@ -59,7 +60,9 @@ class OutputFolder:
         self.path = path
         self._run = run
         self._digest = run_digest(run)
+        self._part = shard
         self._manifest = Manifest(path, shard)
+        self._shards = ShardFolder(path)
         self._swept: set[str] = set()
 
     def find_kept(self, source: str, path: str, meta: str, place: str) -> Outcome | None:
@@ -75,7 +78,13 @@ class OutputFolder:
             if line.get("run") != self._digest or line.get("status") not in ("done", "kept"):
                 continue
             try:
-                stamp = Stamp.of(source, meta)
+                location = Location.of_line(line)
+                if location is None:
+                    stamp = Stamp.of(source, meta)
+                elif self._shards.holds(location):
+                    stamp = Stamp.of_source(source, **{name: line[name] for name in ("meta_bytes", "meta_mtime_ns")})
+                else:
+                    continue
                 if line["path"] != path or any(line[k] != v for k, v in vars(stamp).items()):
                     continue
                 return outcome_of_line(line, source=source, meta=meta, stamp=stamp)
@@ -90,10 +99,36 @@ class OutputFolder:
             OutputError: it cannot be written.
         """
         facts = outcome.manifest_facts() | {"run": self._digest, "path": absolute_path(outcome.source)}
-        with _as_output_error(self.path):
+        with as_output_error(self.path):
             self._manifest.append(place, facts)
             if not (self.path / RUN_RECORD).exists():
                 _write_run(self.path, self._run)
+
+    @contextmanager
+    def claim_packing(self) -> Iterator[None]:
+        """Keep other runs from packing the same part of this folder.
+
+        Raises:
+            UsageError: one is in progress.
+        """
+        name = self._part.file_name("manifest", ".jsonl")
+        with as_output_error(self.path):
+            (self.path / name).touch()
+        with _open_lock(self.path / name) as lock:
+            if not _lock(lock, exclusive=True):
+                raise UsageError(f"another run packs part {self._part} of {self.path}; wait for its end")
+            yield
+
+    @contextmanager
+    def hold_lock(self) -> Iterator[None]:
+        """Wait until no other run writes what all runs of this folder share."""
+        with _open_lock(self.path / RUN_RECORD) as lock:
+            if lock is not None:
+                with suppress(ImportError, OSError):
+                    import fcntl
+
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def sweep(self, meta: str) -> None:
         """Remove partial files of killed runs in the folder of a record, once per run."""
@@ -123,14 +158,14 @@ def open_output(
         UsageError: its records have other options, or a run with others is in progress.
         OutputError: it cannot be created or written.
     """
-    with _as_output_error(path):
+    with as_output_error(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as probe:
             probe.write(b"\0")
-    with _open_folder(path) as lock:
+    with _open_lock(path) as lock:
         _claim(path, lock, run, overwrite=overwrite)
         folder = OutputFolder(path, run, shard or Shard())
-        with _as_output_error(path):
+        with as_output_error(path):
             folder._manifest.read()
         try:
             yield folder
@@ -139,7 +174,8 @@ def open_output(
 
 
 @contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
+def as_output_error(path: Path) -> Iterator[None]:
+    """Raise an OSError as the OutputError of a folder."""
     try:
         yield
     except OSError as error:
@@ -157,7 +193,7 @@ def _claim(path: Path, lock: int | None, run: Mapping[str, Any], *, overwrite: b
             _check_options(path, there, run)
         _unlock(lock)
         if _lock(lock, exclusive=True):
-            with _as_output_error(path):
+            with as_output_error(path):
                 _write_run(path, run)
             _lock(lock, exclusive=False)
             return
@@ -198,8 +234,8 @@ def _write_run(path: Path, run: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _open_folder(path: Path) -> Iterator[int | None]:
-    """Open a descriptor for locking a folder; yield None where the system has none."""
+def _open_lock(path: Path) -> Iterator[int | None]:
+    """Open a descriptor for locking a folder or a file; yield None where the system has none."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:

@@ -7,20 +7,19 @@ video.
 
 from __future__ import annotations
 
-import os
-import tarfile
-from collections.abc import Iterator, Mapping
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from codecmeta.batch.manifest import read_manifest
+from codecmeta.batch.record_index import packed_location, require_pyarrow, write_index
 from codecmeta.errors import OutputError, UsageError
-from codecmeta.record.atomic_file import replace_file
-from codecmeta.record.dataset import INDEX, SUFFIX
-
-_BLOCK = 512
-_COLUMNS = ("codec", "duration_s", "frames", "packets", "gops", "residual", "source_bytes", "path")
+from codecmeta.record.dataset import Window
+from codecmeta.record.tar_shard import Record, ShardFolder, write_shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,64 +53,51 @@ def pack(folder: Path, out: Path, *, shard_bytes: int = 1 << 30) -> Packed:
         UsageError: pyarrow is not installed, the folder has no records, or `out` holds other shards.
         OutputError: a shard or the index cannot be written.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UsageError("packing needs pyarrow: pip install 'codecmeta[parquet]'") from error
+    require_pyarrow()
     lines = {line["place"]: line for line in read_manifest(folder) if line.get("status") in ("done", "kept")}
-    there = [place for place in sorted(lines) if _length(folder / place) == lines[place].get("meta_bytes")]
+    shards = ShardFolder(folder)
+    there = [one for place in sorted(lines) if (one := _find_record(folder, place, lines[place], shards))]
     if not there:
         raise UsageError(f"{folder} holds no record; give a folder that `codecmeta extract` wrote")
     if any(out.glob("*.tar")):
         raise UsageError(f"{out} holds shards already; use another --out, or remove them")
-    rows: list[dict[str, Any]] = []
     sizes: list[int] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        waiting = iter(there)
-        while len(rows) < len(there):
-            name = f"shard-{len(sizes):06d}.tar"
-            with (
-                replace_file(out / name) as file,
-                tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
-            ):
-                for row in _fill(tar, folder, waiting, lines, shard_bytes):
-                    rows.append({**row, "shard": name})
-            sizes.append((out / name).stat().st_size)
-        table = pyarrow.table({name: [row[name] for row in rows] for name in rows[0]})
-        with replace_file(out / INDEX) as file:
-            parquet.write_table(table, file)
+        with write_index(out) as index:
+            for batch in _split(there, shard_bytes):
+                path = out / f"shard-{len(sizes):06d}.tar"
+                with write_shard(path, batch) as locations:
+                    for (place, _, _), location in zip(batch, locations, strict=True):
+                        index.add(lines[place], location)
+                sizes.append(path.stat().st_size)
     except OSError as error:
         raise OutputError(error.errno, f"{out}: {error.strerror or error}") from error
-    return Packed(records=len(rows), shards=len(sizes), bytes=sum(sizes), left=len(lines) - len(rows))
+    return Packed(records=len(there), shards=len(sizes), bytes=sum(sizes), left=len(lines) - len(there))
 
 
-def member_name(place: str) -> str:
-    """Return the name of a record in a shard: WebDataset takes what follows a name's first dot as its kind."""
-    folder, name = os.path.split(place.removesuffix(SUFFIX))
-    return os.path.join(folder, name.replace(".", "_")) + SUFFIX  # noqa: PTH118
+def _find_record(folder: Path, place: str, line: Mapping[str, Any], shards: ShardFolder) -> Record | None:
+    """Find a record in a shard or in its file; None where it is gone, or has another length."""
+    location, path = packed_location(line), folder / place
+    if location is not None and shards.holds(location):
+        window = partial(Window, str(folder / location.shard), location.offset, location.bytes)
+        return place, location.bytes, lambda: io.BufferedReader(window())
+    with suppress(OSError, ValueError):
+        size = path.stat().st_size
+        if size == line.get("meta_bytes"):
+            return place, size, lambda: path.open("rb")
+    return None
 
 
-def _fill(
-    tar: tarfile.TarFile, folder: Path, places: Iterator[str], lines: Mapping[str, Mapping[str, Any]], most: int
-) -> Iterator[dict[str, Any]]:
-    """Add records to a shard until it is full."""
-    for place in places:
-        path = folder / place
-        with path.open("rb") as record:
-            member = tarfile.TarInfo(member_name(place))
-            member.size = os.fstat(record.fileno()).st_size
-            tar.addfile(member, record)
-        offset = tar.offset - -(-member.size // _BLOCK) * _BLOCK
-        facts = {name: lines[place].get(name) for name in _COLUMNS}
-        yield {"place": place, "member": member.name, "offset": offset, "bytes": member.size, **facts}
-        if tar.offset >= most:
-            return
-
-
-def _length(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):
-        return None
+def _split(records: Iterable[Record], most: int) -> Iterator[list[Record]]:
+    """Divide records into those of each shard."""
+    batch: list[Record] = []
+    total = 0
+    for record in records:
+        batch.append(record)
+        total += record[1]
+        if total >= most:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch

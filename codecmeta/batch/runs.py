@@ -13,6 +13,7 @@ from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import Input, absolute_path
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import STOPS, open_output
+from codecmeta.batch.packed_output import Packing, open_packer
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, write_summary
 from codecmeta.errors import OutputError
@@ -50,6 +51,7 @@ def run_inputs(
     engine: Engine,
     shard: Shard | None = None,
     summary: bool = True,
+    packing: Packing | None = None,
     report: Callable[[Outcome], None],
 ) -> dict[Status, int]:
     """Process all inputs, append the outcomes to `out/manifest.jsonl` and write `out/summary.json`.
@@ -63,13 +65,14 @@ def run_inputs(
         engine: engine that runs the work.
         shard: the part of the inputs to do, with a manifest and a summary of its own; None for all.
         summary: write the summary; for a run over a few of the inputs it would be misleading.
+        packing: move the records into tar shards; None leaves each a file.
         report: called with every outcome.
 
     Returns:
         Numbers of videos that were done, kept and failed.
 
     Raises:
-        UsageError: the folder holds results of other options.
+        UsageError: the folder holds results of other options, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
     shard = shard or Shard()
@@ -77,7 +80,10 @@ def run_inputs(
     tally, listed = Tally(), 0
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
-    with open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder:
+    with (
+        open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder,
+        open_packer(folder, shard, packing) as packer,
+    ):
 
         def settle(outcome: Outcome, place: str | None) -> None:
             tally.add_outcome(outcome)
@@ -85,6 +91,8 @@ def run_inputs(
             report(outcome)
             if outcome.code in STOPS.values():
                 raise OutputError(None, outcome.message)
+            if packer is not None and place is not None and outcome.status != "failed":
+                packer.add(place, outcome)
 
         def jobs() -> Iterator[W]:
             nonlocal listed
@@ -103,6 +111,8 @@ def run_inputs(
                 if not plain.overwrite and (kept := folder.find_kept(source, path, meta, place)):
                     tally.add_outcome(kept)
                     report(kept)
+                    if packer is not None:
+                        packer.add(place, kept)
                 else:
                     yield _job(plain, source, meta)
 

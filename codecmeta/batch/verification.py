@@ -14,10 +14,13 @@ import numpy as np
 
 from codecmeta.batch.inputs import SUFFIX
 from codecmeta.batch.manifest import read_manifest
+from codecmeta.batch.record_index import packed_location
 from codecmeta.errors import BitstreamError, MetaFormatError, SourceError, UsageError
 from codecmeta.picture_folder import identify
+from codecmeta.record.dataset import Entry, load_entry
 from codecmeta.record.limits import Limits
-from codecmeta.record.meta import VideoMeta, load
+from codecmeta.record.meta import VideoMeta
+from codecmeta.record.tar_shard import ShardFolder
 
 if TYPE_CHECKING:
     from codecmeta.container.packets import PacketTable
@@ -31,6 +34,7 @@ class Check:
 
     Attributes:
         meta: its .npz.
+        entry: location of the record, in a file of its own or in a shard.
         source: the video, None where it is unknown.
         deep: decode the whole video.
         limits: the largest demands that the video may make.
@@ -38,6 +42,7 @@ class Check:
     """
 
     meta: str
+    entry: Entry
     source: str | None
     deep: bool
     limits: Limits
@@ -92,7 +97,7 @@ def find_checks(meta: Path, *, videos: Path | None, deep: bool, limits: Limits) 
         UsageError: the folder holds neither a record nor a manifest.
         OSError: the manifest cannot be read.
     """
-    lines = {line["place"]: line for line in read_manifest(meta)}
+    lines, shards = {line["place"]: line for line in read_manifest(meta)}, ShardFolder(meta)
     found = sorted(
         Path(folder, name).relative_to(meta).as_posix()
         for folder, _, names in os.walk(meta)
@@ -106,8 +111,12 @@ def find_checks(meta: Path, *, videos: Path | None, deep: bool, limits: Limits) 
         path = line.get("path")
         source = str(videos / place.removesuffix(SUFFIX)) if videos is not None else path
         failure = str(line.get("message", "")) if line.get("status") == "failed" and not (meta / place).exists() else ""
+        entry, packed = Entry(place, str(meta / place)), packed_location(line)
+        if packed is not None and shards.holds(packed):
+            entry = Entry(place, str(meta / packed.shard), packed.offset, packed.bytes)
         yield Check(
             meta=str(meta / place),
+            entry=entry,
             source=source if isinstance(source, str) else None,
             deep=deep,
             limits=limits,
@@ -155,7 +164,7 @@ def _verify(check: Check) -> None:
     if check.failure:
         raise _FailedError("no_record", f"it was not extracted: {check.failure}")
     try:
-        record = load(check.meta, max_bytes=check.limits.bytes)
+        record = load_entry(check.entry, max_bytes=check.limits.bytes)
     except FileNotFoundError as error:
         raise _FailedError("no_record", "the manifest lists it, but it is gone; extract the video again") from error
     except (OSError, MetaFormatError) as error:

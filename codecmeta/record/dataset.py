@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from codecmeta.errors import MetaFormatError, UsageError
 from codecmeta.record import npz
 from codecmeta.record.fields import FIELDS
 from codecmeta.record.meta import VideoMeta
+from codecmeta.record.tar_shard import SUFFIX, is_neighbour, scan_shard
 
-SUFFIX = ".npz"
 INDEX = "index.parquet"
 
 
@@ -59,21 +58,31 @@ class MetaDataset(Sequence[VideoMeta]):
     def __getitem__(self, number: int | slice) -> VideoMeta | MetaDataset:
         if isinstance(number, slice):
             return MetaDataset(self.entries[number], self.columns, self._max_bytes)
-        return self._read(self.entries[number])
+        return load_entry(self.entries[number], max_bytes=self._max_bytes, columns=self.columns)
 
     def __iter__(self) -> Iterator[VideoMeta]:
-        return map(self._read, self.entries)
+        return (load_entry(entry, max_bytes=self._max_bytes, columns=self.columns) for entry in self.entries)
 
-    def _read(self, entry: Entry) -> VideoMeta:
-        if entry.offset is None or entry.size is None:
-            info, arrays = npz.read(entry.file, max_bytes=self._max_bytes, names=self.columns)
-        else:
-            with Window(entry.file, entry.offset, entry.size) as window:
-                name = f"{entry.file}:{entry.place}"
-                info, arrays = npz.read_from(
-                    window, name, size=entry.size, max_bytes=self._max_bytes, names=self.columns
-                )
-        return VideoMeta(info=info, **arrays)
+
+def load_entry(entry: Entry, *, max_bytes: int = npz.MAX_BYTES, columns: Sequence[str] | None = None) -> VideoMeta:
+    """Read one record of a collection.
+
+    Args:
+        entry: its location.
+        max_bytes: refuse a record whose arrays take more memory than this.
+        columns: the arrays to read besides the packet table, None for all.
+
+    Raises:
+        MetaFormatError: it is not a valid record.
+        OSError: its file cannot be opened.
+    """
+    if entry.offset is None or entry.size is None:
+        info, arrays = npz.read(entry.file, max_bytes=max_bytes, names=columns)
+    else:
+        with Window(entry.file, entry.offset, entry.size) as window:
+            name = f"{entry.file}:{entry.place}"
+            info, arrays = npz.read_from(window, name, size=entry.size, max_bytes=max_bytes, names=columns)
+    return VideoMeta(info=info, **arrays)
 
 
 def open_dataset(
@@ -102,7 +111,7 @@ def open_dataset(
     elif place.suffix == ".parquet":
         entries = list(_read_index(place))
     elif place.suffix == ".tar":
-        entries = list(_scan(place))
+        entries = _scan(place)
     else:
         entries = []
     if not entries:
@@ -116,7 +125,7 @@ def _list_folder(folder: Path) -> list[Entry]:
         return list(_read_index(index))
     tars = sorted(folder.glob("*.tar"))
     if tars:
-        return [entry for tar in tars for entry in _scan(tar)]
+        return _scan(*tars)
     found = [
         os.path.join(here, name)  # noqa: PTH118 - of a million files
         for here, _, names in os.walk(folder)
@@ -127,14 +136,10 @@ def _list_folder(folder: Path) -> list[Entry]:
     return [Entry(path[start:], path) for path in sorted(found)]
 
 
-def _scan(tar: Path) -> Iterator[Entry]:
-    try:
-        with tarfile.open(tar, "r:") as archive:
-            for member in archive:
-                if member.isreg() and member.name.endswith(SUFFIX):
-                    yield Entry(member.name, str(tar), member.offset_data, member.size)
-    except tarfile.TarError as error:
-        raise MetaFormatError(str(tar), None, f"not a readable tar ({error})") from error
+def _scan(*tars: Path) -> list[Entry]:
+    """List the records of tars; of those that share a name, the last, which replaced the others."""
+    found = {name: Entry(name, str(tar), offset, size) for tar in tars for name, offset, size in scan_shard(tar)}
+    return list(found.values())
 
 
 def _has_pyarrow() -> bool:
@@ -155,7 +160,7 @@ def _read_index(path: Path) -> Iterator[Entry]:
     except (arrow.ArrowException, KeyError, ValueError) as error:
         raise MetaFormatError(str(path), None, f"not a readable index ({error})") from error
     for place, shard, offset, size in zip(*columns, strict=True):
-        if not isinstance(shard, str) or os.path.basename(shard) != shard or shard in ("", ".", ".."):  # noqa: PTH119
+        if not is_neighbour(shard):
             raise MetaFormatError(str(path), "shard", f"names {shard!r}, which is not a file next to the index")
         if not (isinstance(offset, int) and isinstance(size, int) and offset >= 0 and size >= 0):
             raise MetaFormatError(str(path), "offset", f"of {place!r} is {offset!r}, its length {size!r}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from codecmeta import open_dataset
 from codecmeta.batch.folder_status import read_status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,6 +71,14 @@ def test_kubernetes(place: Path) -> None:
     for index in ("0", "1"):
         run(script, place, JOB_COMPLETION_INDEX=index)
     assert read_status(place / "meta").done == 6
+
+
+def test_packed_records(place: Path) -> None:
+    pytest.importorskip("pyarrow")
+    script = block("## Packed records").replace("pip install 'codecmeta[parquet]'\n", "")
+    run(script, place, PACKED=str(place / "packed"))
+    run(block("## Packed records", number=1), place, META=str(place / "packed"), PACKED=str(place / "again"))
+    assert len(open_dataset(place / "packed")) == len(open_dataset(place / "again")) == 6
 
 
 def test_one_machine_and_lists(place: Path) -> None:

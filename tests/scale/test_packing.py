@@ -11,8 +11,9 @@ from codecmeta_cli.codecmeta import app
 from typer.testing import CliRunner
 
 import codecmeta
-from codecmeta.batch.packing import member_name, pack
+from codecmeta.batch.packing import pack
 from codecmeta.errors import MetaFormatError, UsageError
+from codecmeta.record.tar_shard import member_name
 from tests.scale.conftest import require
 
 

@@ -99,8 +99,8 @@ def test_what_failed_is_done_again(videos: Path, tmp_path: Path, data: Path) -> 
     unfinished = list(find_unfinished(out))
     assert len(unfinished) == 5
     assert Input(str(videos / "half.mp4"), "half.mp4.npz") in unfinished
-    options, deflate = options_of_run(out)
-    assert (options, deflate) == (LIGHT, False)
+    options, deflate, packed = options_of_run(out)
+    assert (options, deflate, packed) == (LIGHT, False, False)
     extract_inputs(unfinished, out, options=options, engine=SerialEngine(), summary=False, report=lambda outcome: None)
     status = read_status(out)
     assert (status.done, status.failed, status.gone, status.missing) == (3, 3, 0, 0)
@@ -110,7 +110,7 @@ def test_what_failed_is_done_again(videos: Path, tmp_path: Path, data: Path) -> 
 def test_options_come_back(videos: Path, tmp_path: Path) -> None:
     options = Options(frames=(0, 3), residual="none", pixels=64, qp=True, track=0)
     run(videos, tmp_path / "meta", options=options, deflate=True)
-    assert options_of_run(tmp_path / "meta") == (options, True)
+    assert options_of_run(tmp_path / "meta") == (options, True, False)
 
 
 def test_what_is_no_output_folder(tmp_path: Path) -> None:
