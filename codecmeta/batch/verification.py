@@ -175,6 +175,8 @@ def _verify(check: Check) -> None:
         now = identify(check.source)
     except OSError as error:
         raise _FailedError("no_source", f"its video cannot be read ({error.strerror or error})") from error
+    except SourceError as error:
+        raise _FailedError("no_source", f"its video cannot be read ({error})") from error
     recorded = record.info["source"]
     if any(now[name] != recorded.get(name) for name in ("bytes", "sha256")):
         lengths = f"{recorded.get('bytes')} bytes then, {now['bytes']} now"
