@@ -45,6 +45,7 @@ def extract(
     maps: Sequence[MapChoice] = DEFAULT_MAPS,
     pixels: int | None = 384,
     square_pixels: bool = True,
+    jpeg: int | None = None,
     motion: bool = False,
     qp: bool = False,
     track: int | None = None,
@@ -61,6 +62,7 @@ def extract(
         pixels: short side of the cached RGB frames; None caches none.
         square_pixels: scale the cached frames of anamorphic videos to their display aspect; otherwise a pixel is a
             sample.
+        jpeg: quality, 1 to 100, in which the frames are cached as JPEG; None caches their pixels.
         motion: keep the motion vectors of the sampled frames.
         qp: keep their quantisers.
         track: index of the video stream among all streams of the file, as `info.stream.index` has it; None takes the
@@ -77,6 +79,7 @@ def extract(
         maps=maps,
         pixels=pixels,
         square_pixels=square_pixels,
+        jpeg=jpeg,
         motion=motion,
         qp=qp,
         track=track,
@@ -133,7 +136,7 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
             **list_arrays(table, signals),
         )
         _check_bytes(meta.nbytes, len(table.packets), limits)
-        return meta
+        return meta if options.jpeg is None else meta.with_jpeg(options.jpeg)
 
 
 def _plan(video: Video, options: Options, state: State) -> tuple[Request, list[int], Orientation | None]:

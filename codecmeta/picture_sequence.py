@@ -158,7 +158,7 @@ def _record(
         "signals": _describe_signals(options, container),
         "extraction": describe_extraction(options, frames=len(rows), block=block, warnings=[_WARNING]),
     }
-    return VideoMeta(
+    meta = VideoMeta(
         info=info,
         packet_pts=pts,
         packet_dts=pts,
@@ -173,6 +173,7 @@ def _record(
         residual_mean=np.stack([one.mean for one in energies]) if wanted else None,
         frames=np.stack(shown) if shown else None,
     )
+    return meta if options.jpeg is None else meta.with_jpeg(options.jpeg)
 
 
 def _open_proxy(width: int, height: int) -> ProxySource:

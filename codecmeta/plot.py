@@ -48,7 +48,7 @@ def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | N
         raise UsageError("plots need matplotlib: pip install 'codecmeta[plot]'") from error
     name = map or next((n for n in ("carried", "innovation") if getattr(meta, f"energy_{n}") is not None), None)
     has_vectors = meta.mv is not None and len(meta.mv) > 0
-    count = min(count, len(meta.frame_pts)) if name or has_vectors or meta.frames is not None else 0
+    count = min(count, len(meta.frame_pts)) if name or has_vectors or meta.has_frames else 0
     chosen = np.unique(np.linspace(0, len(meta.frame_pts) - 1, count).round().astype(int))
     rows = -(-chosen.size // COLUMNS)
     shown_w, shown_h = meta.display_size
@@ -96,7 +96,7 @@ def _add_colour_bar(figure: Figure, frames: list[Axes], meta: VideoMeta, name: M
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap
 
-    on_pixels = meta.frames is not None
+    on_pixels = meta.has_frames
     laid_over = _overlay(np.linspace(0, 1, 256), on_pixels=on_pixels)
     # a colour bar ignores transparency: show the resulting colours over white
     colours = ListedColormap(1 - laid_over[:, 3:] * (1 - laid_over[:, :3]))
@@ -220,7 +220,7 @@ def draw_frame(axes: Axes, meta: VideoMeta, index: int, *, map: MapName | None) 
         axes.imshow(meta.frames[index], extent=extent, interpolation="bilinear")
     if map is not None:
         axes.imshow(
-            _overlay(_strength(meta, index, map), on_pixels=meta.frames is not None),
+            _overlay(_strength(meta, index, map), on_pixels=meta.has_frames),
             extent=extent,
             interpolation="nearest",
         )

@@ -14,6 +14,9 @@ from codecmeta_cli.console import refuse
 from codecmeta_cli.output import guard_output
 from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, ShardSize, Timeout
 
+_SIDE = 384
+"""Short side of the cached frames by default."""
+
 app = typer.Typer(
     name="codecmeta",
     help="Read what a video codec already computed: packets, GoPs, motion vectors, quantisers, residuals.",
@@ -77,7 +80,13 @@ def extract(
             "since the last intra block, for which all frames in between are read.",
         ),
     ] = None,
-    pixels: Annotated[str, typer.Option(help="Short side of the cached frames, or none.")] = "384",
+    pixels: Annotated[
+        str,
+        typer.Option(
+            metavar="SIDE|jpeg|none",
+            help="Short side of the cached frames, or none. jpeg (or jpeg:SIDE) caches them as JPEG, a tenth as large.",
+        ),
+    ] = f"{_SIDE}",
     square_pixels: Annotated[
         bool,
         typer.Option(help="Scale the cached frames of anamorphic videos to their display aspect."),
@@ -148,7 +157,7 @@ def extract(
             frames=frames,
             residual=residual,
             maps=DEFAULT_MAPS if maps is None else parse_maps(maps),
-            pixels=None if pixels == "none" else _whole("--pixels", pixels),
+            **_read_pixels(pixels),
             square_pixels=square_pixels,
             motion=motion,
             qp=qp,
@@ -286,12 +295,22 @@ def _load(path: Path) -> Any:
         refuse("codecmeta", f"{path}: {error.strerror or error}", code=1)
 
 
-def _whole(name: str, text: str) -> int:
+def _read_pixels(text: str) -> dict[str, int | None]:
+    """Read --pixels: a short side, jpeg, jpeg:SIDE or none."""
     from codecmeta.errors import UsageError
+    from codecmeta.record.jpeg import QUALITY
 
-    if not text.isdecimal():
-        raise UsageError(f"{name}={text!r}; allowed are a whole number or none")
-    return int(text)
+    kind, _, side = text.partition(":")
+    if kind == "jpeg":
+        kind = side or f"{_SIDE}"
+        jpeg: int | None = QUALITY
+    else:
+        jpeg = None
+    if text == "none":
+        return {"pixels": None}
+    if not kind.isdecimal() or (side and jpeg is None):
+        raise UsageError(f"--pixels={text!r}; allowed are a whole number, jpeg, jpeg:224 or any other number, or none")
+    return {"pixels": int(kind), "jpeg": jpeg}
 
 
 def main() -> None:

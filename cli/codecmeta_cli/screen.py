@@ -23,7 +23,7 @@ def print_json(meta: VideoMeta) -> None:
     arrays = {
         name: {"dtype": array.dtype.str, "shape": list(array.shape)}
         for name in FIELDS
-        if (array := getattr(meta, name)) is not None
+        if (array := meta.stored(name)) is not None
     }
     gops = {"count": len(meta.gops), "packets": [gop.packets for gop in meta.gops]}
     sys.stdout.write(json.dumps({**meta.info, "gops": gops, "arrays": arrays}) + "\n")
@@ -108,7 +108,7 @@ def _signal(meta: VideoMeta, name: str) -> str:
         "carried": meta.energy_carried,
         "motion": meta.mv,
         "qp": meta.qp,
-        "frames": meta.frames,
+        "frames": meta.stored("frames") if meta.frames_jpeg is None else meta.frames_jpeg,
         "mb_bits": meta.mb_bits,
     }
     array = arrays[name]

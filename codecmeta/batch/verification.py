@@ -188,7 +188,7 @@ def _verify(check: Check) -> None:
 
 def _reads_payloads(record: VideoMeta) -> bool:
     """Return whether a record holds more than the packet table, so that payloads confirmed all of its key flags."""
-    return any(array is not None for array in (record.frames, record.residual_power, record.mv, record.qp))
+    return record.has_frames or any(array is not None for array in (record.residual_power, record.mv, record.qp))
 
 
 def _verify_source(check: Check, source: str, record: VideoMeta) -> None:
@@ -245,6 +245,7 @@ def _verify_pictures(video: Video, packets: PacketTable, record: VideoMeta) -> N
 
     from codecmeta.decoding.linear_decode import decode_video
     from codecmeta.frame_columns import display_picture
+    from codecmeta.record.jpeg import decode_frames, encode_frames
 
     rows = {} if record.frames is None else {int(packet): row for row, packet in enumerate(record.frame_packet)}
     options = record.info["extraction"].get("options", {})
@@ -264,6 +265,8 @@ def _verify_pictures(video: Video, packets: PacketTable, record: VideoMeta) -> N
                 orientation=record.orientation,
                 sample_aspect=aspect,
             )
+            if record.frames_jpeg is not None and options.get("jpeg"):
+                shown = decode_frames(*encode_frames(shown[np.newaxis], quality=options["jpeg"]))[0]
             if shown.shape != kept.shape or np.abs(shown.astype(np.int16) - kept).mean() > most:
                 other.append(row)
 

@@ -154,7 +154,11 @@ def _average_texture(
 
 def _find_missing(meta: VideoMeta, name: DensityMap) -> str | None:
     """Find the first array that a map is computed from and the record lacks."""
-    return next((field for field in _FIELDS[name] if getattr(meta, field) is None), None)
+
+    def has(field: str) -> bool:
+        return meta.has_frames if field == "frames" else getattr(meta, field) is not None
+
+    return next((field for field in _FIELDS[name] if not has(field)), None)
 
 
 def _explain(meta: VideoMeta, name: DensityMap, missing: str) -> str:

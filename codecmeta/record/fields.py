@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from codecmeta.errors import MetaFormatError
 from codecmeta.record.info_schema import check_info
+from codecmeta.record.jpeg import frames_shape
 from codecmeta.record.orientation import Orientation
 
 MAX_SIDE = 1 << 16
@@ -58,6 +59,8 @@ FIELDS: dict[str, Field] = {
     "mv": Field("<i2", lambda s: (-1, 7)),
     "qp": Field("|i1", lambda s: (s.frames, *s.macroblocks)),
     "frames": Field("|u1", lambda s: (s.frames, -1, -1, 3)),
+    "frames_jpeg": Field("|u1", lambda s: (-1,)),
+    "frames_jpeg_offset": Field("<i8", lambda s: (s.frames + 1,)),
 }
 REQUIRED = (
     "packet_pts",
@@ -76,6 +79,7 @@ PAIRS = (
     ("energy_carried", "range_carried"),
     ("residual_power", "residual_mean"),
     ("mv_offset", "mv"),
+    ("frames_jpeg", "frames_jpeg_offset"),
 )
 _FINITE = ("energy_innovation", "energy_carried", "range_innovation", "range_carried")
 
@@ -148,6 +152,8 @@ def check_headers(
         if (first in headers) != (second in headers):
             missing = second if first in headers else first
             raise MetaFormatError(path, missing, f"is missing; {first} and {second} are stored together")
+    if "frames" in headers and "frames_jpeg" in headers:
+        raise MetaFormatError(path, "frames", "are stored twice, as pixels and as JPEG")
 
 
 def check_values(path: str, arrays: Mapping[str, Array]) -> None:
@@ -181,6 +187,11 @@ def check_values(path: str, arrays: Mapping[str, Array]) -> None:
         fail("residual_power", "residual_power and residual_mean must be finite")
     if "frames" in arrays and 0 in arrays["frames"].shape[1:]:
         fail("frames", "pictures have no pixels")
+    if "frames_jpeg" in arrays:
+        try:
+            frames_shape(arrays["frames_jpeg"], arrays["frames_jpeg_offset"])
+        except ValueError as error:
+            fail("frames_jpeg", str(error))
     if "mv" in arrays:
         offset, vectors = arrays["mv_offset"], arrays["mv"]
         if offset[0] != 0 or offset[-1] != len(vectors) or (offset[1:] < offset[:-1]).any():

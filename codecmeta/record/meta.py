@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.errors import UsageError
+from codecmeta.errors import MetaFormatError, UsageError
 from codecmeta.record import gop, npz
 from codecmeta.record.density import Box
 from codecmeta.record.density_maps import TEXTURE_BLOCK, DensityMap, list_maps, measure_density
 from codecmeta.record.fields import FIELDS, OPTIONAL
+from codecmeta.record.jpeg import decode_frames, encode_frames
 from codecmeta.record.orientation import Orientation, display_size
 
 if TYPE_CHECKING:
@@ -24,6 +25,29 @@ MapName = Literal["innovation", "carried"]
 
 MISSING = -(2**63)
 """Time stamp of a packet that has none."""
+
+
+class CachedFrames:
+    """Field `frames` of a record, which decodes JPEG pictures when it is read, once."""
+
+    def __get__(self, record: VideoMeta | None, kind: type[VideoMeta]) -> NDArray[np.uint8] | None:
+        """Return the pixels; of the class, the default of the field."""
+        if record is None:
+            return None
+        frames = record.stored("frames")
+        if frames is None and record.frames_jpeg is not None and record.frames_jpeg_offset is not None:
+            frames = record.stored("_decoded")
+            if frames is None:
+                try:
+                    frames = decode_frames(record.frames_jpeg, record.frames_jpeg_offset)
+                except ValueError as error:
+                    raise MetaFormatError(record.info["source"]["name"], "frames_jpeg", str(error)) from error
+                record.__dict__["_decoded"] = frames
+        return frames
+
+    def __set__(self, record: VideoMeta, frames: NDArray[np.uint8] | None) -> None:
+        """Store pixels."""
+        record.__dict__["frames"] = frames
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +81,10 @@ class VideoMeta:
         mv: int16 (n, 7): x, y, w, h of the block in luma samples, dx, dy in quarter samples, direction
             (-1 list 0, +1 list 1).
         qp: int8 (T, ⌈H/16⌉, ⌈W/16⌉), quantiser of each macroblock.
-        frames: uint8 (T, h, w, 3), RGB as displayed.
+        frames: uint8 (T, h, w, 3), RGB as displayed. Of a record that holds them as JPEG, they are decoded when they
+            are first read.
+        frames_jpeg: uint8 (n,), the frames as JPEG, one after the other; None where `frames` holds their pixels.
+        frames_jpeg_offset: int64 (T + 1,), where each picture begins in `frames_jpeg`.
     """
 
     info: dict[str, Any]
@@ -81,10 +108,18 @@ class VideoMeta:
     mv_offset: NDArray[np.int64] | None = None
     mv: NDArray[np.int16] | None = None
     qp: NDArray[np.int8] | None = None
-    frames: NDArray[np.uint8] | None = None
+    frames: NDArray[np.uint8] | None = CachedFrames()  # type: ignore[assignment]
+    frames_jpeg: NDArray[np.uint8] | None = None
+    frames_jpeg_offset: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        # a copy with other pixels, such as dataclasses.replace makes
+        if self.stored("frames") is not None:
+            object.__setattr__(self, "frames_jpeg", None)
+            object.__setattr__(self, "frames_jpeg_offset", None)
 
     def __repr__(self) -> str:
-        arrays = [name for name in OPTIONAL if getattr(self, name) is not None]
+        arrays = [name for name in OPTIONAL if self.stored(name) is not None]
         return (
             f"VideoMeta({self.info['source']['name']!r}, {self.width}x{self.height}, "
             f"{len(self.frame_pts)} frames of {len(self.packet_size)} packets, {', '.join(arrays)})"
@@ -92,8 +127,29 @@ class VideoMeta:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays in memory."""
-        return sum(array.nbytes for name in FIELDS if (array := getattr(self, name)) is not None)
+        """Bytes of all arrays as they are stored."""
+        return sum(array.nbytes for name in FIELDS if (array := self.stored(name)) is not None)
+
+    def stored(self, name: str) -> NDArray[Any] | None:
+        """Return an array as it is stored, None where it is not: `frames` of JPEG pictures are not decoded."""
+        found: NDArray[Any] | None = self.__dict__.get(name)
+        return found
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether frames are cached, in whatever form."""
+        return self.stored("frames") is not None or self.frames_jpeg is not None
+
+    def with_jpeg(self, quality: int) -> VideoMeta:
+        """Return this record with its frames as JPEG.
+
+        Args:
+            quality: 1 to 100.
+        """
+        if self.frames is None:
+            return self
+        data, offset = encode_frames(self.frames, quality=quality)
+        return replace(self, frames=None, frames_jpeg=data, frames_jpeg_offset=offset)
 
     @property
     def width(self) -> int:
@@ -229,7 +285,7 @@ class VideoMeta:
             OSError: the file cannot be written.
             MetaFormatError: the record violates the format.
         """
-        arrays = {name: getattr(self, name) for name in FIELDS}
+        arrays = {name: self.stored(name) for name in FIELDS}
         npz.write(path, self.info, {k: v for k, v in arrays.items() if v is not None}, deflate=deflate)
 
 

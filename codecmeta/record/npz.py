@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import stat
 import struct
@@ -23,9 +24,12 @@ import numpy as np
 from codecmeta.errors import MetaFormatError
 from codecmeta.record.atomic_file import replace_file
 from codecmeta.record.fields import FIELDS, PAIRS, REQUIRED, Array, check, check_headers, check_values
+from codecmeta.record.jpeg import frames_shape
 from codecmeta.record.orientation import Orientation, display_aspect
 
-SCHEMA = 2
+SCHEMA = 3
+"""Newest schema that is read. Records without JPEG are written as `_WITHOUT_JPEG`, which older versions read."""
+_WITHOUT_JPEG = 2
 MAX_BYTES = 8 << 30
 MAX_INFO_CHARACTERS = 1 << 22
 MAX_MEMBERS = 256
@@ -51,7 +55,8 @@ def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping
         raise MetaFormatError(os.fspath(path), "info", f"has {len(text)} characters; at most {MAX_INFO_CHARACTERS} fit")
     checked = {name: _little_endian(array) for name, array in arrays.items()}
     check(os.fspath(path), dict(info), checked)
-    members: dict[str, Array] = {"schema": np.array(SCHEMA, "<i4"), "info": np.array(text), **checked}
+    schema = SCHEMA if "frames_jpeg" in checked else _WITHOUT_JPEG
+    members: dict[str, Array] = {"schema": np.array(schema, "<i4"), "info": np.array(text), **checked}
     method = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
     with replace_file(path) as file, zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
         for name, array in members.items():
@@ -169,11 +174,17 @@ def _read_archive(
         if names is None or name in REQUIRED or name in _with_partners(names)
     }
     check_values(path, arrays)
+    if "frames_jpeg" in arrays:
+        size = math.prod(frames_shape(arrays["frames_jpeg"], arrays["frames_jpeg_offset"]))
+        if total + size > max_bytes:
+            raise MetaFormatError(path, "frames_jpeg", f"expand to {size} bytes; at most {max_bytes} are allowed")
     return info, arrays
 
 
 def _with_partners(names: Collection[str]) -> set[str]:
-    """Return the given names of arrays, and those that are stored together with them."""
+    """Return the given names of arrays, and those that are stored together with them, or in their place."""
+    if "frames" in names:
+        names = {*names, "frames_jpeg"}
     return {*names, *(name for pair in PAIRS for name in pair if set(pair) & set(names))}
 
 

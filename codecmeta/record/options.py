@@ -20,6 +20,7 @@ DEFAULT_MAPS: tuple[MapChoice, ...] = ("innovation",)
 """Maps made by default, where a stream has a residual that is read without encoding anything."""
 
 MAX_SHORT_SIDE = 4320
+MAX_QUALITY = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Options:
         qp: keep the quantisers of the sampled frames.
         track: index of the video stream among all streams of the file; None takes the one that libavformat ranks best.
         fps: frames per second of a folder of pictures; None is 25.
+        jpeg: quality, 1 to 100, in which the frames are cached as JPEG; None caches their pixels.
 
     Raises:
         UsageError: an option is not allowed.
@@ -51,6 +53,7 @@ class Options:
     qp: bool = False
     track: int | None = None
     fps: float | None = None
+    jpeg: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", parse_frames(self.frames))
@@ -64,6 +67,8 @@ class Options:
             raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or None for no frames")
         if self.track is not None and self.track < 0:
             raise UsageError(f"track={self.track}; allowed are indices of streams from 0, or None for the best one")
+        if self.jpeg is not None and not (1 <= self.jpeg <= MAX_QUALITY and self.pixels is not None):
+            raise UsageError(f"jpeg={self.jpeg}; allowed are 1..{MAX_QUALITY} where pixels are cached, or None")
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise UsageError(f"fps={self.fps}; allowed are numbers greater than 0")
 
@@ -80,9 +85,10 @@ class Options:
     def describe(self) -> dict[str, Any]:
         """Describe the options as plain JSON values."""
         values = asdict(self)
-        if self.fps is None:
-            # records of videos are as fresh as before there was such an option
-            del values["fps"]
+        for name in ("fps", "jpeg"):
+            # records are as fresh as before there were such options
+            if values[name] is None:
+                del values[name]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def digest(self) -> str:
