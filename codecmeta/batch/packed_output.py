@@ -8,7 +8,7 @@ A run that is killed anywhere in between leaves each record as a file, in a shar
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,11 +51,13 @@ class Packer:
         self._packed = False
 
     def add(self, place: str, outcome: Outcome) -> None:
-        """Take the outcome of a video that has a record.
+        """Take the outcome of a video; one that failed has no record.
 
         Raises:
             OutputError: a shard cannot be written.
         """
+        if outcome.status == "failed":
+            return
         if outcome.location is not None:
             # the run that wrote the last shard may have been killed before it removed the files
             if outcome.location.shard == self._last:
@@ -116,19 +118,23 @@ def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
+def _leave(place: str, outcome: Outcome) -> None:
+    """Leave a record the file that it is."""
+
+
 @contextmanager
-def open_packer(folder: OutputFolder, part: Shard, packing: Packing | None) -> Iterator[Packer | None]:
-    """Open the packed output of a run; write its rest unless the run fails.
+def open_packer(folder: OutputFolder, part: Shard, packing: Packing | None) -> Iterator[Callable[[str, Outcome], None]]:
+    """Yield a function that takes the outcomes of a run, by the places of their records; at the end, write the rest.
 
     Raises:
         UsageError: pyarrow is not installed, or another run packs the same part.
         OutputError: a shard or the index cannot be written.
     """
     if packing is None:
-        yield None
+        yield _leave
         return
     require_pyarrow()
     with folder.claim_packing():
         packer = Packer(folder, part, packing)
-        yield packer
+        yield packer.add
         packer.finish()

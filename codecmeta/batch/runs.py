@@ -75,14 +75,13 @@ def run_inputs(
         UsageError: the folder holds results of other options, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
-    shard = shard or Shard()
+    shard, tally, listed = shard or Shard(), Tally(), 0
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
-    tally, listed = Tally(), 0
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
     with (
         open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder,
-        open_packer(folder, shard, packing) as packer,
+        open_packer(folder, shard, packing) as pack,
     ):
 
         def settle(outcome: Outcome, place: str | None) -> None:
@@ -91,8 +90,8 @@ def run_inputs(
             report(outcome)
             if outcome.code in STOPS.values():
                 raise OutputError(None, outcome.message)
-            if packer is not None and place is not None and outcome.status != "failed":
-                packer.add(place, outcome)
+            if place is not None:
+                pack(place, outcome)
 
         def jobs() -> Iterator[W]:
             nonlocal listed
@@ -100,19 +99,17 @@ def run_inputs(
                 listed += 1
                 if not shard.has(place):
                     continue
-                meta, path = prefix + place, absolute_path(source)
-                key, whose = hash(place), hash(path)
+                meta, path, key = prefix + place, absolute_path(source), hash(place)
                 if key in places:
-                    if places[key] != whose:
+                    if places[key] != hash(path):
                         settle(_clash(_job(plain, source, meta)), None)
                     continue
-                places[key] = whose
+                places[key] = hash(path)
                 folder.sweep(meta)
                 if not plain.overwrite and (kept := folder.find_kept(source, path, meta, place)):
                     tally.add_outcome(kept)
                     report(kept)
-                    if packer is not None:
-                        packer.add(place, kept)
+                    pack(place, kept)
                 else:
                     yield _job(plain, source, meta)
 
