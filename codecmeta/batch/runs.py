@@ -90,13 +90,11 @@ def run_inputs(
             report(outcome)
             if outcome.code in STOPS.values():
                 raise OutputError(None, outcome.message)
-            if place is not None:
-                pack(place, outcome)
+            pack(place or "", outcome)
 
         def jobs() -> Iterator[W]:
             nonlocal listed
-            for source, place in inputs:
-                listed += 1
+            for listed, (source, place) in enumerate(inputs, 1):
                 if not shard.has(place):
                     continue
                 meta, path, key = prefix + place, absolute_path(source), hash(place)
