@@ -81,7 +81,7 @@ def run_inputs(
     places: dict[int, int] = {}
     with (
         open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder,
-        open_packer(folder, shard, packing) as pack,
+        open_packer(folder, packing) as pack,
     ):
 
         def settle(outcome: Outcome, place: str | None) -> None:
@@ -94,7 +94,8 @@ def run_inputs(
 
         def jobs() -> Iterator[W]:
             nonlocal listed
-            for listed, (source, place) in enumerate(inputs, 1):
+            for source, place in inputs:
+                listed += 1
                 if not shard.has(place):
                     continue
                 meta, path, key = prefix + place, absolute_path(source), hash(place)
