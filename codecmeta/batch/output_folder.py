@@ -54,13 +54,14 @@ class OutputFolder:
 
     Attributes:
         path: the folder.
+        part: of the inputs whose manifest is written.
     """
 
     def __init__(self, path: Path, run: Mapping[str, Any], shard: Shard) -> None:
         self.path = path
         self._run = run
         self._digest = run_digest(run)
-        self._part = shard
+        self.part = shard
         self._manifest = Manifest(path, shard)
         self._shards = ShardFolder(path)
         self._swept: set[str] = set()
@@ -111,12 +112,12 @@ class OutputFolder:
         Raises:
             UsageError: one is in progress.
         """
-        name = self._part.file_name("manifest", ".jsonl")
+        name = self.part.file_name("manifest", ".jsonl")
         with as_output_error(self.path):
             (self.path / name).touch()
         with _open_lock(self.path / name) as lock:
             if not _lock(lock, exclusive=True):
-                raise UsageError(f"another run packs part {self._part} of {self.path}; wait for its end")
+                raise UsageError(f"another run packs part {self.part} of {self.path}; wait for its end")
             yield
 
     @contextmanager

@@ -18,7 +18,6 @@ from typing import IO
 from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.output_folder import OutputFolder, as_output_error
 from codecmeta.batch.record_index import index_manifests, require_pyarrow
-from codecmeta.batch.shards import Shard
 from codecmeta.record.dataset import INDEX
 from codecmeta.record.tar_shard import Record, write_shard
 
@@ -37,10 +36,10 @@ class Packing:
 class Packer:
     """Records of a run that wait for their shard to be full."""
 
-    def __init__(self, folder: OutputFolder, part: Shard, packing: Packing) -> None:
+    def __init__(self, folder: OutputFolder, packing: Packing) -> None:
         self._folder = folder
         self._most = packing.shard_bytes
-        self._name = part.file_name("shard", "-{:06d}.tar")
+        self._name = folder.part.file_name("shard", "-{:06d}.tar")
         pattern = re.compile(re.escape(self._name).replace(r"\{:06d\}", r"(\d{6,})"))
         matches = (pattern.fullmatch(path.name) for path in folder.path.glob("*.tar"))
         self._next = max((int(match[1]) + 1 for match in matches if match), default=0)
@@ -123,7 +122,7 @@ def _leave(place: str, outcome: Outcome) -> None:
 
 
 @contextmanager
-def open_packer(folder: OutputFolder, part: Shard, packing: Packing | None) -> Iterator[Callable[[str, Outcome], None]]:
+def packer(folder: OutputFolder, packing: Packing | None) -> Iterator[Callable[[str, Outcome], None]]:
     """Yield a function that takes the outcomes of a run, by the places of their records; at the end, write the rest.
 
     Raises:
@@ -135,6 +134,6 @@ def open_packer(folder: OutputFolder, part: Shard, packing: Packing | None) -> I
         return
     require_pyarrow()
     with folder.claim_packing():
-        packer = Packer(folder, part, packing)
-        yield packer.add
-        packer.finish()
+        records = Packer(folder, packing)
+        yield records.add
+        records.finish()

@@ -13,7 +13,7 @@ from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import Input, absolute_path
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import STOPS, open_output
-from codecmeta.batch.packed_output import Packing, open_packer
+from codecmeta.batch.packed_output import Packing, packer
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, write_summary
 from codecmeta.errors import OutputError
@@ -79,10 +79,7 @@ def run_inputs(
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
-    with (
-        open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder,
-        open_packer(folder, packing) as pack,
-    ):
+    with open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder, packer(folder, packing) as pack:
 
         def settle(outcome: Outcome, place: str | None) -> None:
             tally.add_outcome(outcome)
