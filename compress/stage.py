@@ -91,7 +91,8 @@ class Cut:
     Attributes:
         layer: the decoder layer (from 0) before which they leave.
         scored: layers whose attention counts, ascending, all between the cut before and this one. ``layer`` itself may
-            be the last: its queries and keys are then computed of all tokens that reach it.
+            be the last: its queries and keys are then computed of all tokens that reach it. None of them, for a method
+            that reads no attention.
         query: whose attention counts, that of the ``last`` prompt token, of the ``text`` after the video, or of
             ``all`` tokens.
         reduce: over heads and these tokens.

@@ -24,9 +24,9 @@ from compress.baselines.pyramiddrop import PyramidDrop
 from compress.baselines.random_tokens import RandomTokens
 from compress.baselines.replay import replay
 from compress.baselines.smaller_frames import SmallerFrames
-from compress.baselines.sttm import STTM
+from compress.baselines.sttm import STTM, STTMInner
 from compress.baselines.tome import ToMe
-from compress.baselines.tome_video import ToMeVideo
+from compress.baselines.tome_video import ToMeVideo, ToMeVideoInner
 from compress.baselines.unified_sttc import UnifiedSTTC
 from compress.baselines.unified_sttc_inner import UnifiedSTTCInner
 from compress.baselines.uniform_stride import UniformStride
@@ -53,9 +53,11 @@ __all__ = [
     "PruneVidInner",
     "PyramidDrop",
     "RandomTokens",
+    "STTMInner",
     "SmallerFrames",
     "ToMe",
     "ToMeVideo",
+    "ToMeVideoInner",
     "UnifiedSTTC",
     "UnifiedSTTCInner",
     "UniformStride",

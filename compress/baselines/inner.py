@@ -16,6 +16,9 @@ from compress.plan import MergePlan
 from compress.planning_mode import planned
 from compress.stage import Compression, Cut, InnerTokens
 
+UNSEEN_LAYER = 2
+"""The layer before which STTM, and what it calls ToMe, merge."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inner(Attachable):
@@ -31,6 +34,7 @@ class Inner(Attachable):
 
     retention: float = 0.5
     name: ClassVar[str] = ""
+    _looks_up: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
@@ -79,14 +83,14 @@ class Inner(Attachable):
                 f"hidden has shape {tuple(hidden.shape)} and dtype {hidden.dtype}; allowed is float (n, D)"
             )
         n = hidden.shape[0]
-        if scores.dim() not in (1, 2) or scores.shape[-1] != n or not scores.numel():
+        if scores.dim() not in (1, 2) or scores.shape[-1] != n or not (scores.numel() or (n and not self._looks_up)):
             raise ShapeError(f"scores have shape {tuple(scores.shape)}; {n} tokens take {(1, n)} or {(n,)}, n > 0")
         tokens = InnerTokens(cut=0, entered=n) if tokens is None else tokens
         kept = min(max(self.count(tokens.entered, tokens.cut), 1), n)
         if kept == n:
             plan = MergePlan.identity(n, device=hidden.device)
         else:
-            importance = scores.detach().reshape(-1, n).float().mean(dim=0)
+            importance = scores.detach().reshape(-1, n).float().sum(dim=0) / max(scores.numel() // n, 1)
             check_all_finite({"visual tokens": hidden, "scores of visual tokens": importance[:, None]})
             plan = self.choose(importance, hidden.detach(), kept, tokens)
         return Compression(method=self.name, plan=plan, frames=0, nominal=kept, sources=self.sources(tokens))
@@ -160,6 +164,35 @@ class CutOnce(Inner):
     def paper_layer(self, depth: int) -> int:
         """Return the paper's K in a decoder of this depth."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutUnseen(Inner):
+    """A method that cuts once and reads no attention: the tokens themselves decide, so that no question matters.
+
+    Attributes:
+        K: the decoder layer (from 0) before which tokens merge; None for 2, or the first that the model allows.
+    """
+
+    K: int | None = None
+    _looks_up: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.K is not None and self.K < 1:
+            raise ConfigError(f"K is {self.K}; before layer 0 the method without -inner merges, inside at least 1")
+
+    @property
+    def cuts(self) -> tuple[Cut, ...] | None:
+        """See `Inner.cuts`."""
+        return None if self.K is None else (Cut(layer=self.K, scored=()),)
+
+    def at_depth(self, depth: int, *, first: int = 1) -> Self:
+        """Return this method with its layer chosen for a decoder."""
+        if self.K is not None:
+            return self
+        chosen: dict[str, Any] = {"K": min(max(UNSEEN_LAYER, first), depth - 1)}
+        return replace(self, **chosen)
 
 
 def most_important(importance: Tensor, count: int) -> Tensor:

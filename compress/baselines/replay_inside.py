@@ -36,7 +36,7 @@ def replay_inside(name: str, method: Any, given: Arrays) -> dict[str, Any]:
         ConfigError: an array that the method needs is missing.
         ShapeError: arrays do not fit together.
     """
-    if "A" not in given:
+    if "A" not in given and (isinstance(method, AtDecoding) or any(cut.scored for cut in _cuts(method))):
         raise ConfigError(f"{name} needs A, the attention that visual tokens receive")
     where = slice(None)
     if "start" in given and "length" in given:
@@ -47,7 +47,8 @@ def replay_inside(name: str, method: Any, given: Arrays) -> dict[str, Any]:
         return _replay_steps(method, _tensor(given["A"])[..., where], hidden)
     assert hidden is not None  # the caller's condition
     cuts = _cuts(method)
-    scores, several = _received(_tensor(given["A"]), where, cuts[0]), len(cuts)
+    several = len(cuts)
+    scores = _received(_tensor(given["A"]), where, cuts[0]) if "A" in given else hidden.new_zeros(len(hidden))
     if several > 1 and scores.dim() == 1:
         scores = scores.expand(several, -1)
     left = torch.arange(len(hidden))

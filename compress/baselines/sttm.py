@@ -5,6 +5,7 @@ Written from descriptions: the released code (HYUNJS/STTM) has no licence and wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,12 +18,15 @@ from torch import Tensor
 
 from compress.baselines.baseline import Choice, Published
 from compress.baselines.cells import grid_of
+from compress.baselines.inner import CutUnseen
 from compress.baselines.rows import Rows
+from compress.budget import allocate
 from compress.errors import ConfigError
 from compress.ops.quadtree import Nodes, Quadtree
 from compress.ops.similarity import unit
 from compress.ops.transfer import on_device, on_host
-from compress.stage import Positions, Signals
+from compress.plan import MergePlan
+from compress.stage import InnerTokens, Positions, Signals
 
 DEFAULT_TAU_S, DEFAULT_TAU_T = 0.85, 0.7
 """Middles of the ranges that the paper tunes in, 0.75-0.95 and 0.50-0.90."""
@@ -79,22 +83,25 @@ class STTM(Published):
     def choose(self, tokens: Tensor, signals: Signals, count: int) -> Choice:
         """See `Baseline.choose`."""
         grid, sources = grid_of(signals, tokens.shape[1])
+        rows, diagnostics = self.rows(tokens, grid, count)
+        return Choice(
+            plan=rows.plan()[0],
+            nominal=len(rows.keep) if self.tau_s is not None else None,
+            sources=sources,
+            diagnostics=diagnostics,
+        )
+
+    def rows(self, tokens: Tensor, grid: tuple[int, int], count: int) -> tuple[Rows, dict[str, float]]:
+        """Merge tokens (T, N, D) of this grid, by the thresholds or down to a count; return the thresholds, too."""
         tree = Quadtree.of(tokens, grid, root_level=self.root_level)
         if self.tau_s is not None and self.tau_t is not None:
             nodes, tau_s, tau_t = Nodes.of(tree, self.tau_s), self.tau_s, self.tau_t
             label = _components(nodes, nodes.similarity >= tau_t)
-            nominal: int | None = len(np.unique(label))
         else:
             tau_s, nodes = _search(tree, count)
             tau_t, label = _join(nodes, tokens, count)
-            nominal = None
-        plan, _ = self._rows(nodes, label, tokens).plan()
-        return Choice(
-            plan=plan,
-            nominal=nominal,
-            sources=sources,
-            diagnostics={"tau_s": tau_s, "tau_t": tau_t, "nodes": float(len(nodes.first))},
-        )
+        diagnostics = {"tau_s": tau_s, "tau_t": tau_t, "nodes": float(len(nodes.first))}
+        return self._rows(nodes, label, tokens), diagnostics
 
     def released(self, tokens: Tensor, signals: Signals, noise: Tensor | None = None) -> Rows:
         """See `Published.released`.
@@ -125,6 +132,52 @@ class STTM(Published):
             weight=on_device((share[nodes.owner] * nodes.weight).astype(np.float32), device),
             count_in=len(nodes.owner),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class STTMInner(CutUnseen):
+    """The same inside the language model, where the paper has it, over all visual tokens of each video of a prompt.
+
+    Attributes:
+        root_level: see `STTM`.
+        weighted: likewise.
+    """
+
+    retention: float = 0.3
+    root_level: int = 1
+    weighted: bool = False
+    name: ClassVar[str] = "sttm-inner"
+
+    def choose(self, importance: Tensor, hidden: Tensor, kept: int, tokens: InnerTokens) -> MergePlan:
+        """See `Inner.choose`; the videos share the count by their sizes."""
+        place = tokens.place
+        sizes = np.zeros(1, np.int64) if place is None else np.bincount(place[:, 0].cpu(), minlength=len(tokens.grids))
+        if place is None or not _is_whole(place, sizes, tokens.grids):
+            raise ConfigError(
+                "STTM merges over whole grids of tokens, and some have left before, or their places are not known; "
+                "use it without a method before the language model"
+            )
+        method = STTM(root_level=self.root_level, weighted=self.weighted)
+        shares = allocate(sizes, kept, lower=1, upper=sizes)
+        parts, start = [], 0
+        for size, share, grid in zip(sizes.tolist(), shares.tolist(), tokens.grids, strict=True):
+            mine = hidden[start : start + size].view(-1, grid[0] * grid[1], hidden.shape[1])
+            rows, _ = method.rows(mine, grid, share)
+            parts.append(rows.moved(start, count_in=len(hidden)))
+            start += size
+        return Rows.joined(parts, count_in=len(hidden)).plan()[0]
+
+
+def _is_whole(place: Tensor, sizes: NDArray[np.int64], grids: Sequence[tuple[int, int]]) -> bool:
+    """Return whether all tokens of all frames of every video are there, in (video, frame, raster) order."""
+    expected = []
+    for video, (size, (rows, cols)) in enumerate(zip(sizes.tolist(), grids, strict=True)):
+        token = np.arange(size)
+        if size % (rows * cols):
+            return False
+        within = token % (rows * cols)
+        expected.append(np.stack((token * 0 + video, token // (rows * cols), within // cols, within % cols), axis=1))
+    return bool((place.cpu().numpy() == np.concatenate(expected)).all())
 
 
 def _components(nodes: Nodes, linked: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from compress.baselines.baseline import Choice, Published, share_evenly
+from compress.baselines.inner import CutUnseen
 from compress.baselines.rows import Rows
 from compress.budget import count_tokens
 from compress.errors import ConfigError
 from compress.ops.bipartite import match_halves
-from compress.stage import Positions, Signals
+from compress.plan import MergePlan
+from compress.stage import InnerTokens, Positions, Signals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +49,12 @@ class ToMeVideo(Published):
         """See `Baseline.choose`."""
         frames, per_frame, _ = tokens.shape
         if self.scope == "video":
-            return Choice(plan=self._merge(tokens.flatten(0, 1), count, in_order=True).plan()[0])
+            return Choice(plan=merge_rounds(tokens.flatten(0, 1), count, size_weighted=self.size_weighted).plan()[0])
         granted = share_evenly(count, frames, per_frame)
         parts = [
-            self._merge(tokens[number], share, in_order=True).moved(number * per_frame, count_in=frames * per_frame)
+            merge_rounds(tokens[number], share, size_weighted=self.size_weighted).moved(
+                number * per_frame, count_in=frames * per_frame
+            )
             for number, share in enumerate(granted.tolist())
             if share
         ]
@@ -64,28 +68,54 @@ class ToMeVideo(Published):
         if self.scope == "frame" and len(tokens) > 1:
             raise ConfigError(f"the released code fails on {len(tokens)} frames with scope='frame'")
         flat = tokens.flatten(0, 1)
-        return self._merge(flat, count_tokens(self.retention, len(flat)), in_order=False)
+        count = count_tokens(self.retention, len(flat))
+        return merge_rounds(flat, count, size_weighted=self.size_weighted, in_order=False)
 
-    def _merge(self, tokens: Tensor, count: int, *, in_order: bool) -> Rows:
-        """Merge tokens (n, D) down to ``count``."""
-        total = len(tokens)
-        device = tokens.device
-        anchor = torch.arange(total, device=device)
-        group, weight = anchor, torch.ones(total, dtype=torch.float32, device=device)
-        values = tokens.float()
-        size = torch.ones(total, dtype=torch.float32, device=device)
-        while len(anchor) > count:
-            matching = match_halves(values[None], len(anchor) - count, in_order=in_order)
-            place, stays = matching.groups()[0], matching.stays[0]
-            if in_order:
-                order = anchor[stays].argsort()
-                rank = torch.empty_like(order)
-                rank[order] = torch.arange(len(order), device=device)
-                place, stays = rank[place], stays[order]
-            share = size if self.size_weighted else torch.ones_like(size)
-            whole = torch.zeros(len(stays), dtype=torch.float32, device=device).index_add_(0, place, share)
-            share = share / whole[place]
-            values = values.new_zeros((len(stays), values.shape[1])).index_add_(0, place, values * share[:, None])
-            size = torch.zeros_like(whole).index_add_(0, place, size)
-            weight, group, anchor = weight * share[group], place[group], anchor[stays]
-        return Rows(keep=anchor, row=group, col=torch.arange(total, device=device), weight=weight, count_in=total)
+
+@dataclass(frozen=True, kw_only=True)
+class ToMeVideoInner(CutUnseen):
+    """The same inside the language model, where STTM's comparison runs it: over the visual tokens of a prompt.
+
+    Attributes:
+        size_weighted: see `ToMeVideo`.
+    """
+
+    retention: float = 0.3
+    size_weighted: bool = True
+    name: ClassVar[str] = "tome-video-inner"
+
+    def choose(self, importance: Tensor, hidden: Tensor, kept: int, tokens: InnerTokens) -> MergePlan:
+        """See `Inner.choose`."""
+        return merge_rounds(hidden, kept, size_weighted=self.size_weighted).plan()[0]
+
+
+def merge_rounds(tokens: Tensor, count: int, *, size_weighted: bool, in_order: bool = True) -> Rows:
+    """Merge tokens (n, D) in rounds down to ``count``.
+
+    Args:
+        tokens: any float dtype.
+        count: at least 1.
+        size_weighted: see `ToMeVideo`.
+        in_order: whether tokens are back in their order after every round.
+    """
+    total = len(tokens)
+    device = tokens.device
+    anchor = torch.arange(total, device=device)
+    group, weight = anchor, torch.ones(total, dtype=torch.float32, device=device)
+    values = tokens.float()
+    size = torch.ones(total, dtype=torch.float32, device=device)
+    while len(anchor) > count:
+        matching = match_halves(values[None], len(anchor) - count, in_order=in_order)
+        place, stays = matching.groups()[0], matching.stays[0]
+        if in_order:
+            order = anchor[stays].argsort()
+            rank = torch.empty_like(order)
+            rank[order] = torch.arange(len(order), device=device)
+            place, stays = rank[place], stays[order]
+        share = size if size_weighted else torch.ones_like(size)
+        whole = torch.zeros(len(stays), dtype=torch.float32, device=device).index_add_(0, place, share)
+        share = share / whole[place]
+        values = values.new_zeros((len(stays), values.shape[1])).index_add_(0, place, values * share[:, None])
+        size = torch.zeros_like(whole).index_add_(0, place, size)
+        weight, group, anchor = weight * share[group], place[group], anchor[stays]
+    return Rows(keep=anchor, row=group, col=torch.arange(total, device=device), weight=weight, count_in=total)

@@ -164,7 +164,7 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
     if result.before_encoder is not None:
         merges |= {"patches_in": result.before_encoder.plan.count_in, "patches_encoded": result.before_encoder.achieved}
     sources = {**result.sources, **inner_sources}
-    if layers is not None:
+    if layers:
         sources["attention"] = f"layers {', '.join(map(str, layers))} of {depth}"
     rpm = result.sources.get("rpm", "")
     return Answer(

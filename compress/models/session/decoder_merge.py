@@ -207,7 +207,8 @@ class DecoderMerge(Attached):
     def _plan(self, number: int, row: int, hidden: Tensor, running: InnerPass) -> Compression:
         """Ask the method about one row."""
         cut, visual = self.cuts[number], running.visual[row].to(hidden.device)
-        scores = torch.stack([running.scores[number, layer][row].to(hidden.device) for layer in cut.scored])
+        read = [running.scores[number, layer][row].to(hidden.device) for layer in cut.scored]
+        scores = torch.stack(read) if read else hidden.new_zeros((0, len(visual)))
         tokens = hidden[row].index_select(0, visual)
         with planning():
             compression: Compression
@@ -288,12 +289,13 @@ def _check_cuts(cuts: tuple[Cut, ...], adapter: Adapter) -> None:
     if len(cuts) > 1 and any(cut.caches for cut in cuts):
         raise ConfigError("caches of layers before a cut are shortened after a method's only cut; this one has several")
     for cut in cuts:
-        if not adapter.first_merge_layer <= cut.layer < depth or not cut.scored or cut.scored[-1] > cut.layer:
+        last = cut.scored[-1] if cut.scored else cut.layer
+        if not adapter.first_merge_layer <= cut.layer < depth or last > cut.layer:
             raise ConfigError(
                 f"layers is {cut.scored}, merging before layer {cut.layer}; this model has {depth} decoder "
                 f"layers and allows merging before layers {adapter.first_merge_layer} to {depth - 1}"
             )
-        if cut.scored[0] < before or (before and cut.layer <= before):
+        if (cut.scored and cut.scored[0] < before) or (before and cut.layer <= before):
             raise ConfigError(
                 f"the cut before layer {cut.layer} reads the attention of layers {cut.scored}, but tokens leave before "
                 f"layer {before} already; choose layers from {before} on"

@@ -30,8 +30,10 @@ from compress.stage import AtDecoding, BeforeLLM, Compression, InnerTokens, Insi
 from tests.oracle import inner as oracle
 
 INNER = ("fastv", "pyramiddrop", "holitom-inner", "d2pruner", "prunevid-inner", "unified-sttc-inner")
+UNSEEN = ("tome-video-inner", "sttm-inner")
+"""Methods that read no attention."""
 VARIANTS: list[tuple[str, dict[str, str]]] = [
-    *((name, {}) for name in INNER),
+    *((name, {}) for name in (*INNER, *UNSEEN)),
     ("d2pruner", {"alpha": "0.5", "debias": "frames", "semantic": "minmax", "pivots_block": "yes"}),
     ("d2pruner", {"alpha": "0", "spatial": "inverse", "frames": "joined", "semantic": "shifted", "theta": "0.3"}),
 ]
@@ -70,7 +72,7 @@ def run(name: str, fields: dict[str, str], retention: float, given: tuple[Any, A
 def test_every_method_is_listed() -> None:
     listed = {name for name, entry in METHODS.items() if entry.target.startswith("compress.baselines")}
     inside = {name for name in listed if "inside_llm" in METHODS[name].stages}
-    assert inside >= {*INNER, "flashvid-inner"}
+    assert inside >= {*INNER, *UNSEEN, "flashvid-inner"}
     for name in INNER:
         assert issubclass(METHODS[name].load(), Inner)
         assert METHODS[name].load().name == name
@@ -141,7 +143,7 @@ def test_videos_without_change(name: str, fields: dict[str, str], content: str) 
 def test_bad_input_is_refused(name: str, fields: dict[str, str]) -> None:
     scores, hidden, tokens = scene(2, 3, 3, seed=6)
     method = build(name, retention=0.3, settings=fields)
-    for bad in (scores[:5], scores[None, None], torch.zeros(0, 18)):
+    for bad in (scores[:5], scores[None, None], torch.zeros(0, 17 if name in UNSEEN else 18)):
         with pytest.raises(ShapeError, match="scores"):
             method.inside_llm(bad, hidden, tokens)
     with pytest.raises(ShapeError, match="hidden"):

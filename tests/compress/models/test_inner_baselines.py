@@ -20,6 +20,8 @@ from compress.baselines import (
     PruneVid,
     PruneVidInner,
     PyramidDrop,
+    STTMInner,
+    ToMeVideoInner,
     UnifiedSTTCInner,
 )
 from compress.compressor import Pipeline
@@ -41,6 +43,7 @@ METHODS: dict[str, Any] = {
     "prunevid-inner": PruneVidInner(K=3, retention=0.4),
     "unified-sttc-inner": UnifiedSTTCInner(retention=0.4),
     "holitom-inner": HoliTomInner(retention=0.4),
+    "tome-video-inner": ToMeVideoInner(retention=0.4),
     "d2pruner": D2Pruner(K=2, retention=0.4, alpha=0.5, debias="frames", theta=0.3),
     "pyramiddrop": PyramidDrop(layer_list=(2, 3), retention=0.25),
     "pyramiddrop-reference": PyramidDrop(layer_list=(2, 3), image_token_ratio_list=(0.5, 0.2), fidelity="reference"),
@@ -146,6 +149,43 @@ def test_two_videos_share_a_cut() -> None:
         assert session.inside[0].plan.count_in == entered
         cuts = len(cuts_of(session.compressor) or ())
         assert session.inside[0].achieved == method.count(entered, cuts - 1)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_sttm_merges_whole_grids_of_several_videos(backbone: str) -> None:
+    model = sharp_model(backbone)
+    metas = [video_meta(0), video_meta(1)]
+    prompts = [inputs_of(model, meta) for meta in metas]
+    along_text = {"input_ids", "attention_mask", "mm_token_type_ids"}
+    both = {
+        key: torch.cat([prompt[key] for prompt in prompts], dim=1 if key in along_text else 0) for key in prompts[0]
+    }
+    plans: list[MergePlan] = []
+    method = listening(STTMInner(retention=0.3), plans)
+    with method.attach(model, metas) as session:
+        generate(model, both, steps=1)
+    entered = [result.tokens_out for result in session.results]
+    assert plans[0].count_in == sum(entered)
+    assert plans[0].count_out == round(0.3 * sum(entered) + 1e-9)
+    assert {int(plans[0].assign[i]) for i in range(entered[0])} & {
+        int(plans[0].assign[i]) for i in range(entered[0], sum(entered))
+    } == set()
+    inputs = prompts[0]
+    with method.attach(model, metas[0]) as session:
+        output = generate(model, inputs, steps=3)
+    oracle_ = Oracle(
+        model=model,
+        ids=inputs["input_ids"][0],
+        prompt=record_prompt(model, inputs),
+        plan=MergePlan.identity(session.results[0].tokens_in),
+    )
+    oracle_.cuts = [(2, plans[-1], False)]
+    tail = output.sequences[0, inputs["input_ids"].shape[1] : -1].tolist()
+    torch.testing.assert_close(torch.cat(output.logits), oracle_.logits(tail), rtol=0, atol=CLOSE)
+    oracle_.cuts = []
+    assert (torch.cat(output.logits) - oracle_.logits(tail)).abs().max() > 10 * CLOSE
+    with Pipeline(OUTER, method).attach(model, metas[0]), pytest.raises(ConfigError, match="whole grids"):
+        generate(model, inputs, steps=1)
 
 
 class Loop:
