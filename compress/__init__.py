@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compress.attach import Attachable
     from compress.budget import count_tokens
     from compress.compressor import Pipeline
+    from compress.cover import Cover
     from compress.dataset import MetaStream
     from compress.errors import CompressError, ConfigError, OutputError, ShapeError, SignalError
     from compress.infomerge import InfoMerge
@@ -32,6 +33,7 @@ _HOME = {
     "Compression": "compress.stage",
     "CompressError": "compress.errors",
     "ConfigError": "compress.errors",
+    "Cover": "compress.cover",
     "InfoMerge": "compress.infomerge",
     "MATM": "compress.metom",
     "MeToM": "compress.metom",
@@ -59,6 +61,7 @@ __all__ = [
     "CompressError",
     "Compression",
     "ConfigError",
+    "Cover",
     "InfoMerge",
     "MeToM",
     "MergePlan",

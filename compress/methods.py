@@ -120,6 +120,15 @@ METHODS: Final[Mapping[str, Method]] = {
             summary="salient tokens without static repeats, context tokens where a segment informs most",
         ),
         Method(
+            name="cover",
+            target="compress.cover:Cover",
+            stages=("plan_frames", "before_llm"),
+            signals=("packet_size",),
+            source="this project",
+            summary="tokens that those kept stand in for least, over content, time and place",
+            licence=_OWN,
+        ),
+        Method(
             name="random",
             target="compress.baselines:RandomTokens",
             stages=("before_llm",),

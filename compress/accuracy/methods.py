@@ -100,6 +100,7 @@ _MEASURED: Final = (
         kept="tokens_inner",
     ),
     Measured(name="infomerge", base="infomerge", group="method", summary="InfoMerge", settings=INFOMERGE),
+    Measured(name="cover", base="cover", group="method", summary="Cover, the method of this project"),
     *(
         Measured(
             name=f"rpm-{name}",

@@ -13,14 +13,10 @@ from torch import Tensor
 
 from compress.baselines.baseline import Choice, Published
 from compress.baselines.rows import Rows
+from compress.ops.pairwise import Pairwise
 from compress.ops.similarity import unit
 from compress.plan import MergePlan
 from compress.stage import Signals
-
-LARGEST_MATRIX = 2**27
-"""Distances that are held at a time: 512 MB. For more tokens they are computed as they are needed."""
-
-TILE_ROWS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,29 +52,16 @@ def _pick(direction: Tensor, count: int, *, repeat: bool) -> Tensor:
         count: at least 1.
         repeat: leave chosen tokens among the candidates.
     """
-    total = len(direction)
-    matrix = direction.new_empty((total, total)) if total * total <= LARGEST_MATRIX else None
-    nearest = direction.new_full((total,), torch.inf)
-    for start in range(0, total, TILE_ROWS):
-        rows = slice(start, min(start + TILE_ROWS, total))
-        # The matrix is symmetric: a tile right of the diagonal also is one below it.
-        distance = 1 - direction[rows] @ direction[start:].T
-        if matrix is not None:
-            matrix[rows, start:] = distance
-            matrix[start:, rows] = distance.T
-        distance.diagonal().fill_(torch.inf)
-        nearest[rows] = torch.minimum(nearest[rows], distance.amin(dim=1))
-        nearest[start:] = torch.minimum(nearest[start:], distance.amin(dim=0))
+    distances = Pairwise(
+        lambda rows, start: 1 - direction[rows] @ direction[start:].T, len(direction), direction.device
+    )
+    nearest = distances.nearest
     picked = torch.empty(count, dtype=torch.int64, device=direction.device)
     picked[0] = nearest.argmax()
     closest = torch.full_like(nearest, torch.inf)
     for i in range(1, count):
         last = picked[i - 1 : i]
-        if matrix is not None:
-            distance = matrix.index_select(0, last)[0]
-        else:
-            distance = 1 - direction @ direction.index_select(0, last)[0]
-        torch.minimum(closest, distance, out=closest)
+        torch.minimum(closest, distances.row(last), out=closest)
         if not repeat:
             closest.index_fill_(0, last, -torch.inf)
         picked[i] = closest.argmax()

@@ -50,7 +50,7 @@ def test_what_the_embedded_encoder_lacks_is_named(
 
 
 def test_packets_share_the_budget_of_any_method_with_frame_budgets(meta: VideoMeta) -> None:
-    for name in ("pool", "smaller", "vidcom2", "fastvid", "visionzip", "flashvid"):
+    for name in ("pool", "smaller", "vidcom2", "fastvid", "visionzip", "flashvid", "cover"):
         method = build(name, retention=0.2, settings={"frame_budget": "packets"})
         video = compress_video(meta, method, encoder=SpectralEncoder())
         assert video.compression.frame_budgets is not None

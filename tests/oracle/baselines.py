@@ -101,6 +101,33 @@ def divprune(tokens: NDArray, count: int) -> Answer:
     return {i: flat[i] for i in chosen}
 
 
+def cover(
+    tokens: NDArray, grid: tuple[int, int], count: int, *, time: float, space: float, caps: NDArray | None = None
+) -> Answer:
+    flat, frames = tokens.reshape(-1, tokens.shape[2]), len(tokens)
+    rows, cols = grid
+    total = len(flat)
+
+    def stands_in(i: int, j: int) -> float:
+        (s, a), (t, b) = divmod(i, rows * cols), divmod(j, rows * cols)
+        away = math.dist(divmod(a, cols), divmod(b, cols)) / (space * max(grid))
+        return max(cosine(flat[i], flat[j]), 0) * math.exp(-abs(s - t) / (time * frames)) * math.exp(-(away**2) / 2)
+
+    chance = [[stands_in(i, j) for j in range(total)] for i in range(total)]
+    nearest = [max(chance[i][j] for j in range(total) if j != i) for i in range(total)]
+    chosen: list[int] = []
+    while len(chosen) < count:
+        spent = np.bincount([i // (rows * cols) for i in chosen], minlength=frames)
+        free = [
+            i
+            for i in range(total)
+            if i not in chosen and (caps is None or spent[i // (rows * cols)] < caps[i // (rows * cols)])
+        ]
+        novelty = [math.prod(1 - chance[i][j] for j in chosen) if chosen else 1 - nearest[i] for i in free]
+        chosen.append(free[best(novelty, 1)[0]])
+    return {i: flat[i] for i in chosen}
+
+
 def visionzip(tokens: NDArray, attention: NDArray, keys: NDArray, count: int) -> Answer:
     frames, per_frame, _ = tokens.shape
     out: Answer = {}

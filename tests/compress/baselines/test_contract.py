@@ -31,6 +31,8 @@ VARIANTS: list[tuple[str, dict[str, str]]] = [
     ("dycoke", {}),
     ("vidcom2", {}),
     ("divprune", {}),
+    ("cover", {}),
+    ("cover", {"frame_budget": "packets"}),
     ("fastvid", {}),
     ("fastvid", {"budget": "onevision"}),
     ("holitom", {}),
@@ -228,7 +230,7 @@ def test_frame_budgets_come_from_packets(name: str, fields: dict[str, str]) -> N
     if not isinstance(method, PlansFrames):
         assert "plan_frames" not in METHODS[name].stages
         return
-    if "over" in fields or (name == "vidcom2" and not fields):
+    if "over" in fields or (name in ("vidcom2", "cover") and not fields):
         with pytest.raises(ConfigError, match=r"frame_budget|budgets per frame"):
             method.plan_frames(PacketSizes([1.0, 2.0]), tokens_per_frame=20)
         return

@@ -22,7 +22,7 @@ RETENTION = 0.4
 METHODS_HERE = [
     name
     for name, entry in METHODS.items()
-    if "before_llm" in entry.stages and entry.target.startswith("compress.baselines")
+    if "before_llm" in entry.stages and entry.target.startswith(("compress.baselines", "compress.cover"))
 ]
 SETTINGS: dict[str, dict[str, str]] = {
     "pool": {"frame_budget": "packets"},
