@@ -139,6 +139,12 @@ class ParameterHistory:
         self._cursor = stop, state
         return tuple(state[key] for key in sorted(state))
 
+    def is_plain_before(self, packet: int) -> bool:
+        """Return whether the container header's sets are the only ones seen up to a packet."""
+        if self.scanner is not None:
+            self.scanner.reach(packet)
+        return self.is_plain
+
     def list_stretches(self, packets: int) -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
         """Yield stretches of packets whose slices have the same sets in force, those of their own packet included.
 
@@ -170,9 +176,9 @@ class ParameterHistory:
             packet: its number.
             payload: its bytes.
         """
-        units = self.before(packet)
-        if self.is_plain:
+        if self.is_plain_before(packet):
             return payload
+        units = self.before(packet)
         if self.codec not in NAL_CODECS:
             own = self._key_all(read_head(self.codec, payload, length_size=0).sets)
             return b"".join(unit for unit in units if _key(self.codec, unit) not in own) + payload

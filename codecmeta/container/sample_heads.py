@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -38,7 +39,7 @@ class SampleHeads:
         self._source = source
         self._history = history
         self._position, self._size, self._packet = position, size, packet
-        self._next = 0
+        self._next, self._due = 0, -1
         self._heads: dict[int, Head] = {}
         self._rows: NDArray[np.int64] = np.arange(packet.size)
         self._row_packet = packet
@@ -54,10 +55,14 @@ class SampleHeads:
         """Limit the search for parameter sets to some samples, such as key samples where others must not hold any."""
         self._rows = rows
         self._row_packet = self._packet[rows]
+        self._due = -1
 
     def reach(self, packet: int) -> None:
         """Record the parameter sets of all samples of earlier packets."""
+        if packet <= self._due:
+            return
         stop = int(np.searchsorted(self._row_packet, packet))
+        self._due = int(self._row_packet[stop]) if stop < self._row_packet.size else sys.maxsize
         if stop <= self._next:
             return
         rows = self._rows[self._next : stop].tolist()

@@ -172,6 +172,7 @@ class Decoder:
         if video.codec == "mpeg4":
             self._layer = video_object_layer(bytes(video.stream.codec_context.extradata or b""))
         self._uncoded: list[int] = []
+        self._formats: set[str] = set()
         self._prepared: VideoStream | None = None
         self._reader = PacketReader(video, packets)
         self._packets = packets
@@ -269,8 +270,7 @@ class Decoder:
     def _lead(self, number: int, packets: tuple[av.Packet[Any], ...], *, first: bool) -> Iterator[av.Packet[Any]]:
         """Yield the packets after any parameter sets in force that the decoder has not seen on its way."""
         history = self._history
-        history.before(number)
-        if history.is_plain:
+        if history.is_plain_before(number):
             yield from packets
             return
         for packet in packets:
@@ -297,12 +297,15 @@ class Decoder:
             yield Picture(packet=number, frame=frame, payload=self._payload(number))
 
     def _check_form(self, frame: av.VideoFrame) -> None:
-        form = self._video.form
         if not self._fits(frame):
             sizes = f"{frame.width}x{frame.height} in a stream of {self._video.width}x{self._video.height}"
             raise SourceError("varying_geometry", f"a picture of {sizes}")
+        if frame.format.name in self._formats:
+            return
+        form = self._video.form
         if form is not None and (own := read_form(frame.format)) != form:
             raise SourceError("varying_geometry", f"a picture of {own} samples in a stream of {form} ones")
+        self._formats.add(frame.format.name)
 
     def _fits(self, frame: av.VideoFrame) -> bool:
         width, height = self._video.width, self._video.height

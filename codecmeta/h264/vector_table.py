@@ -50,8 +50,12 @@ def fill_table(mbs, motion, reference, vector, width, table):
         if kind <= I_PCM:
             continue
         at = mb // width * 4, mb % width * 4
+        direct = kind in (B_SKIP, B_DIRECT)
+        uniform = direct and _is_uniform(blocks, at[0], at[1], 4)
         for motion_list in range(2):
-            if kind in (B_SKIP, B_DIRECT):
+            if uniform:
+                rows = _add(blocks, motion_list, at, (4, 4), table, rows)
+            elif direct:
                 rows = _list_direct(blocks, motion_list, at, table, rows)
             elif kind in (P_8X8, B_8X8):
                 rows = _list_sub_macroblocks(blocks, motion[mb], motion_list, at, table, rows)
@@ -64,10 +68,8 @@ def fill_table(mbs, motion, reference, vector, width, table):
 
 @compiled
 def _list_direct(blocks, motion_list, at, table, rows):
-    """List a macroblock of direct prediction: as a whole, or its 8x8 blocks where their motion differs."""
+    """List a macroblock of direct prediction whose motion differs within, by its 8x8 blocks."""
     row, column = at
-    if _is_uniform(blocks, row, column, 4):
-        return _add(blocks, motion_list, at, (4, 4), table, rows)
     for block in range(4):
         rows = _add_direct(blocks, motion_list, (row + (block & 2), column + 2 * (block & 1)), table, rows)
     return rows
