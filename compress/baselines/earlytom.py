@@ -110,11 +110,11 @@ class EarlyTom(Published):
     def _fold(self, tokens: Tensor, *, least: int) -> tuple[Folding, NDArray[np.int64]]:
         """Fold the frames of tokens (T, N, D), and return the segments of what is left."""
         released = self.fidelity == "reference"
-        similarity = FrameSimilarity.of(tokens, self.M)
+        similarity = FrameSimilarity(tokens, self.M)
         folding = fold_frames(similarity, self._walk(similarity), least=least, released=released)
         if len(folding.first) == len(tokens):
             return folding, self._walk(similarity)
-        return folding, self._walk(FrameSimilarity.of(folding.apply(tokens), self.M))
+        return folding, self._walk(FrameSimilarity(folding.apply(tokens), self.M))
 
     def _walk(self, similarity: FrameSimilarity) -> NDArray[np.int64]:
         return walk_segments(similarity, threshold=self.T, window=self.M, ema=self.ema)

@@ -14,30 +14,37 @@ from compress.ops.similarity import unit
 from compress.ops.transfer import on_host
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class FrameSimilarity:
     """Mean cosines of tokens at the same place of two frames that are less than a window apart.
 
-    Attributes:
-        table: float64 (window, T), of frame t and the frame so many before it; NaN where there is none.
+    An accelerator computes all of them at once, a CPU those that are asked for.
+
+    Args:
+        tokens: (T, N, D).
+        window: frames.
     """
 
-    table: NDArray[np.float64]
-
-    @staticmethod
-    def of(tokens: Tensor, window: int) -> FrameSimilarity:
-        """Compare the frames of tokens (T, N, D) that are less than ``window`` apart."""
-        frames = len(tokens)
-        direction = [unit(frame) for frame in tokens]
-        table = np.full((window, frames), np.nan)
-        for distance in range(1, min(window, frames)):
-            pairs = zip(direction[distance:], direction, strict=False)
-            (table[distance, distance:],) = on_host(torch.stack([(a * b).sum(dim=1).mean() for a, b in pairs]))
-        return FrameSimilarity(table=table)
+    def __init__(self, tokens: Tensor, window: int) -> None:
+        self.frames = len(tokens)
+        self._tokens = tokens
+        self._known: dict[tuple[int, int], float] = {}
+        self._directions: dict[int, Tensor] = {}
+        if tokens.device.type != "cpu":
+            direction = unit(tokens)
+            for distance in range(1, min(window, self.frames)):
+                (found,) = on_host((direction[distance:] * direction[:-distance]).sum(dim=2).mean(dim=1))
+                self._known |= {(t, t + distance): float(value) for t, value in enumerate(found)}
 
     def between(self, first: int, second: int) -> float:
         """Return the similarity of two frames, the first one earlier."""
-        return float(self.table[second - first, second])
+        if (first, second) not in self._known:
+            self._known[first, second] = float((self._direction(first) * self._direction(second)).sum(dim=1).mean())
+        return self._known[first, second]
+
+    def _direction(self, frame: int) -> Tensor:
+        if frame not in self._directions:
+            self._directions[frame] = unit(self._tokens[frame])
+        return self._directions[frame]
 
 
 def walk_segments(similarity: FrameSimilarity, *, threshold: float, window: int, ema: float) -> NDArray[np.int64]:
@@ -54,7 +61,7 @@ def walk_segments(similarity: FrameSimilarity, *, threshold: float, window: int,
     Returns:
         Where segments begin, int64 (K + 1,).
     """
-    frames = similarity.table.shape[1]
+    frames = similarity.frames
     starts, smoothed = [0], 1.0
     for frame in range(1, frames):
         full = frame - starts[-1] + 1 >= window

@@ -28,7 +28,7 @@ def test_walk_and_folding_equal_the_description(threshold: float, window: int, r
     for seed in range(6):
         tokens = scene(15, seed)
         x = tokens.double().numpy()
-        similarity = FrameSimilarity.of(tokens, window)
+        similarity = FrameSimilarity(tokens, window)
         bounds = walk_segments(similarity, threshold=threshold, window=window, ema=0.9)
         assert bounds.tolist() == oracle.walk(x, threshold, window, 0.9)
         assert np.diff(bounds).max() <= window - 1
@@ -48,7 +48,7 @@ def test_the_released_code_always_loses_the_last_middle_frame() -> None:
     lost = 0
     for seed in range(20):
         tokens = scene(7, seed)
-        similarity = FrameSimilarity.of(tokens, 8)
+        similarity = FrameSimilarity(tokens, 8)
         bounds = np.array([0, 7])
         released = fold_frames(similarity, bounds, released=True)
         held = {frame for frame, w in zip(released.first, released.weight, strict=True) if w > 0}
@@ -57,7 +57,7 @@ def test_the_released_code_always_loses_the_last_middle_frame() -> None:
         fixed = fold_frames(similarity, bounds)
         lost += 5 in {*fixed.first, *fixed.second}
     assert lost == 20
-    two = fold_frames(FrameSimilarity.of(scene(4, 3), 8), np.array([0, 4]), released=True)
+    two = fold_frames(FrameSimilarity(scene(4, 3), 8), np.array([0, 4]), released=True)
     assert two.first.tolist() == [0, 1, 3]
 
 
