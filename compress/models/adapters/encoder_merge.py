@@ -41,7 +41,7 @@ class Block:
 
 @dataclass(kw_only=True, eq=False)
 class _Video:
-    """A video in the encoder: its frames and patches at first, and what they became.
+    """A video in the encoder: its frames and patches at first, and the tokens that they merged to.
 
     Attributes:
         frames: T at first.
@@ -242,7 +242,7 @@ class EncoderMerging:
         return torch.cat(origins)
 
     def results(self, orders: Sequence[Tensor] | None = None) -> list[EncoderResult]:
-        """Return what became of each video.
+        """Return the outcome for each video.
 
         Args:
             orders: int64 (T N,), raster index of the patch at each place of each video's sequence; None for raster.
