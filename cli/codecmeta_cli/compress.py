@@ -108,7 +108,8 @@ def methods(
         )
     console.print(table)
     console.print(
-        "compress run takes methods with the stage before_llm, with --model also those with before_encoder.",
+        "compress run takes methods with the stage before_llm, with --model also those with before_encoder; compress "
+        "ask takes all.",
         style="dim",
         highlight=False,
     )

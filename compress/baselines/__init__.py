@@ -18,6 +18,7 @@ from compress.baselines.fewer_frames import FewerFrames
 from compress.baselines.flashvid import FlashVID, FlashVIDInner
 from compress.baselines.holitom import HoliTom
 from compress.baselines.holitom_inner import HoliTomInner
+from compress.baselines.position_prior import PositionPrior
 from compress.baselines.prunevid import PruneVid
 from compress.baselines.prunevid_inner import PruneVidInner
 from compress.baselines.pyramiddrop import PyramidDrop
@@ -49,6 +50,7 @@ __all__ = [
     "FlashVIDInner",
     "HoliTom",
     "HoliTomInner",
+    "PositionPrior",
     "PruneVid",
     "PruneVidInner",
     "PyramidDrop",

@@ -36,7 +36,8 @@ class D2Pruner(Inner):
         alpha: weight of the semantic similarity; 1 leaves the spatial one out (the paper's, for understanding).
         debias: by the ``prior``, by the mean over the ``frames`` of this video, or ``off``.
         prior: attention that each position of a frame receives on average, row by row, (rows * cols,); it belongs to
-            a model and a grid. Without one attention counts as it is, and the result says so.
+            a model and a grid, and `PositionPrior` measures it. Without one attention counts as it is, and the result
+            says so.
         epsilon: added to it.
         semantic: the cosine of hidden states as it is, ``shifted`` to (1 + cos) / 2, or stretched from its least to
             its largest value (``minmax``). Not in the summaries: how the paper normalises it.

@@ -115,7 +115,7 @@ def test_pipeline_has_the_stages_of_its_methods() -> None:
     assert inspect.getattr_static(pipeline, "before_llm") == pipeline.methods[1].before_llm
     assert inspect.getattr_static(Pipeline(InfoMerge()), "inside_llm", None) is None
     assert pipeline.retention == 0.2
-    assert pipeline.merge_layer == 16
+    assert pipeline.merge_layer == inspect.getattr_static(pipeline, "merge_layer") == 16
     tokens = torch.randn(5, 9, 6)
     assert pipeline.before_llm(tokens, Signals()).achieved == 9
     assert repr(pipeline).startswith("Pipeline(methods=(RPM(")

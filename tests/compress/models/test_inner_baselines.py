@@ -17,6 +17,7 @@ from compress.baselines import (
     DyCokeDecoding,
     FastV,
     HoliTomInner,
+    PositionPrior,
     PruneVid,
     PruneVidInner,
     PyramidDrop,
@@ -352,3 +353,26 @@ def test_prunevid_keeps_its_share_of_both_parts() -> None:
         chat = session.chat(meta, tokenizer=TOKENIZER, max_new_tokens=4, do_sample=False)
         answers = [chat.ask(question) for question in ("What moves?", "Where?")]
     assert len(answers) == 2
+
+
+@pytest.mark.parametrize("backbone", ["llava-video-tiny", "qwen2-vl-tiny"])
+def test_a_prior_is_the_mean_attention_of_each_place(backbone: str) -> None:
+    model, eager = sharp_model(backbone), sharp_model(backbone, attention="eager")
+    meter = PositionPrior(K=2)
+    with pytest.raises(ConfigError, match="no video was read"):
+        _ = meter.prior
+    expected = []
+    for meta in (video_meta(0), video_meta(1)):
+        inputs = inputs_of(model, meta)
+        with meter.attach(model, meta) as session:
+            generate(model, inputs, steps=1)
+        places, _ = token_layout(model, inputs["input_ids"][0])
+        attention = generate(eager, inputs, steps=1, output_attentions=True).attentions[0][1]
+        frames = session.results[0].frames
+        expected.append(attention[0, :, -1, places].mean(dim=0).view(frames, -1))
+    mean = torch.cat(expected).mean(dim=0)
+    torch.testing.assert_close(torch.tensor(meter.prior), mean, rtol=1e-4, atol=1e-7)
+    meta = video_meta(2)
+    with D2Pruner(K=2, retention=0.3, prior=meter.prior).attach(model, meta) as session:
+        generate(model, inputs_of(model, meta), steps=1)
+    assert session.inside[0].sources["prior"] == "given"
