@@ -28,6 +28,7 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
     "grid": (),
     "size": ("sizes",),
     "noise": (),
+    "text": ("text_states",),
     "start": ("image_token_start_index", "image_index", "sys_length"),
     "length": ("image_token_length", "image_tokens"),
 }
@@ -42,7 +43,7 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
     A method with released code runs as that code does, ``fidelity="reference"``, unless the fields say otherwise.
 
     Args:
-        name: of the method, see `compress.methods.METHODS`.
+        name: of the method, see `compress.methods.METHODS`, with hyphens or underscores.
         arrays: ``X`` float (T, N, D) or (T, rows, cols, D), the tokens, or (V, D) for those of one frame or of as many
             frames as ``A`` has;
             ``A`` (T, N), (T, heads, N) or (T, heads, n, n), attention; ``g`` (T, Dg), global features of frames;
@@ -62,6 +63,7 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
             code fails on these inputs.
         ShapeError: arrays do not fit together.
     """
+    name = name.replace("_", "-")
     entry = find(name)
     given = {one: array for key, array in arrays.items() if (one := _canonical(key)) is not None}
     kind = entry.load()
@@ -76,7 +78,7 @@ def replay(name: str, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> dict
         read |= {"keys", "size"}
     elif not isinstance(method, Baseline):
         found = replay_inside(name, method, given)
-        read |= {"A", "start", "length"}
+        read |= {"A", "start", "length", "text"}
     else:
         tokens = _frames(given)
         signals = Signals(

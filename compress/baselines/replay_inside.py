@@ -23,10 +23,11 @@ def replay_inside(name: str, method: Any, given: Arrays) -> dict[str, Any]:
         name: of the method.
         method: itself.
         given: ``A``, attention that the n visual tokens receive: (n,), (layers or heads, n), the mean of which counts,
-            or whole maps (heads, S, S) or (1, heads, S, S) of which the rows that the method reads count; for a method
-            of several cuts (cuts, n), of the tokens that entered, so that entries of those that have left do not
-            count; at decoding (steps, n). ``X`` (n, D), the residual stream, or (S, D), (1, S, D). ``start`` and
-            ``length``, where the visual tokens lie among S columns. ``grid``, rows and columns of a frame.
+            or whole maps (heads, S, S) or (1, heads, S, S), with ``start`` also (S, S), of which the rows that the
+            method reads count; for a method of several cuts (cuts, n), of the tokens that entered, so that entries of
+            those that have left do not count; at decoding (steps, n). ``X`` (n, D), the residual stream, or (S, D),
+            (1, S, D). ``start`` and ``length``, where the visual tokens lie among S columns. ``grid``, rows and
+            columns of a frame. ``text`` (Q, D), the residual stream of the text after the video.
 
     Returns:
         ``keep`` int64, visual tokens that stay, from 0; ``values`` float32 (V', D). At decoding ``steps``, bool
@@ -48,7 +49,10 @@ def replay_inside(name: str, method: Any, given: Arrays) -> dict[str, Any]:
     assert hidden is not None  # the caller's condition
     cuts = _cuts(method)
     several = len(cuts)
-    scores = _received(_tensor(given["A"]), where, cuts[0]) if "A" in given else hidden.new_zeros(len(hidden))
+    attention = _tensor(given["A"]) if "A" in given else hidden.new_zeros(len(hidden))
+    if attention.dim() == 2 and "start" in given and attention.shape[0] == attention.shape[1]:
+        attention = attention[None]
+    scores = _received(attention, where, cuts[0]) if "A" in given else attention
     if several > 1 and scores.dim() == 1:
         scores = scores.expand(several, -1)
     left = torch.arange(len(hidden))
@@ -63,6 +67,7 @@ def replay_inside(name: str, method: Any, given: Arrays) -> dict[str, Any]:
                 entered=scores.shape[-1],
                 place=None if place is None else place[left],
                 grids=() if place is None else ((int(given["grid"][0]), int(given["grid"][1])),),
+                text=_tensor(given["text"]) if "text" in given else None,
             )
             plan = method.inside_llm(mine, hidden, shown).plan
         left, hidden = left[plan.keep], plan.apply(hidden)

@@ -255,6 +255,10 @@ def test_unified_sttc_by_definition() -> None:
         for lam in (0.0, 0.5, 1.0):
             method = UnifiedSTTCInner(retention=0.3, lam=lam, normalise=normalise)  # type: ignore[arg-type]
             found = method.inside_llm(scores, hidden, dataclasses.replace(tokens, text=text))
+            arrays = {"A": scores.numpy(), "X": hidden.numpy(), "text": text.numpy()}
+            replayed = replay("unified-sttc-inner", arrays, retention=0.3, lam=lam, normalise=normalise)
+            assert replayed["keep"].tolist() == found.plan.keep.tolist()
+            assert replayed["ignored"] == ()
             keep, values = oracle.absorbed((1 - lam) * scale(a) + lam * scale(s), x, 18, halves=False)
             assert found.plan.keep.tolist() == keep
             np.testing.assert_allclose(found.apply(hidden.double()), values, atol=1e-6)
@@ -322,6 +326,9 @@ def test_fastv_reads_the_last_row_where_the_paper_averages() -> None:
     assert replay("fastv", arrays, R=0.75)["keep"].tolist() == [2]
     assert replay("fastv", arrays, R=0.75, fidelity="fixed")["keep"].tolist() == [1]
     assert replay("fastv", arrays, R=0.75)["values"].tolist() == hidden[3:4].tolist()
+    mean = {**arrays, "A": weights.mean(dim=0).numpy(), "X": hidden[None].numpy()}
+    assert replay("fastv", mean, R=0.75)["keep"].tolist() == [2]
+    assert replay("holitom_inner", mean, R=0.75)["keep"].tolist() == [2]
 
 
 def test_holitom_and_fastv_round_halves_to_even() -> None:
