@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 RESULTS = ROOT / "bench" / "results"
 
-INK, FAINT, RULE, BLUE, ORANGE, GREY = "#1d2433", "#6b7385", "#d9dde5", "#2f6bcb", "#d0662b", "#b9c0cc"
+INK, FAINT, RULE = "#1d2433", "#6b7385", "#d9dde5"
+BLUE, ORANGE, GREEN, GREY = "#2f6bcb", "#d0662b", "#4f8f6f", "#b9c0cc"
 FRAMES = (4, 8, 13, 14, 22)
 """Sampled frames of the overview: before, during and after the event of the clip."""
 PATCHES, TOKENS = (27, 27), (14, 14)
@@ -44,7 +45,11 @@ METHODS = {
     "stride": ("uniform stride", FAINT, "--"),
     "random": ("random tokens", GREY, "-"),
     "frames": ("fewer frames", GREY, ":"),
+    "evs": ("EVS", GREEN, "-"),
+    "divprune": ("DivPrune", GREEN, "--"),
 }
+JUDGES = ("whole0-six", "whole1-six")
+"""Runs of bench/results/accuracy.json by the two decoders that saw whole clips only."""
 
 
 def draw_overview() -> None:
@@ -184,28 +189,27 @@ def draw_speed() -> None:
 
 
 def draw_accuracy() -> None:
-    """Draw the accuracy over guessing that remains against the tokens that are kept."""
-    run = _load("accuracy")["runs"]["whole-six"]
-    figure = Figure(figsize=(7, 3.4), facecolor="white")
+    """Draw the accuracy over guessing that remains against the tokens that are kept: mean and range of two judges."""
+    runs = _load("accuracy")["runs"]
+    judges = [runs[name] for name in JUDGES]
+    figure = Figure(figsize=(7, 3.6), facecolor="white")
     axes = figure.subplots()
     figure.subplots_adjust(left=0.08, right=0.985, top=0.9, bottom=0.14)
     for method, (name, colour, line) in METHODS.items():
-        rows = sorted((row for row in run["rows"] if row["method"] == method), key=lambda row: row["retention"])
-        kept = [100 * row["kept"] for row in rows]
-        if any(row["kept"] < 0.9 * row["retention"] for row in rows):
-            name += ", budget as an upper bound"
-        axes.plot(
-            kept,
-            [100 * row["corrected"]["value"] for row in rows],
-            line,
-            marker="o",
-            markersize=3.5,
-            color=colour,
-            label=name,
-        )
+        found = [
+            sorted((row for row in run["rows"] if row["method"] == method), key=lambda row: row["retention"])
+            for run in judges
+        ]
+        kept = [100 * row["kept"] for row in found[0]]
+        values = [[100 * row["corrected"]["value"] for row in rows] for rows in found]
+        means = [sum(column) / len(column) for column in zip(*values, strict=True)]
+        axes.plot(kept, means, line, marker="o", markersize=3.5, color=colour, label=name)
+        if line == "-":
+            axes.fill_between(kept, *values, color=colour, alpha=0.15, linewidth=0)
     axes.set_ylim(25, 103)
     axes.set_title(
-        f"Accuracy over guessing that remains, % of the model with all tokens ({run['about']['clips']} clips)",
+        "Accuracy over guessing that remains, % of the model with all tokens "
+        f"({judges[0]['about']['clips']} clips, two judges)",
         fontsize=9,
         color=FAINT,
         loc="left",
