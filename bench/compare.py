@@ -33,7 +33,7 @@ from torch import Tensor
 
 from bench.compare_plain_merging import PLAIN_INSIDE, PLAIN_MERGING, rpm
 from compress.methods import METHODS, build
-from compress.stage import BeforeEncoder, BeforeLLM, InsideLLM, Signals
+from compress.stage import BeforeEncoder, BeforeLLM, InnerTokens, InsideLLM, Signals, cuts_of
 
 OUT = Path(__file__).resolve().parent / "results" / "compare.json"
 FRAMES, GRID, WIDTH = 32, (14, 14), 3584
@@ -100,7 +100,7 @@ def calls_of(name: str, scene: Scene, *, settings: Mapping[str, str] | None = No
         found["before_encoder"] = _before_encoder(method, parts[0], scene)
     if isinstance(method, BeforeLLM):
         found["before_llm"] = _before_llm(method, parts[1], scene)
-    if isinstance(method, InsideLLM) and not hasattr(method, "cuts"):
+    if isinstance(method, InsideLLM):
         found["inside_llm"] = _inside_llm(method, parts[2], scene)
     return found
 
@@ -129,17 +129,37 @@ def _before_llm(method: BeforeLLM, plain: str, scene: Scene) -> Calls:
 
 
 def _inside_llm(method: InsideLLM, plain: str, scene: Scene) -> Calls:
-    layers = len(method.layers or ())
-    scores, hidden = scene.scores[:layers], scene.tokens.flatten(0, 1)
+    count = FRAMES * GRID[0] * GRID[1]
+    place = torch.cartesian_prod(torch.zeros(1, dtype=torch.int64), *map(torch.arange, (FRAMES, *GRID)))
+    cuts = cuts_of(method) or ()
 
-    def ours() -> Outcome:
-        found = method.inside_llm(scores, hidden)
+    def run(choose: Callable[[int, Tensor, Tensor, Tensor], Outcome]) -> Outcome:
+        keep, values = torch.arange(count), scene.tokens.flatten(0, 1)
+        for number, cut in enumerate(cuts):
+            stays, values = choose(number, scene.scores[: len(cut.scored), keep], values, keep)
+            keep = keep[stays]
+        return keep, values
+
+    def ours(number: int, scores: Tensor, hidden: Tensor, keep: Tensor) -> Outcome:
+        shown = InnerTokens(cut=number, entered=count, place=place[keep], grids=(GRID,))
+        found = method.inside_llm(scores, hidden, *([shown] if hasattr(method, "cuts") else []))
         return found.plan.keep, found.apply(hidden)
 
+    counts: list[int] = []
+
+    def counted(*given: Any) -> Outcome:
+        found = ours(*given)
+        counts.append(len(found[1]))
+        return found
+
+    run(counted)
     if plain not in PLAIN_INSIDE:
-        return ours, None
-    count = method.inside_llm(scores, hidden).achieved
-    return ours, lambda: PLAIN_INSIDE[plain](scores, hidden, count)
+        return lambda: run(ours), None
+
+    def theirs(number: int, scores: Tensor, hidden: Tensor, keep: Tensor) -> Outcome:
+        return PLAIN_INSIDE[plain](scores, hidden, counts[number])
+
+    return lambda: run(ours), lambda: run(theirs)
 
 
 def seconds(run: Callable[[], Any]) -> float:

@@ -180,6 +180,24 @@ def most_attended(scores: Tensor, hidden: Tensor, count: int) -> tuple[Tensor, T
     return chosen(hidden[None], keep)
 
 
+def independent(scores: Tensor, hidden: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """D2Pruner: pivots by importance, then one token after the other that is unlike all that were taken after them."""
+    order = scores.mean(dim=0).sort(descending=True, stable=True).indices
+    direction = functional.normalize(hidden.float(), dim=1)[order]
+    alike = direction @ direction.T > 0.8
+    pivots = math.floor(0.7 * count + 1e-9)
+    taken, blocked = list(range(pivots)), torch.zeros(len(order), dtype=torch.bool)
+    for place in range(pivots, len(order)):
+        if len(taken) == count:
+            break
+        if not blocked[place]:
+            taken.append(place)
+            blocked |= alike[place]
+    held = set(taken)
+    taken += [place for place in range(len(order)) if place not in held][: count - len(taken)]
+    return chosen(hidden[None], order[taken].sort().values)
+
+
 PLAIN_MERGING = {
     **PLAIN,
     "btm": partial(without_places, loop_btm),
@@ -190,5 +208,12 @@ PLAIN_MERGING = {
 }
 """Plain forms of the stage before the language model."""
 
-PLAIN_INSIDE: dict[str, PlainInside] = {"matm": matm, "flashvid-inner": most_attended}
-"""Plain forms of a merge inside it."""
+PLAIN_INSIDE: dict[str, PlainInside] = {
+    "matm": matm,
+    "flashvid-inner": most_attended,
+    "fastv": most_attended,
+    "pyramiddrop": most_attended,
+    "holitom-inner": matm,
+    "d2pruner": independent,
+}
+"""Plain forms of a merge inside it, at each of its cuts."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from codecmeta import CodecMetaError, VideoMeta, load
 from compress.comparison.cell import ANOTHER, EVERYTHING, Cell
 from compress.comparison.coverage import Marks, cover, cover_marked, cover_time, mark_moving, mark_residual
 from compress.comparison.divergence import agree, kl_divergence
-from compress.comparison.interview import Interview, Logits
 from compress.comparison.pictures import Pictures
 from compress.comparison.reconstruction import Reconstruction, reconstruct
 from compress.comparison.view import EmbeddedView, ModelView, View
@@ -26,6 +25,9 @@ from compress.methods import METHODS, build, find
 from compress.plan import MergePlan
 from compress.runner import find_metas
 from compress.video import check_device
+
+if TYPE_CHECKING:
+    from compress.comparison.interview import Interview, Logits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -163,3 +165,8 @@ def test_the_log_composes_what_happens_before_and_inside() -> None:
     assert one.dense() @ tokens.flatten(0, 1) == pytest.approx(one.apply(tokens.flatten(0, 1)), abs=1e-5)
     assert [len(calls) for calls in watched.log.seconds.values()] == [3, 6]
     assert watched.log.cut_layers == (2,)
+
+
+def test_a_comparison_without_a_model_needs_no_transformers() -> None:
+    code = "import sys; sys.modules['transformers'] = None; import compress.comparison, compress.comparison.page"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
