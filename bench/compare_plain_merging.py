@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -163,6 +163,29 @@ def rpm(density: NDArray[np.float32], target: int) -> Tensor:
         low, high = (middle, high) if len(tokens_of(levels[middle])) >= target else (low, middle)
     both = [tokens_of(levels[one]) for one in (low, high)]
     return torch.tensor(min(both, key=lambda found: (abs(len(found) - target), -len(found))))
+
+
+def tome(patches: Tensor, counts: Sequence[int], keys: int) -> tuple[Tensor, Tensor]:
+    """ToMe by frames, blocks and merges; the first ``keys`` channels are the keys."""
+    keep, values = [], []
+    for t, frame in enumerate(patches):
+        place, value, size = torch.arange(len(frame)) + t * len(frame), frame.clone(), torch.ones(len(frame))
+        for count in counts:
+            direction = functional.normalize(value[:, :keys], dim=1)
+            best, partner = (direction[::2] @ direction[1::2].T).max(dim=1)
+            gone = best.sort(descending=True, stable=True).indices[:count]
+            sums, sizes = value * size[:, None], size.clone()
+            for source, target in zip((2 * gone).tolist(), (2 * partner[gone] + 1).tolist(), strict=True):
+                sums[target] += value[source] * size[source]
+                sizes[target] += size[source]
+            first = torch.ones(len(best), dtype=torch.bool)
+            first[gone] = False
+            stays = torch.cat((2 * first.nonzero()[:, 0], torch.arange(1, len(value), 2)))
+            place, size = place[stays], sizes[stays]
+            value = sums[stays] / size[:, None]
+        keep.append(place)
+        values.append(value)
+    return torch.cat(keep), torch.cat(values)
 
 
 def matm(scores: Tensor, hidden: Tensor, count: int) -> tuple[Tensor, Tensor]:
