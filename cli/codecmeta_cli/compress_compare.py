@@ -147,7 +147,7 @@ def _write_page(path: Path, found: Sequence[VideoComparison], omitted: Sequence[
 def _print(console: Console, found: Sequence[VideoComparison], omitted: Sequence[Cell]) -> None:
     from rich.markup import escape
 
-    from compress.comparison.summary import shown_columns, tabulate
+    from compress.comparison.summary import reasons_to_omit, shown_columns, tabulate
 
     rows = tabulate(cell for video in found for cell in video.cells)
     columns = shown_columns(rows)
@@ -171,5 +171,5 @@ def _print(console: Console, found: Sequence[VideoComparison], omitted: Sequence
     seen |= dict.fromkeys(f"{one.video}: {one.cells[0].message}" for one in found if one.pictures is None)
     for failure in seen:
         console.print(f"[red]{escape(printable(failure, longest=2000))}[/]", highlight=False, soft_wrap=True)
-    for cell in omitted:
-        console.print(f"not compared: {cell.method}: {cell.message}", style="dim", highlight=False)
+    for message, names in reasons_to_omit((video.cells for video in found), omitted).items():
+        console.print(f"not compared: {', '.join(names)}: {message}", style="dim", highlight=False)

@@ -210,7 +210,7 @@ def _controls(view: ModelView, name: str, others: Sequence[Path]) -> Iterator[Ce
     yield replace(whole, **_compare_answers(plain, view.everything))
     other = Cell(video=name, status="done", method=ANOTHER, retention=1.0, tokens_in=count)
     if not others:
-        yield replace(other, status="failed", message="this control needs a second video")
+        yield replace(other, status="omitted", message="this control needs a second video")
         return
     try:
         yield replace(other, **_compare_answers(plain, view.interview.ask_about(load(others[0]))))

@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.comparison.cell import Cell
 from compress.comparison.comparison import VideoComparison
-from compress.comparison.summary import Column, Row, shown_columns, tabulate
+from compress.comparison.summary import Column, Row, reasons_to_omit, shown_columns, tabulate
 from compress.html_page import escape_text, render
 
 ALL_VIDEOS = "all videos"
@@ -115,9 +115,7 @@ def _notes(videos: Sequence[VideoComparison], rows: Sequence[Row], omitted: Sequ
         for failure in row.failures:
             seen.setdefault(failure, []).append(f"{row.method} {100 * row.retention:g} %")
     notes += [f"{', '.join(names)} failed on {_plain(failure)}" for failure, names in seen.items()]
-    reasons: dict[str, list[str]] = {}
-    for cell in omitted:
-        reasons.setdefault(cell.message, []).append(cell.method or "")
+    reasons = reasons_to_omit((video.cells for video in videos), omitted)
     return notes + [f"not compared: {', '.join(names)}: {message}" for message, names in reasons.items()]
 
 

@@ -115,15 +115,25 @@ class Row:
 def tabulate(cells: Iterable[Cell]) -> list[Row]:
     """Summarise cells by method and retention, in order of appearance, the highest retention of a method first.
 
-    Figures are medians over videos; divergence and agreement are those of all questions together.
+    What is omitted has no row. Figures are medians over videos; divergence and agreement are those of all questions together.
     """
     groups: dict[tuple[str, float], list[Cell]] = {}
     for cell in cells:
-        if cell.method is not None and cell.retention is not None:
+        if cell.method is not None and cell.retention is not None and cell.status != "omitted":
             groups.setdefault((cell.method, cell.retention), []).append(cell)
     order = {method: number for number, method in enumerate(dict.fromkeys(method for method, _ in groups))}
     ordered = sorted(groups, key=lambda key: (order[key[0]], -key[1]))
     return [_row(method, retention, groups[method, retention]) for method, retention in ordered]
+
+
+def reasons_to_omit(videos: Iterable[Iterable[Cell]], omitted: Iterable[Cell]) -> dict[str, list[str]]:
+    """Group what was not compared by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for cell in (*omitted, *(cell for cells in videos for cell in cells if cell.status == "omitted")):
+        names = reasons.setdefault(cell.message, [])
+        if cell.method is not None and cell.method not in names:
+            names.append(cell.method)
+    return reasons
 
 
 def shown_columns(rows: Sequence[Row]) -> list[Column]:

@@ -16,7 +16,7 @@ from compress.comparison.comparison import VideoComparison
 from compress.comparison.coverage import Place
 from compress.comparison.page import render_comparison
 from compress.comparison.pictures import SHOWN, Pictures
-from compress.comparison.summary import shown_columns, tabulate
+from compress.comparison.summary import reasons_to_omit, shown_columns, tabulate
 from compress.plan import MergePlan
 from compress.profiling.bench import synthetic_meta
 
@@ -122,12 +122,15 @@ def test_divergence_is_that_of_all_questions_together() -> None:
         video="a", status="done", method=EVERYTHING, retention=1.0, tokens_in=64, kl=(0.0, 0.0), agreement=1.0
     )
     cells = [replace(CELL, kl=(0.0, 1.0, 2.0), agreement=2 / 3), replace(CELL, kl=(7.0,), agreement=0.0)]
-    failed = Cell(video="a", status="failed", method=ANOTHER, retention=1.0, message="needs a second video")
+    failed = Cell(video="a", status="failed", method=ANOTHER, retention=1.0, message="no archive")
+    lacking = replace(failed, status="omitted", message="needs a second video")
+    assert len(tabulate([control, lacking])) == 1
+    assert reasons_to_omit([[control, lacking], [lacking]], []) == {"needs a second video": [ANOTHER]}
     whole, other, row = tabulate([control, failed, *cells])
     assert (row.figures["kl_median"], row.figures["kl_mean"], row.figures["agreement"]) == (1.5, 2.5, 0.5)
     assert row.figures["kl_p90"] == float(np.percentile([0, 1, 2, 7], 90))
     assert whole.is_control and other.is_control and not row.is_control
-    assert (whole.figures["kl_p90"], other.failures) == (0, ("a: needs a second video",))
+    assert (whole.figures["kl_p90"], other.failures) == (0, ("a: no archive",))
     assert {"kl_median", "agreement"} <= {column.key for column in shown_columns([whole, other, row])}
 
 
