@@ -115,7 +115,7 @@ class Row:
 def tabulate(cells: Iterable[Cell]) -> list[Row]:
     """Summarise cells by method and retention, in order of appearance, the highest retention of a method first.
 
-    What is omitted has no row. Figures are medians over videos; divergence and agreement are those of all questions together.
+    What is omitted has no row. Figures are medians over videos; divergence and agreement are those of all questions.
     """
     groups: dict[tuple[str, float], list[Cell]] = {}
     for cell in cells:
