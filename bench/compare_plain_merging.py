@@ -238,5 +238,6 @@ PLAIN_INSIDE: dict[str, PlainInside] = {
     "pyramiddrop": most_attended,
     "holitom-inner": matm,
     "d2pruner": independent,
+    "tome-video-inner": lambda scores, hidden, count: tome_video(hidden[None], Signals(), count),
 }
 """Plain forms of a merge inside it, at each of its cuts."""
