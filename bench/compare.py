@@ -240,8 +240,9 @@ def measure(name: str, stage: str, scene: Scene, calls: Calls, rounds: int) -> d
     theirs: list[Outcome] = []
     first_plain = math.nan
     if plain is not None:
-        row["plain_mb"] = peak_megabytes(lambda: theirs.append(plain()))
-        first_plain = seconds(lambda: theirs.append(plain()))
+        spent: list[float] = []
+        row["plain_mb"] = peak_megabytes(lambda: spent.append(seconds(lambda: theirs.append(plain()))))
+        first_plain = spent[0] if spent and spent[0] > LONG else seconds(lambda: theirs.append(plain()))
         if AGREEING.get(name):
             keep, values = calls_of(name, scene, settings=AGREEING[name])[stage][0]()
         row |= _agreement(keep, values, *theirs[-1])
