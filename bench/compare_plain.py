@@ -157,7 +157,8 @@ def cover(tokens: Tensor, signals: Signals, count: int) -> tuple[Tensor, Tensor]
     place = torch.cartesian_prod(*(torch.arange(float(side)) for side in (len(tokens), rows, cols)))
     time = (place[:, None, 0] - place[:, 0]).abs() / len(tokens)
     space = (place[:, None, 1:] - place[:, 1:]).square().sum(dim=2) / (2 * (2 / 7 * max(rows, cols)) ** 2)
-    chance = (direction @ direction.T).clamp(0, 1) * torch.exp(-time - space)
+    unlike = 1 - direction @ direction.T
+    chance = torch.exp(-unlike.clamp(min=0) / (0.5 * unlike.mean()) - time - space)
     picked = [int(chance.topk(2, dim=0).values[1].argmin())]
     for _ in range(count - 1):
         novelty = (1 - chance[:, picked].double()).clamp(min=1e-6).log().sum(dim=1)

@@ -23,26 +23,33 @@ from compress.stage import GopKind, Signals
 LEAST_NOVELTY: Final = 1e-6
 """What a token's novelty is multiplied by at least, so that the logarithm of a copy's stays finite."""
 
+LEAST_DIFFERENCE: Final = 1e-5
+"""Mean of 1 - cos below which the tokens of a video differ by rounding only."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cover(FrameBudgets):
     """A greedy cover of the video: each token that is kept is the one that the kept ones stand in for least.
 
-    Token j stands in for token i with chance ``k_ij = max(cos(h_i, h_j), 0) exp(-|t_i - t_j| / (reach_time T))
-    exp(-|p_i - p_j|^2 / (2 (reach_space S)^2))``, with frames t of T and places p on a grid of longer side S. The
-    novelty of token i over the set K of kept tokens is the chance that none of them does, ``prod_{j in K} (1 - k_ij)``.
+    Token j stands in for token i with chance ``k_ij = exp(-(1 - cos(h_i, h_j)) / (reach_content m) - |t_i - t_j| /
+    (reach_time T) - |p_i - p_j|^2 / (2 (reach_space S)^2))``, with m the mean of 1 - cos over all pairs of tokens of
+    the video, frames t of T and places p on a grid of longer side S. The novelty of token i over the set K of kept
+    tokens is the chance that none of them does, ``prod_{j in K} (1 - k_ij)``.
     The first token is the one whose nearest token stands in for it least, each further one that of largest novelty
     (ties: the lower index). Tokens leave as they are, so that a larger retention keeps the same tokens and more.
 
     Attributes:
-        reach_time: time in which a token's content goes stale, as a share of the video's length, above 0; infinity
-            for none.
-        reach_space: distance in which it does, as a share of the longer side of the grid, above 0; infinity for none.
+        reach_content: difference in content over which tokens cease to stand in for each other, as a share of the
+            video's mean difference, above 0. Relative, since encoders differ in how much all tokens have in common.
+        reach_time: likewise in time, as a share of the video's length.
+        reach_space: likewise in space, as a share of the longer side of the grid. Infinity means that it does not
+            matter.
         frame_budget: ``own`` ranks the tokens of all frames together, ``packets`` gives every frame what its packet
             size grants (see `FrameBudgets`), known before anything is encoded.
         gop: what stands for a frame's complexity; here the mean packet since the sampled frame before.
     """
 
+    reach_content: float = 0.5
     reach_time: float = 1.0
     reach_space: float = 2 / 7
     gop: GopKind = "interval"
@@ -50,7 +57,7 @@ class Cover(FrameBudgets):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("reach_time", "reach_space"):
+        for name in ("reach_content", "reach_time", "reach_space"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 (infinity for no limit)")
 
@@ -79,17 +86,19 @@ class Cover(FrameBudgets):
         rows, cols = grid
         side = max(grid)
         frame, row, col = np.unravel_index(np.arange(frames * rows * cols), (frames, rows, cols))
-        # Distances in units in which the exponent is -|t| - |p|^2.
+        # Distances in units in which the exponent is -(1 - cos) / content - |t| - |p|^2.
+        mean = 1 - direction.mean(dim=0, dtype=torch.float64).square().sum()
+        content = (self.reach_content * mean.clamp_min(LEAST_DIFFERENCE)).float()
         time = on_device((frame / (self.reach_time * frames)).astype(np.float32), direction.device)
         scale = math.sqrt(2) * self.reach_space * side
         place = on_device((np.stack((row, col), axis=1) / scale).astype(np.float32), direction.device)
 
         def between(chosen: slice | Tensor, start: int) -> Tensor:
-            away = (time[chosen, None] - time[start:]).abs_()
+            away = (1 - direction[chosen] @ direction[start:].T).clamp_min_(0).div_(content)
+            away += (time[chosen, None] - time[start:]).abs_()
             for axis in range(2):
                 away += (place[chosen, axis, None] - place[start:, axis]).square_()
-            likeness = (direction[chosen] @ direction[start:].T).clamp_(0, 1)
-            return likeness.mul_(away.neg_().exp_()).neg_()
+            return away.neg_().exp_().neg_()
 
         return Pairwise(between, len(direction), direction.device)
 

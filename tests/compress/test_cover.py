@@ -26,12 +26,17 @@ def kept(tokens: torch.Tensor, *, grid: tuple[int, int] = GRID, retention: float
 
 @pytest.mark.parametrize("retention", [0.08, 0.2, 0.35, 0.6])
 @pytest.mark.parametrize("frames", [1, 2, 7])
-@pytest.mark.parametrize(("time", "space"), [(1.0, 2 / 7), (0.2, 1.0), (math.inf, 0.1), (0.5, math.inf)])
-def test_the_definition(frames: int, retention: float, time: float, space: float) -> None:
+@pytest.mark.parametrize(
+    ("content", "time", "space"),
+    [(0.5, 1.0, 2 / 7), (2.0, 0.2, 1.0), (0.5, math.inf, 0.1), (0.2, 0.5, math.inf), (5.0, 0.3, 0.2)],
+)
+def test_the_definition(frames: int, retention: float, content: float, time: float, space: float) -> None:
     tokens = video(frames, GRID, seed=frames, width=12)
     count = math.floor(retention * frames * 20 + 0.5 + 1e-9)
-    answer = oracle.cover(tokens.double().numpy(), GRID, count, time=time, space=space)
-    assert kept(tokens, retention=retention, reach_time=time, reach_space=space) == sorted(answer)
+    answer = oracle.cover(tokens.double().numpy(), GRID, count, content=content, time=time, space=space)
+    assert kept(tokens, retention=retention, reach_content=content, reach_time=time, reach_space=space) == sorted(
+        answer
+    )
 
 
 @pytest.mark.parametrize("retention", [0.1, 0.3, 0.7])
@@ -43,32 +48,28 @@ def test_the_definition_with_budgets_by_packets(retention: float) -> None:
     assert result.frame_counts.tolist() == budgets.tolist() == result.frame_budgets.tolist()  # type: ignore[union-attr]
     assert method.plan_frames(PacketSizes(sizes), tokens_per_frame=20).tolist() == budgets.tolist()
     count = int(budgets.sum())
-    answer = oracle.cover(tokens.double().numpy(), GRID, count, time=1.0, space=2 / 7, caps=budgets)
+    answer = oracle.cover(tokens.double().numpy(), GRID, count, content=0.5, time=1.0, space=2 / 7, caps=budgets)
     assert result.plan.keep.tolist() == sorted(answer)
 
 
 def test_by_hand() -> None:
-    """Three frames of one token: the odd one first, then the equal one that is farther from it in time."""
+    """Three frames of one token: the odd one first, then the one that is farther from it in time."""
     tokens = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]], [[0.6, 0.8]]])
     assert kept(tokens, grid=(1, 1), retention=1 / 3) == [2]
-    # exp(-1/3) 0.6 of token 1 is stood in for by token 2, exp(-2/3) 0.6 of token 0.
+    # Both differ from token 2 by 0.4; token 1 is one frame of three away from it, token 0 is two.
     assert kept(tokens, grid=(1, 1), retention=2 / 3) == [0, 2]
     assert kept(tokens, grid=(1, 1), retention=2 / 3, reach_time=math.inf) == [0, 2]  # a tie: the lower index
 
 
 def test_evidence_of_several_tokens_adds_up() -> None:
-    """Max-min diversity sees the nearest kept token only; two that each half stand in for a third leave a quarter."""
-    east, north, up = np.eye(3)
-    rows = [east, north, (east + north) / math.sqrt(2), (east + 0.8 * up) / math.hypot(1, 0.8)]
-    tokens = torch.from_numpy(np.array(rows))[None]
+    """Max-min diversity sees the nearest kept token only, which is nearer to token 3 than any is to token 2."""
+    one, other, up = np.eye(3)
+    rows = np.array([one, other, (one + other) / math.sqrt(2), (one + 0.9 * up) / math.hypot(1, 0.9)])
+    cosines = rows @ rows.T
+    assert max(cosines[2, :2]) < max(cosines[3, :2])
     free = {"reach_time": math.inf, "reach_space": math.inf}
-    # Token 3 is nearer to token 0 (cosine 0.78) than token 2 is to either (0.71), and is still the newer one.
+    tokens = torch.from_numpy(rows)[None]
     assert kept(tokens, grid=(2, 2), retention=0.75, **free) == [0, 1, 3]
-
-
-def test_opposite_tokens_do_not_stand_in_for_each_other() -> None:
-    tokens = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]], [[0.8, 0.6]]])
-    assert kept(tokens, grid=(1, 1), retention=2 / 3, reach_time=math.inf) == [0, 1]
 
 
 def test_more_tokens_are_the_same_and_others() -> None:

@@ -102,16 +102,27 @@ def divprune(tokens: NDArray, count: int) -> Answer:
 
 
 def cover(
-    tokens: NDArray, grid: tuple[int, int], count: int, *, time: float, space: float, caps: NDArray | None = None
+    tokens: NDArray,
+    grid: tuple[int, int],
+    count: int,
+    *,
+    content: float,
+    time: float,
+    space: float,
+    caps: NDArray | None = None,
 ) -> Answer:
     flat, frames = tokens.reshape(-1, tokens.shape[2]), len(tokens)
     rows, cols = grid
     total = len(flat)
 
+    mean = 1 - sum(cosine(a, b) for a in flat for b in flat) / total**2
+    mean = max(mean, 1e-5)
+
     def stands_in(i: int, j: int) -> float:
         (s, a), (t, b) = divmod(i, rows * cols), divmod(j, rows * cols)
         away = math.dist(divmod(a, cols), divmod(b, cols)) / (space * max(grid))
-        return max(cosine(flat[i], flat[j]), 0) * math.exp(-abs(s - t) / (time * frames)) * math.exp(-(away**2) / 2)
+        unlike = (1 - cosine(flat[i], flat[j])) / (content * mean)
+        return math.exp(-unlike - abs(s - t) / (time * frames) - away**2 / 2)
 
     chance = [[stands_in(i, j) for j in range(total)] for i in range(total)]
     nearest = [max(chance[i][j] for j in range(total) if j != i) for i in range(total)]
@@ -123,7 +134,10 @@ def cover(
             for i in range(total)
             if i not in chosen and (caps is None or spent[i // (rows * cols)] < caps[i // (rows * cols)])
         ]
-        novelty = [math.prod(1 - chance[i][j] for j in chosen) if chosen else 1 - nearest[i] for i in free]
+        # The logarithm of the product, which does not lose chances below the rounding of 1.
+        novelty = [
+            math.fsum(math.log1p(-min(chance[i][j], 1 - 1e-6)) for j in chosen) if chosen else -nearest[i] for i in free
+        ]
         chosen.append(free[best(novelty, 1)[0]])
     return {i: flat[i] for i in chosen}
 
