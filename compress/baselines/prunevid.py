@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -53,18 +53,22 @@ class PruneVid(Published):
         cluster_ratio: share of a group that its clusters are, for groups of more than 14 tokens, in place of
             ``retention``; the released code takes 0.5.
         temporal_segment_ratio: clusters of frames, as a share of the frames.
+        runs: of each cluster of frames only the ``longest`` run of two frames or more is a segment, or ``all`` of them
+            are. *Not in the descriptions.*
     """
 
     retention: float = 0.3
     tau: float = 0.8
     cluster_ratio: float | None = None
     temporal_segment_ratio: float = 0.25
+    runs: Literal["longest", "all"] = "longest"
     name: ClassVar[str] = "prunevid"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, low, high in (("tau", -1, 1), ("cluster_ratio", 1e-6, 1), ("temporal_segment_ratio", 0, 1)):
             self._check_range(name, low, high)
+        self._check_choice("runs", ("longest", "all"))
 
     @property
     def _keeps_all(self) -> bool:
@@ -136,7 +140,7 @@ class PruneVid(Published):
         clusters = max(1, floor_guarded(self.temporal_segment_ratio * frames))
         means = tokens.sum(dim=1, dtype=torch.float32) / tokens.shape[1]
         _, label = cluster(means, clusters)
-        return refine_segments(label.cpu().numpy())
+        return refine_segments(label.cpu().numpy(), longest=self.runs == "longest")
 
     def _threshold(self, similar: NDArray[np.float64], lengths: NDArray[np.int64], count: int) -> float:
         """Find the least threshold from tau on at which the groups hold at least ``count`` tokens."""
@@ -154,7 +158,7 @@ def _floors(room: NDArray[np.int64], ratio: float) -> NDArray[np.int64]:
     return np.array([floor_guarded(n * ratio) for n in room.tolist()], np.int64)
 
 
-def refine_segments(label: NDArray[np.int64]) -> NDArray[np.int64]:
+def refine_segments(label: NDArray[np.int64], *, longest: bool = True) -> NDArray[np.int64]:
     """Refine clusters of frames to segments of at least two frames, where there are two.
 
     The longest run of every cluster stays, the first of equal ones, if it has two frames or more. The frames between
@@ -162,6 +166,7 @@ def refine_segments(label: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Args:
         label: int64 (T,), cluster of each frame.
+        longest: whether only the longest run of a cluster stays, or all of two frames or more.
 
     Returns:
         Where segments begin, int64 (K + 1,).
@@ -171,9 +176,8 @@ def refine_segments(label: NDArray[np.int64]) -> NDArray[np.int64]:
     stays = []
     for one in np.unique(label):
         runs = np.flatnonzero(label[edges[:-1]] == one)
-        longest = int(runs[lengths[runs].argmax()])
-        if lengths[longest] > 1:
-            stays.append(longest)
+        runs = runs[lengths[runs].argmax()][None] if longest else runs
+        stays += runs[lengths[runs] > 1].tolist()
     stays.sort()
     starts = [0]
     for before, after in itertools.pairwise(stays):

@@ -8,6 +8,9 @@ from torch import Tensor
 SAME = 4e-6
 """Squared distances below this share of the squared norms are rounding of a GEMM: the tokens count as equal."""
 
+BLOCK = 1024
+"""Tokens from which on a processor multiplies pairs once, in tiles of so many."""
+
 CENTRING = 1e-12
 """The same for what centring leaves of tokens that all agree, as a share of the squared norm of their mean."""
 
@@ -34,8 +37,7 @@ def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Te
     centred = tokens - mean
     power = centred.square().sum(dim=2)
     both = power[:, :, None] + power[:, None, :]
-    product = centred @ centred.mT
-    distance = both - (product + product.mT)  # symmetric to the bit: mutual neighbours are equally dense
+    distance = both - _doubled_products(centred)  # symmetric to the bit: mutual neighbours are equally dense
     equal = distance <= SAME * both + CENTRING * mean.square().sum(dim=2)[..., None]
     distance.div_(width).masked_fill_(equal, 0)
     distance.diagonal(dim1=1, dim2=2).zero_()
@@ -53,6 +55,22 @@ def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Te
     nearest = distance.masked_fill_(rank[:, None, :] >= rank[:, :, None], torch.inf).amin(dim=2)
     separation = torch.where(rank > 0, nearest, farthest).sqrt()
     return (density + separation.log()).masked_fill(absent, -torch.inf)
+
+
+def _doubled_products(tokens: Tensor) -> Tensor:
+    """Return twice the products of all pairs of tokens, float32 (F, N, N), symmetric to the bit."""
+    count = tokens.shape[1]
+    if tokens.device.type != "cpu" or count <= BLOCK:
+        product = tokens @ tokens.mT
+        return product + product.mT
+    doubled = tokens.new_empty((len(tokens), count, count))
+    for row in range(0, count, BLOCK):  # every pair is multiplied once
+        for col in range(row, count, BLOCK):
+            tile = tokens[:, row : row + BLOCK] @ tokens[:, col : col + BLOCK].mT
+            tile = tile + tile.mT if row == col else tile.mul_(2)
+            doubled[:, row : row + BLOCK, col : col + BLOCK] = tile
+            doubled[:, col : col + BLOCK, row : row + BLOCK] = tile.mT
+    return doubled
 
 
 def cluster_by_peaks(tokens: Tensor, count: int, *, neighbours: int) -> tuple[Tensor, Tensor]:

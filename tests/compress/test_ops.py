@@ -186,3 +186,15 @@ def test_on_host_keeps_shapes_and_values() -> None:
     assert first.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert second.tolist() == [0.5]
     assert first.dtype == np.float64
+
+
+def test_many_tokens_are_compared_in_tiles() -> None:
+    tokens = torch.randn(1, 1100, 3, generator=torch.Generator().manual_seed(5))
+    everyone = torch.ones(1, 1100, dtype=torch.bool)
+    scores = log_peak_scores(tokens, everyone, neighbours=5)
+    distance = torch.cdist(tokens[0].double(), tokens[0].double()) / 3**0.5
+    density = -distance.topk(5, largest=False).values.square().mean(dim=1)
+    denser = density[None] > density[:, None]
+    separation = torch.where(denser, distance, torch.inf).amin(dim=1)
+    separation[density.argmax()] = distance[density.argmax()].max()
+    torch.testing.assert_close(scores[0].double(), density + separation.log(), rtol=1e-4, atol=1e-4)

@@ -27,8 +27,8 @@ def cluster(tokens: NDArray, count: int, neighbours: int) -> dict[int, list[int]
     return members
 
 
-def refine(labels: list[int]) -> list[int]:
-    """Return where segments begin, and the end: each cluster's longest run of two or more, and what joins it."""
+def refine(labels: list[int], *, longest: bool = True) -> list[int]:
+    """Return where segments begin, and the end: each cluster's longest run of two or more, or all, and what joins."""
     runs, at = [], 0
     for label, group in groupby(labels):
         length = len(list(group))
@@ -36,8 +36,9 @@ def refine(labels: list[int]) -> list[int]:
         at += length
     best: dict[int, tuple[int, int]] = {}
     for label, start, length in runs:
-        if length > 1 and (label not in best or length > best[label][1]):
-            best[label] = (start, length)
+        key = label if longest else start
+        if length > 1 and (key not in best or length > best[key][1]):
+            best[key] = (start, length)
     owner = []
     stays = sorted(best.values())
     for frame in range(len(labels)):

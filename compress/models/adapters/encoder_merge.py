@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compress.errors import ConfigError, ShapeError
 from compress.models.adapters.attached import replace_method
 from compress.models.adapters.attention import Kernel
+from compress.ops.transfer import moved
 from compress.planning_mode import full_precision, planning
 from compress.stage import EncoderMerge, EncoderResult, EncoderState, InsideEncoder
 
@@ -72,6 +73,12 @@ class _Video:
         return _Video(
             frames=frames, patches=patches, now=frames, origin=every, weight=ones, keep=every, size=ones, counts={}
         )
+
+    def move(self, device: torch.device) -> None:
+        """Move what is known to a device."""
+        if self.size.device != device:
+            self.origin, self.weight = moved(self.origin, device), moved(self.weight, device)
+            self.keep, self.size = moved(self.keep, device), moved(self.size, device)
 
     def join(self, block: int, merge: EncoderMerge) -> None:
         """Follow a merge of the tokens that are left, in a block."""
@@ -133,6 +140,8 @@ class EncoderMerging:
             ConfigError: the method returned something else.
         """
         flat = hidden.detach().flatten(0, -2)
+        for video in self._videos:
+            video.move(flat.device)  # of a model that is spread over devices
         keys = torch.cat(self.keys) if self.keys else None
         self.keys = []
         found: list[EncoderMerge | None] = []
@@ -213,7 +222,8 @@ class EncoderMerging:
             )
             before, after = before + count, after + left
         if self.received:
-            self.received = [merge.apply(torch.cat(self.received)[:, None])[:, 0]]
+            received = torch.cat(self.received).to(merge.origin.device)
+            self.received = [merge.apply(received[:, None])[:, 0]]
         self.pending, self.merged = None, True
         return merge
 
@@ -361,7 +371,7 @@ def attend_merged(
         merging.keys.append(key.detach().float().mean(dim=1).flatten(0, 1))
     if merging.weighs and merging.merged:
         sizes = merging.log_size[merging.cursor : merging.cursor + batch * count]
-        mask = sizes.view(batch, 1, 1, count).to(query.dtype)
+        mask = sizes.view(batch, 1, 1, count).to(query)
     merging.cursor = (merging.cursor + batch * count) % merging.count
     return kernel(module, query, key, value, mask, **options)
 

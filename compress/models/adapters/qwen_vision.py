@@ -105,7 +105,7 @@ class QwenVisionTap(Attached):
         if not received or running.order is None:
             return [VisionView(merged=one) for one in merged]
         scores = torch.cat(received)
-        whole = scores if origin is None else scores.index_select(0, origin)
+        whole = scores if origin is None else scores.index_select(0, moved(origin, scores.device))
         raster = torch.empty_like(whole)
         raster[moved(running.order, whole.device)] = whole
         pooled = _pool(raster, running.grids, self._merge_size)
@@ -195,7 +195,7 @@ class QwenVisionTap(Attached):
         assert running is not None
         assert running.merging is not None
         assert running.places is not None
-        running.places = merge.apply(running.places)
+        running.places = merge.apply(moved(running.places, merge.origin.device))
         device = running.places.device
         lengths = torch.tensor(running.merging.frame_lengths, device="cpu")
         running.replaced = self._segments(lengths, device)
@@ -285,7 +285,7 @@ class QwenVisionTap(Attached):
         if running is None:
             return None
         origin = running.origin if running.merging is None else running.merging.origin
-        return None if origin is None else (args[0].index_select(0, origin), *args[1:])
+        return None if origin is None else (args[0].index_select(0, moved(origin, args[0].device)), *args[1:])
 
     def _attend_merged(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any

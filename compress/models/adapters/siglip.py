@@ -214,7 +214,7 @@ class SiglipTap(Attached):
 
         def whole(packed: Tensor) -> Tensor:
             """Spread what merged patches have over the patches of the grid, (frames, patches, ...)."""
-            flat = packed if origin is None else packed.index_select(0, origin)
+            flat = packed if origin is None else packed.index_select(0, moved(origin, packed.device))
             return flat.view(count, math.prod(self._grid), *flat.shape[1:])
 
         if self._request.saliency and self._request.head is not None:

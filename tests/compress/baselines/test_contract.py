@@ -45,6 +45,7 @@ VARIANTS: list[tuple[str, dict[str, str]]] = [
     ("sttm", {}),
     ("sttm", {"weighted": "yes", "root_level": "0"}),
     ("prunevid", {}),
+    ("prunevid", {"runs": "all"}),
     ("unified-sttc", {}),
     ("unified-sttc", {"recycle": "rejected", "exhausted": "clusters", "distance": "plain"}),
     ("earlytom", {}),

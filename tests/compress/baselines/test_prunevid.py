@@ -53,11 +53,14 @@ def test_a_static_clip_raises_tau_until_its_groups_hold_the_budget() -> None:
 
 
 def test_segments_absorb_every_lone_frame() -> None:
-    for length in range(1, 9):
+    for length in range(1, 8):
         for labels in itertools.product(range(3), repeat=length):
-            bounds = refine_segments(np.array(labels)).tolist()
-            assert bounds == oracle.refine(list(labels))
-            assert length == 1 or min(np.diff(bounds)) > 1
+            for longest in (True, False):
+                bounds = refine_segments(np.array(labels), longest=longest).tolist()
+                assert bounds == oracle.refine(list(labels), longest=longest)
+                assert length == 1 or min(np.diff(bounds)) > 1
+    assert refine_segments(np.array([0, 0, 1, 1, 0, 0]), longest=False).tolist() == [0, 2, 4, 6]
+    assert refine_segments(np.array([0, 0, 1, 1, 0, 0])).tolist() == [0, 2, 6]
 
 
 def test_the_mean_of_all_pairs() -> None:
