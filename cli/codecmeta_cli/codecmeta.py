@@ -50,15 +50,17 @@ def extract(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Files, folders, globs, @list.txt, or - for a list on standard input."
+            metavar="SOURCE...",
+            help="Files, folders, globs, @list.txt, or - for a list on standard input; URLs of videos and buckets.",
         ),
     ],
     out: Annotated[
         str,
         typer.Option(
             metavar="FOLDER",
-            help="Folder of the .npz files. A file a/clip.mp4 becomes OUT/clip.mp4.npz, the files of a folder keep "
-            "their paths below it, and so do files of one name below the deepest folder that holds them.",
+            help="Folder of the .npz files, or its URL (s3://, gs://). A file a/clip.mp4 becomes OUT/clip.mp4.npz, the "
+            "files of a folder keep their paths below it, and so do files of one name below the deepest folder that "
+            "holds them.",
         ),
     ],
     frames: Annotated[
@@ -144,7 +146,7 @@ def extract(
     usage, 3 the output cannot be written.
     """
     from codecmeta.batch.inputs import find_inputs
-    from codecmeta.batch.output_folder import check_out
+    from codecmeta.batch.output_folder import check_place
     from codecmeta.batch.packed_output import Packing
     from codecmeta.batch.shards import parse_shard
     from codecmeta.errors import UsageError
@@ -152,7 +154,7 @@ def extract(
     from codecmeta_cli.extraction_run import run_extraction
 
     try:
-        folder, part = check_out(out), parse_shard(shard)
+        folder, part = check_place(out), parse_shard(shard)
         options = Options(
             frames=frames,
             residual=residual,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def run_extraction(
     inputs: Iterable[Input],
-    folder: Path,
+    folder: Path | str,
     *,
     options: Options,
     deflate: bool,

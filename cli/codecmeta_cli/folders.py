@@ -13,7 +13,7 @@ from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrame
 
 
 def status(
-    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
+    meta: Annotated[str, typer.Argument(metavar="META", help="A folder that extract wrote, or its URL.")],
     failures: Annotated[
         bool, typer.Option("--failures", help="List the videos that failed, with their reasons.")
     ] = False,
@@ -23,14 +23,15 @@ def status(
 
     Exit code: 0 all done, 1 some videos failed or are missing, 2 wrong usage.
     """
-    from codecmeta.batch.folder_status import read_status
+    from codecmeta.batch.folder_status import open_folder, read_status
     from codecmeta.batch.outcome import Outcome
     from codecmeta.errors import UsageError
     from codecmeta_cli.status_screen import print_advice, print_failures, print_status
 
     failed: list[Outcome] | None = [] if failures else None
     try:
-        found = read_status(meta, failures=failed)
+        with open_folder(meta) as folder:
+            found = read_status(folder, failures=failed)
     except UsageError as error:
         refuse("codecmeta", error)
     except OSError as error:
@@ -47,7 +48,7 @@ def status(
 
 
 def retry(
-    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
+    meta: Annotated[str, typer.Argument(metavar="META", help="A folder that extract wrote, or its URL.")],
     codes: Annotated[
         str, typer.Option("--code", metavar="CODES", help="Only failures with these codes, separated by commas.")
     ] = "",
@@ -65,23 +66,26 @@ def retry(
 
     Exit codes are those of extract.
     """
-    from codecmeta.batch.folder_status import find_unfinished, options_of_run
+    from codecmeta.batch.folder_status import find_unfinished, open_folder, options_of_run
+    from codecmeta.batch.output_folder import check_place
     from codecmeta.batch.packed_output import Packing
     from codecmeta.errors import UsageError
     from codecmeta_cli.extraction_run import run_extraction
 
     try:
-        options, deflate, packed = options_of_run(meta)
         wanted = frozenset(code.strip() for code in codes.split(",") if code.strip())
-        # the list before this run writes to the manifests
-        inputs = list(find_unfinished(meta, codes=wanted))
+        with open_folder(meta) as folder:
+            options, deflate, packed = options_of_run(folder)
+            # the list before this run writes to the manifests
+            inputs = list(find_unfinished(folder, codes=wanted))
+        place = check_place(meta)
     except UsageError as error:
         refuse("codecmeta", error)
     except OSError as error:
         refuse("codecmeta", f"{meta}: {error.strerror or error}")
     run_extraction(
         inputs,
-        meta,
+        place,
         options=options,
         deflate=deflate,
         total=lambda: len(inputs),

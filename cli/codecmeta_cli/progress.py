@@ -57,8 +57,9 @@ class Reporter:
             facts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts)
             residual = outcome.residual or "none"
             self._bar.say(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{notes}")
-        elif outcome.status == "done" and notes:
-            self._bar.say(f"[yellow]done[/] {source}{notes}")
+        elif notes and (outcome.status == "done" or outcome.seconds):
+            # a record that is kept after work was done for it
+            self._bar.say(f"[yellow]{outcome.status}[/] {source}{notes}")
 
     def report_finding(self, finding: Finding) -> None:
         """Show what the check of a record found."""
@@ -70,7 +71,9 @@ class Reporter:
         elif not self._json and not self._bar.is_shown:
             self._bar.say(f"sound {meta}")
 
-    def finish(self, counts: Mapping[Any, int], out: Path, *, residuals: bool = False, what: str = "metadata") -> None:
+    def finish(
+        self, counts: Mapping[Any, int], out: Path | str, *, residuals: bool = False, what: str = "metadata"
+    ) -> None:
         """Print the counts of all inputs.
 
         Args:

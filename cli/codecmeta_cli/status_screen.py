@@ -15,7 +15,7 @@ from codecmeta.batch.summary import Share
 from codecmeta_cli.console import printable
 
 
-def print_status(status: FolderStatus, folder: Path) -> None:
+def print_status(status: FolderStatus, folder: Path | str) -> None:
     """Print the state of a folder on one screen."""
     console = Console(highlight=False, soft_wrap=True)
     missing = "unknown: no listing has ended" if status.missing is None else f"{status.missing}"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from codecmeta.batch.engines import choose_engine
 from codecmeta.batch.inputs import find_inputs
 from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.outcome import Outcome, Status
-from codecmeta.batch.output_folder import check_out
+from codecmeta.batch.output_folder import check_place
 from codecmeta.batch.packed_output import Packing
 from codecmeta.batch.shards import parse_shard
 from codecmeta.batch.warmup import prepare_machine
+from codecmeta.errors import UsageError
 from codecmeta.record.limits import Limits
 from codecmeta.record.options import Options
 
@@ -41,8 +42,9 @@ def extract_many(
     ``if __name__ == "__main__"``, or with ``jobs=0``.
 
     Args:
-        sources: files, folders (searched), globs, and `@list.txt` with one path per line.
-        out: folder of the .npz files; created if missing.
+        sources: files, folders (searched), globs, and `@list.txt` with one path per line; also URLs of videos, and of
+            buckets and prefixes (searched): `s3://`, `gs://`, `memory://`, and of videos `http(s)://`.
+        out: folder of the .npz files, created if missing, or its URL: `s3://`, `gs://`, or, with ``jobs=0``, `memory://`.
         options: what to extract; None for the defaults of `Options`.
         jobs: videos at a time; None for all cores, 0 to work in this process.
         timeout: seconds per video; None for no limit.
@@ -66,11 +68,12 @@ def extract_many(
             does not support a requested limit, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
-    named = [sources] if isinstance(sources, str | os.PathLike) else sources
-    folder = check_out(os.fspath(out))
+    named = [os.fspath(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
+    _check_memory([*named, os.fspath(out)], jobs=jobs)
+    folder = check_place(os.fspath(out))
     options = options or Options()
     return extract_inputs(
-        find_inputs([os.fspath(source) for source in named], out=folder, stdin=None),
+        find_inputs(named, out=folder, stdin=None),
         folder,
         options=options,
         engine=choose_engine(
@@ -87,6 +90,11 @@ def extract_many(
         packing=None if pack is None else Packing(shard_bytes=shard_bytes),
         report=report or _ignore,
     )
+
+
+def _check_memory(places: Iterable[str], *, jobs: int | None) -> None:
+    if jobs != 0 and any(place.startswith("memory://") for place in places):
+        raise UsageError("memory:// is in this process only; use jobs=0 (--jobs 0)")
 
 
 def _ignore(outcome: Outcome) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from codecmeta.batch.inputs import Input
 from codecmeta.batch.manifest import read_manifest
@@ -16,6 +17,21 @@ from codecmeta.batch.summary import Tally, read_summaries
 from codecmeta.errors import SourceCode, UsageError
 from codecmeta.record.options import Options
 from codecmeta.record.tar_shard import ShardFolder
+from codecmeta.storage.address import is_url
+
+
+class Folder(NamedTuple):
+    """Output folder that is read.
+
+    Attributes:
+        path: folder of its manifests, summaries and run record.
+        place: its path or URL.
+        records: length and modification time of each record by the hash of its place; None where the file says it.
+    """
+
+    path: Path
+    place: str
+    records: Mapping[int, tuple[int, int]] | None
 
 
 @dataclass(kw_only=True)
@@ -75,7 +91,29 @@ class FolderStatus:
         }
 
 
-def read_status(folder: Path, *, failures: list[Outcome] | None = None) -> FolderStatus:
+@contextmanager
+def open_folder(place: str) -> Iterator[Folder]:
+    """Open an output folder for reading, by its path or URL.
+
+    Raises:
+        OSError: it cannot be read.
+        UsageError: there is no store for the URL.
+    """
+    if not is_url(place):
+        yield Folder(Path(place), place, None)
+        return
+    from codecmeta.batch.remote_output import copy_folder
+
+    url = place.rstrip("/")
+    with copy_folder(url) as copy:
+        yield Folder(copy.path, url, copy.records)
+
+
+def _as_folder(folder: Path | Folder) -> Folder:
+    return folder if isinstance(folder, Folder) else Folder(folder, os.fspath(folder), None)
+
+
+def read_status(folder: Path | Folder, *, failures: list[Outcome] | None = None) -> FolderStatus:
     """Read what was done in a folder.
 
     Args:
@@ -86,15 +124,16 @@ def read_status(folder: Path, *, failures: list[Outcome] | None = None) -> Folde
         UsageError: it holds no manifest.
         OSError: a manifest cannot be read.
     """
-    summaries = read_summaries(folder)
+    folder = _as_folder(folder)
+    summaries = read_summaries(folder.path)
     listed = [summary["listed"] for summary in summaries if isinstance(summary.get("listed"), int)]
     status = FolderStatus(
         inputs=max(listed, default=None),
         ends={str(summary.get("shard")): str(summary.get("ended")) for summary in summaries},
     )
-    run = read_run(folder)
+    run = read_run(folder.path)
     digest = None if run is None else run_digest(run)
-    shards = ShardFolder(folder)
+    shards = ShardFolder(folder.path)
     for place, outcome, line in _read_outcomes(folder):
         if outcome.status == "failed":
             status.tally.add_outcome(outcome)
@@ -106,11 +145,11 @@ def read_status(folder: Path, *, failures: list[Outcome] | None = None) -> Folde
             status.tally.add_outcome(outcome)
             status.stale += line.get("run") != digest
     if not (status.done or status.failed or status.gone or summaries):
-        raise UsageError(f"{folder} holds no manifest; give a folder that `codecmeta extract` wrote")
+        raise UsageError(f"{folder.place} holds no manifest; give a folder that `codecmeta extract` wrote")
     return status
 
 
-def find_unfinished(folder: Path, *, codes: Collection[str] = ()) -> Iterator[Input]:
+def find_unfinished(folder: Path | Folder, *, codes: Collection[str] = ()) -> Iterator[Input]:
     """Find the videos that failed, and those whose records are gone, with the places of their records.
 
     Args:
@@ -120,40 +159,44 @@ def find_unfinished(folder: Path, *, codes: Collection[str] = ()) -> Iterator[In
     Raises:
         UsageError: a code is none of `SourceCode`.
     """
+    folder = _as_folder(folder)
     allowed = get_args(SourceCode)
     for code in codes:
         if code not in allowed:
             raise UsageError(f"unknown code {code!r}; choose from {', '.join(allowed)}")
-    shards = ShardFolder(folder)
+    shards = ShardFolder(folder.path)
     for place, outcome, _ in _read_outcomes(folder):
         lost = outcome.status == "failed" or not _is_there(folder, place, outcome, shards)
         if outcome.code in codes or (not codes and lost):
             yield Input(outcome.source, place)
 
 
-def options_of_run(folder: Path) -> tuple[Options, bool, bool]:
+def options_of_run(folder: Path | Folder) -> tuple[Options, bool, bool]:
     """Return the options of the run that a folder belongs to, and whether its records are compressed, and packed.
 
     Raises:
         UsageError: there is none, or its options are unknown to this version.
     """
-    run = read_run(folder)
+    folder = _as_folder(folder)
+    run = read_run(folder.path)
     options = dict(run.get("options") or {}) if run is not None else {}
     deflate, pack = options.pop("deflate", False), options.pop("pack", None)
     try:
         if options:
             return Options(**options), bool(deflate), pack is not None
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{folder}: its options are not those of this version ({error}); extract it again") from error
-    raise UsageError(f"{folder} holds no run; give a folder that `codecmeta extract` wrote")
+        raise UsageError(
+            f"{folder.place}: its options are not those of this version ({error}); extract it again"
+        ) from error
+    raise UsageError(f"{folder.place} holds no run; give a folder that `codecmeta extract` wrote")
 
 
-def _read_outcomes(folder: Path) -> Iterator[tuple[str, Outcome, Mapping[str, Any]]]:
-    for line in read_manifest(folder):
+def _read_outcomes(folder: Folder) -> Iterator[tuple[str, Outcome, Mapping[str, Any]]]:
+    for line in read_manifest(folder.path):
         try:
             place = line["place"]
             outcome = outcome_of_line(
-                line, source=str(line["path"]), meta=str(folder / place), stamp=Stamp.of_line(line)
+                line, source=str(line["path"]), meta=f"{folder.place}/{place}", stamp=Stamp.of_line(line)
             )
             yield place, outcome, line
         except (KeyError, TypeError, ValueError):
@@ -161,11 +204,13 @@ def _read_outcomes(folder: Path) -> Iterator[tuple[str, Outcome, Mapping[str, An
             continue
 
 
-def _is_there(folder: Path, place: str, outcome: Outcome, shards: ShardFolder) -> bool:
+def _is_there(folder: Folder, place: str, outcome: Outcome, shards: ShardFolder) -> bool:
     if outcome.location is not None and shards.holds(outcome.location):
         return True
     length = None if outcome.stamp is None else outcome.stamp.meta_bytes
+    if folder.records is not None:
+        return folder.records.get(hash(place), (-1, 0))[0] == length
     try:
-        return os.stat(f"{folder}/{place}").st_size == length  # noqa: PTH116 - of a million files
+        return os.stat(f"{folder.place}/{place}").st_size == length  # noqa: PTH116 - of a million files
     except (OSError, ValueError):
         return False

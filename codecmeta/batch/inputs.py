@@ -19,8 +19,12 @@ import numpy as np
 
 from codecmeta.batch.shards import Shard
 from codecmeta.container.formats import FORMATS
-from codecmeta.errors import UsageError
+from codecmeta.errors import SourceError, UsageError
 from codecmeta.picture_folder import holds_pictures
+from codecmeta.storage.address import is_url, name_of
+from codecmeta.storage.object_store import ObjectState
+from codecmeta.storage.objects import stat_object
+from codecmeta.storage.stores import open_store
 
 SUFFIX = ".npz"
 MAX_NAME_BYTES = 255
@@ -35,6 +39,8 @@ class Input(NamedTuple):
     # strings, not paths: there may be millions
     path: str
     place: str
+    state: tuple[int, int] | None = None
+    """Length and modification time in nanoseconds, if a listing gave them."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,13 @@ class Inputs:
         total: number of videos in the shard given to `start_counting`, once counted; None before.
     """
 
-    def __init__(self, sources: Sequence[str], out: Path, typed: IO[str] | None, *, null: bool) -> None:
+    def __init__(self, sources: Sequence[str], out: Path | str, typed: IO[str] | None, *, null: bool) -> None:
         self._sources = sources
         self._out = out
         self._typed = typed
         self._null = null
-        self._longest = _longest_name(out)
+        self._longest = MAX_NAME_BYTES if isinstance(out, str) else _longest_name(out)
+        self._prefixes: dict[str, bool] = {}
         # all names are read first, since the last may equal the first
         self._parents = _shared_names(lambda: (one.path for one in self._expand() if not one.folder))
         self.total: int | None = None
@@ -74,14 +81,19 @@ class Inputs:
     def __iter__(self) -> Iterator[Input]:
         longest = self._longest
         for one in self._expand():
-            if one.folder:
+            if one.folder and is_url(one.path):
+                start = len(one.path.rstrip("/")) + 1
+                for path, state in _list_videos(one.path):
+                    place = output_place(path[start:], longest=longest)
+                    yield Input(path, place, (state.size, state.mtime_ns))
+            elif one.folder:
                 folder = one.path.rstrip("/") or "/"
                 start = len(folder.rstrip("/")) + 1
                 for path in _search(folder, self._out):
                     yield Input(path, output_place(path[start:], longest=longest))
             else:
                 parent = self._parents.get(_name(one.path))
-                place = _name(one.path) if parent is None else os.path.relpath(one.path, parent)
+                place = _name(one.path) if parent is None else os.path.relpath(_rooted(one.path), parent)
                 yield Input(one.path, output_place(place, longest=longest))
 
     def _expand(self) -> Iterator[_Named]:
@@ -97,6 +109,10 @@ class Inputs:
 
     def _name_folder(self, path: str) -> _Named:
         """Return a folder to search, unless it is one video itself: pictures, and no video below it."""
+        if is_url(path):
+            if path not in self._prefixes:
+                self._prefixes[path] = _is_prefix(path)
+            return _Named(path, self._prefixes[path])
         search = Path(path).is_dir() and not (holds_pictures(path) and next(_search(path, self._out), None) is None)
         return _Named(path, search)
 
@@ -107,13 +123,13 @@ class Inputs:
                     yield _Named(name)
 
 
-def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None, null: bool = False) -> Inputs:
+def find_inputs(sources: Sequence[str], *, out: Path | str, stdin: TextIO | None, null: bool = False) -> Inputs:
     """Expand SOURCE arguments, in order, after checking that each leads to something.
 
     Args:
         sources: files, folders (searched for videos, without following links to folders; one that holds pictures, and
             no video below it, is taken as one video), globs, `@list.txt` with one path per line, or `-` for such a list
-            on standard input.
+            on standard input; URLs of videos, and of buckets and prefixes (searched).
         out: the output folder; videos inside it are ignored.
         stdin: where `-` reads from, None if it is closed.
         null: the paths of lists end with NUL instead of a line break.
@@ -139,13 +155,15 @@ def find_inputs(sources: Sequence[str], *, out: Path, stdin: TextIO | None, null
     return Inputs(sources, out, typed, null=null)
 
 
-def _check(source: str, out: Path) -> None:
+def _check(source: str, out: Path | str) -> None:
     if not source:
         # "" means the current folder for paths, but an unset variable in a script
         raise UsageError("a SOURCE is empty; for the current folder write .")
     if source == "-":
         return
-    if _is_list(source):
+    if is_url(source):
+        _check_url(source)
+    elif _is_list(source):
         try:
             Path(source[1:]).open("rb").close()
         except OSError as error:
@@ -155,6 +173,45 @@ def _check(source: str, out: Path) -> None:
             raise UsageError(f"folder {source!r} holds no file with the extension of a video")
     elif _is_pattern(source) and not _matches(source):
         raise UsageError(f"nothing matches {source!r}")
+
+
+def _check_url(url: str) -> None:
+    open_store(url)
+    if _is_prefix(url) and next(_list_videos(url), None) is None:
+        raise UsageError(
+            f"{url!r} is no object, and no key below it has the extension of a video; globs are not expanded"
+        )
+
+
+def _is_prefix(url: str) -> bool:
+    """Return whether a URL names a bucket or a prefix of keys instead of an object."""
+    if url.lower().startswith("http"):
+        return False
+    _, key = open_store(url)
+    if not key or url.endswith("/"):
+        return True
+    try:
+        return stat_object(url) is None
+    except SourceError as error:
+        raise UsageError(f"{url!r}: {error}") from error
+
+
+def _list_videos(url: str) -> Iterator[tuple[str, ObjectState]]:
+    """Yield the URLs of the videos of a bucket or prefix as its store lists them."""
+    store, key = open_store(url)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    base = url.rstrip("/")
+    try:
+        for one in store.list(prefix):
+            if os.path.splitext(one.key)[1].lower() in EXTENSIONS:  # noqa: PTH122 - of a million keys
+                yield f"{base}/{one.key[len(prefix) :]}", one.state
+    except SourceError as error:
+        raise UsageError(f"{url!r} cannot be listed: {error}") from error
+
+
+def _rooted(path: str) -> str:
+    """Return an absolute path, or a URL as one, without a query."""
+    return f"/{path.partition('?')[0] if path.lower().startswith('http') else path}" if is_url(path) else path
 
 
 def _is_list(source: str) -> bool:
@@ -178,12 +235,16 @@ def _split_null(file: IO[str]) -> Iterator[str]:
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path, without `..`; links are not followed."""
+    """Return the absolute path, without `..`; links are not followed. A URL is returned as it is."""
+    if is_url(path):
+        return path
     return os.path.abspath(path)  # noqa: PTH100 - Path.resolve follows links, and a list may be millions long
 
 
 def _name(path: str) -> str:
     """Return the last part of a path; / or .. has none, and cannot be read either."""
+    if is_url(path):
+        return name_of(path)
     name = os.path.basename(os.path.normpath(path))  # noqa: PTH119
     return "" if name in (".", "..") else name
 
@@ -198,13 +259,13 @@ def _shared_names(paths: Callable[[], Iterable[str]]) -> dict[str, str]:
     files: dict[str, set[str]] = {}
     for path in paths():
         if (name := _name(path)) and hash(name) in twice:
-            files.setdefault(name, set()).add(absolute_path(path))
+            files.setdefault(name, set()).add(_rooted(absolute_path(path)))
     return {name: os.path.commonpath(group) for name, group in files.items() if len(group) > 1}
 
 
-def _search(folder: str, out: Path) -> Iterator[str]:
+def _search(folder: str, out: Path | str) -> Iterator[str]:
     """Yield the videos of a folder; then folders that cannot be listed, each to fail like an unreadable video."""
-    avoid = out.resolve()
+    avoid = None if isinstance(out, str) else out.resolve()
     closed: list[OSError] = []
     for here, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if Path(here, name).resolve() != avoid)

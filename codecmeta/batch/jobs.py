@@ -17,11 +17,13 @@ from codecmeta.batch.output_folder import STOPS
 from codecmeta.batch.packed_output import Packing
 from codecmeta.batch.runs import failed_outcome, run_inputs
 from codecmeta.batch.shards import Shard
-from codecmeta.errors import CodecMetaError, MetaFormatError, SourceError
+from codecmeta.errors import CodecMetaError, ConflictError, MetaFormatError, OutputError, SourceError
 from codecmeta.picture_folder import holds_pictures, identify
 from codecmeta.record import npz
 from codecmeta.record.limits import Limits
 from codecmeta.record.options import Options
+from codecmeta.storage.address import is_url
+from codecmeta.storage.objects import stat_object, write_object
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ def extract_job(job: Job) -> Outcome:
         return failed_outcome(job, code, " ".join(message.split()), time.perf_counter() - begin)
 
     try:
+        # what is there before the record is made is what it may replace
+        before = stat_object(job.meta) if is_url(job.meta) else None
         if not job.overwrite and (kept := find_fresh(job)):
             return kept
         read = extract_pictures if holds_pictures(job.source) else extract_video
@@ -68,13 +72,26 @@ def extract_job(job: Job) -> Outcome:
         # errors of a hostile file stay with that file
         return failed(*_explain(error))
     try:
-        target = Path(job.meta)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        meta.save(target, deflate=job.deflate)
+        if is_url(job.meta):
+            write_object(job.meta, meta.encode(job.meta, deflate=job.deflate), before)
+        else:
+            target = Path(job.meta)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            meta.save(target, deflate=job.deflate)
         outcome = outcome_of(
             meta.info, source=job.source, meta=job.meta, status="done", seconds=time.perf_counter() - begin
         )
         return replace(outcome, stamp=_stamp(job, meta.info))
+    except ConflictError as error:
+        kept = find_fresh(job)
+        if kept is None:
+            return failed("conflict", f"{error.strerror or error}; its record is of another video or other options")
+        seconds = round(time.perf_counter() - begin, 3)
+        return replace(kept, warnings=(*kept.warnings, "another run wrote the record first"), seconds=seconds)
+    except SourceError as error:
+        return failed(error.code, str(error))
+    except OutputError as error:
+        return failed(STOPS.get(error.errno or 0, "output"), error.strerror or str(error))
     except CodecMetaError as error:
         return failed("internal", str(error))
     except OSError as error:
@@ -112,14 +129,12 @@ def _memory_limit() -> str:
 
 def _stamp(job: Job, info: dict[str, Any]) -> Stamp:
     """Return the stamp of a record: of its video as it was read, not as it is now."""
+    source = info["source"]["bytes"], info["source"]["mtime_ns"]
+    if is_url(job.meta):
+        state = stat_object(job.meta)
+        return Stamp.join(source, (state.size, state.mtime_ns) if state is not None else (0, 0))
     now = Path(job.meta).stat()
-    source = info["source"]
-    return Stamp(
-        source_bytes=source["bytes"],
-        source_mtime_ns=source["mtime_ns"],
-        meta_bytes=now.st_size,
-        meta_mtime_ns=now.st_mtime_ns,
-    )
+    return Stamp.join(source, (now.st_size, now.st_mtime_ns))
 
 
 def find_fresh(job: Job) -> Outcome | None:
@@ -149,7 +164,7 @@ def find_fresh(job: Job) -> Outcome | None:
 
 def extract_inputs(
     inputs: Iterable[Input],
-    out: Path,
+    out: Path | str,
     *,
     options: Options,
     engine: Engine,
@@ -165,7 +180,7 @@ def extract_inputs(
 
     Args:
         inputs: the videos; read when they are needed.
-        out: folder of the .npz files, created if missing.
+        out: folder of the .npz files, created if missing, or its URL.
         options: what to extract.
         engine: engine that runs the jobs.
         limits: the largest demands that a video may make, None for the defaults of `Limits`.

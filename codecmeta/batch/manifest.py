@@ -113,8 +113,7 @@ class Manifest:
         Raises:
             OSError: it cannot be written.
         """
-        named = facts if place is None else {"place": place, **facts}
-        line = json.dumps(named, ensure_ascii=True).encode() + b"\n"
+        line = encode_line(place, facts)
         if not self._ends_whole:
             # the previous run was killed in the middle of a line
             line = b"\n" + line
@@ -126,6 +125,12 @@ class Manifest:
                 line = line[os.write(file, line) :]
         finally:
             os.close(file)
+
+
+def encode_line(place: str | None, facts: dict[str, Any]) -> bytes:
+    """Return the line of a place; one without a place says nothing about a record."""
+    named = facts if place is None else {"place": place, **facts}
+    return json.dumps(named, ensure_ascii=True).encode() + b"\n"
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:

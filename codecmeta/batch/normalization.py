@@ -104,7 +104,7 @@ def normalize_inputs(
     """
     version = _check_ffmpeg(target.encoder)
     return run_inputs(
-        (Input(one.path, target_place(one.place)) for one in inputs),
+        (one._replace(place=target_place(one.place)) for one in inputs),
         out,
         plain=Conversion(source="", meta="", target=target, overwrite=overwrite),
         task=convert,

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from codecmeta.picture_folder import identify
 from codecmeta.record.tar_shard import Location
+from codecmeta.storage.address import is_url
+from codecmeta.storage.objects import stat_object
 
 Status = Literal["done", "kept", "failed"]
 VERDICTS = ("complete", "truncated", "damaged", "unknown")
@@ -34,21 +36,28 @@ class Stamp:
             OSError, ValueError: the properties of one of them cannot be read.
         """
         record = os.stat(meta)  # noqa: PTH116 - of a million files
-        return cls.of_source(source, meta_bytes=record.st_size, meta_mtime_ns=record.st_mtime_ns)
+        return cls.join(cls.of_file(source), (record.st_size, record.st_mtime_ns))
 
-    @classmethod
-    def of_source(cls, source: str, *, meta_bytes: int, meta_mtime_ns: int) -> Stamp:
-        """Return the stamp of a video as it is, and of a record as given.
+    @staticmethod
+    def of_file(source: str) -> tuple[int, int]:
+        """Return length and modification time of a video as it is.
 
         Raises:
-            OSError, ValueError: the properties of the video cannot be read.
+            OSError, ValueError, SourceError: they cannot be read.
         """
+        if is_url(source):
+            state = stat_object(source)
+            return (state.size, state.mtime_ns) if state is not None else (-1, 0)
         found = os.stat(source)  # noqa: PTH116 - of a million files
-        size, changed = found.st_size, found.st_mtime_ns
         if stat.S_ISDIR(found.st_mode):
             pictures = identify(source)
-            size, changed = pictures["bytes"], pictures["mtime_ns"]
-        return cls(source_bytes=size, source_mtime_ns=changed, meta_bytes=meta_bytes, meta_mtime_ns=meta_mtime_ns)
+            return pictures["bytes"], pictures["mtime_ns"]
+        return found.st_size, found.st_mtime_ns
+
+    @classmethod
+    def join(cls, source: tuple[int, int], meta: tuple[int, int]) -> Stamp:
+        """Return the stamp of a video and a record, each given by its length and modification time."""
+        return cls(source_bytes=source[0], source_mtime_ns=source[1], meta_bytes=meta[0], meta_mtime_ns=meta[1])
 
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Stamp | None:
@@ -80,6 +89,7 @@ class Outcome:
         gops: its GoPs.
         residual: source of the residual, or None.
         seconds: wall time in the worker.
+        bytes_read: of a video by URL; None for local files, and where it was not read.
         codec: of the stream, or None without a record.
         duration_s: of the stream, or None where that is unknown.
         stamp: identifies the two files in a later run; None without a record.
@@ -98,6 +108,7 @@ class Outcome:
     gops: int = 0
     residual: str | None = None
     seconds: float = 0.0
+    bytes_read: int | None = None
     codec: str | None = None
     duration_s: float | None = None
     stamp: Stamp | None = field(default=None, compare=False)
@@ -108,6 +119,8 @@ class Outcome:
         facts = asdict(self) | {"warnings": list(self.warnings)}
         for name in ("codec", "duration_s", "stamp", "location"):
             del facts[name]
+        if self.bytes_read is None:
+            del facts["bytes_read"]
         return facts
 
     def manifest_facts(self) -> dict[str, Any]:
@@ -152,6 +165,7 @@ def outcome_of(info: Mapping[str, Any], *, source: str, meta: str, status: Statu
         duration_s=info["stream"]["duration_s"],
         residual=next((signals[name]["source"] for name in maps if "source" in signals[name]), None),
         seconds=round(seconds, 3),
+        bytes_read=info["source"].get("bytes_read") if status == "done" else None,
     )
 
 

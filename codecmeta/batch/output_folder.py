@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,8 @@ from codecmeta.batch.shards import Shard
 from codecmeta.errors import OutputError, SourceError, UsageError
 from codecmeta.record.atomic_file import TEMPORARY_FILES, replace_file
 from codecmeta.record.tar_shard import Location, ShardFolder
+from codecmeta.storage.address import check_output, is_url
+from codecmeta.storage.stores import open_store
 
 RUN_RECORD = "run.json"
 STOPS = {
@@ -35,18 +36,19 @@ STOPS = {
 _STALE_SECONDS = 3600.0
 _LOCK_TRIES = 40
 _MAX_RECORD = 1 << 20
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def check_out(out: str) -> Path:
-    """Return the folder given by `--out`.
+def check_place(out: str) -> Path | str:
+    """Return the folder given by `--out`, or its URL.
 
     Raises:
-        UsageError: it is a URL.
+        UsageError: it is a URL that cannot be written, or the package that reaches it is not installed.
     """
-    if _SCHEME.match(out):
-        raise UsageError(f"--out {out!r} is a URL; give a local folder, and copy it afterwards")
-    return Path(out)
+    if not is_url(out):
+        return Path(out)
+    url = check_output(out)
+    open_store(url)
+    return url
 
 
 class OutputFolder:
@@ -66,7 +68,9 @@ class OutputFolder:
         self._shards = ShardFolder(path)
         self._swept: set[str] = set()
 
-    def find_kept(self, source: str, path: str, meta: str, place: str) -> Outcome | None:
+    def find_kept(
+        self, source: str, path: str, meta: str, place: str, *, state: tuple[int, int] | None = None
+    ) -> Outcome | None:
         """Find the outcome of an earlier run with the same options, if video and record have not changed since.
 
         Args:
@@ -74,6 +78,7 @@ class OutputFolder:
             path: its absolute path.
             meta: the record's file.
             place: of the record, below this folder.
+            state: length and modification time of the video, if a listing gave them.
         """
         for line in self._manifest.find(place):
             if line.get("run") != self._digest or line.get("status") not in ("done", "kept"):
@@ -81,17 +86,26 @@ class OutputFolder:
             try:
                 location = Location.of_line(line)
                 if location is None:
-                    stamp = Stamp.of(source, meta)
+                    stamp = self._stamp(source, state, meta, place)
                 elif self._shards.holds(location):
-                    stamp = Stamp.of_source(source, **{name: line[name] for name in ("meta_bytes", "meta_mtime_ns")})
+                    stamp = Stamp.join(state or Stamp.of_file(source), (line["meta_bytes"], line["meta_mtime_ns"]))
                 else:
                     continue
+                if stamp is None:
+                    return None
                 if line["path"] != path or any(line[k] != v for k, v in vars(stamp).items()):
                     continue
                 return outcome_of_line(line, source=source, meta=meta, stamp=stamp)
             except (OSError, SourceError, KeyError, TypeError, ValueError):
                 continue
         return None
+
+    def _stamp(self, source: str, state: tuple[int, int] | None, meta: str, place: str) -> Stamp | None:
+        """Return the stamp of a video and its record as they are; None where only their worker can find out."""
+        if state is None:
+            return None if is_url(source) else Stamp.of(source, meta)
+        status = os.stat(meta)  # noqa: PTH116 - of a million files
+        return Stamp.join(state, (status.st_size, status.st_mtime_ns))
 
     def append(self, place: str | None, outcome: Outcome) -> None:
         """Append an outcome to the manifest; without a place if it says nothing about the record there.
@@ -131,6 +145,15 @@ class OutputFolder:
                     fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def write_summary(self, name: str, content: bytes) -> None:
+        """Write a summary.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with replace_file(self.path / name) as file:
+            file.write(content)
+
     def sweep(self, meta: str) -> None:
         """Remove partial files of killed runs in the folder of a record, once per run."""
         folder = os.path.dirname(meta)  # noqa: PTH120 - of a million files
@@ -145,12 +168,12 @@ class OutputFolder:
 
 @contextmanager
 def open_output(
-    path: Path, *, run: Mapping[str, Any], overwrite: bool, shard: Shard | None = None
+    path: Path | str, *, run: Mapping[str, Any], overwrite: bool, shard: Shard | None = None
 ) -> Iterator[OutputFolder]:
     """Create a folder, check that it can be written, and that it holds records of one set of options.
 
     Args:
-        path: the folder.
+        path: the folder, or its URL.
         run: `options` and `versions` of this run, as JSON values.
         overwrite: take the folder over from a run with other options.
         shard: whose manifest is written, None without shards.
@@ -159,6 +182,12 @@ def open_output(
         UsageError: its records have other options, or a run with others is in progress.
         OutputError: it cannot be created or written.
     """
+    if isinstance(path, str):
+        from codecmeta.batch.remote_output import open_remote_output
+
+        with open_remote_output(path, run=run, overwrite=overwrite, shard=shard or Shard()) as remote:
+            yield remote
+        return
     with as_output_error(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as probe:
@@ -191,7 +220,7 @@ def _claim(path: Path, lock: int | None, run: Mapping[str, Any], *, overwrite: b
         if there == run:
             return
         if not overwrite:
-            _check_options(path, there, run)
+            check_options(path, there, run)
         _unlock(lock)
         if _lock(lock, exclusive=True):
             with as_output_error(path):
@@ -202,7 +231,12 @@ def _claim(path: Path, lock: int | None, run: Mapping[str, Any], *, overwrite: b
     raise UsageError(f"another run with other options or versions is in progress in {path}; use another --out, or wait")
 
 
-def _check_options(path: Path, there: Mapping[str, Any] | None, run: Mapping[str, Any]) -> None:
+def check_options(path: Path | str, there: Mapping[str, Any] | None, run: Mapping[str, Any]) -> None:
+    """Refuse a folder whose records have other options.
+
+    Raises:
+        UsageError: they have.
+    """
     before = (there or {}).get("options")
     if isinstance(before, dict):
         now = run["options"]

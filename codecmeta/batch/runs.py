@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,7 +16,7 @@ from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import STOPS, open_output
 from codecmeta.batch.packed_output import Packing, packer
 from codecmeta.batch.shards import Shard
-from codecmeta.batch.summary import Tally, write_summary
+from codecmeta.batch.summary import Tally, encode_summary
 from codecmeta.errors import OutputError
 
 
@@ -43,7 +44,7 @@ W = TypeVar("W", bound=Work)
 
 def run_inputs(
     inputs: Iterable[Input],
-    out: Path,
+    out: Path | str,
     *,
     plain: W,
     task: Callable[[W], Outcome],
@@ -58,7 +59,7 @@ def run_inputs(
 
     Args:
         inputs: the inputs; read when they are needed.
-        out: the output folder, created if missing.
+        out: the output folder, created if missing, or its URL.
         plain: the work without its input and file.
         task: function that does the work; all errors of an input are in its outcome.
         run: `options` and `versions` of this run, as JSON values.
@@ -91,7 +92,7 @@ def run_inputs(
 
         def jobs() -> Iterator[W]:
             nonlocal listed
-            for source, place in inputs:
+            for source, place, state in inputs:
                 listed += 1
                 if not shard.has(place):
                     continue
@@ -102,7 +103,7 @@ def run_inputs(
                     continue
                 places[key] = hash(path)
                 folder.sweep(meta)
-                if not plain.overwrite and (kept := folder.find_kept(source, path, meta, place)):
+                if not plain.overwrite and (kept := folder.find_kept(source, path, meta, place, state=state)):
                     tally.add_outcome(kept)
                     report(kept)
                     pack(place, kept)
@@ -117,7 +118,10 @@ def run_inputs(
         finally:
             if summary:
                 seconds = round(time.monotonic() - begin, 3)
-                write_summary(out, shard, tally, {"ended": ended, "listed": listed, "seconds": seconds, **run})
+                facts = {"ended": ended, "listed": listed, "seconds": seconds, **run}
+                # where the output cannot be written, the run has reported that already
+                with suppress(OSError):
+                    folder.write_summary(*encode_summary(shard, tally, facts))
     return tally.counts
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from codecmeta.batch.outcome import VERDICTS, Outcome, Status
 from codecmeta.batch.shards import Shard
-from codecmeta.record.atomic_file import replace_file
 
 SUMMARIES = "summary*.json"
 _MAX_BYTES = 1 << 22
@@ -80,18 +79,16 @@ class Tally:
         return asdict(self) | {"failed": dict(self.failed.most_common())}
 
 
-def write_summary(folder: Path, shard: Shard, tally: Tally, facts: Mapping[str, Any]) -> None:
-    """Write `summary.json`, or that of a shard; where the disk cannot be written, the run has reported that already.
+def encode_summary(shard: Shard, tally: Tally, facts: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return name and content of `summary.json`, or of that of a shard.
 
     Args:
-        folder: the output folder.
         shard: part of the inputs that was done.
         tally: the sums.
         facts: other content of the file, as JSON values.
     """
     text = json.dumps({"shard": str(shard), **facts, **tally.describe()}, indent=1)
-    with suppress(OSError), replace_file(folder / shard.file_name("summary", ".json")) as file:
-        file.write(f"{text}\n".encode())
+    return shard.file_name("summary", ".json"), f"{text}\n".encode()
 
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ from codecmeta.record.density_maps import TEXTURE_BLOCK, DensityMap, list_maps, 
 from codecmeta.record.fields import FIELDS, OPTIONAL
 from codecmeta.record.jpeg import decode_frames, encode_frames
 from codecmeta.record.orientation import Orientation, display_size
+from codecmeta.storage.address import is_url
+from codecmeta.storage.objects import set_object
 
 if TYPE_CHECKING:
     from codecmeta.record.energy import EnergyMap
@@ -278,27 +280,42 @@ class VideoMeta:
         """Write the .npz completely or not at all.
 
         Args:
-            path: the file; its folder must exist.
+            path: the file, whose folder must exist, or its URL.
             deflate: compress the arrays.
 
         Raises:
             OSError: the file cannot be written.
             MetaFormatError: the record violates the format.
         """
+        if is_url(path):
+            set_object(path, self.encode(path, deflate=deflate))
+        else:
+            npz.write(path, self.info, self._arrays(), deflate=deflate)
+
+    def encode(self, name: str, *, deflate: bool = False) -> bytes:
+        """Return the bytes of the .npz, which messages call `name`.
+
+        Raises:
+            MetaFormatError: the record violates the format.
+        """
+        return npz.encode(name, self.info, self._arrays(), deflate=deflate)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {name: self.stored(name) for name in FIELDS}
-        npz.write(path, self.info, {k: v for k, v in arrays.items() if v is not None}, deflate=deflate)
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 def load(path: str | os.PathLike[str], *, max_bytes: int = npz.MAX_BYTES) -> VideoMeta:
     """Read a .npz written by `VideoMeta.save`.
 
     Args:
-        path: the file.
+        path: the file, or its URL.
         max_bytes: refuse a file whose arrays take more memory than this.
 
     Raises:
         MetaFormatError: the file is not a valid VideoMeta; names the file and the field.
         OSError: the file cannot be opened.
+        SourceError: likewise, by URL.
     """
     info, arrays = npz.read(path, max_bytes=max_bytes)
     return VideoMeta(info=info, **arrays)

@@ -26,6 +26,8 @@ from codecmeta.record.atomic_file import replace_file
 from codecmeta.record.fields import FIELDS, PAIRS, REQUIRED, Array, check, check_headers, check_values
 from codecmeta.record.jpeg import frames_shape
 from codecmeta.record.orientation import Orientation, display_aspect
+from codecmeta.storage.address import is_url
+from codecmeta.storage.objects import read_object
 
 SCHEMA = 3
 """Newest schema that is read. Records without JPEG are written as `_WITHOUT_JPEG`, which older versions read."""
@@ -50,15 +52,36 @@ def write(path: str | os.PathLike[str], info: Mapping[str, Any], arrays: Mapping
         OSError: the file cannot be written; no temporary file is left.
         MetaFormatError: an array violates the format.
     """
+    members = _prepare(os.fspath(path), info, arrays)
+    with replace_file(path) as file:
+        _write_archive(file, members, deflate=deflate)
+
+
+def encode(name: str, info: Mapping[str, Any], arrays: Mapping[str, Array], *, deflate: bool) -> bytes:
+    """Return the bytes that `write` writes, for a store of whole objects; messages call the record `name`.
+
+    Raises:
+        MetaFormatError: an array violates the format.
+    """
+    buffer = io.BytesIO()
+    _write_archive(buffer, _prepare(name, info, arrays), deflate=deflate)
+    return buffer.getvalue()
+
+
+def _prepare(name: str, info: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return all members of the archive after checking them."""
     text = json.dumps(info, ensure_ascii=True, allow_nan=False, sort_keys=True)
     if len(text) > MAX_INFO_CHARACTERS:
-        raise MetaFormatError(os.fspath(path), "info", f"has {len(text)} characters; at most {MAX_INFO_CHARACTERS} fit")
-    checked = {name: _little_endian(array) for name, array in arrays.items()}
-    check(os.fspath(path), dict(info), checked)
+        raise MetaFormatError(name, "info", f"has {len(text)} characters; at most {MAX_INFO_CHARACTERS} fit")
+    checked = {field: _little_endian(array) for field, array in arrays.items()}
+    check(name, dict(info), checked)
     schema = SCHEMA if "frames_jpeg" in checked else _WITHOUT_JPEG
-    members: dict[str, Array] = {"schema": np.array(schema, "<i4"), "info": np.array(text), **checked}
+    return {"schema": np.array(schema, "<i4"), "info": np.array(text), **checked}
+
+
+def _write_archive(file: BinaryIO, members: Mapping[str, Array], *, deflate: bool) -> None:
     method = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
-    with replace_file(path) as file, zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
+    with zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
         for name, array in members.items():
             _write_member(archive, name, array, method)
         total = sum(entry.file_size for entry in archive.infolist())
@@ -93,6 +116,9 @@ def read(
         MetaFormatError: anything is wrong with the file.
         OSError: it cannot be opened.
     """
+    if is_url(path):
+        data = read_object(path, most_bytes=max_bytes + MAX_INFO_CHARACTERS)
+        return read_from(io.BytesIO(data), path, size=len(data), max_bytes=max_bytes, names=names)
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
         return read_from(file, os.fspath(path), size=size, max_bytes=max_bytes, names=names)

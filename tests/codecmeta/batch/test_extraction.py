@@ -36,8 +36,8 @@ def test_a_folder_becomes_a_folder(videos: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_usage_is_refused(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(codecmeta.UsageError, match="is a URL"):
-        codecmeta.extract_many(videos, "s3://meta", jobs=0)
+    with pytest.raises(codecmeta.UsageError, match="cannot be written"):
+        codecmeta.extract_many(videos, "http://host/meta", jobs=0)
     with pytest.raises(codecmeta.UsageError, match="nothing matches"):
         codecmeta.extract_many([videos / "*.mkv"], tmp_path / "meta", jobs=0)
     codecmeta.extract_many(videos / "a.mp4", tmp_path / "meta", options=LIGHT, jobs=0)
