@@ -168,12 +168,12 @@ class OutputFolder:
 
 @contextmanager
 def open_output(
-    path: Path | str, *, run: Mapping[str, Any], overwrite: bool, shard: Shard | None = None
+    path: Path, *, run: Mapping[str, Any], overwrite: bool, shard: Shard | None = None
 ) -> Iterator[OutputFolder]:
     """Create a folder, check that it can be written, and that it holds records of one set of options.
 
     Args:
-        path: the folder, or its URL.
+        path: the folder.
         run: `options` and `versions` of this run, as JSON values.
         overwrite: take the folder over from a run with other options.
         shard: whose manifest is written, None without shards.
@@ -182,12 +182,6 @@ def open_output(
         UsageError: its records have other options, or a run with others is in progress.
         OutputError: it cannot be created or written.
     """
-    if isinstance(path, str):
-        from codecmeta.batch.remote_output import open_remote_output
-
-        with open_remote_output(path, run=run, overwrite=overwrite, shard=shard or Shard()) as remote:
-            yield remote
-        return
     with as_output_error(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as probe:

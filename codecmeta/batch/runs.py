@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -13,8 +13,9 @@ from typing import Any, Protocol, TypeVar
 from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import Input, absolute_path
 from codecmeta.batch.outcome import Outcome, Status
-from codecmeta.batch.output_folder import STOPS, open_output
+from codecmeta.batch.output_folder import STOPS, OutputFolder, open_output
 from codecmeta.batch.packed_output import Packing, packer
+from codecmeta.batch.remote_output import open_remote_output
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, encode_summary
 from codecmeta.errors import OutputError
@@ -80,7 +81,7 @@ def run_inputs(
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
-    with open_output(out, run=run, overwrite=plain.overwrite, shard=shard) as folder, packer(folder, packing) as pack:
+    with _open(out, run, plain, shard) as folder, packer(folder, packing) as pack:
 
         def settle(outcome: Outcome, place: str | None) -> None:
             tally.add_outcome(outcome)
@@ -117,12 +118,17 @@ def run_inputs(
             ended = "complete"
         finally:
             if summary:
-                seconds = round(time.monotonic() - begin, 3)
-                facts = {"ended": ended, "listed": listed, "seconds": seconds, **run}
+                facts = {"ended": ended, "listed": listed, "seconds": round(time.monotonic() - begin, 3), **run}
                 # where the output cannot be written, the run has reported that already
                 with suppress(OSError):
                     folder.write_summary(*encode_summary(shard, tally, facts))
     return tally.counts
+
+
+def _open(out: Path | str, run: Mapping[str, Any], plain: Work, shard: Shard) -> AbstractContextManager[OutputFolder]:
+    if isinstance(out, str):
+        return open_remote_output(out, run=run, overwrite=plain.overwrite, shard=shard)
+    return open_output(out, run=run, overwrite=plain.overwrite, shard=shard)
 
 
 def _job(plain: W, source: str, meta: str) -> W:

@@ -81,6 +81,31 @@ def test_packed_records(place: Path) -> None:
     assert len(open_dataset(place / "packed")) == len(open_dataset(place / "again")) == 6
 
 
+def test_object_stores(place: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands as they are, with a server of S3 on loopback."""
+    server_module = pytest.importorskip("moto.server", reason="moto is not installed: S3 commands were NOT run")
+    client = pytest.importorskip("boto3").client
+    pytest.importorskip("s3fs", reason="s3fs is not installed: S3 commands were NOT run")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        client("s3").create_bucket(Bucket="clips")
+        client("s3").put_object(Bucket="clips", Key="videos/a.mp4", Body=(data / "still_h264.mp4").read_bytes())
+        run(block("## Object stores").replace("pip install 'codecmeta[cloud]'\n", ""), place, BUCKET="clips")
+        listed = client("s3").list_objects_v2(Bucket="clips", Prefix="meta/")
+        assert "meta/a.mp4.npz" in {one["Key"] for one in listed["Contents"]}
+    finally:
+        server.stop()
+
+
 def test_one_machine_and_lists(place: Path) -> None:
     script = block("## One machine").replace("codecmeta warmup\n", "")
     # what is tried again has no failures here

@@ -205,6 +205,24 @@ def test_what_is_no_video_is_refused_alike(tmp_path: Path, by_ranges: None) -> N
         assert codes[0] == codes[1], name
 
 
+def test_playlists_by_url_open_no_connection(tmp_path: Path, clip: Path, by_ranges: None) -> None:
+    """What names other files is refused before any of them is opened; its server counts."""
+    with serve(clip.parent) as served:
+        target = served.url("clip.mp4")
+        playlists = {
+            "a.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n",
+            "a.mpd": f"<MPD><Period><BaseURL>{target}</BaseURL></Period></MPD>",
+            "a.txt": f"ffconcat version 1.0\nfile {target}\n",
+            "a.sdp": f"v=0\nu={target}\nm=video 5004 RTP/AVP 96\nc=IN IP4 127.0.0.1\n",
+        }
+        for name, text in playlists.items():
+            (tmp_path / name).write_text(text)
+            with pytest.raises(SourceError) as caught:
+                extract(put(tmp_path / name), **PACKETS)
+            assert caught.value.code in ("format_refused", "unreadable")
+        assert served.requests == 0
+
+
 def test_libav_opens_nothing_by_itself(clip: Path, by_ranges: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The demuxer is given a file object, the list of allowed formats, and no protocol."""
     given: list[Any] = []
