@@ -137,6 +137,8 @@ def serve(folder: Path, fault: str = "") -> Iterator[WebFolder]:
     handler = type("Handler", (_Handler,), {"served": served})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    # clients that close a connection early print nothing
+    server.handle_error = lambda request, address: None  # type: ignore[method-assign]
     served.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -153,13 +153,26 @@ def find_fresh(job: Job) -> Outcome | None:
         )
         if extraction["digest"] != job.options.digest() or extraction["version"] != __version__ or not same_decoder:
             return None
-        now = identify(job.source)
+        now = _identify(job.source, info["source"])
         if (now["bytes"], now["sha256"]) != (info["source"]["bytes"], info["source"]["sha256"]):
             return None
         outcome = outcome_of(info, source=job.source, meta=job.meta, status="kept")
         return replace(outcome, stamp=_stamp(job, {"source": now}))
     except (OSError, MetaFormatError, SourceError, KeyError, TypeError, ValueError):
         return None
+
+
+def _identify(source: str, recorded: dict[str, Any]) -> dict[str, Any]:
+    """Return the identity of a video as it is now; one by URL is read only if its version is not the recorded one.
+
+    Raises:
+        OSError, SourceError: it cannot be read.
+    """
+    if is_url(source) and recorded.get("version"):
+        state = stat_object(source)
+        if state is not None and (state.size, state.version) == (recorded["bytes"], recorded["version"]):
+            return recorded | {"mtime_ns": state.mtime_ns}
+    return identify(source)
 
 
 def extract_inputs(

@@ -26,6 +26,7 @@ from codecmeta.container.formats import DEMUXERS
 from codecmeta.errors import SourceError, UsageError
 from codecmeta.record.atomic_file import replace_file
 from codecmeta.record.limits import Limits
+from codecmeta.storage.address import is_url
 
 Encoder = Literal["libx264", "h264_nvenc"]
 ENCODERS: tuple[Encoder, ...] = get_args(Encoder)
@@ -128,6 +129,8 @@ def convert(job: Conversion) -> Outcome:
     def failed(code: str, message: str) -> Outcome:
         return failed_outcome(job, code, " ".join(message.split()), time.perf_counter() - begin)
 
+    if is_url(job.source):
+        return failed("format_refused", "videos by URL are not converted; copy it first")
     try:
         audio = _read_audio(job.source)
         target = Path(job.meta)

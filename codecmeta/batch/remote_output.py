@@ -11,6 +11,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatch
@@ -24,12 +25,13 @@ from codecmeta.batch.output_folder import RUN_RECORD, OutputFolder, check_option
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import SUMMARIES
 from codecmeta.errors import ConflictError, OutputError, SourceError, UsageError
+from codecmeta.storage.address import is_url
 from codecmeta.storage.object_store import ObjectState
 from codecmeta.storage.objects import read_object, set_object, stat_object, write_object
 from codecmeta.storage.stores import open_store
 
 _PART_LINES, _PART_SECONDS = 2000, 60.0
-_MOST_PART, _TRIES = 1 << 30, 10
+_MOST_PART, _TRIES, _CONNECTIONS = 1 << 30, 10, 8
 
 
 class RemoteOutput(OutputFolder):
@@ -52,10 +54,9 @@ class RemoteOutput(OutputFolder):
 
     def _stamp(self, source: str, state: tuple[int, int] | None, meta: str, place: str) -> Stamp | None:
         found = self._copy.records.get(hash(place))
-        if found is None:
+        if found is None or (state is None and is_url(source)):
             return None
-        first = state or Stamp.of_file(source)
-        return None if first is None else Stamp.join(first, found)
+        return Stamp.join(state or Stamp.of_file(source), found)
 
     def append(self, place: str | None, outcome: Outcome) -> None:
         """Report an outcome, see `OutputFolder`; it is written with others, after a minute at the latest."""
@@ -111,13 +112,22 @@ class RemoteCopy:
         self.path = path
         self.records: dict[int, tuple[int, int]] = {}
         self.run: ObjectState | None = None
+        copied: list[str] = []
         for one in store.list(prefix):
             name = one.key[len(prefix) :]
             if "/" not in name and (name == RUN_RECORD or fnmatch(name, MANIFESTS) or fnmatch(name, SUMMARIES)):
-                (path / name).write_bytes(read_object(f"{url}/{name}", most_bytes=_MOST_PART))
+                copied.append(name)
                 self.run = one.state if name == RUN_RECORD else self.run
             else:
                 self.records[hash(name)] = one.state.size, one.state.mtime_ns
+
+        def copy(name: str) -> None:
+            (path / name).write_bytes(read_object(f"{url}/{name}", most_bytes=_MOST_PART))
+
+        # parts of manifests may be thousands
+        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+            for _ in pool.map(copy, copied):
+                pass
 
 
 @contextmanager

@@ -92,6 +92,26 @@ def test_a_run_that_was_killed_is_resumed_from_the_records(videos: str) -> None:
     assert len(run(videos)["kept"]) == 3
 
 
+def test_a_version_that_is_known_is_not_read_again(
+    videos: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a video in a list, whose length no listing gives, the properties are enough."""
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{videos}/still_h264.mp4\n")
+    run(f"@{listed}")
+    read: list[str] = []
+    original = MemoryStore.read
+
+    def note(self: MemoryStore, key: str, *arguments: Any) -> bytes:
+        read.append(key)
+        return original(self, key, *arguments)
+
+    monkeypatch.setattr(MemoryStore, "read", note)
+    assert len(run(f"@{listed}")["kept"]) == 1
+    assert not [key for key in read if key.endswith(".mp4")]
+    assert [key for key in read if key.endswith(".npz")]
+
+
 def test_manifests_are_written_in_parts(videos: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_output, "_PART_LINES", 1)
     run(videos)
