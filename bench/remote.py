@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +44,7 @@ def measure(folder: Path, size: int) -> dict[str, dict[str, Any]]:
         path = make_long_video(folder, size=size, front=front)
         for name, options in CASES.items():
             with serve(folder) as served:
-                begin = time.perf_counter()
                 meta = extract(served.url(path.name), **options)
-                seconds = time.perf_counter() - begin
                 case = f"{name}, index at the {'begin' if front else 'end'}"
                 source = meta.info["source"]
                 found[case] = {
@@ -58,7 +55,6 @@ def measure(folder: Path, size: int) -> dict[str, dict[str, Any]]:
                     "requests": served.requests,
                     "key_frames": int(meta.packet_key.sum()),
                     "packets": int(meta.packet_size.size),
-                    "seconds": round(seconds, 2),
                 }
                 print(f"{case:60} {found[case]}", flush=True)
         path.unlink()

@@ -14,16 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import codecmeta
 from codecmeta import Options, Outcome, SourceError
 from codecmeta.errors import ConflictError
 from codecmeta.record.fields import FIELDS
+from codecmeta.storage import remote_file
 from codecmeta.storage.object_store import ObjectStore
 from codecmeta.storage.objects import read_object, stat_object
 from codecmeta.storage.opening import open_source
 from codecmeta.storage.stores import open_store
+from tests.codecmeta.make_video import write_video
 from tests.scale.conftest import require
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -193,6 +196,20 @@ def test_records_are_the_same_from_and_to_every_store(folder: str, data: Path, t
     for name in names:
         written = read_object(f"{folder}/copies/{name}.npz", most_bytes=1 << 30)
         assert written == (tmp_path / "local" / f"{name}.npz").read_bytes()
+
+
+def test_frames_of_an_index_are_read_by_ranges(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_file, "WHOLE_BYTES", 0)
+    options = {"g": "40", "sc_threshold": "0", "qp": "12"}
+    path = write_video(tmp_path / "clip.mp4", frames=400, width=320, height=240, options=options)
+    put(f"{folder}/clip.mp4", path.read_bytes())
+    wanted: dict[str, Any] = {"frames": "uniform:2", "residual": "none", "pixels": 64}
+    remote, local = codecmeta.extract(f"{folder}/clip.mp4", **wanted), codecmeta.extract(path, **wanted)
+    assert remote.info["source"]["access"] == "ranges"
+    for name in FIELDS:
+        there, here = getattr(remote, name), getattr(local, name)
+        if name not in ("packet_type", "packet_shown"):
+            assert (there is None and here is None) or np.array_equal(there, here)
 
 
 def test_an_object_that_is_replaced_while_it_is_read(folder: str) -> None:
