@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata, spearmanr
@@ -29,9 +29,6 @@ from compress.accuracy.questions import CHANCE, FAMILIES
 from compress.accuracy.results import asked_families, resample
 from compress.accuracy.scene import SAMPLED
 from compress.accuracy.statistics import Floats, correct_for_chance, draw_weights, macro, macro_chance, summarise
-
-PLACED: Final = ("metom", "btm", "infomerge")
-"""Bases of methods whose positions are a setting, besides the baselines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +62,7 @@ class Judge:
 
     def place(self, method: Measured) -> Measured:
         """Return the method with this judge's token positions; one that drops no token before the decoder stays."""
-        placed = method.base in PLACED or method.group in ("baseline", "published")
-        if self.positions == "original" or not placed or method.base == "everything":
+        if self.positions == "original" or method.kept != "tokens_out" or method.base == "everything":
             return method
         return replace(method, settings={**method.settings, "positions": self.positions})
 

@@ -15,6 +15,7 @@ from compress.accuracy.clips import Clip, open_clip
 from compress.accuracy.questions import CHANCE, FAMILIES, Question
 from compress.accuracy.tower import TowerMemory, TowerOutput
 from compress.demo import WEIGHTS, load
+from compress.models.adapters.adapter import VisionView
 
 CLIPS = 28
 """Of the trained model's controls; resampled intervals of fewer are too narrow, the published ones are of more."""
@@ -22,7 +23,7 @@ CLIPS = 28
 
 def test_frames_move_as_wholes() -> None:
     features = torch.arange(13.0)[None, :, None]
-    output = TowerOutput(features=features, saliency=torch.zeros(4, 3))
+    output = TowerOutput(features=features, view=VisionView(saliency=torch.zeros(4, 3)))
     turned = shuffle(output, frames=4, order=[3, 2, 1, 0]).features.flatten().tolist()
     assert turned == [9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2, 12]
     one = shuffle(output, frames=4, order=[2] * 4).features.flatten().tolist()
