@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from codecmeta import extract
 from codecmeta.container import avi_structure, matroska_structure
 from codecmeta.container.announced import count_malformed, find_missing
+from codecmeta.container.packet_form import open_check
 from codecmeta.container.packets import read_packets
 from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import open_video
@@ -193,6 +195,49 @@ def test_packets_whose_units_do_not_join(source: Path, tmp_path: Path) -> None:
     sparse = extract(path, frames=[40], pixels=None, maps=("innovation",)).info["verdict"]
     assert (sparse["state"], sparse["corrupt_packets"], sparse["checked"]) == ("damaged", 1, 1)
     assert judge(path)[0] == "complete"
+
+
+@pytest.mark.parametrize(("pix_fmt", "profile", "first"), [("yuv420p", "0", 0x82), ("yuv444p", "1", 0xA2)])
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_vp9_frames_of_another_profile_or_without_a_sync_code(
+    tmp_path: Path, suffix: str, pix_fmt: str, profile: str, first: int
+) -> None:
+    settings = {"g": "10", "profile": profile}
+    path = tmp_path / f"clip.{suffix}"
+    source = write_video(path, codec="libvpx-vp9", frames=20, width=64, pix_fmt=pix_fmt, options=settings)
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    assert packets[0][0] == first
+    options: dict[str, Any] = {"frames": [0], "pixels": None, "maps": ("innovation",)}
+    assert extract(source, **options).info["verdict"]["state"] == "complete"
+    for number, at, bits in ((7, 0, 0x10), (7, 0, 0x20), (10, 1, 0x01)):
+        content = source.read_bytes()
+        begin = content.index(packets[number])
+        damaged = tmp_path / f"{number}-{bits}.{suffix}"
+        damaged.write_bytes(content[: begin + at] + bytes([content[begin + at] ^ bits]) + content[begin + at + 1 :])
+        assert extract(damaged, **options).info["verdict"]["state"] == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("heads", "accepted"),
+    [
+        ("92498342 96 9a 92498342", "yyyy"),  # profile 2: a key frame, another frame, one shown again, a key frame
+        ("92498342 96 86 b6", "yynn"),  # profile 0, and 3
+        ("b124c1a1 b3 b4 b0", "yyyy"),  # profile 3, whose reserved bit moves the others
+        ("b124c1a1 bb 96", "ynn"),  # the reserved bit set, profile 2
+        ("82498342 86 92498342 96 86", "yyyyn"),  # a key frame begins another profile
+        ("82498343 42 c6", "nnn"),  # no sync code, other frame markers
+    ],
+)
+def test_first_bits_of_vp9_frames(heads: str, accepted: str) -> None:
+    """Frames in hexadecimal digits (VP9 bitstream specification, 6.2)."""
+    check = open_check("vp9", b"")
+    assert check is not None
+    found = ""
+    for head in map(bytes.fromhex, heads.split()):
+        data = head.ljust(20, b"\0")
+        found += "ny"[check(lambda begin, count, data=data: data[begin : begin + count], len(data), 0)]
+    assert found == accepted
 
 
 def test_packets_of_a_codec_without_what_is_asked_for(tmp_path: Path) -> None:
