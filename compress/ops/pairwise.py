@@ -30,8 +30,10 @@ class Pairwise:
 
     def __init__(self, between: Between, total: int, device: torch.device) -> None:
         self._between = between
-        self._matrix = torch.empty((total, total), device=device) if total * total <= LARGEST_MATRIX else None
-        self.nearest = torch.full((total,), torch.inf, device=device)
+        self._matrix = (
+            torch.empty((total, total), dtype=torch.float32, device=device) if total * total <= LARGEST_MATRIX else None
+        )
+        self.nearest = torch.full((total,), torch.inf, dtype=torch.float32, device=device)
         for start in range(0, total, TILE_ROWS):
             rows = slice(start, min(start + TILE_ROWS, total))
             # The matrix is symmetric: a tile right of the diagonal also is one below it.
