@@ -29,7 +29,7 @@ from compress.errors import CompressError, ConfigError, OutputError
 from compress.settings import list_settings
 from compress.stage import Compression
 from compress.token_file import sweep_temporary, write_tokens, write_whole
-from compress.video import CompressedVideo, EmbeddedShortener, Shortener, Stopwatch
+from compress.video import CompressedVideo, EmbeddedShortener, Shortener, Stopwatch, check_device
 
 REPORT_FORMAT = 1
 MAX_REPORT_BYTES = 16 << 20
@@ -54,6 +54,7 @@ class Job:
         map: where the density of patches comes from.
         plot: draw a picture per video.
         overwrite: do everything again.
+        elsewhere: other machines do it, which may have devices that this one lacks.
 
     Raises:
         ConfigError: the shortener cannot work, or not with this method, or pictures cannot be drawn here.
@@ -66,9 +67,12 @@ class Job:
     map: MapChoice = "auto"
     plot: bool = False
     overwrite: bool = False
+    elsewhere: bool = False
 
     def __post_init__(self) -> None:
         self.shortener.check(self.method, self.name)
+        if not self.elsewhere:
+            check_device(self.shortener.device)
         if self.plot:
             from compress.picture import require_matplotlib
 
@@ -183,6 +187,20 @@ def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> 
         ConfigError: there is no .npz, the output folder is an address, or the options do not go together.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
+    for name, path, outputs in find_work(meta, out):
+        yield run_video(name, path, outputs, job)
+
+
+def find_work(meta: str | os.PathLike[str], out: str | os.PathLike[str]) -> Iterator[tuple[str, Path, dict[str, Path]]]:
+    """Find all records, and prepare the output folder.
+
+    Yields:
+        Name and file of a record, and where its outputs belong.
+
+    Raises:
+        ConfigError: no .npz is found, or the output folder is an address.
+        OutputError: the output folder cannot be made or written.
+    """
     found = find_metas(meta)
     _check_place(out)
     swept: set[Path] = set()
@@ -191,7 +209,7 @@ def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> 
         if outputs["tokens"].parent not in swept:
             swept.add(outputs["tokens"].parent)
             sweep_temporary(outputs["tokens"].parent)
-        yield run_video(name, path, outputs, job)
+        yield name, path, outputs
 
 
 def _check_place(place: str | os.PathLike[str]) -> None:

@@ -100,12 +100,17 @@ class Stopwatch:
 class Shortener(Protocol):
     """Encoder of the frames of a video that lets a method shorten the tokens."""
 
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Return everything that decides the output, as plain JSON values."""
         ...
 
     def check(self, method: object, name: str) -> None:
-        """Check that it can work, and with this method.
+        """Check that it can work with this method; its device is not used.
 
         Raises:
             ConfigError: it cannot work.
@@ -150,7 +155,6 @@ class EmbeddedShortener:
                 f"{name} has no stage between the encoder and the language model, the one that works without a model; "
                 f"choose a method with a stage before_llm (see: compress methods){ask_instead(method, name)}"
             )
-        check_device(self.device)
 
     def shorten(self, meta: VideoMeta, method: Any, *, map: MapChoice, stopwatch: Stopwatch) -> CompressedVideo:
         """See `Shortener`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ import typer
 
 from codecmeta_cli.compress_options import Assignments, Device, MethodName, Retention, import_hf
 from codecmeta_cli.console import ProgressBar, open_console, printable, refuse
+from codecmeta_cli.run_options import EngineName, Timeout
 
 Map = Literal[
     "auto", "none", "innovation", "carried", "texture", "bits", "texture-coded", "texture-innovation", "texture-bits"
@@ -60,6 +62,17 @@ def run(
     ] = None,
     device: Device = "cpu",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do everything again.")] = False,
+    engine: EngineName = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            show_default="0, with Ray all",
+            help="Workers, each of which loads the model; 0 works in this process. With --engine ray and a device "
+            "cuda, a worker has a GPU.",
+        ),
+    ] = None,
+    timeout: Timeout = 900.0,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object per video on standard output, and nothing else there."),
@@ -70,7 +83,8 @@ def run(
 
     The tokens are those of an embedded, weight-free encoder, or with --model those that its language model would be
     given. Per video it writes NAME.safetensors (tokens, plan, positions) and NAME.json (report). Running the same
-    command again does only what is missing or stale. `compress ask` answers questions.
+    command again does only what is missing or stale. `compress ask` answers questions. With --jobs or --engine ray,
+    several workers share the videos.
 
     Exit code: 0 all done, 1 some videos failed, 2 wrong usage, 3 the output cannot be written.
     """
@@ -80,7 +94,6 @@ def run(
     from compress.methods import build, retained_fraction
     from compress.report import render_page
     from compress.runner import Job, find_metas
-    from compress.runner import run as run_job
     from compress.settings import parse_assignments
     from compress.target import check_target
     from compress.token_file import write_whole
@@ -106,12 +119,13 @@ def run(
             map=density,
             plot=plot or (html is not None and find_spec("matplotlib") is not None),
             overwrite=overwrite,
+            elsewhere=engine == "ray",
         )
         count = len(find_metas(meta))
         if html is not None:
             check_target("--html", html)
         with ProgressBar("compressing", total=count) as progress:
-            for report in run_job(meta, out, job):
+            for report in _start_run(meta, out, job, engine=engine, jobs=jobs, timeout=timeout, device=device):
                 reports.append(report)
                 progress.advance(failed=report.status == "failed")
                 if as_json:
@@ -132,6 +146,36 @@ def run(
     if not as_json:
         print_reports(open_console(), reports)
     raise typer.Exit(int(any(report.status == "failed" for report in reports)))
+
+
+def _start_run(
+    meta: Path, out: str, job: Any, *, engine: EngineName, jobs: int | None, timeout: float, device: str
+) -> Iterator[Any]:
+    """Start a run in this process, or on an engine."""
+    if engine == "local" and not jobs:
+        from compress.runner import run as run_job
+
+        return run_job(meta, out, job)
+    from codecmeta.batch.engines import choose_engine, usable_cores
+    from codecmeta.errors import UsageError
+    from compress.errors import ConfigError
+    from compress.parallel_run import run_parallel
+
+    on_gpu = device.startswith("cuda")
+    try:
+        chosen = choose_engine(
+            engine,
+            jobs=jobs,
+            timeout=timeout or None,
+            memory=None if engine == "ray" else 0,
+            modules=("compress.parallel_run",),
+            gpus=int(engine == "ray" and on_gpu),
+        )
+    except UsageError as error:
+        raise ConfigError(str(error)) from error
+    # on Ray a task has one core
+    threads = 1 if engine == "ray" else max(usable_cores() // (jobs or 1), 1)
+    return run_parallel(meta, out, job, chosen, threads=None if on_gpu else threads)
 
 
 def ask(

@@ -96,6 +96,8 @@ def choose_engine(
     jobs: int | None = None,
     timeout: float | None = None,
     memory: int | None = None,
+    modules: tuple[str, ...] = ("codecmeta.extraction",),
+    gpus: int = 0,
     prepare: Callable[[], object] | None = None,
     remark: Remark = _ignore_remark,
 ) -> Engine:
@@ -107,6 +109,8 @@ def choose_engine(
         timeout: seconds per video, None for no limit.
         memory: bytes of address space per worker, 0 for no limit, None for a worker's share of the machine's memory,
             but at least 4 GiB.
+        modules: modules that a worker imports before its first job.
+        gpus: GPUs of a worker on a cluster.
         prepare: called on the machines of a cluster before their first job.
         remark: called with messages for the user during the run.
 
@@ -121,13 +125,13 @@ def choose_engine(
 
         if jobs == 0:
             raise UsageError("--jobs 0 works in this process; omit it or --engine ray")
-        return RayEngine(workers=jobs, timeout=timeout, prepare=prepare, remark=remark)
+        return RayEngine(workers=jobs, timeout=timeout, modules=modules, gpus=gpus, prepare=prepare, remark=remark)
     if jobs == 0:
         return SerialEngine(remark=remark)
     workers = usable_cores() if jobs is None else jobs
     if memory is None:
         memory = max(_LEAST_MEMORY, machine_memory() // workers)
-    return LocalEngine(workers=workers, timeout=timeout, memory=memory or None, remark=remark)
+    return LocalEngine(workers=workers, timeout=timeout, memory=memory or None, modules=modules, remark=remark)
 
 
 def usable_cores() -> int:

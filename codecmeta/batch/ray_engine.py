@@ -26,6 +26,8 @@ class RayEngine:
         workers: tasks at a time, None for as many as the cluster has cores.
         timeout: seconds per job, None for no limit; counted as `LocalEngine` counts them, without the time in a queue.
         modules: modules that a worker imports before its first job.
+        gpus: GPUs of a worker, which then stays from job to job and keeps what it has loaded; with 0, a worker is a
+            core. As many workers run as the cluster has GPUs for.
         prepare: called in a worker before a job; must return at once where nothing is to do. Kernels that it compiles
             are not part of the job's time.
         remark: called with messages for the user during the run.
@@ -34,6 +36,7 @@ class RayEngine:
     workers: int | None
     timeout: float | None
     modules: tuple[str, ...] = ("codecmeta.extraction",)
+    gpus: int = 0
     prepare: Callable[[], object] | None = None
     remark: Remark = field(default=lambda text: None, repr=False)
 
@@ -47,7 +50,7 @@ class RayEngine:
         if started:
             ray.init(log_to_driver=False)
         try:
-            pool = _RayPool(task, self)
+            pool = _RayActorPool(task, self) if self.gpus else _RayPool(task, self)
             try:
                 yield from run_shard(pool, jobs, timeout=self.timeout, failure=failure, remark=self.remark)
             finally:
@@ -88,7 +91,7 @@ class _RayPool(Generic[R]):
         self._remote = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_work)
         self._read: dict[str, float | None] = {}
         self._read_at = self._counted_at = float("-inf")
-        self._cores = 1
+        self._resources: dict[str, float] = {}
         self._submitted = 0
         self._names: dict[Any, str] = {}
 
@@ -96,16 +99,23 @@ class _RayPool(Generic[R]):
         """Return the window, see `Pool`; above the core count, so that workers never wait and a cluster can grow."""
         if self._engine.workers is not None:
             return self._engine.workers
+        return 2 * max(self._count("CPU"), 1)
+
+    def _count(self, resource: str) -> int:
+        """Count a resource of the cluster, as of some seconds ago."""
         if time.monotonic() - self._counted_at > _RESOURCE_SECONDS:
-            self._cores = max(int(self._ray.cluster_resources().get("CPU", 0)), 1)
+            self._resources = self._ray.cluster_resources()
             self._counted_at = time.monotonic()
-        return 2 * self._cores
+        return int(self._resources.get(resource, 0))
 
     def submit(self, job: Any) -> Any:
         """Submit a job, see `Pool`."""
+        return self._submit(self._remote, job)
+
+    def _submit(self, remote: Any, job: Any) -> Any:
         self._submitted += 1
         name = str(self._submitted)
-        ticket = self._remote.remote(self._clocks, name, self._task, job, self._engine.modules, self._engine.prepare)
+        ticket = remote.remote(self._clocks, name, self._task, job, self._engine.modules, self._engine.prepare)
         self._names[ticket] = name
         return ticket
 
@@ -136,6 +146,10 @@ class _RayPool(Generic[R]):
             raise JobLostError("internal", f"{type(error.cause).__name__}: {error.cause}") from error
         except exceptions.NodeDiedError as error:
             raise NodeLostError("all machines that it ran on were lost") from error
+        except exceptions.ActorDiedError as error:
+            if "node has died" in str(error):
+                raise NodeLostError("all machines that it ran on were lost") from error
+            raise JobLostError("crashed", "the worker was killed") from error
         except exceptions.OutOfMemoryError as error:
             raise JobLostError("crashed", "Ray ended the worker because memory ran out") from error
         except exceptions.WorkerCrashedError as error:
@@ -161,6 +175,61 @@ class _RayPool(Generic[R]):
         for ticket in self._names:
             self.kill(ticket)
         self._ray.kill(self._clocks)
+
+
+class _Worker:
+    """Actor that works on one job after the other, and keeps its GPUs and what it has loaded in between."""
+
+    def work(self, *arguments: Any) -> Any:
+        """Run a job, see `_work`."""
+        return _work(*arguments)
+
+
+class _RayActorPool(_RayPool[R]):
+    """Pool of actors, one for every so many GPUs of the cluster."""
+
+    def __init__(self, task: Callable[[Any], R], engine: RayEngine) -> None:
+        super().__init__(task, engine)
+        self._actor = self._ray.remote(num_cpus=1, num_gpus=engine.gpus, scheduling_strategy="SPREAD")(_Worker)
+        self._idle: list[Any] = []
+        self._busy: dict[Any, Any] = {}
+        if self._count("GPU") < engine.gpus:
+            self.stop()
+            raise UsageError(f"the Ray cluster has fewer GPUs than the {engine.gpus} of a worker; use --device cpu")
+
+    def window(self) -> int:
+        """Return the number of workers, see `Pool`."""
+        most = max(self._count("GPU") // self._engine.gpus, 1)
+        return most if self._engine.workers is None else min(self._engine.workers, most)
+
+    def submit(self, job: Any) -> Any:
+        """Submit a job to a worker that is idle, or to a new one."""
+        worker = self._idle.pop() if self._idle else self._actor.remote()
+        ticket = self._submit(worker.work, job)
+        self._busy[ticket] = worker
+        return ticket
+
+    def result(self, ticket: Any) -> R:
+        """Return the result, see `Pool`; the worker of a job that crashed is replaced."""
+        worker = self._busy.pop(ticket)
+        try:
+            result = super().result(ticket)
+        except JobLostError as error:
+            if error.code == "internal":
+                self._idle.append(worker)
+            raise
+        self._idle.append(worker)
+        return result
+
+    def kill(self, ticket: Any) -> None:
+        """Kill a worker, see `Pool`."""
+        self._ray.kill(self._busy[ticket])
+
+    def stop(self) -> None:
+        """Stop all workers, and the clocks."""
+        super().stop()
+        for worker in self._idle:
+            self._ray.kill(worker)
 
 
 def _work(

@@ -18,7 +18,7 @@ from compress.models.session.signals import MetaSignals
 from compress.models.session.videos import VideoResult
 from compress.plan import MergePlan
 from compress.stage import AtDecoding, BeforeEncoder, BeforeLLM, Compression, InsideEncoder, InsideLLM
-from compress.video import CompressedVideo, Layout, Stopwatch, ask_instead, blaming_the_video, check_device
+from compress.video import CompressedVideo, Layout, Stopwatch, ask_instead, blaming_the_video
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -64,7 +64,6 @@ class ModelShortener:
             )
         if (self.checkpoint is None) == (self.random_config is None):
             raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
-        check_device(self.device)
 
     def shorten(self, meta: VideoMeta, method: Any, *, map: MapChoice, stopwatch: Stopwatch) -> CompressedVideo:
         """See `Shortener`."""
