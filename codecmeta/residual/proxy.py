@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 import av
 import numpy as np
 from av.video.frame import PictureType
 from numpy.typing import NDArray
+from scipy import sparse
 
 from codecmeta.decoding.rgb import convert, scaled_size
 from codecmeta.errors import UsageError
@@ -48,6 +50,8 @@ class ProxySource:
         wide, tall = scaled_size(self.width, self.height, short_side=SHORT_SIDE)
         # 4:2:0 needs even sides, and x264 at least one macroblock
         self.coded = max(wide // 2 * 2, 16), max(tall // 2 * 2, 16)
+        self.reader: ResidualReader | None = None
+        self.extradata = b""
 
     def _open(self) -> None:
         """Start a new encoder: rate control of a used one depends on earlier pictures."""
@@ -89,16 +93,14 @@ class ProxySource:
         self._open()
         packets = [] if before is None else [self._encode(before, intra=True)]
         packets.append(self._encode(frame, intra=before is None))
+        assert self.reader is not None  # made with the first packet
         fine = self.reader.measure(packets[-1], block=_CELL).energy
         assert fine is not None  # its block is given
         down = _shares(self.height, block, self.coded[1])
         across = _shares(self.width, block, self.coded[0])
-        mapped = BlockEnergy(
-            energy=_resample(fine.energy, down, across),
-            power=_resample(fine.power, down, across),
-            mean=_resample(fine.mean, down, across),
-            range=fine.range,
-        )
+        planes = np.concatenate((fine.energy[np.newaxis], fine.power, fine.mean))
+        energy, power, mean = np.split(_resample(planes, down, across), [1, 1 + len(fine.power)])
+        mapped = BlockEnergy(energy=energy[0], power=power, mean=mean, range=fine.range)
         return mapped, [len(packet) for packet in packets]
 
     def _encode(self, frame: av.VideoFrame, *, intra: bool) -> bytes:
@@ -109,19 +111,28 @@ class ProxySource:
         self.sent += 1
         packet = b"".join(bytes(part) for part in self.encoder.encode(image))
         if self.sent == 1:
-            self.reader = ResidualReader(bytes(self.encoder.extradata or b""))
+            extradata = bytes(self.encoder.extradata or b"")
+            # every encoder writes the same parameter sets, unless the encoder is another
+            if self.reader is None or extradata != self.extradata:
+                self.reader, self.extradata = ResidualReader(extradata), extradata
+        assert self.reader is not None
         self.reader.observe(packet)
         return packet
 
 
-def _shares(size: int, block: int, coded: int) -> NDArray[np.float64]:
-    """Return the share of each cell of the encoded picture in each block of the source."""
+@lru_cache(maxsize=16)
+def _shares(size: int, block: int, coded: int) -> sparse.csr_array:
+    """Return the share of each cell of the encoded picture in each block of the source: two or three of a block."""
     blocks = np.minimum(np.arange(-(-size // block) + 1) * block, size) * (coded / size)
     cells = np.minimum(np.arange(-(-coded // _CELL) + 1) * _CELL, coded).astype(np.float64)
-    return overlap_shares(blocks, cells)
+    return sparse.csr_array(overlap_shares(blocks, cells))
 
 
-def _resample(
-    values: NDArray[np.float32], down: NDArray[np.float64], across: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    return (down @ values.astype(np.float64) @ across.T).astype(np.float32)
+def _resample(planes: NDArray[np.float32], down: sparse.csr_array, across: sparse.csr_array) -> NDArray[np.float32]:
+    """Average (C, rows, columns) cells over blocks."""
+    count, rows, columns = planes.shape
+    # both products along the first axis of all planes at once
+    tall = down @ planes.astype(np.float64).transpose(1, 0, 2).reshape(rows, count * columns)
+    wide = across @ tall.reshape(-1, count, columns).transpose(2, 1, 0).reshape(columns, -1)
+    averaged: NDArray[np.float32] = wide.reshape(-1, count, down.shape[0]).transpose(1, 2, 0).astype(np.float32)
+    return np.ascontiguousarray(averaged)
