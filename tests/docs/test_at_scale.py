@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from codecmeta import open_dataset
+from codecmeta import Options, extract_many, open_dataset
 from codecmeta.batch.folder_status import read_status
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "at-scale.md").read_text(encoding="utf-8")
+LIGHT_PIXELS = Options(frames="uniform:2", residual="none", pixels=64)
 LIGHT = "--residual none --pixels none --jobs 0"
 
 
@@ -33,6 +34,11 @@ def place(tmp_path: Path, data: Path) -> Path:
         f'exec "{sys.executable}" -c "{main}" "$@" $light\n'
     )
     command.chmod(0o755)
+    compress = tmp_path / "bin" / "compress"
+    compress.write_text(
+        f'#!/bin/bash\nexec "{sys.executable}" -c "{main.replace("codecmeta import", "compress import")}" "$@"\n'
+    )
+    compress.chmod(0o755)
     return tmp_path
 
 
@@ -71,6 +77,12 @@ def test_kubernetes(place: Path) -> None:
     for index in ("0", "1"):
         run(script, place, JOB_COMPLETION_INDEX=index)
     assert read_status(place / "meta").done == 6
+
+
+def test_tokens_on_several_workers(place: Path, data: Path) -> None:
+    extract_many([data / "still_h264.mp4", data / "event_h264.mp4"], place / "meta", options=LIGHT_PIXELS, jobs=0)
+    run(block("## Tokens on many GPUs"), place, TOKENS=str(place / "tokens"))
+    assert len(list((place / "tokens").glob("*.safetensors"))) == 2
 
 
 def test_packed_records(place: Path) -> None:
