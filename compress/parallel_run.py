@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
@@ -20,9 +20,7 @@ from compress.runner import Job, VideoReport, find_work, run_video
 class Engine(Protocol):
     """Runner of a function over tasks in several processes, which yields results as they come, such as Ray's."""
 
-    def run(
-        self, task: Callable[[Any], Any], jobs: Iterable[Any], *, failure: Callable[..., Any]
-    ) -> Generator[Any, None, None]:
+    def run(self, task: Callable[[Any], Any], jobs: Iterable[Any], *, failure: Callable[..., Any]) -> Iterator[Any]:
         """Yield one result per task; `failure(task, code, message, seconds)` makes that of a task that died."""
         ...
 
@@ -88,7 +86,9 @@ def run_parallel(
                 threads=threads,
             )
 
-    with closing(engine.run(run_task, tasks(), failure=_lost)) as results:
+    # a generator, which ends its workers when it is closed
+    results = cast("Generator[Any, None, None]", engine.run(run_task, tasks(), failure=_lost))
+    with closing(results):
         for result in results:
             if isinstance(result, CompressError):
                 raise result
