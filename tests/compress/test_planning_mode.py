@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from compress.methods import METHODS, build
 from compress.metom import BTM, MATM
 from compress.plan import MergePlan
 from compress.planning_mode import planning
-from compress.stage import Compression, Signals
+from compress.stage import Compression, EncoderState, InnerTokens, Signals
 
 FRAMES, GRID, WIDTH = 6, (7, 8), 96
 PER_FRAME = GRID[0] * GRID[1]
+BLOCKS = 24
 
 
 @contextmanager
@@ -66,17 +68,36 @@ def material() -> tuple[torch.Tensor, Signals, torch.Tensor]:
     return tokens, signals, torch.rand(1, FRAMES * PER_FRAME, generator=noise)
 
 
-def plans(method: Any, tokens: torch.Tensor, signals: Signals, scores: torch.Tensor) -> list[Compression]:
+def plans(method: Any, tokens: torch.Tensor, signals: Signals, scores: torch.Tensor) -> list[Any]:
     """Return what every stage of a method computes from the same input."""
     found, density = [], signals.density
     assert isinstance(density, torch.Tensor)
     if hasattr(method, "before_encoder"):
         found.append(method.before_encoder(density.view(FRAMES, *GRID)))
+    if hasattr(method, "inside_encoder"):
+        for block in method.merge_blocks(BLOCKS):
+            state = EncoderState(
+                block=block,
+                depth=BLOCKS,
+                hidden=tokens,
+                keys=tokens[..., :8],
+                size=torch.ones(FRAMES, PER_FRAME, dtype=torch.float32, device="cpu"),
+                frames=FRAMES,
+                patches=PER_FRAME,
+            )
+            if (merge := method.inside_encoder(state)) is not None:
+                plan = SimpleNamespace(keep=merge.keep, col=merge.origin, weight=merge.weight)
+                found.append(SimpleNamespace(plan=plan))
     if hasattr(method, "before_llm"):
         found.append(method.before_llm(tokens, signals))
     if hasattr(method, "inside_llm"):
         layers = len(method.layers) if method.layers else 1
-        found.append(method.inside_llm(scores.expand(layers, -1), tokens.flatten(0, 1)))
+        token = torch.arange(FRAMES * PER_FRAME, device="cpu")
+        at = (token // PER_FRAME, token % PER_FRAME // GRID[1], token % GRID[1])
+        place = torch.stack((torch.zeros_like(token), *at), dim=1)
+        shown = InnerTokens(cut=0, entered=len(token), place=place, grids=(GRID,), text=signals.text)
+        more = (shown,) if hasattr(method, "cuts") else ()
+        found.append(method.inside_llm(scores.expand(layers, -1), tokens.flatten(0, 1), *more))
     if hasattr(method, "at_decoding"):
         choice = method.at_decoding(scores[0], None, None)
         assert not choice.is_inference()
