@@ -42,6 +42,8 @@ class Column:
         factor, decimals = {"count": (1, 0), "percent": (100, 1), "milliseconds": (1000, 1), "tera": (1e-12, 2)}[
             self.kind
         ]
+        if self.kind == "tera" and 0 < factor * value < 0.01:  # of a small model
+            return f"{factor * value:.1e}"
         return f"{factor * value:.{decimals}f}"
 
 
