@@ -121,7 +121,7 @@ def test_names_on_standard_input_need_not_be_utf8(videos: Path, tmp_path: Path) 
     [
         (("--frames", "many"), "uniform:N"),
         (("--maps", "texture"), "innovation, carried"),
-        (("--pixels", "big"), "whole number or none"),
+        (("--pixels", "big"), "allowed are a whole number, jpeg"),
         (("--pixels", "5"), "16..4320"),
         (("--residual", "best"), "bitstream"),
         (("--jobs", "-1"), "jobs"),
