@@ -16,6 +16,8 @@ from codecmeta.batch.engines import Engine, LocalEngine, SerialEngine
 from codecmeta.batch.ray_engine import RayEngine
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+TOKEN = secrets.token_hex(20)
+"""One for all modules: a process keeps the first that Ray has read."""
 
 
 def require(module: str) -> Any:
@@ -50,7 +52,7 @@ def ray_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(20))
+        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
         yield require("ray")
 
 
