@@ -15,6 +15,7 @@ from codecmeta.container.mpeg4_headers import (
     video_object_layer,
     video_object_plane,
 )
+from codecmeta.container.vp9_form import Vp9Check
 
 Read: TypeAlias = Callable[[int, int], bytes]
 """Reads bytes of a packet: from an offset, a number of them."""
@@ -26,8 +27,6 @@ The last argument is the number of bytes of the length before each NAL unit, 0 f
 _MPEG4_FIRST = frozenset((0xB0, 0xB1, 0xB2, 0xB3, 0xB5, 0xB6, *range(0x30)))
 _MPEG4_HEAD = 64
 _LEAST_CHECKED = 4
-_VP9_MARKER, _VP9_LONG, _VP9_SYNC = 2, 3, b"\x49\x83\x42"
-"""frame_marker, the profile with a reserved bit, and frame_sync_code."""
 
 
 def open_check(codec: str, extradata: bytes) -> Check | None:
@@ -46,32 +45,8 @@ def open_check(codec: str, extradata: bytes) -> Check | None:
         layer = video_object_layer(extradata)
         return lambda read, size, width: size < _LEAST_CHECKED or _is_mpeg4_picture(read(0, _MPEG4_HEAD), size, layer)
     if codec == "vp9":
-        return _Vp9Check().accepts
+        return Vp9Check().accepts
     return None
-
-
-class _Vp9Check:
-    """Check of VP9 packets in decode order: the first bits of their first frame (VP9 bitstream specification, 6.2)."""
-
-    def __init__(self) -> None:
-        self._profile: int | None = None
-
-    def accepts(self, read: Read, size: int, width: int) -> bool:
-        """Return whether frame_marker is 2, a key frame has its sync code, and others the profile of frames before."""
-        head = read(0, 1)
-        if not head or head[0] >> 6 != _VP9_MARKER:
-            return False
-        profile = head[0] >> 5 & 1 | head[0] >> 3 & 2
-        if profile == _VP9_LONG:
-            # a reserved bit moves all that follows
-            shown_again, key, sound = head[0] & 4, not head[0] & 2, not head[0] & 8
-        else:
-            shown_again, key = head[0] & 8, not head[0] & 4
-            sound = bool(shown_again) or not key or read(1, 3) == _VP9_SYNC
-        known, same = self._profile, self._profile in (None, profile)
-        if known is None or (sound and key and not shown_again):
-            self._profile = profile
-        return sound and (same or (key and not shown_again))
 
 
 def _is_h264_picture(header: int) -> bool:

@@ -83,20 +83,31 @@ def _skip_colours(bits: BitReader, profile: int) -> None:
         bits.skip(1)
 
 
-def _list_frames(peek: Peek, size: int) -> Iterator[tuple[int, int]]:
-    """Yield begin and length of the frames of a packet, by the index at its end if it is a superframe."""
+def list_parts(peek: Peek, size: int) -> tuple[int, list[int]]:
+    """Read the index at the end of a superframe (Annex B).
+
+    Args:
+        peek: reads the packet.
+        size: its bytes.
+
+    Returns:
+        The bytes before the index, and those of each frame; the whole packet if it has no index.
+    """
     last = peek(size - 1, 1)[0] if size else 0
     count, width = (last & 7) + 1, (last >> 3 & 3) + 1
     length = 2 + count * width
     index = peek(size - length, length) if last >> 5 == 6 and size >= length else b""
     if len(index) != length or index[0] != last:
-        yield 0, size
-        return
+        return size, [size]
+    return size - length, [int.from_bytes(index[at : at + width], "little") for at in range(1, length - 1, width)]
+
+
+def _list_frames(peek: Peek, size: int) -> Iterator[tuple[int, int]]:
+    """Yield begin and length of the frames of a packet."""
+    space, parts = list_parts(peek, size)
     begin = 0
-    for number in range(count):
-        at = 1 + number * width
-        part = int.from_bytes(index[at : at + width], "little")
-        if part > size - length - begin:
+    for part in parts:
+        if part > space - begin:
             return
         if part:
             yield begin, part

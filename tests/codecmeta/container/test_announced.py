@@ -13,7 +13,6 @@ import pytest
 from codecmeta import extract
 from codecmeta.container import avi_structure, matroska_structure
 from codecmeta.container.announced import count_malformed, find_missing
-from codecmeta.container.packet_form import open_check
 from codecmeta.container.packets import read_packets
 from codecmeta.container.unit_table import read_units
 from codecmeta.container.video import open_video
@@ -216,28 +215,6 @@ def test_vp9_frames_of_another_profile_or_without_a_sync_code(
         damaged = tmp_path / f"{number}-{bits}.{suffix}"
         damaged.write_bytes(content[: begin + at] + bytes([content[begin + at] ^ bits]) + content[begin + at + 1 :])
         assert extract(damaged, **options).info["verdict"]["state"] == "damaged"
-
-
-@pytest.mark.parametrize(
-    ("heads", "accepted"),
-    [
-        ("92498342 96 9a 92498342", "yyyy"),  # profile 2: a key frame, another frame, one shown again, a key frame
-        ("92498342 96 86 b6", "yynn"),  # profile 0, and 3
-        ("b124c1a1 b3 b4 b0", "yyyy"),  # profile 3, whose reserved bit moves the others
-        ("b124c1a1 bb 96", "ynn"),  # the reserved bit set, profile 2
-        ("82498342 86 92498342 96 86", "yyyyn"),  # a key frame begins another profile
-        ("82498343 42 c6", "nnn"),  # no sync code, other frame markers
-    ],
-)
-def test_first_bits_of_vp9_frames(heads: str, accepted: str) -> None:
-    """Frames in hexadecimal digits (VP9 bitstream specification, 6.2)."""
-    check = open_check("vp9", b"")
-    assert check is not None
-    found = ""
-    for head in map(bytes.fromhex, heads.split()):
-        data = head.ljust(20, b"\0")
-        found += "ny"[check(lambda begin, count, data=data: data[begin : begin + count], len(data), 0)]
-    assert found == accepted
 
 
 def test_packets_of_a_codec_without_what_is_asked_for(tmp_path: Path) -> None:
