@@ -113,7 +113,9 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         info = {
             "source": identity | video.source.describe_access(),
             "stream": describe_stream(video, packets, timeline, _time_base(video), request.orientation),
-            "verdict": describe_verdict(state, evidence, video, packets, units, timeline, table, payloads=scans),
+            "verdict": describe_verdict(
+                state, evidence, video, packets, units, pictures, timeline, table, payloads=scans
+            ),
             "signals": signals,
             "extraction": describe_extraction(
                 options,

@@ -8,6 +8,7 @@ import numpy as np
 
 from codecmeta.container.announced import count_malformed, find_continuity, find_missing
 from codecmeta.container.completeness import State
+from codecmeta.container.packet_pictures import PacketPictures
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.picture_order_check import count_contradictions
 from codecmeta.container.timeline import Timeline
@@ -23,6 +24,7 @@ def describe_verdict(
     video: Video,
     packets: PacketTable,
     units: UnitTable | None,
+    pictures: PacketPictures | None,
     timeline: Timeline,
     table: FrameTable,
     *,
@@ -38,6 +40,7 @@ def describe_verdict(
         video: the opened video.
         packets: its packet table.
         units: its NAL units, where payload is read and the units are known.
+        pictures: what the headers of the packets say, where they were read.
         timeline: the frames in presentation order.
         table: the data read of them.
         payloads: whether more than packets is requested, even if the codec has nothing of it: the form of all packets
@@ -60,7 +63,7 @@ def describe_verdict(
         "contradictions between picture order counts and time stamps": contradictions,
         "frames without a picture": decoding.missing + timeline.unplaced,
     }
-    missing = find_missing(video, packets) if state != "unknown" else None
+    missing = find_missing(video, packets, pictures) if state != "unknown" else None
     damage = [evidence] if state == "damaged" else []
     damage += ([] if missing is None else [missing]) + [f"{count} {name}" for name, count in counts.items() if count]
     if damage:

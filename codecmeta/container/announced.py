@@ -8,6 +8,7 @@ import numpy as np
 
 from codecmeta.container import avi_structure, matroska_structure
 from codecmeta.container.packet_form import open_check
+from codecmeta.container.packet_pictures import PacketPictures
 from codecmeta.container.packets import PacketTable
 from codecmeta.container.unit_table import UnitTable
 from codecmeta.container.video import Video
@@ -24,18 +25,19 @@ _SHARE_STEP = 0.1
 """Packets from which a constant rate is recognised, and how far one of its steps may deviate from the others."""
 
 
-def find_missing(video: Video, packets: PacketTable) -> str | None:
+def find_missing(video: Video, packets: PacketTable, pictures: PacketPictures | None = None) -> str | None:
     """Find evidence that packets of a video stream are missing or that its container is damaged.
 
     Args:
         video: the opened video.
         packets: its packet table.
+        pictures: what the headers of its packets say, where they were read.
 
     Returns:
         The observation; None where everything announced was read.
     """
     name = video.container.format.name
-    if video.codec == "vp9" and (lost := _count_unshown(packets)):
+    if video.codec == "vp9" and (lost := _count_unshown(packets, pictures)):
         return f"{lost} packets show no picture where the times of the others leave room for one"
     if "matroska" in name:
         return _compare_matroska(video, packets)
@@ -76,10 +78,11 @@ def _count_overlapped(packets: PacketTable) -> int:
     return int(np.count_nonzero(packets.restarted & ~packets.shown))
 
 
-def _count_unshown(packets: PacketTable) -> int:
+def _count_unshown(packets: PacketTable, pictures: PacketPictures | None) -> int:
     """Count frames that are not shown in gaps between shown frames: frames for reference only take no time."""
-    hidden = packets.pts[~packets.shown & (packets.pts != MISSING)]
-    times = np.sort(packets.pts[packets.shown & (packets.pts != MISSING)])
+    shown = packets.shown if pictures is None else packets.shown & pictures.shown
+    hidden = packets.pts[~shown & (packets.pts != MISSING)]
+    times = np.sort(packets.pts[shown & (packets.pts != MISSING)])
     if times.size < _LEAST_RATE:
         return 0
     after = np.searchsorted(times, hidden)

@@ -19,10 +19,14 @@ _TOP = frozenset((_INFO, _TRACKS, _CLUSTER, _CUES, 0x114D9B74, 0x1254C367, 0x104
 _TIMESTAMP, _SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK, _BLOCK_DURATION = 0xE7, 0xA3, 0xA0, 0xA1, 0x9B
 _IN_CLUSTER = frozenset((_TIMESTAMP, _SIMPLE_BLOCK, _BLOCK_GROUP, 0x5854, 0xA7, 0xAB, 0xAF, _CRC, _VOID))
 _IN_GROUP = frozenset((_BLOCK, 0xA2, 0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8, 0xAF, _CRC, _VOID))
+_NUMBERS = frozenset((_TIMESTAMP, 0xA7, 0xAB, _BLOCK_DURATION, 0xFA, 0xFB, 0xFD, 0x75A2))
+"""Elements of clusters and groups that hold a number, of at most 8 bytes (RFC 8794, 7.1 and 7.2)."""
+
 _TRACK_ENTRY, _TRACK_NUMBER, _TRACK_TYPE, _DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x23E383
 _TIMESTAMP_SCALE, _DURATION = 0x2AD7B1, 0x4489
 _VIDEO = 1
 _MOST_ELEMENTS = 1 << 26
+_NUMBER_BYTES = 8
 
 
 @dataclass(kw_only=True)
@@ -81,6 +85,8 @@ class _Walk:
         identifier, begin, length = found
         if length is not None and begin + length > end:
             raise _BrokenError(f"the element at byte {at} ends after {inside}")
+        if identifier in _NUMBERS and length is not None and length > _NUMBER_BYTES:
+            raise _BrokenError(f"the number at byte {at} has {length} bytes, at most {_NUMBER_BYTES} are allowed")
         return identifier, length, begin, end if length is None else begin + length
 
     def file(self) -> None:
@@ -129,7 +135,7 @@ class _Walk:
             self.found.duration = duration * self.scale / 1e9
 
     def number(self, begin: int, end: int) -> int:
-        return int.from_bytes(self.data.read(begin, min(end - begin, 8)), "big")
+        return int.from_bytes(self.data.read(begin, min(end - begin, _NUMBER_BYTES)), "big")
 
     def track_entries(self, at: int, end: int) -> None:
         while at < end:

@@ -97,12 +97,19 @@ def move_block_to_another_track(content: bytearray) -> None:
     content[place] = 0x85
 
 
+def make_block_a_number(content: bytearray) -> None:
+    """One bit of a SimpleBlock's identifier makes it a PrevSize, which a cluster may hold, too."""
+    content[content.index(b"\xa3", clusters(content)[1])] = 0xAB
+
+
 def insert(content: bytearray) -> None:
     begin = clusters(content)[1] + 40
     content[begin:begin] = b"noise that was not there"
 
 
-@pytest.mark.parametrize("change", [zero_cluster, zero_header, move_block_to_another_track, insert])
+@pytest.mark.parametrize(
+    "change", [zero_cluster, zero_header, move_block_to_another_track, make_block_a_number, insert]
+)
 def test_a_matroska_file_that_loses_a_cluster(matroska: Path, tmp_path: Path, change: Edit) -> None:
     """libav goes on at the next cluster, without an error."""
     damaged = edit(matroska, tmp_path, change)

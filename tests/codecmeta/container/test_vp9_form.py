@@ -299,3 +299,14 @@ def test_a_flipped_length_is_damage_where_no_picture_is_read(tmp_path: Path, suf
             states.append(extract(damaged, **SPARSE).info["verdict"]["state"])
     assert len(states) > 8
     assert states.count("damaged") > 0.8 * len(states)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_frame_that_should_be_shown_is_damage_where_no_picture_is_read(tmp_path: Path, suffix: str) -> None:
+    source = write_video(tmp_path / f"clip.{suffix}", codec="libvpx-vp9", options={"g": "30"})
+    packet, content = split(source)[5], source.read_bytes()
+    damaged = tmp_path / f"damaged.{suffix}"
+    damaged.write_bytes(content.replace(packet, bytes([packet[0] ^ 2]) + packet[1:]))
+    verdict = extract(damaged, **SPARSE).info["verdict"]
+    assert verdict["state"] == "damaged"
+    assert "1 packets show no picture" in verdict["evidence"]
