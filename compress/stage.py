@@ -36,6 +36,9 @@ Reduce = Literal["mean", "max", "max_of_means"]
 """Reduction of attention over heads and tokens: mean or largest of both, or the largest over tokens of the mean over
 heads."""
 
+MERGED_AT_ONCE = 256
+"""Tokens that a processor weighs at a time, in its cache: a weighted copy of all of them costs more than the sums."""
+
 MergePoint = Literal["attention", "block"]
 """Where a method merges inside an encoder block: between its attention and its MLP, or after it."""
 
@@ -273,8 +276,15 @@ class EncoderMerge:
 
     def apply(self, tokens: Tensor) -> Tensor:
         """Merge (T' n, D) to (V'', D), summing in float32."""
-        wide = tokens.float() * self.weight[:, None]
-        merged = wide.new_zeros((len(self.keep), wide.shape[1])).index_add_(0, self.origin, wide)
+        shape = len(self.keep), tokens.shape[1]
+        if tokens.device.type == "cpu":  # fresh pages cost more than the sums: NumPy requests huge ones
+            merged, step = torch.from_numpy(np.empty(shape, np.float32)).zero_(), MERGED_AT_ONCE
+        else:
+            merged = torch.zeros(shape, dtype=torch.float32, device=tokens.device)
+            step = max(1, len(tokens))
+        parts = (torch.split(each, step) for each in (tokens, self.origin, self.weight))
+        for part, origin, weight in zip(*parts, strict=True):
+            merged.index_add_(0, origin, part.float() * weight[:, None])
         return merged.to(tokens.dtype)
 
 

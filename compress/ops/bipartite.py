@@ -72,6 +72,9 @@ def match_halves(metric: Tensor, count: int, *, in_order: bool = False, protecte
 
 def _best_partners(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest cosine of each row of a and its first place in b, each (B, n)."""
+    if a.device.type == "cpu" and len(a) > 1:  # the similarities of one sequence at a time stay in the cache
+        each = [_best_partners(one[None], other[None]) for one, other in zip(a, b, strict=True)]
+        return torch.cat([values for values, _ in each]), torch.cat([indices for _, indices in each])
     step = max(1, TILE // (len(a) * b.shape[1]))
     found = [(part @ b.mT).max(dim=2) for part in torch.split(a, step, dim=1)]
     return torch.cat([one.values for one in found], dim=1), torch.cat([one.indices for one in found], dim=1)

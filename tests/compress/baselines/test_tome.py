@@ -9,7 +9,8 @@ import torch
 from compress.baselines import ToMe, replay
 from compress.budget import round_half_up
 from compress.errors import ConfigError, ShapeError
-from compress.stage import EncoderState
+from compress.ops.bipartite import match_halves
+from compress.stage import MERGED_AT_ONCE, EncoderState
 from tests.oracle import merging as oracle
 
 
@@ -107,3 +108,32 @@ def test_keys_are_needed() -> None:
         ToMe().inside_encoder(
             EncoderState(block=0, depth=2, hidden=one.hidden, keys=None, size=one.size, frames=2, patches=8)
         )
+
+
+@pytest.mark.parametrize("tokens", [2 * MERGED_AT_ONCE, 2 * MERGED_AT_ONCE + 1])
+def test_means_of_more_tokens_than_a_block_holds(tokens: int) -> None:
+    """Tokens of all blocks count in the same sum; the last block may be short."""
+    generator = torch.Generator().manual_seed(4)
+    values = torch.randn(2, tokens, 5, generator=generator)
+    size = torch.randint(1, 4, (2, tokens), generator=generator).float()
+    merge = ToMe(retention=0.5).inside_encoder(state(values, depth=1, size=size))
+    assert merge is not None
+    dense = np.zeros((len(merge.keep), 2 * tokens))
+    dense[merge.origin.numpy(), np.arange(2 * tokens)] = size.flatten().numpy()
+    expected = dense @ values.flatten(0, 1).double().numpy() / dense.sum(axis=1, keepdims=True)
+    found = merge.apply(values.flatten(0, 1))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert np.abs(found.numpy() - values.flatten(0, 1)[merge.keep].numpy()).max() > 0.1  # not the anchors as they were
+    halves = merge.apply(values.flatten(0, 1).bfloat16())
+    assert halves.dtype == torch.bfloat16
+    np.testing.assert_allclose(halves.float().numpy(), expected, atol=0.05)
+
+
+def test_frames_merge_as_if_each_were_the_only_one() -> None:
+    values = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(5))
+    together = match_halves(values, 12)
+    for place, frame in enumerate(values):
+        single = match_halves(frame[None], 12)
+        assert torch.equal(together.source[place], single.source[0])
+        assert torch.equal(together.target[place], single.target[0])
+    assert not torch.equal(together.source[0], together.source[1])
