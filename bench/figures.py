@@ -39,6 +39,7 @@ READING = {
 """Rows of bench/results/extract.json and what the chart calls them."""
 
 METHODS = {
+    "cover": ("Cover", INK, "-"),
     "infomerge": ("InfoMerge", BLUE, "-"),
     "metom": ("MeToM", ORANGE, "-"),
     "pool-space": ("average pooling", GREY, "--"),
