@@ -48,6 +48,7 @@ METHODS = {
     "frames": ("fewer frames", GREY, ":"),
     "evs": ("EVS", GREEN, "-"),
     "divprune": ("DivPrune", GREEN, "--"),
+    "sttm": ("STTM", ORANGE, "--"),
 }
 JUDGES = ("whole0-six", "whole1-six")
 """Runs of bench/results/accuracy.json by the two decoders that saw whole clips only."""
