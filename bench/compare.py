@@ -33,17 +33,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.compare_plain_merging import PLAIN_INSIDE, PLAIN_MERGING, rpm, tome
+from compress.encoder_merging import EncoderState
 from compress.methods import METHODS, build
-from compress.stage import (
-    BeforeEncoder,
-    BeforeLLM,
-    EncoderState,
-    InnerTokens,
-    InsideEncoder,
-    InsideLLM,
-    Signals,
-    cuts_of,
-)
+from compress.stage import BeforeEncoder, BeforeLLM, InnerTokens, InsideEncoder, InsideLLM, Signals, cuts_of
 
 OUT = Path(__file__).resolve().parent / "results" / "compare.json"
 FRAMES, GRID, WIDTH = 32, (14, 14), 3584

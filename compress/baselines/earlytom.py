@@ -20,10 +20,11 @@ from compress.baselines.cells import grid_of, whole_cells
 from compress.baselines.frame_folding import Folding, FrameSimilarity, fold_frames, walk_segments
 from compress.baselines.rows import Rows
 from compress.budget import allocate
+from compress.encoder_merging import EncoderMerge, EncoderState
 from compress.errors import ConfigError
 from compress.ops.transfer import on_device, on_host
 from compress.planning_mode import planned
-from compress.stage import EncoderMerge, EncoderState, MergePoint, Segment, Signals
+from compress.stage import MergePoint, Segment, Signals
 
 KINDS = ("end", "middle")
 

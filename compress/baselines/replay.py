@@ -14,10 +14,11 @@ from torch import Tensor
 from compress.baselines.baseline import Baseline, Published
 from compress.baselines.replay_inside import replay_inside
 from compress.baselines.tome import ToMe
+from compress.encoder_merging import EncoderState
 from compress.errors import ConfigError, ShapeError
 from compress.methods import find
 from compress.planning_mode import planning
-from compress.stage import EncoderState, Signals
+from compress.stage import Signals
 
 INPUTS: Mapping[str, tuple[str, ...]] = {
     "X": ("tokens", "features", "video_features", "image_features", "H"),

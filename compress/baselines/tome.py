@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from compress.attach import Attachable
 from compress.baselines.baseline import Fidelity
 from compress.budget import allocate, check_retention, count_tokens
+from compress.encoder_merging import EncoderMerge, EncoderState
 from compress.errors import ConfigError, ShapeError
 from compress.ops.bipartite import match_halves
 from compress.planning_mode import planned
-from compress.stage import EncoderMerge, EncoderState, MergePoint
+from compress.stage import MergePoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from compress.encoder_merging import EncoderState
 from compress.infomerge import InfoMerge
 from compress.methods import METHODS, build
 from compress.metom import BTM, MATM
 from compress.plan import MergePlan
 from compress.planning_mode import planning
-from compress.stage import Compression, EncoderState, InnerTokens, Signals
+from compress.stage import Compression, InnerTokens, Signals
 
 FRAMES, GRID, WIDTH = 6, (7, 8), 96
 PER_FRAME = GRID[0] * GRID[1]

@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compress.encoder_merging import EncoderResult
 from compress.errors import ConfigError
 from compress.ops.saliency import PoolingHead
 from compress.plan import MergePlan
-from compress.stage import EncoderResult, InsideEncoder
+from compress.stage import InsideEncoder
 
 ADAPTERS: Final[Mapping[str, str]] = {
     "LlavaVideoForConditionalGeneration": "compress.models.adapters.llava_video:LlavaVideo",

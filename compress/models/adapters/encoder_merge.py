@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from compress.encoder_merging import EncoderMerge, EncoderResult, EncoderState
 from compress.errors import ConfigError, ShapeError
 from compress.models.adapters.attached import replace_method
 from compress.models.adapters.attention import Kernel
 from compress.ops.transfer import moved
 from compress.planning_mode import full_precision, planning
-from compress.stage import EncoderMerge, EncoderResult, EncoderState, InsideEncoder
+from compress.stage import InsideEncoder
 
 ADDS_BIAS = ("sdpa", "eager")
 """Attention kernels that add a mask of any values to the logits."""

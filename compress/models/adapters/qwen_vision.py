@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers.utils.generic import is_flash_attention_requested
 from transformers.vision_utils import get_vision_position_ids, get_vision_window_index
 
+from compress.encoder_merging import EncoderMerge
 from compress.errors import ConfigError
 from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
 from compress.models.adapters.attached import Attached
@@ -31,7 +32,6 @@ from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
 from compress.plan import MergePlan
 from compress.planning_mode import full_precision
-from compress.stage import EncoderMerge
 
 
 @dataclass(kw_only=True, eq=False)

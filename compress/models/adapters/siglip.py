@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compress.encoder_merging import EncoderResult
 from compress.models.adapters.adapter import VideoGrid, VisionRequest, VisionView
 from compress.models.adapters.attached import Attached
 from compress.models.adapters.attention import Kernel, tapped
@@ -28,7 +29,6 @@ from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
 from compress.plan import MergePlan
 from compress.planning_mode import full_precision
-from compress.stage import EncoderResult
 
 
 @dataclass(kw_only=True, eq=False)

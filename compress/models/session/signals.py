@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.density import DensityStage, MapChoice, choose_maps, measure_density
+from compress.encoder_merging import EncoderResult
 from compress.errors import SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens
-from compress.stage import EncoderResult, Signals
+from compress.stage import Signals
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from compress.density import name_density
+from compress.encoder_merging import EncoderResult
 from compress.errors import ConfigError, ShapeError, SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens, VisionView
 from compress.models.plans import join_plans
@@ -16,7 +17,7 @@ from compress.models.session.encoding import EncodedVideo
 from compress.models.session.signals import MetaSignals, gather_signals
 from compress.plan import MergePlan
 from compress.planning_mode import planning
-from compress.stage import BeforeEncoder, BeforeLLM, Compression, EncoderResult, GopKind, InsideEncoder
+from compress.stage import BeforeEncoder, BeforeLLM, Compression, GopKind, InsideEncoder
 from compress.video import PACKET_SIZES
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import torch
 from compress.baselines import EarlyTom, replay
 from compress.baselines.earlytom import best_of_windows, end_frames, runs
 from compress.baselines.frame_folding import FrameSimilarity, fold_frames, walk_segments
-from compress.stage import EncoderState, Signals
+from compress.encoder_merging import EncoderState
+from compress.stage import Signals
 from tests.compress.baselines.scenes import signals_for, video
 from tests.oracle import earlytom as oracle
 

@@ -8,9 +8,9 @@ import torch
 
 from compress.baselines import ToMe, replay
 from compress.budget import round_half_up
+from compress.encoder_merging import MERGED_AT_ONCE, EncoderState
 from compress.errors import ConfigError, ShapeError
 from compress.ops.bipartite import match_halves
-from compress.stage import MERGED_AT_ONCE, EncoderState
 from tests.oracle import merging as oracle
 
 
