@@ -29,6 +29,7 @@ def run(package: Path, cache: Path | None = None) -> tuple[int, int]:
     """Return the result of the compiled caller, and how often it came from the disk."""
     place = str(cache or package / "machine-code")
     environment = {**os.environ, "NUMBA_CACHE_DIR": place, "PYTHONPATH": str(package.parent)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file of the same size and second keeps its bytecode
     ran = subprocess.run(
         [sys.executable, "-c", RUN], cwd=package.parent, env=environment, capture_output=True, text=True, check=True
     )
