@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -299,6 +300,21 @@ class VideoMeta:
             MetaFormatError: the record violates the format.
         """
         return npz.encode(name, self.info, self._arrays(), deflate=deflate)
+
+    @staticmethod
+    def decode(name: str, data: bytes, *, max_bytes: int = npz.MAX_BYTES) -> VideoMeta:
+        """Read what `encode` returned; see `load`.
+
+        Args:
+            name: what messages call the record.
+            data: the bytes of the .npz.
+            max_bytes: refuse a record whose arrays take more memory than this.
+
+        Raises:
+            MetaFormatError: they are not a valid record.
+        """
+        info, arrays = npz.read_from(io.BytesIO(data), name, size=len(data), max_bytes=max_bytes)
+        return VideoMeta(info=info, **arrays)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {name: self.stored(name) for name in FIELDS}

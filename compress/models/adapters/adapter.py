@@ -148,7 +148,29 @@ class VisionTap(Protocol):
         ...
 
 
-class Adapter(Protocol):
+class TokenLayout(Protocol):
+    """Layout of the visual tokens of a backbone.
+
+    Attributes:
+        temporal: frames per temporal patch.
+        covered: share of the picture's width and height that patches cover.
+        patch_unit: rows and columns of encoder patches that can only merge as one.
+        multi_axis: positions have three axes, so that renumbering them has no meaning.
+        saliency_source: what `VisionTap.saliency` is without a head.
+    """
+
+    temporal: int
+    covered: float
+    patch_unit: int
+    multi_axis: bool
+    saliency_source: str
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Pool maps on the patch grid (T, rows, cols) to the token grid (T, N), as the model pools features."""
+        ...
+
+
+class Adapter(TokenLayout, Protocol):
     """A backbone.
 
     Attributes:
@@ -156,24 +178,14 @@ class Adapter(Protocol):
         config: of the whole model.
         language_model: the decoder.
         layers: its layers.
-        temporal: frames per temporal patch.
-        covered: share of the picture's width and height that patches cover.
-        patch_unit: rows and columns of encoder patches that can only merge as one.
-        multi_axis: positions have three axes, so that renumbering them has no meaning.
         first_merge_layer: the first decoder layer before which tokens may merge.
-        saliency_source: what `VisionTap.saliency` is without a head.
     """
 
     core: nn.Module
     config: Any
     language_model: Any
     layers: nn.ModuleList
-    temporal: int
-    covered: float
-    patch_unit: int
-    multi_axis: bool
     first_merge_layer: int
-    saliency_source: str
 
     def install(self, hooks: ExitStack, request: VisionRequest) -> VisionTap:
         """Put hooks on the vision encoder; leaving the stack removes them."""
@@ -204,10 +216,6 @@ class Adapter(Protocol):
             inputs: further arguments of the call.
             mask: (B, S), 0 for padding; None without any.
         """
-        ...
-
-    def pool(self, maps: Tensor) -> Tensor:
-        """Pool maps on the patch grid (T, rows, cols) to the token grid (T, N), as the model pools features."""
         ...
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:

@@ -21,6 +21,7 @@ from compress.models.session.decoder_merge import DecoderMerge
 from compress.models.session.decoding_reads import DecodingReads
 from compress.models.session.encoder import SessionEncoder
 from compress.models.session.forward import Forward
+from compress.models.session.signals import MetaSignals
 from compress.models.session.videos import VideoCompressor, VideoResult
 from compress.stage import (
     AtDecoding,
@@ -103,8 +104,7 @@ class Session:
         self._videos = VideoCompressor(
             compressor,
             self.adapter,
-            metas,
-            map,
+            [MetaSignals(one, self.adapter, map) for one in metas],
             reads=reads,
             reads_saliency=self._wants_saliency,
             pooling_head=pooling_head is not None,

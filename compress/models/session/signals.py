@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.density import DensityStage, MapChoice, choose_maps, measure_density
+from compress.density import DensityStage, MapChoice, StageMaps, choose_maps, measure_density
 from compress.encoder_merging import EncoderResult
 from compress.errors import SignalError
-from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens
+from compress.models.adapters.adapter import TokenLayout, VideoGrid, VideoTokens
 from compress.stage import Signals
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
 
 
-class MetaSignals:
-    """The signals of one video's metadata on the grids of a model.
+class GridSignals(Protocol):
+    """Signals of one video's metadata on the grids of a model.
 
     Attributes:
-        meta: the metadata.
-        adapter: of the model.
         maps: by which patches merge and tokens are ranked.
     """
 
-    def __init__(self, meta: VideoMeta, adapter: Adapter, choice: MapChoice) -> None:
+    maps: StageMaps
+
+    def check_frames(self, frames: int) -> None:
+        """Raise SignalError unless the video was sampled with as many frames as the model sees."""
+        ...
+
+    def density(self, grid: VideoGrid, *, stage: DensityStage = "tokens") -> NDArray[np.float32]:
+        """Return the density of the patches of a grid by the map of a stage, float32 (T, rows, cols)."""
+        ...
+
+    def packet_size(self, kind: Any) -> NDArray[np.float64]:
+        """Return the complexity of each encoder frame, float64 (T,)."""
+        ...
+
+    def of_tokens(self, video: VideoTokens) -> NDArray[np.float32]:
+        """Return the density of a video's tokens, float32 (T, N)."""
+        ...
+
+
+class MetaSignals:
+    """See `GridSignals`; measured when they are asked for.
+
+    Attributes:
+        meta: the metadata.
+        adapter: layout of the model's tokens.
+        maps: by which patches merge and tokens are ranked.
+    """
+
+    def __init__(self, meta: VideoMeta, adapter: TokenLayout, choice: MapChoice) -> None:
         self.meta = meta
         self.adapter = adapter
         self.maps = choose_maps(meta, choice)
@@ -80,7 +106,7 @@ class MetaSignals:
 
 def gather_signals(
     video: VideoTokens,
-    meta: MetaSignals | None,
+    meta: GridSignals | None,
     *,
     reads: Collection[str],
     gop: Any,

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from compress.density import name_density
 from compress.encoder_merging import EncoderResult
 from compress.errors import ConfigError, ShapeError, SignalError
-from compress.models.adapters.adapter import Adapter, VideoGrid, VideoTokens, VisionView
+from compress.models.adapters.adapter import TokenLayout, VideoGrid, VideoTokens, VisionView
 from compress.models.plans import join_plans
 from compress.models.session.encoding import EncodedVideo
-from compress.models.session.signals import MetaSignals, gather_signals
+from compress.models.session.signals import GridSignals, gather_signals
 from compress.plan import MergePlan
 from compress.planning_mode import planning
 from compress.stage import BeforeEncoder, BeforeLLM, Compression, GopKind, InsideEncoder
 from compress.video import PACKET_SIZES
-
-if TYPE_CHECKING:
-    from codecmeta import VideoMeta
-    from compress.density import MapChoice
 
 _SAME = 1e-2
 """How far features of the same video may differ, relative to their size, when a batch holds it several times."""
@@ -63,9 +59,8 @@ class VideoCompressor:
     def __init__(
         self,
         compressor: Any,
-        adapter: Adapter,
-        metas: Sequence[VideoMeta],
-        map: MapChoice,
+        adapter: TokenLayout,
+        metas: Sequence[GridSignals],
         *,
         reads: Collection[str],
         reads_saliency: bool,
@@ -77,7 +72,7 @@ class VideoCompressor:
         self.needs = "merged patches" if merges else "saliency" if reads_saliency else ""
         self._compressor = compressor
         self._adapter = adapter
-        self._metas = [MetaSignals(one, adapter, map) for one in metas]
+        self._metas = metas
         self._reads = reads
         self._pooling_head = pooling_head
 
@@ -184,7 +179,7 @@ class VideoCompressor:
         )
 
     def _ask(
-        self, embeddings: Tensor, video: VideoTokens, meta: MetaSignals | None, view: VisionView
+        self, embeddings: Tensor, video: VideoTokens, meta: GridSignals | None, view: VisionView
     ) -> tuple[Compression | None, dict[str, str]]:
         """Return what was merged of one video's tokens, and where the signals came from."""
         sources: dict[str, str] = {}

@@ -1,0 +1,1 @@
+"""Inference servers that compress runs inside."""

@@ -1,0 +1,197 @@
+"""Codec metadata of a request's video: how it travels with the frames, and the signals that are read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codecmeta import DENSITY_MAPS, CodecMetaError, DensityMap, VideoMeta
+from compress.density import DensityStage, MapChoice, StageMaps
+from compress.errors import ConfigError, SignalError
+from compress.models.adapters.adapter import TokenLayout, VideoGrid, VideoTokens
+from compress.models.session.signals import MetaSignals
+
+KEY: Final = "codec"
+"""Key of a video's metadata dictionary."""
+
+TICKS: Final = 1_000_000
+"""Frame numbers that `describe_video` counts per second: vLLM and transformers know times as frame numbers."""
+
+FIELDS: Final = ("codec_packet_size", "codec_density", "codec_map")
+"""What travels to the worker, see `CodecSignals.tensors`."""
+
+
+def describe_video(meta: VideoMeta) -> dict[str, Any]:
+    """Write the metadata that vLLM wants with frames, the codec's included; the frames are ``meta.frames``.
+
+    Args:
+        meta: its frame times become ``frames_indices``, in microseconds since the first, with ``fps`` to go with it.
+
+    Returns:
+        A dictionary for ``multi_modal_data={"video": [(meta.frames, describe_video(meta))]}``; the same for records
+        that differ only in name and date of their file.
+    """
+    seconds = meta.frame_seconds - meta.frame_seconds[0]
+    count = len(seconds)
+    spacing = float(np.diff(seconds).mean()) if count > 1 else 1.0
+    total = max(1, round(count * spacing * TICKS))
+    return {
+        "total_num_frames": total,
+        "fps": float(TICKS),
+        "duration": total / TICKS,
+        "frames_indices": [round(second * TICKS) for second in seconds.tolist()],
+        "video_backend": "codecmeta",
+        "do_sample_frames": False,
+        KEY: encode_record(meta),
+    }
+
+
+def encode_record(meta: VideoMeta) -> dict[str, NDArray[np.uint8]]:
+    """Encode a record, without its frames, as the value of `KEY`."""
+    source = {**meta.info["source"], "name": "video", "mtime_ns": 0}
+    bare = replace(meta, info={**meta.info, "source": source}, frames=None, frames_jpeg=None, frames_jpeg_offset=None)
+    return {"record": np.frombuffer(bare.encode("the video's codec metadata"), np.uint8)}
+
+
+def decode_record(value: object) -> VideoMeta:
+    """Decode the value of `KEY`.
+
+    Raises:
+        ConfigError: it is not what `encode_record` writes.
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("record"), np.ndarray):
+        raise ConfigError(
+            f"the metadata of a video has {KEY!r}: {type(value).__name__}; give what "
+            "compress.serving.vllm.codec.describe_video(meta) writes, or leave it out"
+        )
+    try:
+        return VideoMeta.decode("the video's codec metadata", value["record"].tobytes())
+    except CodecMetaError as error:
+        raise ConfigError(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CodecSignals:
+    """See `compress.models.session.signals.GridSignals`: those of them that a method reads, measured beforehand.
+
+    Attributes:
+        layout: of the model's tokens.
+        frames: T, after temporal patching.
+        sizes: float64 (T,), complexity of each frame; None for a method that reads none.
+        patches: float32 (T, rows, cols), density of the patches; None likewise, or where the record has no map.
+        maps: by which map.
+    """
+
+    layout: TokenLayout
+    frames: int
+    sizes: NDArray[np.float64] | None
+    patches: NDArray[np.float32] | None
+    maps: StageMaps
+
+    @staticmethod
+    def measure(
+        meta: VideoMeta,
+        layout: TokenLayout,
+        grid: VideoGrid,
+        *,
+        reads: Collection[str],
+        gop: Any,
+        choice: MapChoice,
+        pixels: NDArray[np.uint8] | None,
+    ) -> CodecSignals:
+        """Measure what a method reads.
+
+        Args:
+            meta: of the video, without its frames.
+            layout: of the model's tokens.
+            grid: frames, rows and columns of its patches.
+            reads: names of the signals that the method reads.
+            gop: what stands for a frame's complexity.
+            choice: map of the density.
+            pixels: uint8 (T, h, w, 3), frames as the model sees them, for maps of their texture; None for none.
+
+        Raises:
+            SignalError: the record is of another number of frames, or lacks the map that is asked for.
+        """
+        if pixels is not None and len(pixels) == len(meta.frame_pts):
+            meta = replace(meta, frames=np.ascontiguousarray(pixels))
+        signals = MetaSignals(meta, layout, choice)
+        signals.check_frames(grid[0])
+        return CodecSignals(
+            layout=layout,
+            frames=grid[0],
+            sizes=signals.packet_size(gop) if "packet_size" in reads else None,
+            patches=signals.density(grid) if "density" in reads and signals.maps.tokens is not None else None,
+            maps=signals.maps,
+        )
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Write them in the order of `FIELDS`, empty for what is absent; the map as its number in `DENSITY_MAPS`."""
+        number = -1 if self.maps.tokens is None else DENSITY_MAPS.index(self.maps.tokens)
+        return (
+            torch.empty(0, dtype=torch.float64) if self.sizes is None else torch.from_numpy(self.sizes),
+            torch.empty(0, dtype=torch.float32) if self.patches is None else torch.from_numpy(self.patches),
+            torch.tensor([number, self.frames]),
+        )
+
+    @staticmethod
+    def absent() -> tuple[Tensor, ...]:
+        """Write what stands for a video without metadata."""
+        return torch.empty(0, dtype=torch.float64), torch.empty(0), torch.empty(0, dtype=torch.int64)
+
+    @staticmethod
+    def read(layout: TokenLayout, sizes: Tensor, patches: Tensor, numbers: Tensor) -> CodecSignals | None:
+        """Read what `tensors` wrote; None for what `absent` wrote."""
+        if not numbers.numel():
+            return None
+        number, frames = numbers.tolist()
+        name: DensityMap | None = DENSITY_MAPS[number] if number >= 0 else None
+        return CodecSignals(
+            layout=layout,
+            frames=frames,
+            sizes=sizes.cpu().numpy() if sizes.numel() else None,
+            patches=patches.cpu().numpy() if patches.numel() else None,
+            maps=StageMaps(patches=None, tokens=name),
+        )
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Names of the signals."""
+        pairs = (("packet_size", self.sizes), ("density", self.patches))
+        return tuple(name for name, values in pairs if values is not None)
+
+    def check_frames(self, frames: int) -> None:
+        """See `GridSignals.check_frames`."""
+        if frames != self.frames:
+            raise SignalError(f"the model sees {frames} frames of a video whose codec metadata has {self.frames}")
+
+    def density(self, grid: VideoGrid, *, stage: DensityStage = "tokens") -> NDArray[np.float32]:
+        """See `GridSignals.density`.
+
+        Raises:
+            SignalError: it was not measured, or on another grid.
+        """
+        if self.patches is None or self.patches.shape != tuple(grid) or stage != "tokens":
+            raise SignalError(f"the density of {stage} on the grid {tuple(grid)} did not come with the video")
+        return self.patches
+
+    def packet_size(self, kind: Any) -> NDArray[np.float64]:
+        """See `GridSignals.packet_size`; of the kind that was measured.
+
+        Raises:
+            SignalError: they were not measured.
+        """
+        if self.sizes is None:
+            raise SignalError("packet sizes did not come with the video")
+        return self.sizes
+
+    def of_tokens(self, video: VideoTokens) -> NDArray[np.float32]:
+        """See `GridSignals.of_tokens`."""
+        pooled = self.layout.pool(torch.from_numpy(self.density((video.frames, *video.patches))))
+        return pooled.reshape(video.frames, -1).numpy()

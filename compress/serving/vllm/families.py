@@ -1,0 +1,64 @@
+"""Architectures that are served, and the classes of vLLM's models that they extend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from compress.errors import ConfigError
+
+PREFIX: Final = "Compress"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models.
+
+    Attributes:
+        architecture: of the checkpoint, as its config.json names it.
+        target: ``module:class`` of ours.
+    """
+
+    architecture: str
+    target: str
+
+    @property
+    def served(self) -> str:
+        """Name of the architecture that vLLM is to be given."""
+        return PREFIX + self.architecture
+
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    family.architecture: family
+    for family in (
+        Family(
+            architecture="Qwen2_5_VLForConditionalGeneration",
+            target="compress.serving.vllm.qwen2_5_vl:CompressQwen2_5_VLForConditionalGeneration",
+        ),
+        Family(
+            architecture="Qwen3VLForConditionalGeneration",
+            target="compress.serving.vllm.qwen3_vl:CompressQwen3VLForConditionalGeneration",
+        ),
+        Family(
+            architecture="Qwen2VLForConditionalGeneration",
+            target="compress.serving.vllm.qwen2_vl:CompressQwen2VLForConditionalGeneration",
+        ),
+        Family(
+            architecture="LlavaOnevisionForConditionalGeneration",
+            target="compress.serving.vllm.llava_onevision:CompressLlavaOnevisionForConditionalGeneration",
+        ),
+    )
+}
+"""Families by the architecture of their checkpoints."""
+
+
+def find(architecture: str) -> Family:
+    """Return the family of a checkpoint's architecture.
+
+    Raises:
+        ConfigError: it is not served.
+    """
+    if architecture not in FAMILIES:
+        raise ConfigError(f"{architecture} cannot be served compressed; served are {', '.join(FAMILIES)}")
+    return FAMILIES[architecture]
