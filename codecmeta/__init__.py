@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from codecmeta.record.limits import Limits
     from codecmeta.record.meta import VideoMeta, load
     from codecmeta.record.options import Options
+    from codecmeta.record.sampling import FrameChooser
 
 __version__ = "0.2.0"
 
@@ -41,6 +42,7 @@ _HOME = {
     "DensityMap": "codecmeta.record.density_maps",
     "BitstreamError": "codecmeta.errors",
     "CodecMetaError": "codecmeta.errors",
+    "FrameChooser": "codecmeta.record.sampling",
     "Gop": "codecmeta.record.gop",
     "Limits": "codecmeta.record.limits",
     "MetaDataset": "codecmeta.record.dataset",
@@ -65,6 +67,7 @@ __all__ = [
     "BitstreamError",
     "CodecMetaError",
     "DensityMap",
+    "FrameChooser",
     "Gop",
     "Limits",
     "MetaDataset",

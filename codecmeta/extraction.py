@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.options import DEFAULT_MAPS, MapChoice, Options, ResidualChoice
 from codecmeta.record.orientation import UPRIGHT, Orientation, display_size, is_believable
-from codecmeta.record.sampling import choose_frames
+from codecmeta.record.sampling import FrameChooser, choose_frames
 from codecmeta.record.source_identity import describe_source, has_changed
 from codecmeta.signals import describe_signals, list_arrays
 from codecmeta.stream_description import describe_stream
@@ -38,9 +39,9 @@ _SMALL_PICTURE = 288
 
 
 def extract(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | bytes,
     *,
-    frames: str | Sequence[int] = "uniform:32",
+    frames: str | Sequence[int] | FrameChooser = "uniform:32",
     residual: ResidualChoice = "auto",
     maps: Sequence[MapChoice] = DEFAULT_MAPS,
     pixels: int | None = 384,
@@ -54,8 +55,9 @@ def extract(
     """Read the codec metadata of a video.
 
     Args:
-        source: the file, or its URL: `s3://`, `gs://`, `http://`, `https://` or `memory://`.
-        frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order.
+        source: the file, its URL (`s3://`, `gs://`, `http://`, `https://` or `memory://`), or its bytes.
+        frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order. Or a
+            function that chooses the indices by the times of all frames, see `FrameChooser`.
         residual: source of the residual: `auto`, `bitstream`, `motion`, `proxy` or `none`. `auto` takes the best source
             that reads the stream's own residual; codecs without one have none unless `proxy` is requested.
         maps: energy maps to make, of `innovation` and `carried`, which decodes and follows all pictures in between.
@@ -74,7 +76,7 @@ def extract(
         SourceError: the file cannot be read; `code` gives the reason.
     """
     options = Options(
-        frames=frames,
+        frames="all" if callable(frames) else frames,
         residual=residual,
         maps=maps,
         pixels=pixels,
@@ -84,20 +86,29 @@ def extract(
         qp=qp,
         track=track,
     )
-    return extract_video(source, options, limits or Limits())
+    return extract_video(source, options, limits or Limits(), choose=frames if callable(frames) else None)
 
 
-def extract_video(source: str | os.PathLike[str], options: Options, limits: Limits) -> VideoMeta:
-    """Run `extract` with checked options."""
+def extract_video(
+    source: str | os.PathLike[str] | bytes, options: Options, limits: Limits, *, choose: FrameChooser | None = None
+) -> VideoMeta:
+    """Run `extract` with checked options.
+
+    Args:
+        source: see `extract`.
+        options: its options.
+        limits: see `extract`.
+        choose: chooses the frames instead of `options.frames`.
+    """
     with open_video(source, limits, track=options.track) as video:
         state, evidence = judge_file(video.source)
         if state == "truncated":
             raise SourceError("truncated", f"the file is cut short: {evidence}")
         identity = describe_source(video.source)
-        request, targets, orientation = _plan(video, options, state)
+        request, targets, orientation = _plan(video, options, state, choose)
         if not video.source.is_local and _reads_most(request, targets):
             video.source.fetch_all()
-            request, targets, orientation = _plan(video, options, state)
+            request, targets, orientation = _plan(video, options, state, choose)
         _check_output(request, len(targets), limits)
         table = read_frames(request, targets)
         if has_changed(video.source, identity):
@@ -118,7 +129,7 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
             ),
             "signals": signals,
             "extraction": describe_extraction(
-                options,
+                request.options,
                 frames=len(table.packets),
                 block=request.block,
                 warnings=_list_warnings(request, table, orientation),
@@ -141,16 +152,21 @@ def extract_video(source: str | os.PathLike[str], options: Options, limits: Limi
         return meta if options.jpeg is None else meta.with_jpeg(options.jpeg)
 
 
-def _plan(video: Video, options: Options, state: State) -> tuple[Request, list[int], Orientation | None]:
+def _plan(
+    video: Video, options: Options, state: State, choose: FrameChooser | None
+) -> tuple[Request, list[int], Orientation | None]:
     """Read packet table and orientation, and choose the packets of the frames to read."""
     packets = read_packets(video, payloads=options.reads_payloads)
     if state == "unknown":
         _check_last_packet(video, packets)
     timeline = order_frames(video, packets)
     numerator, denominator = _time_base(video)
+    seconds = timeline.pts.astype(np.float64) * np.float64(numerator / denominator)
+    if choose is not None:
+        options = replace(options, frames=choose(seconds, video.fps))
     chosen = choose_frames(
         options.frames if isinstance(options.frames, str) else tuple(options.frames),
-        timeline.pts.astype(np.float64) * np.float64(numerator / denominator),
+        seconds,
         packets.key[timeline.packet],
     )
     orientation = Orientation.from_display_matrix(find_display_matrix(video, packets))

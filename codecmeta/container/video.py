@@ -108,13 +108,13 @@ class Video:
 
 @contextmanager
 def open_video(
-    source: str | os.PathLike[str], limits: Limits | None = None, *, track: int | None = None
+    source: str | os.PathLike[str] | bytes, limits: Limits | None = None, *, track: int | None = None
 ) -> Iterator[Video]:
     """Open a video file and choose its video stream.
 
     Args:
-        source: path of a regular file, or URL of an object. Only the demuxers in `DEMUXERS` are tried, and no second
-            file is opened.
+        source: path of a regular file, URL of an object, or the bytes of a file. Only the demuxers in `DEMUXERS` are
+            tried, and no second file is opened.
         limits: the largest demands that it may make, None for the defaults of `Limits`.
         track: index of the video stream among all streams of the file; None takes the one that libavformat ranks best.
 

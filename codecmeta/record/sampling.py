@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,19 @@ from codecmeta.errors import SamplingError
 MAX_FRAMES = 1 << 20
 
 FORMS = "uniform:N, fps:R, keyframes, all, or indices such as 0,40,80"
+
+
+class FrameChooser(Protocol):
+    """Function that chooses the frames of a video by the times of all of them."""
+
+    def __call__(self, seconds: NDArray[np.float64], fps: float | None, /) -> Sequence[int]:
+        """Return indices of frames, of which each is taken once.
+
+        Args:
+            seconds: presentation time of every frame, rising, float64 (F,).
+            fps: frames per second as the container states them.
+        """
+        ...
 
 
 def parse_frames(spec: str | Sequence[int]) -> str | tuple[int, ...]:
