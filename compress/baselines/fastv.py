@@ -29,6 +29,7 @@ class FastV(CutOnce):
 
     query: Query | None = None
     name: ClassVar[str] = "fastv"
+    looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,6 +25,7 @@ from compress.budget import allocate
 from compress.errors import ConfigError, ShapeError
 from compress.infomerge.dyseg import transitions
 from compress.ops.density_peaks import cluster_by_peaks
+from compress.ops.similarity import check_all_finite
 from compress.ops.transfer import on_device, on_host
 from compress.plan import MergePlan
 from compress.planning_mode import planned
@@ -302,12 +303,13 @@ class FlashVIDInner(Attachable):
             hidden: (n, D), the residual stream.
 
         Raises:
-            ShapeError: sizes do not match.
+            ShapeError: sizes do not match, or scores are not finite.
         """
         count = len(hidden)
         if scores.shape not in ((count,), (1, count)):
             raise ShapeError(f"scores have shape {tuple(scores.shape)}; {count} tokens take {(1, count)}")
         kept = math.ceil(count * self.R - 1e-9)
+        check_all_finite({"scores of visual tokens": scores.reshape(-1, 1).float()})
         order = scores.reshape(-1).float().sort(descending=True, stable=True).indices
         plan = MergePlan.selection(order[:kept].sort().values, count_in=count)
         return Compression(method="flashvid-inner", plan=plan, frames=0, nominal=kept)

@@ -27,6 +27,7 @@ class Inner(Attachable):
     Attributes:
         retention: share of the visual tokens that is left after the last cut, in (0, 1].
         name: of the method.
+        looks: whether the residual stream itself decides, or is merged; it is then checked.
 
     Raises:
         ConfigError: a field is outside its range.
@@ -34,6 +35,7 @@ class Inner(Attachable):
 
     retention: float = 0.5
     name: ClassVar[str] = ""
+    looks: ClassVar[bool] = True
     _looks_up: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ class Inner(Attachable):
             The plan; tokens that stay are in their order.
 
         Raises:
-            ShapeError: sizes do not match, or values are not finite.
+            ShapeError: sizes do not match, or scores or values that decide are not finite.
         """
         if hidden.dim() != 2 or not hidden.is_floating_point():
             raise ShapeError(
@@ -91,7 +93,8 @@ class Inner(Attachable):
             plan = MergePlan.identity(n, device=hidden.device)
         else:
             importance = scores.detach().reshape(-1, n).float().sum(dim=0) / max(scores.numel() // n, 1)
-            check_all_finite({"visual tokens": hidden, "scores of visual tokens": importance[:, None]})
+            deciding = {"scores of visual tokens": importance[:, None]}
+            check_all_finite(deciding | ({"visual tokens": hidden} if self.looks else {}))
             plan = self.choose(importance, hidden.detach(), kept, tokens)
         return Compression(method=self.name, plan=plan, frames=0, nominal=kept, sources=self.sources(tokens))
 

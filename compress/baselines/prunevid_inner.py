@@ -37,6 +37,7 @@ class PruneVidInner(Inner):
     retention: float = 0.4
     K: int | None = None
     name: ClassVar[str] = "prunevid-inner"
+    looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

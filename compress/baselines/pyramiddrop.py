@@ -38,6 +38,7 @@ class PyramidDrop(Inner):
     image_token_ratio_list: tuple[float, ...] | None = None
     fidelity: Fidelity = "fixed"
     name: ClassVar[str] = "pyramiddrop"
+    looks: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -85,8 +85,9 @@ class UnifiedSTTC(Baseline):
         anchor, member, weight = [pool], [pool], [torch.ones(len(pool), dtype=torch.float32, device=device)]
         if clusters:
             features = flat[rest].float()
-            scale = 1.0 if self.distance == "scaled" else flat.shape[1] ** 0.5
-            centres, nearest = cluster_by_peaks(features * scale, clusters, neighbours=self.k)
+            if self.distance == "plain":  # clustering divides by the root of the width
+                features = features * flat.shape[1] ** 0.5
+            centres, nearest = cluster_by_peaks(features, clusters, neighbours=self.k)
             size = torch.zeros(clusters, dtype=torch.float32, device=device)
             size.index_add_(0, nearest, torch.ones_like(nearest, dtype=torch.float32))
             anchor.append(rest[centres[nearest]])

@@ -36,10 +36,15 @@ def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Te
     mean = (member[:, None] @ tokens) / member.sum(dim=1)[:, None, None]
     centred = tokens - mean
     power = centred.square().sum(dim=2)
-    both = power[:, :, None] + power[:, None, :]
-    distance = both - _doubled_products(centred)  # symmetric to the bit: mutual neighbours are equally dense
-    equal = distance <= SAME * both + CENTRING * mean.square().sum(dim=2)[..., None]
-    distance.div_(width).masked_fill_(equal, 0)
+    rounding = CENTRING * mean.square().sum(dim=2)[..., None]
+    distance = _doubled_products(centred)
+    del centred
+    for rows in _row_blocks(distance):
+        block = distance[:, rows]
+        both = power[:, rows, None] + power[:, None, :]
+        block.neg_().add_(both)  # symmetric to the bit: mutual neighbours are equally dense
+        equal = block <= both.mul_(SAME).add_(rounding)
+        block.div_(width).masked_fill_(equal, 0)
     distance.diagonal(dim1=1, dim2=2).zero_()
     absent = ~candidate
     distance.masked_fill_(absent[:, None, :], torch.inf)
@@ -52,9 +57,18 @@ def log_peak_scores(tokens: Tensor, candidate: Tensor, *, neighbours: int) -> Te
     # The densest token has no denser one; what counts is how far the others are.
     densest = order[:, :1, None].expand(-1, -1, tokens.shape[1])
     farthest = distance.gather(1, densest).masked_fill(absent[:, None, :], 0).amax(dim=2)
-    nearest = distance.masked_fill_(rank[:, None, :] >= rank[:, :, None], torch.inf).amin(dim=2)
+    for rows in _row_blocks(distance):
+        distance[:, rows].masked_fill_(rank[:, None, :] >= rank[:, rows, None], torch.inf)
+    nearest = distance.amin(dim=2)
     separation = torch.where(rank > 0, nearest, farthest).sqrt()
     return (density + separation.log()).masked_fill(absent, -torch.inf)
+
+
+def _row_blocks(pairs: Tensor) -> list[slice]:
+    """Return the rows of (F, N, N) pairs that are worked on at a time: a processor's caches hold few of many tokens."""
+    count = pairs.shape[1]
+    step = BLOCK if pairs.device.type == "cpu" else max(count, 1)
+    return [slice(start, start + step) for start in range(0, count, step)]
 
 
 def _doubled_products(tokens: Tensor) -> Tensor:

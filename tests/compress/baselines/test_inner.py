@@ -148,9 +148,17 @@ def test_bad_input_is_refused(name: str, fields: dict[str, str]) -> None:
             method.inside_llm(bad, hidden, tokens)
     with pytest.raises(ShapeError, match="hidden"):
         method.inside_llm(scores, hidden[None], tokens)
+    for broken in (torch.nan, torch.inf):
+        with pytest.raises(ShapeError, match=r"NaN|not finite|finite"):
+            method.inside_llm(scores.index_fill(0, torch.tensor(3), broken), hidden, tokens)
     hidden[3, 0] = torch.nan
-    with pytest.raises(ShapeError, match=r"NaN|not finite|finite"):
-        method.inside_llm(scores, hidden, tokens)
+    if name in ("fastv", "pyramiddrop", "prunevid-inner"):  # what tokens hold decides nothing, and none are merged
+        found = method.inside_llm(scores, hidden, tokens)
+        stays = found.plan.keep != 3
+        assert torch.equal(found.apply(hidden)[stays], hidden[found.plan.keep[stays]])
+    else:
+        with pytest.raises(ShapeError, match=r"NaN|not finite|finite"):
+            method.inside_llm(scores, hidden, tokens)
     with pytest.raises(ConfigError, match="retention"):
         build(name, retention=0.0)
 
