@@ -1,0 +1,122 @@
+"""Entries of the methods inside the language model and at decoding."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from compress.methods.entry import Method
+
+_BEFORE: Final = "any method before the encoder or the language model, dycoke-decoding"
+
+INNER: Final[tuple[Method, ...]] = (
+    Method(
+        name="flashvid-inner",
+        target="compress.baselines:FlashVIDInner",
+        stages=("inside_llm",),
+        signals=("attention",),
+        source="FlashVID (ICLR 2026)",
+        summary="visual tokens that the last prompt token attends to",
+        budget="exact, rounded up",
+        query_agnostic=False,
+        licence="MIT",
+        combines=_BEFORE,
+    ),
+    Method(
+        name="fastv",
+        target="compress.baselines:FastV",
+        stages=("inside_llm",),
+        signals=("attention",),
+        source="FastV (ECCV 2024)",
+        summary="after two layers, visual tokens that are attended to",
+        query_agnostic=False,
+        licence="none given: from the paper",
+        combines=_BEFORE,
+    ),
+    Method(
+        name="pyramiddrop",
+        target="compress.baselines:PyramidDrop",
+        stages=("inside_llm",),
+        signals=("attention",),
+        source="PyramidDrop (CVPR 2025)",
+        summary="fewer visual tokens at each of three layers, by the last prompt token's attention",
+        query_agnostic=False,
+        licence="MIT",
+        combines=_BEFORE,
+    ),
+    Method(
+        name="holitom-inner",
+        target="compress.baselines:HoliTomInner",
+        stages=("inside_llm",),
+        signals=("attention",),
+        source="HoliTom, inner (NeurIPS 2025)",
+        summary="what the last prompt token attends to least joins what it resembles",
+        query_agnostic=False,
+        licence="Apache-2.0",
+        combines=_BEFORE,
+    ),
+    Method(
+        name="tome-video-inner",
+        target="compress.baselines:ToMeVideoInner",
+        stages=("inside_llm",),
+        signals=(),
+        source="ToMe as Video-LLM papers use it (after STTM, ICCV 2025)",
+        summary="rounds of bipartite matching over the visual tokens of a prompt",
+        licence="none given, not read: from descriptions",
+        combines=_BEFORE,
+    ),
+    Method(
+        name="sttm-inner",
+        target="compress.baselines:STTMInner",
+        stages=("inside_llm",),
+        signals=(),
+        source="STTM (ICCV 2025)",
+        summary="quadtrees over frames, similar nodes of adjacent frames joined",
+        licence="none given, not read: from descriptions",
+        combines="methods before or inside the encoder",
+    ),
+    Method(
+        name="prunevid-inner",
+        target="compress.baselines:PruneVidInner",
+        stages=("inside_llm",),
+        signals=("attention",),
+        source="PruneVid, inner (ACL Findings 2025)",
+        summary="static and moving tokens that the question attends to, in all caches",
+        query_agnostic=False,
+        licence="CC BY-NC-SA 4.0, not read: from descriptions",
+        combines="prunevid or any method before, dycoke-decoding",
+    ),
+    Method(
+        name="unified-sttc-inner",
+        target="compress.baselines:UnifiedSTTCInner",
+        stages=("inside_llm",),
+        signals=("attention",),
+        source="Unified STTC, inner (CVPR 2026), from summaries, unverified",
+        summary="what text neither attends to nor resembles joins what it resembles",
+        query_agnostic=False,
+        combines=_BEFORE,
+    ),
+    Method(
+        name="d2pruner",
+        target="compress.baselines:D2Pruner",
+        stages=("inside_llm",),
+        signals=("attention",),
+        source="D2Pruner (AAAI 2026), from summaries, unverified",
+        summary="attention without its bias of position, then tokens that differ",
+        query_agnostic=False,
+        licence="not retrievable: from summaries",
+        combines=_BEFORE,
+    ),
+    Method(
+        name="dycoke-decoding",
+        target="compress.baselines:DyCokeDecoding",
+        stages=("at_decoding",),
+        signals=("attention",),
+        source="DyCoke, stage 2 (CVPR 2025)",
+        summary="decoding steps read only the visual tokens that the newest token attends to",
+        budget="exact; of what a decoding step reads",
+        query_agnostic=False,
+        licence="Apache-2.0",
+        combines="any other stage; cuts inside the language model before its layer",
+    ),
+)
+"""In the order in which `compress methods` lists them."""
