@@ -18,9 +18,11 @@ _WORD = 8
 
 def read_words(payload: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Read the first bits of some payloads, without emulation prevention bytes (7.3.1)."""
-    prevents = (payload[:, :-2] == 0) & (payload[:, 1:-1] == 0) & (payload[:, 2:] == 3)
     words = np.ascontiguousarray(payload[:, :_WORD]).view(">u8")[:, 0].astype(np.uint64)
-    for row in np.flatnonzero(prevents.any(1)).tolist():
+    prevents = np.zeros(words.size, np.bool_)
+    for shift in range(0, 8 * (_WORD - 2), 8):
+        prevents |= words >> np.uint64(shift) & np.uint64(0xFFFFFF) == 3
+    for row in np.flatnonzero(prevents).tolist():
         rbsp = remove_emulation_prevention(payload[row].tobytes())
         words[row] = int.from_bytes(rbsp[:_WORD].ljust(_WORD, b"\0"), "big")
     return words

@@ -21,6 +21,8 @@ _UNKNOWN = 3
 _RANKS = np.array(["I", "P", "B", "?"], "<U1")
 _H264_RANKS = np.array([1, 2, 0, 1, 0])
 """Types in order of generality, by H.264's slice_type modulo 5 (Table 7-6): P, B, I, SP, SI."""
+_UNIFORM = 5
+"""slice_type from which on all slices of the picture have the same type, modulo 5."""
 _HEVC_RANKS = np.array([2, 1, 0])
 """The same for HEVC (Table 7-7): B, P, I."""
 _H264_TYPED = (1, 2, 5)
@@ -74,6 +76,21 @@ def describe_slices(
     withheld[packet[kept][~output]] = True
     types[~pictured] = _UNKNOWN
     return _RANKS[types], pictured & ~hidden, withheld
+
+
+def is_uniform(start: NDArray[np.uint8]) -> Flags:
+    """Return which H.264 units are slices that give the type of all slices of their picture (Table 7-6).
+
+    Args:
+        start: uint8 (n, 16), first bytes of each unit.
+    """
+    bits = HeaderBits(read_words(start[:, 1:]))
+    bits.skip_ue()
+    kind = bits.ue()
+    unit = start[:, 0] & 31
+    uniform: Flags = (unit == _H264_TYPED[0]) | (unit == _H264_TYPED[1]) | (unit == _H264_TYPED[2])
+    uniform &= bits.sound & (kind >= _UNIFORM) & (kind < 2 * _UNIFORM)
+    return uniform
 
 
 def _rank_h264(start: NDArray[np.uint8]) -> Ints:

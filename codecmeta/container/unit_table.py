@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from codecmeta.container.header_words import Flags, Ints
+from codecmeta.container.parameter_history import read_configuration
+from codecmeta.container.slice_types import is_uniform
 from codecmeta.container.video import Video
+from codecmeta.errors import BitstreamError
+from codecmeta.h264.field_pairs import FieldPairs
+from codecmeta.h264.nal import SPS
 from codecmeta.storage.byte_source import ByteSource
 
 if TYPE_CHECKING:
@@ -90,7 +96,11 @@ def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
     number = np.concatenate([number, number[second]])
     position = np.concatenate([packets.position, packets.second_position[second]])
     size = np.concatenate([packets.size - packets.second, packets.second[second]]).astype(np.int64)
-    units = find_units(video.source, video.codec, position=position, size=size, width=width[number])
+    find = partial(find_units, video.source, video.codec, position=position, size=size, width=width[number])
+    shortened = history.is_plain and _is_progressive(video)
+    units = find(ends=is_uniform if shortened else None)
+    if shortened and _has_other_sequences(video, units):
+        units = find()
     order = np.argsort(number[units.packet], kind="stable")
     return UnitTable(
         packet=number[units.packet][order],
@@ -102,7 +112,35 @@ def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
     )
 
 
-def find_units(source: ByteSource, codec: str, *, position: Ints, size: Ints, width: Ints) -> UnitTable:
+def _is_progressive(video: Video) -> bool:
+    """Return whether all pictures of an H.264 stream are frames, by the parameter sets of its header."""
+    if video.codec != "h264":
+        return False
+    try:
+        return not FieldPairs(bytes(video.stream.codec_context.extradata or b"")).needs_packet(key=True)
+    except BitstreamError:
+        return False
+
+
+def _has_other_sequences(video: Video, units: UnitTable) -> bool:
+    """Return whether H.264 packets have sequence parameter sets that the header lacks."""
+    rows = np.flatnonzero(units.start[:, 0] & 31 == SPS)
+    if not rows.size:
+        return False
+    known = read_configuration(video.codec, bytes(video.stream.codec_context.extradata or b""))[1]
+    found = zip(units.place[rows].tolist(), units.length[rows].tolist(), strict=True)
+    return any(video.source.read_at(place, length) not in known for place, length in found)
+
+
+def find_units(
+    source: ByteSource,
+    codec: str,
+    *,
+    position: Ints,
+    size: Ints,
+    width: Ints,
+    ends: Callable[[NDArray[np.uint8]], Flags] | None = None,
+) -> UnitTable:
     """Find the NAL units of packets of H.264 or HEVC.
 
     Args:
@@ -111,12 +149,14 @@ def find_units(source: ByteSource, codec: str, *, position: Ints, size: Ints, wi
         position: int64 (n,), where each packet begins.
         size: int64 (n,), bytes.
         width: int64 (n,), bytes of the length before each unit, 1 to 4.
+        ends: tells by the first bytes of units, uint8 (n, START), after which of them a packet's other units are not
+            wanted.
     """
     found = [_Units(position[:0], position[:0], position[:0], np.zeros((0, START), np.uint8))]
-    for one in np.unique(width).tolist():
+    for one in np.flatnonzero(np.bincount(width)).tolist():
         rows = np.flatnonzero(width == one)
         for block in np.split(rows, range(_BLOCK, rows.size, _BLOCK)):
-            found += _walk(source, block, position, size, one)
+            found += _walk(source, block, position, size, one, ends)
     row, at, length, start = (np.concatenate(parts) for parts in zip(*found, strict=True))
     pictured = _SLICES[codec](start[:, 0])
     seen = np.zeros(position.size, np.bool_)
@@ -132,8 +172,15 @@ def find_units(source: ByteSource, codec: str, *, position: Ints, size: Ints, wi
     )
 
 
-def _walk(source: ByteSource, rows: Ints, position: Ints, size: Ints, width: int) -> Iterator[_Units]:
-    """Yield the units of some packets until they no longer join."""
+def _walk(
+    source: ByteSource,
+    rows: Ints,
+    position: Ints,
+    size: Ints,
+    width: int,
+    ends: Callable[[NDArray[np.uint8]], Flags] | None,
+) -> Iterator[_Units]:
+    """Yield the units of some packets until they no longer join, or until `ends` has enough."""
     at = np.zeros(rows.size, np.int64)
     live = np.flatnonzero(size[rows] > width)
     for _ in range(_ROUNDS):
@@ -159,7 +206,10 @@ def _walk(source: ByteSource, rows: Ints, position: Ints, size: Ints, width: int
             start = window[inner[:, None], begin[:, None] + np.arange(START)]
             yield _Units(row[sound], at[live[inner]] + begin, length, start)
             local[inner] = stop[sound]
-            inner = inner[rest[sound] > width]
+            continues = rest[sound] > width
+            if ends is not None and continues.any():
+                continues[continues] = ~ends(start[continues])
+            inner = inner[continues]
             beyond = local[inner] >= _WINDOW
             ahead.append(inner[beyond])
             inner = inner[~beyond]

@@ -17,16 +17,29 @@ def remove_emulation_prevention(payload: bytes) -> bytes:
 
 
 def split_units(packet: bytes, length_size: int) -> Iterator[bytes]:
-    """Split a packet into its NAL units.
+    """Split a packet into its NAL units; see `list_bounds`.
+
+    Yields:
+        The NAL units with their headers, in order, without empty ones.
+
+    Raises:
+        BitstreamError: the packet can be read in neither way.
+    """
+    for start, end in list_bounds(packet, length_size):
+        yield packet[start : find_end(packet, start, end)]
+
+
+def list_bounds(packet: bytes, length_size: int) -> list[tuple[int, int]]:
+    """Find the NAL units of a packet without copying any.
 
     Args:
         packet: one access unit.
         length_size: bytes of the length before each NAL unit, 1 to 4; 0 for a byte stream with start codes.
             Packets that begin with a start code are accepted where lengths are announced but do not fit.
 
-    Yields:
-        The NAL units with their headers, in order, without empty ones. A tail too short for a unit is skipped, and a
-        last unit longer than the packet is cut off at its end: its parser detects that.
+    Returns:
+        Offsets of the first byte of each unit's header and of its end, in order, without empty units. A tail too short
+        for a unit is skipped, and the end of the last unit may exceed the packet: its parser detects that.
 
     Raises:
         BitstreamError: the packet can be read in neither way.
@@ -35,14 +48,22 @@ def split_units(packet: bytes, length_size: int) -> Iterator[bytes]:
         bounds = _length_prefixed(packet, length_size)
         whole = bounds and bounds[-1][1] <= len(packet)
         if whole or (bounds and not _STARTS_WITH_CODE.match(packet)):
-            yield from _units(packet, bounds)
-            return
+            return bounds
     starts = [match.end() for match in _START_CODE.finditer(packet)]
     if not starts or packet[: starts[0] - 3].strip(b"\0"):
         expected = f"{length_size}-byte lengths" if length_size else "a start code"
         raise BitstreamError(f"a packet of {len(packet)} bytes does not divide into NAL units; expected {expected}")
     ends = [start - 3 for start in starts[1:]] + [len(packet)]
-    yield from _units(packet, list(zip(starts, ends, strict=True)))
+    return [(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+
+
+def find_end(packet: bytes, start: int, end: int) -> int:
+    """Return where a unit within some bounds ends.
+
+    Some muxers leave the start code of an end-of-stream unit inside a length-prefixed one.
+    """
+    code = packet.find(b"\0\0\1", start + 1, end)
+    return code if code >= 0 else end
 
 
 def read_record_units(record: bytes, position: int, count: int) -> tuple[list[bytes], int]:
@@ -65,7 +86,8 @@ def read_record_units(record: bytes, position: int, count: int) -> tuple[list[by
         end = position + 2 + size
         if end > len(record):
             raise BitstreamError("a parameter set in the decoder configuration record is cut short")
-        units.extend(_units(record, [(position + 2, end)]))
+        if size:
+            units.append(record[position + 2 : find_end(record, position + 2, end)])
         position = end
     return units, position
 
@@ -80,12 +102,3 @@ def _length_prefixed(packet: bytes, length_size: int) -> list[tuple[int, int]]:
         if position > start:
             bounds.append((start, position))
     return bounds
-
-
-def _units(packet: bytes, bounds: list[tuple[int, int]]) -> Iterator[bytes]:
-    for start, end in bounds:
-        if end > start:
-            unit = packet[start:end]
-            # Some muxers leave the start code of an end-of-stream unit inside a length-prefixed one.
-            code = unit.find(b"\0\0\1", 1)
-            yield unit[:code] if code >= 0 else unit

@@ -92,12 +92,11 @@ class FieldPairs:
     def _fields(self, packet: bytes) -> list[Field]:
         """Return the pictures that a packet's slices belong to, each once."""
         fields: list[Field] = []
-        for unit in nal.split(packet, self._length_size):
+        for unit in nal.split(packet, self._length_size, slice_bytes=_HEADER_BYTES):
             if unit.kind not in (nal.SLICE, nal.IDR_SLICE):
                 self._store([unit])
             elif self._interlaced:
-                start = unit._replace(payload=unit.payload[:_HEADER_BYTES])
-                field = read_field(start.rbsp(), unit.kind, self._sets)
+                field = read_field(unit.rbsp(), unit.kind, self._sets)
                 if not fields or fields[-1] != field:
                     fields.append(field)
         return fields

@@ -240,10 +240,9 @@ class MotionReader:
     def _read_headers(self, packet: bytes) -> list[SliceHeader]:
         """Read the headers of all slices except redundant ones."""
         headers: list[SliceHeader] = []
-        for unit in nal.split(packet, self._reader.length_size):
+        for unit in nal.split(packet, self._reader.length_size, slice_bytes=_HEADER_BYTES):
             if unit.kind in (nal.SLICE, nal.IDR_SLICE):
-                start = unit._replace(payload=unit.payload[:_HEADER_BYTES])
-                header = read_slice_header(start.rbsp(), unit.kind, unit.ref_idc, self._reader.sets)
+                header = read_slice_header(unit.rbsp(), unit.kind, unit.ref_idc, self._reader.sets)
                 if header.structure != "frame" or header.mbaff:
                     raise BitstreamError("motion of fields is not supported", unsupported="interlaced motion")
                 if not header.redundant_pic_cnt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from codecmeta.entropy.nal import read_record_units, remove_emulation_prevention, split_units
+from codecmeta.entropy.nal import find_end, list_bounds, read_record_units, remove_emulation_prevention
 from codecmeta.errors import BitstreamError
 
 SLICE, PARTITION_A, PARTITION_C, IDR_SLICE, SEI, SPS, PPS = 1, 2, 4, 5, 6, 7, 8
@@ -30,13 +30,24 @@ class NalUnit(NamedTuple):
         return remove_emulation_prevention(self.payload)
 
 
-def split(packet: bytes, length_size: int) -> Iterator[NalUnit]:
-    """Split a packet into its NAL units; see `codecmeta.entropy.nal.split_units`.
+def split(packet: bytes, length_size: int, *, slice_bytes: int | None = None) -> Iterator[NalUnit]:
+    """Split a packet into its NAL units.
+
+    Args:
+        packet: one access unit.
+        length_size: see `codecmeta.entropy.nal.list_bounds`.
+        slice_bytes: bytes of the payload of slices that are wanted, None for all; 0 omits slices and their partitions.
 
     Raises:
         BitstreamError: the packet does not divide into NAL units.
     """
-    return (_parse(unit) for unit in split_units(packet, length_size))
+    for start, end in list_bounds(packet, length_size):
+        header = packet[start]
+        if slice_bytes is not None and SLICE <= header & 31 <= IDR_SLICE:
+            if slice_bytes == 0:
+                continue
+            end = min(end, start + 1 + slice_bytes)
+        yield NalUnit(header & 31, header >> 5 & 3, packet[start + 1 : find_end(packet, start, end)])
 
 
 def _parse(unit: bytes) -> NalUnit:

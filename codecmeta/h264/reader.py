@@ -82,7 +82,7 @@ class ResidualReader:
         container_size: width and height that the container gives its pictures, which may crop them further.
 
     Attributes:
-        length_size: bytes of the length before each NAL unit, see `nal.split`.
+        length_size: bytes of the length before each NAL unit, see `codecmeta.entropy.nal.list_bounds`.
         sets: parameter sets seen so far.
         latest: the picture that was read last.
         x264_build: of the encoder, where it was seen to be stated. Streams of some old builds depart from the standard,
@@ -104,7 +104,7 @@ class ResidualReader:
         self._number = 0
         self._buffers: dict[tuple[bool, int], Buffers] = {}
         self._geometry: tuple[SequenceParameters, Structure] | None = None
-        self._setting: tuple[PictureParameters, Structure, int] | None = None
+        self._setting: tuple[PictureParameters, Structure, int, bool] | None = None
         self._tables = tables()
         self._orders: dict[Structure, NDArray[np.int32]] = {}
         self.store(units)
@@ -115,7 +115,7 @@ class ResidualReader:
         Raises:
             BitstreamError: the packet is corrupt.
         """
-        self.store(nal.split(packet, self.length_size))
+        self.store(nal.split(packet, self.length_size, slice_bytes=0))
 
     def read(self, packet: bytes | Sequence[bytes]) -> PictureResidual:
         """Read a picture's residual planes.
@@ -259,7 +259,6 @@ class ResidualReader:
                 f"slice {index} starts at macroblock {first_mb}; the picture has {buffers.count}", slice_index=index
             )
         self._prepare(header, picture)
-        self._slice[0]["old_8x8_flags"] = self.x264_build is not None and self.x264_build < 151
         values = (
             self._number,
             picture.first_number,
@@ -301,7 +300,8 @@ class ResidualReader:
 
     def _prepare(self, header: SliceHeader, picture: CodedPicture) -> None:
         """Copy the parameter sets' values into the slice record, unless they are there already."""
-        setting = (header.parameters, picture.structure, header.colour_plane)
+        old_flags = self.x264_build is not None and self.x264_build < 151
+        setting = (header.parameters, picture.structure, header.colour_plane, old_flags)
         if self._setting is not None and all(a is b for a, b in zip(setting, self._setting, strict=True)):
             return
         self._setting = setting
@@ -321,6 +321,7 @@ class ResidualReader:
         state["depth_chroma"] = sps.bit_depth_chroma
         state["qp_offset"] = (6 * (sps.bit_depth_luma - 8), *pps.chroma_qp_index_offset)
         state["scale_list"] = header.colour_plane
+        state["old_8x8_flags"] = old_flags
 
     def _check_cover(self, picture: CodedPicture) -> None:
         fields = (False, True) if picture.structure == "field" else (False,)

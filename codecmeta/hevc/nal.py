@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from codecmeta.entropy.nal import read_record_units, remove_emulation_prevention, split_units
+from codecmeta.entropy.nal import find_end, list_bounds, read_record_units, remove_emulation_prevention
 from codecmeta.errors import BitstreamError
 
 RADL_N, RADL_R, RASL_N, RASL_R = 6, 7, 8, 9
@@ -43,13 +43,22 @@ class NalUnit(NamedTuple):
         return remove_emulation_prevention(self.payload)
 
 
-def split(packet: bytes, length_size: int) -> Iterator[NalUnit]:
-    """Split a packet into its NAL units; see `codecmeta.entropy.nal.split_units`.
+def split(packet: bytes, length_size: int, *, slices: bool = True) -> Iterator[NalUnit]:
+    """Split a packet into its NAL units.
+
+    Args:
+        packet: one access unit.
+        length_size: see `codecmeta.entropy.nal.list_bounds`.
+        slices: whether slice segments are wanted; otherwise all VCL units are passed over unread.
 
     Raises:
         BitstreamError: the packet does not divide into NAL units.
     """
-    return (_parse(unit) for unit in split_units(packet, length_size) if len(unit) > 1)
+    for start, end in list_bounds(packet, length_size):
+        if slices or packet[start] >> 1 & 63 >= VPS:
+            end = find_end(packet, start, end)
+            if len(unit := packet[start:end]) > 1:
+                yield _parse(unit)
 
 
 def _parse(unit: bytes) -> NalUnit:

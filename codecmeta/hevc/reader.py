@@ -61,7 +61,7 @@ class ResidualReader:
             or nothing if the packets contain parameter sets.
 
     Attributes:
-        length_size: bytes of the length before each NAL unit, see `codecmeta.entropy.nal.split_units`.
+        length_size: bytes of the length before each NAL unit, see `codecmeta.entropy.nal.list_bounds`.
         sets: parameter sets seen so far.
 
     Raises:
@@ -88,7 +88,7 @@ class ResidualReader:
         Raises:
             BitstreamError: the packet is corrupt.
         """
-        self.store(nal.split(packet, self.length_size))
+        self.store(nal.split(packet, self.length_size, slices=False))
 
     def store(self, units: Iterable[nal.NalUnit]) -> None:
         """Store the parameter sets among NAL units."""

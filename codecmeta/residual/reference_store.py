@@ -88,7 +88,7 @@ def is_reference(video: Video, payload: bytes, kind: str) -> bool:
     extradata = bytes(video.stream.codec_context.extradata or b"")
     length_size = (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
     try:
-        units = nal.split(payload, length_size)
+        units = nal.split(payload, length_size, slice_bytes=1)
         return next((unit.ref_idc > 0 for unit in units if nal.SLICE <= unit.kind <= nal.IDR_SLICE), True)
     except BitstreamError:
         return True

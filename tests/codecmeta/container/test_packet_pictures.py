@@ -89,6 +89,23 @@ def test_a_changed_slice_type_shows(tmp_path: Path) -> None:
     assert describe(extract(path, frames=[0], residual="none", pixels=32)) == whole | {number: "P"}
 
 
+def test_a_first_slice_that_is_not_like_the_others(tmp_path: Path) -> None:
+    """A slice_type below 5 says nothing of the other slices (H.264, Table 7-6)."""
+    path = write_video(tmp_path / "clip.mp4", frames=20, height=128, options={"bf": "2", "slices": "2"})
+    whole = describe(extract(path, frames=[0], residual="none", pixels=32))
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as source:
+        places = [packet.pos for packet in source.demux(video=0) if packet.size]
+    for number, kind in whole.items():
+        at = places[number]
+        if kind == "B" and at is not None:
+            assert content[at + 5] >> 2 == 0b100111
+            # first_mb_in_slice 0, slice_type 0 (P); the second slice remains of type 6 (B)
+            content[at + 5] = 0b11000000
+    path.write_bytes(content)
+    assert describe(extract(path, frames=[0], residual="none", pixels=32)) == whole
+
+
 def test_leading_pictures_of_an_open_start_are_not_shown(tmp_path: Path) -> None:
     """RASL pictures after the random access point where a file begins are not decoded."""
     options = {"x265-params": f"{X265}:bframes=3:open-gop=1:keyint=10:min-keyint=10:scenecut=0", "g": "10"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -67,19 +68,87 @@ def test_units_are_those_of_a_plain_walk(seed: int, tmp_path: Path) -> None:
     assert found.malformed == len(packets) - len(pictured) > 0
 
 
-@pytest.mark.parametrize(("codec", "slices"), [("libx264", {"slices": "3"}), ("libx265", {})])
-def test_units_of_a_file(codec: str, slices: dict[str, str], tmp_path: Path) -> None:
-    options = slices if codec == "libx264" else {"x265-params": "log-level=none:pools=none:frame-threads=1"}
-    path = write_video(tmp_path / "clip.mp4", codec=codec, options=options)
+X265 = {"x265-params": "log-level=none:pools=none:frame-threads=1"}
+
+
+INTERLACED = {"slices": "2", "flags": "+ildct", "x264-params": "tff=1"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "slices"),
+    [("libx264", {"slices": "2"}, 1), ("libx264", INTERLACED, 2), ("libx265", X265, 1)],
+    ids=["progressive", "interlaced", "hevc"],
+)
+def test_units_of_a_file(codec: str, options: dict[str, str], slices: int, tmp_path: Path) -> None:
+    """Of a progressive H.264 picture whose first slice gives the type of all, only that slice is needed."""
+    path = write_video(tmp_path / "clip.mp4", codec=codec, width=320, height=256, options=options)
     with av.open(str(path)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
     with open_video(path) as video:
         found = read_units(video, read_packets(video))
     assert found is not None and found.malformed == 0
-    expected = [(row, length) for row, packet in enumerate(packets) for _, length in walk(packet, 4)]
-    assert list(zip(found.packet.tolist(), found.length.tolist(), strict=True)) == expected
-    counts = np.bincount(found.packet[found.pictured])
-    assert set(counts.tolist()) == ({3} if codec == "libx264" else {1})
+    expected = [(row, at, length) for row, packet in enumerate(packets) for at, length in walk(packet, 4)]
+    if codec == "libx264" and slices == 1:
+        first = {row: at for row, at, _ in reversed(expected) if packets[row][at] & 31 in (1, 5)}
+        expected = [unit for unit in expected if unit[1] <= first[unit[0]]]
+    assert list(zip(found.packet.tolist(), found.length.tolist(), strict=True)) == [
+        (row, size) for row, _, size in expected
+    ]
+    assert set(np.bincount(found.packet[found.pictured]).tolist()) == {slices}
+
+
+def test_another_parameter_set_in_a_packet_brings_all_units(tmp_path: Path) -> None:
+    """A stream that its header calls progressive may have fields after a set within a packet."""
+    path = write_video(tmp_path / "clip.mp4", codec="libx264", options={"slices": "2"})
+    with open_video(path) as video:
+        packets = read_packets(video)
+        short, record = read_units(video, packets), bytes(video.stream.codec_context.extradata or b"")
+        assert packets.position is not None
+        place, size = int(packets.position[1]), int(packets.size[1])
+    length = int.from_bytes(record[6:8], "big")
+    content = bytearray(path.read_bytes())
+    with_set = [record[8 : 8 + length], bytes([0x67, *range(1, 30)])]
+    counts = []
+    for unit in with_set:
+        # in place of the first packet's picture, which is not read
+        content[place : place + 4 + len(unit)] = len(unit).to_bytes(4, "big") + unit
+        rest = size - 8 - len(unit)
+        content[place + 4 + len(unit) : place + 8 + len(unit)] = rest.to_bytes(4, "big")
+        content[place + 8 + len(unit)] = 0x41
+        path.write_bytes(content)
+        with open_video(path) as video:
+            units = read_units(video, packets)
+            assert units is not None
+            counts.append(np.bincount(units.packet[units.pictured])[2:].tolist())
+    assert short is not None and set(np.bincount(short.packet[short.pictured]).tolist()) == {1}
+    assert set(counts[0]) == {1} and set(counts[1]) == {2}
+
+
+def _ends(start: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    return start[:, 0] == 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_units_after_the_last_wanted_one_are_omitted(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    packets = [make_packet(rng, 4) for _ in range(60)]
+    path = tmp_path / "packets"
+    path.write_bytes(b"".join(packets))
+    size = np.array([len(packet) for packet in packets])
+    position = np.cumsum(size) - size
+    with LocalFile(path) as source:
+        found = find_units(source, "h264", position=position, size=size, width=np.full(size.size, 4), ends=_ends)
+    expected = []
+    for row, packet in enumerate(packets):
+        for at, _ in walk(packet, 4):
+            expected.append((row, int(position[row]) + at))
+            # a packet of very many units is read whole
+            if packet[at] == 5 and len(walk(packet, 4)) < 1000:
+                break
+    got = list(zip(found.packet.tolist(), found.place.tolist(), strict=True))
+    few = {row for row, packet in enumerate(packets) if len(walk(packet, 4)) < 1000}
+    assert [unit for unit in got if unit[0] in few] == [unit for unit in expected if unit[0] in few]
+    assert len(few) < len(packets) and len(got) < sum(len(walk(packet, 4)) for packet in packets)
 
 
 def test_containers_without_an_index(tmp_path: Path) -> None:
