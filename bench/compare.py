@@ -32,7 +32,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.compare_plain_merging import PLAIN_INSIDE, PLAIN_MERGING, rpm, tome
+from bench.compare_plain_frames import earlytom_inside
+from bench.compare_plain_merging import PLAIN_INSIDE, PLAIN_MERGING, PLAIN_UNSEEN, rpm, tome
 from compress.encoder_merging import EncoderState
 from compress.methods import METHODS, build
 from compress.stage import BeforeEncoder, BeforeLLM, InnerTokens, InsideEncoder, InsideLLM, Signals, cuts_of
@@ -147,9 +148,12 @@ def _inside_encoder(method: Any, plain: str, scene: Scene) -> Calls:
             keep = keep[merge.keep]
         return keep, hidden.flatten(0, 1)
 
-    if plain != "tome":
-        return ours, None
-    return ours, lambda: tome(scene.patches, method.counts(patches, BLOCKS), KEYS)
+    if plain == "tome":
+        return ours, lambda: tome(scene.patches, method.counts(patches, BLOCKS), KEYS)
+    if plain == "earlytom":
+        least = math.ceil(method.retention * frames)
+        return ours, lambda: earlytom_inside(scene.patches, len(method.merge_blocks(BLOCKS)), least)
+    return ours, None
 
 
 def _before_llm(method: BeforeLLM, plain: str, scene: Scene) -> Calls:
@@ -188,6 +192,8 @@ def _inside_llm(method: InsideLLM, plain: str, scene: Scene) -> Calls:
         return found
 
     run(counted)
+    if plain in PLAIN_UNSEEN:
+        return lambda: run(ours), lambda: PLAIN_UNSEEN[plain](scene.tokens, scene.signals, counts[0])
     if plain not in PLAIN_INSIDE:
         return lambda: run(ours), None
 
@@ -212,7 +218,7 @@ def peak_megabytes(run: Callable[[], Any]) -> float | None:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins again
         before = _status("VmRSS")
         run()
-        return (_status("VmHWM") - before) / 1024
+        return max(_status("VmHWM") - before, 0) / 1024
     except (OSError, AttributeError):
         return None
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bench.compare_plain import PLAIN, chosen, peaks
+from bench.compare_plain_frames import earlytom, sttm
 from bench.compress_loops import loop_btm, loop_infomerge
 from compress.budget import allocate
 from compress.stage import Signals
@@ -228,6 +229,8 @@ PLAIN_MERGING = {
     "tome-video": tome_video,
     "unified-sttc": unified_sttc,
     "prunevid": prunevid,
+    "earlytom": earlytom,
+    "sttm": sttm,
 }
 """Plain forms of the stage before the language model."""
 
@@ -238,6 +241,10 @@ PLAIN_INSIDE: dict[str, PlainInside] = {
     "pyramiddrop": most_attended,
     "holitom-inner": matm,
     "d2pruner": independent,
-    "tome-video-inner": lambda scores, hidden, count: tome_video(hidden[None], Signals(), count),
+    "prunevid-inner": most_attended,
+    "unified-sttc-inner": matm,
 }
-"""Plain forms of a merge inside it, at each of its cuts."""
+"""Plain forms of a cut inside it, each from scores: PruneVid's of one part of tokens, Unified STTC's without text."""
+
+PLAIN_UNSEEN = {"tome-video-inner": tome_video, "sttm-inner": sttm}
+"""Plain forms of a merge inside it that reads no attention, of the tokens of all frames."""

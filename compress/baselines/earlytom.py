@@ -115,7 +115,7 @@ class EarlyTom(Published):
         folding = fold_frames(similarity, self._walk(similarity), least=least, released=released)
         if len(folding.first) == len(tokens):
             return folding, self._walk(similarity)
-        return folding, self._walk(FrameSimilarity(folding.apply(tokens), self.M))
+        return folding, self._walk(similarity.after(folding))
 
     def _walk(self, similarity: FrameSimilarity) -> NDArray[np.int64]:
         return walk_segments(similarity, threshold=self.T, window=self.M, ema=self.ema)
@@ -214,7 +214,7 @@ def best_of_windows(saliency: NDArray[np.float64], window: NDArray[np.int64]) ->
 
 def _fold_rows(folding: Folding, frame: int, places: NDArray[np.int64], per_frame: int) -> Rows:
     """Return the rows of some places of a folded frame, on the host."""
-    first, second, weight = (array[frame].item() for array in (folding.first, folding.second, folding.weight))
+    first, second, weight = (column[frame].item() for column in folding.columns)
     row = np.arange(len(places))
     parts = [(first, weight)] if first == second else [(first, weight), (second, 1 - weight)]
     parts = [(at, share if first != second else 1.0) for at, share in parts if share > 0]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.ops.similarity import unit
+from compress.ops.similarity import NORM_FLOOR, unit
 from compress.ops.transfer import on_host
 
 
@@ -27,8 +27,10 @@ class FrameSimilarity:
     def __init__(self, tokens: Tensor, window: int) -> None:
         self.frames = len(tokens)
         self._tokens = tokens
+        self._window = window
+        self._folding = Folding.identity(self.frames)
         self._known: dict[tuple[int, int], float] = {}
-        self._directions: dict[int, Tensor] = {}
+        self._norms: dict[int, Tensor] = {}
         if tokens.device.type != "cpu":
             direction = unit(tokens)
             for distance in range(1, min(window, self.frames)):
@@ -38,13 +40,32 @@ class FrameSimilarity:
     def between(self, first: int, second: int) -> float:
         """Return the similarity of two frames, the first one earlier."""
         if (first, second) not in self._known:
-            self._known[first, second] = float((self._direction(first) * self._direction(second)).sum(dim=1).mean())
+            product = (self._frame(first) * self._frame(second)).sum(dim=1)
+            self._known[first, second] = float((product / (self._norm(first) * self._norm(second))).mean())
         return self._known[first, second]
 
-    def _direction(self, frame: int) -> Tensor:
-        if frame not in self._directions:
-            self._directions[frame] = unit(self._tokens[frame])
-        return self._directions[frame]
+    def after(self, folding: Folding) -> FrameSimilarity:
+        """Return the similarity of what a first folding leaves; a CPU folds the frames that are asked for."""
+        if self._tokens.device.type != "cpu":
+            return FrameSimilarity(folding.apply(self._tokens), self._window)
+        left = FrameSimilarity(self._tokens, self._window)
+        left.frames, left._folding = len(folding.first), folding
+        whole = {a: place for place, a in enumerate(folding.first.tolist()) if a == folding.second[place]}
+        left._norms = {whole[frame]: norm for frame, norm in self._norms.items() if frame in whole}
+        pairs = {(whole.get(a), whole.get(b)): value for (a, b), value in self._known.items()}
+        left._known = {(a, b): value for (a, b), value in pairs.items() if a is not None and b is not None}
+        return left
+
+    def _frame(self, number: int) -> Tensor:
+        first, second, weight = (one[number].item() for one in self._folding.columns)
+        here = self._tokens[first].float()
+        return here if first == second else here * weight + self._tokens[second].float() * (1 - weight)
+
+    def _norm(self, number: int) -> Tensor:
+        if number not in self._norms:
+            norm = torch.linalg.vector_norm(self._frame(number), dim=1)
+            self._norms[number] = norm.masked_fill(norm < NORM_FLOOR, torch.inf)
+        return self._norms[number]
 
 
 def walk_segments(similarity: FrameSimilarity, *, threshold: float, window: int, ema: float) -> NDArray[np.int64]:
@@ -88,6 +109,11 @@ class Folding:
     second: NDArray[np.int64]
     weight: NDArray[np.float64]
     group: NDArray[np.int64]
+
+    @property
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """First, second and weight."""
+        return self.first, self.second, self.weight
 
     @staticmethod
     def identity(frames: int) -> Folding:

@@ -43,10 +43,11 @@ def change_between(tokens: Tensor, frame: Sequence[int], other: Sequence[int]) -
         ShapeError: a token that is compared is not finite.
     """
     if tokens.device.type == "cpu":  # a pair of frames at a time stays in the cache
-        parts = [_products(tokens[a].float(), tokens[b].float()) for a, b in zip(frame, other, strict=True)]
-        if not parts:
-            return torch.zeros((0, tokens.shape[1]), dtype=torch.float64)
-        dot, here, there = (torch.stack(part).double() for part in zip(*parts, strict=True))
+        # Sums that are kept between the products of pairs would leave the allocator holes that no product fits into.
+        sums = torch.empty((3, len(frame), tokens.shape[1]), dtype=torch.float32)
+        for row, (a, b) in enumerate(zip(frame, other, strict=True)):
+            sums[0, row], sums[1, row], sums[2, row] = _products(tokens[a].float(), tokens[b].float())
+        dot, here, there = (part.double() for part in sums.unbind())
     else:
         first, second = (torch.tensor(index, device=tokens.device) for index in (frame, other))
         pair = (tokens.index_select(0, index).float() for index in (first, second))

@@ -45,6 +45,19 @@ def test_walk_and_folding_equal_the_description(threshold: float, window: int, r
     assert folded
 
 
+def test_similarity_of_folded_frames_is_that_of_their_means() -> None:
+    tokens = scene(15, 3)
+    before = FrameSimilarity(tokens, 6)
+    folding = fold_frames(before, walk_segments(before, threshold=-1.0, window=6, ema=0.9))
+    left = folding.apply(tokens)
+    assert len(left) < 15
+    after, fresh = before.after(folding), FrameSimilarity(left, 6)
+    assert after.frames == len(left)
+    for a, b in itertools.combinations(range(len(left)), 2):
+        assert after.between(a, b) == pytest.approx(fresh.between(a, b), abs=1e-6)
+        assert after.between(a, b) == pytest.approx(oracle.alike(*left[[a, b]].double().numpy()), abs=1e-6)
+
+
 def test_the_released_code_always_loses_the_last_middle_frame() -> None:
     lost = 0
     for seed in range(20):
