@@ -36,6 +36,7 @@ from compress.stage import Signals
 
 # By name: a package exports the class of the same name as its module.
 btm_module = importlib.import_module("compress.metom.btm")
+evidence_module = importlib.import_module("compress.infomerge.evidence")
 infomerge_module = importlib.import_module("compress.infomerge.infomerge")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,24 +47,26 @@ GPU_GOAL = 0.002
 
 GROWTH = (8, 16, 32, 64, 128, 256, 512)
 
-STAGES: dict[str, tuple[Any, tuple[str, ...]]] = {
+STAGES: dict[str, tuple[tuple[Any, tuple[str, ...]], ...]] = {
     "infomerge": (
-        infomerge_module,
         (
-            "transitions",
-            "temporal_feature_difference",
-            "uniqueness",
-            "RichnessEstimate",
-            "on_host",
-            "select_salient",
-            "score_candidates",
-            "pick_anchors",
-            "assign_tokens",
-            "collect_pool",
-            "assemble",
+            evidence_module,
+            ("transitions", "temporal_feature_difference", "uniqueness", "measure_richness", "on_host", "fetch"),
+        ),
+        (
+            infomerge_module,
+            (
+                "select_salient",
+                "score_candidates",
+                "on_host",
+                "pick_anchors",
+                "assign_tokens",
+                "collect_pool",
+                "assemble",
+            ),
         ),
     ),
-    "btm": (btm_module, ("check_finite", "match_across_frames", "unit")),
+    "btm": ((btm_module, ("check_finite", "fetch", "match_across_frames", "unit")),),
 }
 
 
@@ -126,7 +129,6 @@ class Clock:
 @contextmanager
 def timed_stages(name: str, clock: Clock) -> Iterator[dict[str, float]]:
     """Time inside the functions that the method calls, by name."""
-    module, names = STAGES[name]
     spent: dict[str, float] = defaultdict(float)
 
     def wrap(function: Callable[..., Any], label: str) -> Callable[..., Any]:
@@ -138,8 +140,9 @@ def timed_stages(name: str, clock: Clock) -> Iterator[dict[str, float]]:
         return timed
 
     with ExitStack() as stack:
-        for stage in names:
-            stack.enter_context(patch.object(module, stage, wrap(getattr(module, stage), stage)))
+        for module, names in STAGES[name]:
+            for stage in names:
+                stack.enter_context(patch.object(module, stage, wrap(getattr(module, stage), stage)))
         yield spent
 
 

@@ -163,9 +163,10 @@ class MergePlan:
             count_in: V.
             stochastic: whether rows sum to 1.
         """
-        order = torch.sort(row * count_in + col, stable=True).indices
-        size = torch.zeros(keep.numel() + 1, dtype=torch.int64, device=keep.device)
-        crow = size.index_add_(0, row + 1, torch.ones_like(row)).cumsum(0)
+        place, order = torch.sort(row * count_in + col, stable=True)
+        step = max(count_in, 1)
+        begins = torch.arange(0, (keep.numel() + 1) * step, step, device=keep.device)
+        crow = torch.searchsorted(place, begins)
         return MergePlan(
             keep=keep,
             crow=crow,

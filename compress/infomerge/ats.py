@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def select_salient(
@@ -72,3 +74,42 @@ def substituted_tokens(
     for k, (start, stop) in enumerate(itertools.pairwise(bounds)):
         replaced[start:stop] = np.logical_or.accumulate(salient[start:stop], axis=0) & static[k]
     return replaced
+
+
+FORESIGHT = 8
+"""Passes of `foresee_salient`: it is exact for segments of so many frames, and almost always for longer ones."""
+
+
+def foresee_salient(
+    saliency: Tensor, static: Tensor, member: Tensor, *, count: int, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Foresee on the device what `select_salient` and `substituted_tokens` will find on the host.
+
+    Every pass takes all frames at once, with the penalties that the pass before gives: it is right for one frame more
+    of each segment. Nothing depends on it but time: a frame foreseen wrongly is scored again.
+
+    Args:
+        saliency: (L, N).
+        static: bool (L, N), static positions of each frame's segment.
+        member: bool (K, L), the frames of each segment.
+        count: T_s, 0 to N.
+        lam: strength.
+
+    Returns:
+        bool (L, N), the salient tokens; and bool (L, N), those of all tokens that a mean replaces.
+    """
+    wide = saliency.double()
+    spread = wide.std(dim=1, unbiased=False, keepdim=True)
+    # More than the range of a frame puts penalised tokens last, as infinity does.
+    penalty = spread * lam if lam < torch.inf else 2 * (wide.amax(1, keepdim=True) - wide.amin(1, keepdim=True)) + 1
+    together = member.float().T @ member.float()
+    earlier, until_now = together.tril(-1), together.tril()
+    nothing = torch.zeros_like(static)
+    score, salient = wide, nothing
+    for turn in range(FORESIGHT):
+        if turn:
+            taken = (earlier @ (salient & static).float()) > 0
+            score = wide - penalty * taken
+        order = score.sort(dim=1, descending=True, stable=True).indices
+        salient = nothing.scatter(1, order[:, :count], True)
+    return salient, ((until_now @ salient.float()) > 0) & static

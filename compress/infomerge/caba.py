@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from compress.infomerge.dyseg import group_segments
+from compress.infomerge.dyseg import group_segments, segment_members
 from compress.ops.similarity import NORM_FLOOR
 from compress.ops.spectral_entropy import exact_entropy, finish_entropy, sketch_spectra
-from compress.ops.transfer import on_device
+from compress.ops.transfer import moved, on_device
 
 Richness = Literal["exact", "fast", "off"]
 
@@ -37,12 +38,32 @@ def uniqueness(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
     Returns:
         float32 (K,), in [0, 2].
     """
-    # Rows that take means over the frames of each segment and, the last one, of the video.
-    lengths = np.diff(bounds)
-    means = np.zeros((len(lengths) + 1, len(tokens)), np.float32)
-    means[np.repeat(np.arange(len(lengths)), lengths), np.arange(len(tokens))] = 1 / np.repeat(lengths, lengths)
-    means[-1] = 1 / len(tokens)
-    mean = on_device(means / tokens.shape[1], tokens.device) @ tokens.sum(dim=1, dtype=torch.float32)
+    weights = mean_weights(segment_members(bounds), tokens.shape[1])
+    return weighted_uniqueness(tokens, moved(weights, tokens.device))
+
+
+def mean_weights(member: Tensor, per_frame: int) -> Tensor:
+    """Weigh the sums of frames so that they give the means over segments and, last, over the video.
+
+    Args:
+        member: bool (K, L), the frames of each segment; one without frames gets no weights.
+        per_frame: N.
+
+    Returns:
+        float32 (K + 1, L), where the members are.
+    """
+    rows = torch.nn.functional.pad(member, (0, 0, 0, 1), value=True).double()
+    return (rows / rows.sum(dim=1, keepdim=True).clamp_min(1)).float() / per_frame
+
+
+def weighted_uniqueness(tokens: Tensor, weights: Tensor) -> Tensor:
+    """Compute u_k as `uniqueness` does, float32 (K,); what a segment without frames gets means nothing.
+
+    Args:
+        tokens: (L, N, D), any float dtype.
+        weights: from `mean_weights`.
+    """
+    mean = weights @ tokens.sum(dim=1, dtype=torch.float32)
     norm = torch.linalg.vector_norm(mean, dim=1, keepdim=True)
     missing = norm < NORM_FLOOR
     direction = mean / norm.masked_fill(missing, torch.inf)
@@ -52,38 +73,45 @@ def uniqueness(tokens: Tensor, bounds: NDArray[np.int64]) -> Tensor:
     return u
 
 
-class RichnessEstimate:
-    """Spectral entropy of every segment in two steps, so that what runs on a device is fetched only once.
+def measure_richness(tokens: Tensor, bounds: NDArray[np.int64], richness: Richness) -> tuple[Tensor, ...]:
+    """Compute what `finish_richness` needs, so that what runs on a device is fetched only once.
 
-    Attributes:
-        tensors: tensors that `finish` needs on the host.
+    Args:
+        tokens: (L, N, D), any float dtype.
+        bounds: int64 (K + 1,), where segments begin.
+        richness: how.
     """
+    if richness == "exact":
+        return (torch.stack([exact_entropy(tokens[a:b].flatten(0, 1)) for a, b in itertools.pairwise(bounds)]),)
+    return _sketch(tokens, bounds) if richness == "fast" else ()
 
-    def __init__(self, tokens: Tensor, bounds: NDArray[np.int64], richness: Richness) -> None:
-        self.richness = richness
-        self.rows = np.diff(bounds) * tokens.shape[1]
-        self.full_rank = np.minimum(self.rows, tokens.shape[2])
-        self.tensors: tuple[Tensor, ...] = ()
-        if richness == "exact":
-            spans = itertools.pairwise(bounds)
-            self.tensors = (torch.stack([exact_entropy(tokens[a:b].flatten(0, 1)) for a, b in spans]),)
-        elif richness == "fast":
-            self.tensors = _sketch(tokens, bounds)
 
-    def finish(self, fetched: list[NDArray[np.float64]], *, normalise: bool) -> NDArray[np.float64]:
-        """Return e_k (eqs. 6-7), in nats or over ``ln min(P N, D)``; 0 for a segment of a single token.
+def finish_richness(
+    fetched: Sequence[NDArray[np.float64]],
+    lengths: NDArray[np.int64],
+    *,
+    per_frame: int,
+    width: int,
+    richness: Richness,
+    normalise: bool,
+) -> NDArray[np.float64]:
+    """Return e_k (eqs. 6-7), in nats or over ``ln min(P N, D)``; 0 for a segment of a single token.
 
-        Args:
-            fetched: `tensors` on the host.
-            normalise: divide by the largest possible entropy.
-        """
-        if self.richness == "off":
-            return np.zeros(len(self.rows))
-        entropy = fetched[0] if self.richness == "exact" else finish_entropy(*fetched)
-        if not normalise:
-            return entropy
-        largest = np.log(np.maximum(self.full_rank, 1))
-        return np.asarray(np.divide(entropy, largest, out=np.zeros_like(entropy), where=largest > 0))
+    Args:
+        fetched: what `measure_richness` returns, on the host.
+        lengths: P_k, (K,).
+        per_frame: N.
+        width: D.
+        richness: how it was measured.
+        normalise: divide by the largest possible entropy.
+    """
+    if richness == "off":
+        return np.zeros(len(lengths))
+    entropy = fetched[0] if richness == "exact" else finish_entropy(*fetched)
+    if not normalise:
+        return entropy
+    largest = np.log(np.maximum(np.minimum(lengths * per_frame, width), 1))
+    return np.asarray(np.divide(entropy, largest, out=np.zeros_like(entropy), where=largest > 0))
 
 
 def _sketch(tokens: Tensor, bounds: NDArray[np.int64]) -> tuple[Tensor, ...]:
@@ -94,8 +122,10 @@ def _sketch(tokens: Tensor, bounds: NDArray[np.int64]) -> tuple[Tensor, ...]:
         blocks = tokens[int(bounds[first]) : int(bounds[last])]
         segment = np.repeat(np.arange(last - first), np.diff(bounds[first : last + 1]))
         if last - first == 1:
-            blocks, segment = blocks.reshape(1, -1, blocks.shape[2]), segment[:1]
-        sketches.append(sketch_spectra(blocks, on_device(segment, tokens.device), last - first).tensors())
+            blocks = blocks.reshape(1, -1, blocks.shape[2])
+        single = len(blocks) == last - first
+        there = None if single else on_device(segment, tokens.device)
+        sketches.append(sketch_spectra(blocks, there, last - first).tensors())
     return tuple(torch.cat(parts) for parts in zip(*sketches, strict=True))
 
 

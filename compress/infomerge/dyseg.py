@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,6 +46,28 @@ def cut_segments(similarity: NDArray[np.float64], *, c: int, tau_seg: float) -> 
     smallest = np.argsort(similarity, kind="stable")[: c - 1]
     cuts = np.union1d(smallest, np.flatnonzero(similarity < tau_seg)) + 1
     return np.concatenate(([0], cuts, [len(similarity) + 1])).astype(np.int64)
+
+
+def segment_members(bounds: NDArray[np.int64]) -> Tensor:
+    """Mark the frames of each segment, bool (K, L) on the host.
+
+    Args:
+        bounds: int64 (K + 1,), where segments begin, from any first frame on.
+    """
+    frame = np.arange(bounds[0], bounds[-1])
+    return torch.from_numpy((bounds[:-1, None] <= frame) & (frame < bounds[1:, None]))
+
+
+def segment_members_there(similarity: Tensor, *, c: int, tau_seg: float) -> Tensor:
+    """Mark the frames of each segment where the transitions are, without the host: `cut_segments` in a fixed shape.
+
+    Returns:
+        bool (L, L); rows beyond the number of segments are empty.
+    """
+    cuts = similarity.double() < tau_seg
+    smallest = similarity.sort(stable=True).indices[: c - 1]
+    segment = torch.nn.functional.pad(cuts.index_fill_(0, smallest, True).long().cumsum(0), (1, 0))
+    return torch.arange(len(segment), device=segment.device)[:, None] == segment
 
 
 def group_segments(bounds: NDArray[np.int64], *, frames: int) -> Iterator[tuple[int, int]]:

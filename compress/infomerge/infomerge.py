@@ -16,7 +16,7 @@ from compress.budget import check_retention, count_tokens
 from compress.errors import ConfigError, ShapeError
 from compress.infomerge.assembly import KINDS, PositionMeans, assemble, collect_pool
 from compress.infomerge.ats import select_salient, substituted_tokens
-from compress.infomerge.caba import Richness, RichnessEstimate, context_weights, uniqueness
+from compress.infomerge.caba import Richness, context_weights
 from compress.infomerge.dtm import (
     AnchorFrames,
     AnchorFrom,
@@ -27,9 +27,9 @@ from compress.infomerge.dtm import (
     schedule_anchor_frames,
     score_candidates,
 )
-from compress.infomerge.dyseg import cut_segments, transitions
+from compress.infomerge.evidence import Foreseen, Question, gather_evidence
 from compress.infomerge.shares import BudgetMode, SalientRounding, share_context, split_budget
-from compress.infomerge.tfd import Change, static_positions, temporal_feature_difference
+from compress.infomerge.tfd import Change, static_positions
 from compress.ops.saliency import distance_to_frame_mean
 from compress.ops.transfer import on_device, on_device_together, on_host
 from compress.plan import MergePlan
@@ -193,19 +193,25 @@ class InfoMerge(Attachable):
             salient_rounding=self.salient_rounding,
         )
         saliency, frame_features, sources = _signals_or_fallbacks(tokens, signals)
-        t, saliency_host = on_host(transitions(frame_features), saliency)
-        if not np.isfinite(saliency_host).all():
-            raise ShapeError("saliency holds NaN or infinity; all values must be finite")
-        bounds = cut_segments(t, c=self.c, tau_seg=self.tau_seg)
-        lengths = np.diff(bounds)
-
-        richness = RichnessEstimate(tokens, bounds, self.richness if self.parameter("beta") else "off")
-        difference, u, *fetched = on_host(
-            temporal_feature_difference(tokens, bounds, over=self.tfd), uniqueness(tokens, bounds), *richness.tensors
+        richness: Richness = self.richness if self.parameter("beta") else "off"
+        evidence = gather_evidence(
+            tokens,
+            saliency,
+            frame_features,
+            Question(
+                c=self.c,
+                tau_seg=self.tau_seg,
+                tfd=self.tfd,
+                richness=richness,
+                rho=self.parameter("rho"),
+                lam=self.parameter("lam"),
+                salient=shares.salient,
+                neighbours=min(self.k_nn, per_frame - shares.salient) if shares.context else 0,
+                substitute=self.substitute and self.dtm_features == "substituted",
+            ),
         )
-        if not np.isfinite(u).all():
-            raise ShapeError(f"tokens of segments {np.flatnonzero(~np.isfinite(u)).tolist()} hold NaN or infinity")
-        e = richness.finish(fetched, normalise=self.normalise)
+        bounds, lengths, u = evidence.bounds, evidence.lengths, evidence.uniqueness
+        e = evidence.richness(tuple(tokens.shape), how=richness, normalise=self.normalise)
         m, w = context_weights(
             u,
             e,
@@ -216,16 +222,16 @@ class InfoMerge(Attachable):
             ddof=self.ddof,
         )
         budgets = share_context(w, shares, lengths, per_frame, mode=self.budget)
-        preference = np.add.reduceat(saliency_host, bounds[:-1], axis=0) / lengths[:, None]
+        preference = np.add.reduceat(evidence.saliency, bounds[:-1], axis=0) / lengths[:, None]
         static = static_positions(
-            difference,
+            evidence.difference,
             lengths,
             rho=self.parameter("rho"),
             preference=preference if self.tie == "saliency" else None,
         )
-        salient = select_salient(saliency_host, static, bounds, count=shares.salient, lam=self.parameter("lam"))
+        salient = select_salient(evidence.saliency, static, bounds, count=shares.salient, lam=self.parameter("lam"))
         replaced = substituted_tokens(salient, static, bounds) & self.substitute
-        plan, kind, anchors = self._merge(tokens, salient, replaced, static, budgets, bounds)
+        plan, kind, anchors = self._merge(tokens, salient, replaced, static, budgets, bounds, evidence.foreseen)
 
         context = np.bincount(anchors.segment, weights=anchors.quota, minlength=len(lengths)).astype(np.int64)
         return Compression(
@@ -240,10 +246,10 @@ class InfoMerge(Attachable):
                 for a, n, b in zip(bounds[:-1], lengths, context, strict=True)
             ),
             positions=self.positions,
-            sources={**sources, "richness": richness.richness},
+            sources={**sources, "richness": richness},
             diagnostics={
-                "transitions": t,
-                "tfd": difference,
+                "transitions": evidence.transitions,
+                "tfd": evidence.difference,
                 "static": static,
                 "uniqueness": u,
                 "richness": e,
@@ -261,6 +267,7 @@ class InfoMerge(Attachable):
         static: NDArray[np.bool_],
         budgets: NDArray[np.int64],
         bounds: NDArray[np.int64],
+        foreseen: Foreseen | None,
     ) -> tuple[MergePlan, NDArray[np.uint8], AnchorFrames]:
         """Run DTM and assemble the plan."""
         per_frame = tokens.shape[1]
@@ -278,9 +285,12 @@ class InfoMerge(Attachable):
             anchor_from=self.anchor_from,
         )
         if len(anchors.frame):
-            scores = score_candidates(tokens, anchors, salient, seen, mean_features, mean_row, k_nn=self.k_nn)
-            (scores_host,) = on_host(scores)
-            picked = pick_anchors(scores_host, anchors, salient, static, hard_mask=self.hard_mask)
+            scores = None if foreseen is None else foreseen.of(anchors.frame, salient, seen)
+            if scores is None:
+                (scores,) = on_host(
+                    score_candidates(tokens, anchors, salient, seen, mean_features, mean_row, k_nn=self.k_nn)
+                )
+            picked = pick_anchors(scores, anchors, salient, static, hard_mask=self.hard_mask)
         else:
             picked = np.zeros((0, per_frame), dtype=bool)
         which, position = np.nonzero(picked)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.budget import floor_guarded
-from compress.infomerge.dyseg import group_segments
+from compress.infomerge.dyseg import group_segments, segment_members
 from compress.ops.similarity import NORM_FLOOR
-from compress.ops.transfer import on_device
+from compress.ops.transfer import moved
 
 Change = Literal["segment", "adjacent"]
 
@@ -44,38 +44,61 @@ def temporal_feature_difference(tokens: Tensor, bounds: NDArray[np.int64], *, ov
     Returns:
         float32 (K, N), in [0, 2]; 0 for a segment of one frame, where it is not defined.
     """
-    weigh = _segment_weights if over == "segment" else _adjacent_weights
     parts = []
     for first, last in group_segments(bounds, frames=CHUNK_FRAMES):
         frames = tokens[int(bounds[first]) : int(bounds[last])]
-        weights = on_device(weigh(np.diff(bounds[first : last + 1])), tokens.device)
-        step = max(1, TILE // len(frames) ** 2)
-        columns = [_difference(part, weights, over) for part in torch.split(frames, step, dim=1)]
-        parts.append(torch.cat(columns, dim=1))
+        weights = segment_weights(segment_members(bounds[first : last + 1]), over=over)
+        parts.append(weighted_difference(frames, moved(weights, tokens.device), over=over))
     return torch.cat(parts)
 
 
-def _segment_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weigh |F(i + 1, j) - F(i, j)| in each segment (eq. 2), float32 ((C - 1) * C, count)."""
-    segment = np.repeat(np.arange(len(lengths)), lengths)
-    owner = np.where(segment[1:] == segment[:-1], segment[1:], -1)
-    together = (owner[:, None] == segment)[..., None] & (segment[:, None] == np.arange(len(lengths)))
-    weights: NDArray[np.float64] = together / (np.maximum(lengths - 1, 1) * lengths)
-    return weights.astype(np.float32).reshape(-1, len(lengths))
+def weighted_difference(frames: Tensor, weights: Tensor, *, over: Change) -> Tensor:
+    """Compute the TFD of segments that are taken together.
+
+    Args:
+        frames: (C, N, D), any float dtype.
+        weights: `segment_weights` of the K segments.
+        over: see `temporal_feature_difference`.
+
+    Returns:
+        float32 (K, N).
+    """
+    step = max(1, TILE // len(frames) ** 2)
+    columns = [_difference(part, weights, over) for part in torch.split(frames, step, dim=1)]
+    return torch.cat(columns, dim=1)
 
 
-def _adjacent_weights(lengths: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weigh 1 - F(i, j) in each segment: the mean over windows of means over pairs, (C * C, count)."""
-    count = int(lengths.sum())
-    segment = np.repeat(np.arange(len(lengths)), lengths)
-    local = np.arange(count) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    window = local // WINDOW
-    frame = np.flatnonzero((segment[1:] == segment[:-1]) & (window[1:] == window[:-1]))
-    owner, windows = segment[frame], lengths // WINDOW + (lengths % WINDOW > 1)
-    pairs = np.minimum(WINDOW, lengths[owner] - window[frame] * WINDOW) - 1
-    weights = np.zeros((count, count, len(lengths)), np.float32)
-    weights[frame, frame + 1, owner] = 1 / (pairs * windows[owner])
-    return weights.reshape(-1, len(lengths))
+def segment_weights(member: Tensor, *, over: Change) -> Tensor:
+    """Weigh changes between frames so that their sum is the TFD of a segment.
+
+    Args:
+        member: bool (K, C), the frames of each segment; one without frames gets no weights.
+        over: see `temporal_feature_difference`.
+
+    Returns:
+        float32 (changes, K), where the members are.
+    """
+    return _segment_weights(member) if over == "segment" else _adjacent_weights(member)
+
+
+def _segment_weights(member: Tensor) -> Tensor:
+    """Weigh |F(i + 1, j) - F(i, j)| in each segment (eq. 2), float32 ((C - 1) * C, K)."""
+    lengths = member.sum(dim=1)
+    follows = (member[:, 1:] & member[:, :-1]).T
+    together = (follows[:, None] & member.T).double() / ((lengths - 1).clamp_min(1) * lengths.clamp_min(1))
+    return together.float().reshape(-1, len(member))
+
+
+def _adjacent_weights(member: Tensor) -> Tensor:
+    """Weigh 1 - F(i, j) in each segment: the mean over windows of means over pairs, (C * C, K)."""
+    lengths = member.sum(dim=1, keepdim=True)
+    begin = member.to(torch.uint8).argmax(dim=1, keepdim=True)
+    window = (torch.arange(member.shape[1], device=member.device) - begin).div(WINDOW, rounding_mode="floor")
+    follows = member[:, 1:] & member[:, :-1] & (window[:, 1:] == window[:, :-1])
+    pairs = (lengths - window[:, :-1] * WINDOW).clamp_max(WINDOW) - 1
+    windows = lengths // WINDOW + (lengths % WINDOW > 1)
+    value = (follows.double() / torch.where(follows, pairs * windows, 1)).float()
+    return value.diag_embed(offset=1).permute(1, 2, 0).reshape(-1, len(member))
 
 
 def _difference(frames: Tensor, weights: Tensor, over: Change) -> Tensor:
@@ -88,6 +111,11 @@ def _difference(frames: Tensor, weights: Tensor, over: Change) -> Tensor:
     similarity.diagonal(dim1=1, dim2=2).fill_(1)
     change = (similarity[:, 1:] - similarity[:, :-1]).abs_() if over == "segment" else 1 - similarity
     return (change.flatten(1) @ weights).T
+
+
+def static_count(rho: float, per_frame: int) -> int:
+    """Return ``floor(rho N)``, how many positions count as static."""
+    return floor_guarded(rho * per_frame)
 
 
 def static_positions(
@@ -108,7 +136,7 @@ def static_positions(
     Returns:
         bool (K, N).
     """
-    count = floor_guarded(rho * difference.shape[1])
+    count = static_count(rho, difference.shape[1])
     keys = [np.round(difference * RESOLUTION)]
     if preference is not None:
         keys.insert(0, -preference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,8 +14,16 @@ from torch import Tensor
 from compress.attach import Attachable
 from compress.budget import allocate, check_retention, count_tokens
 from compress.errors import ConfigError, ShapeError, SignalError
-from compress.ops.matching import Pairs, match_across_frames, strongest_pairs
-from compress.ops.similarity import check_finite, unit
+from compress.ops.graphs import fetch
+from compress.ops.matching import (
+    LARGE_TILE,
+    Pairs,
+    match_across_frames,
+    partner_keys,
+    partners_listed,
+    strongest_pairs,
+)
+from compress.ops.similarity import check_finite, largest_sum, unit
 from compress.ops.transfer import on_device, on_device_together
 from compress.plan import MergePlan
 from compress.planning_mode import planned
@@ -32,7 +41,10 @@ M_MIN_SHARE = 0.25
 """Share of the mean frame budget that every frame gets by default."""
 
 FOLD_TILE = 2**23
-"""Elements of padded core tokens held at a time while folding: 32 MB in float32."""
+"""Elements of padded core tokens that a processor holds at a time while folding: 32 MB in float32."""
+
+LARGE_FOLD_TILE = 2**26
+"""The same for an accelerator, which prefers few large tiles."""
 
 Fold = Literal["mean", "size", "core"]
 
@@ -80,7 +92,7 @@ class Coreset:
 
     def with_selected(self, extra: NDArray[np.int64]) -> Coreset:
         """Add further tokens in rows of their own."""
-        keep = np.union1d(self.keep, extra)
+        keep = np.sort(np.concatenate((self.keep, extra)))
         return Coreset(
             token=np.concatenate((self.token, extra)),
             row=np.concatenate((np.searchsorted(keep, self.keep)[self.row], np.searchsorted(keep, extra))),
@@ -88,10 +100,18 @@ class Coreset:
             keep=keep,
         )
 
+    def in_rows(self) -> Coreset:
+        """Return the same with the tokens of each row together, ascending."""
+        order = np.lexsort((self.token, self.row))
+        return Coreset(token=self.token[order], row=self.row[order], weight=self.weight[order], keep=self.keep)
+
     def plan(self, count_in: int, device: torch.device) -> MergePlan:
         """Build the plan from all tokens to the rows."""
-        row, token, keep = on_device_together(self.row, self.token, self.keep, device=device)
-        return MergePlan.from_entries(row, token, on_device(self.weight, device), keep=keep, count_in=count_in)
+        sorted_rows = self.in_rows()
+        begin = np.concatenate(([0], np.cumsum(self.sizes)))
+        keep, crow, col = on_device_together(self.keep, begin, sorted_rows.token, device=device)
+        weight = on_device(sorted_rows.weight, device)
+        return MergePlan(keep=keep, crow=crow, col=col, weight=weight, count_in=count_in)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +232,6 @@ class BTM(Attachable):
         packet_size = np.ones(frames) if uniform else np.asarray(signals.packet_size, np.float64)
         if packet_size.shape != (frames,):
             raise ShapeError(f"packet_size has shape {packet_size.shape}; {frames} frames take one number each")
-        check_finite(tokens)
         budgets = self.frame_budgets(packet_size, tokens_per_frame=per_frame)
 
         rank = np.empty((frames, per_frame), np.int64)
@@ -221,10 +240,11 @@ class BTM(Attachable):
         coreset = self._pair(tokens, np.flatnonzero(is_core), spare=frames * per_frame - int(budgets.sum()))
         pairs = len(coreset.token) - len(coreset.keep)
         if self.refill and pairs:
-            lost = np.setdiff1d(coreset.token, coreset.keep) // per_frame
-            granted = allocate(np.bincount(lost, minlength=frames), pairs, upper=per_frame - budgets)
+            lost = budgets - np.bincount(coreset.keep // per_frame, minlength=frames)
+            granted = allocate(lost, pairs, upper=per_frame - budgets)
+            extra = ~is_core
             is_core = rank < (budgets + granted)[:, None]
-            coreset = coreset.with_selected(np.setdiff1d(np.flatnonzero(is_core), coreset.token))
+            coreset = coreset.with_selected(np.flatnonzero(is_core & extra))
         plan = self._fold(tokens, coreset, is_core)
         return Compression(
             method="btm",
@@ -249,23 +269,47 @@ class BTM(Attachable):
         """Merge core tokens of different frames in pairs; with refilling at most ``spare`` pairs."""
         coreset = Coreset.of(core)
         if self.tau_tem == 1 or (self.refill and not spare):
+            check_finite(tokens)
             return coreset
         flat = tokens.flatten(0, 1)
+        keys = self._first_partners(tokens, core)
         for turn in range(self.rounds):
-            if turn:
-                features = coreset.plan(len(flat), tokens.device).apply(flat, dtype=torch.float32)
-            else:
-                features = flat.index_select(0, on_device(core, tokens.device))
             frame = coreset.keep // tokens.shape[1]
-            directions = unit(features)
-            pairs = match_across_frames(directions, frame, threshold=self.tau_tem, window=self.window)
+            directions = partial(self._directions, flat, coreset, turn)
+            pairs = match_across_frames(
+                directions, frame, threshold=self.tau_tem, window=self.window, keys=None if turn else keys
+            )
             if self.refill and len(pairs.first) > spare:
-                pairs = strongest_pairs(pairs, directions, spare)
+                pairs = strongest_pairs(pairs, directions(), spare)
             if not len(pairs.first):
                 break
             coreset = coreset.merged(pairs)
             spare -= len(pairs.first)
         return coreset
+
+    @staticmethod
+    def _directions(flat: Tensor, coreset: Coreset, turn: int) -> Tensor:
+        """Return the directions of rows; before the first merge they are the core tokens themselves."""
+        if turn:
+            return unit(coreset.plan(len(flat), flat.device).apply(flat, dtype=torch.float32))
+        return unit(flat.index_select(0, on_device(coreset.keep, flat.device)))
+
+    def _first_partners(self, tokens: Tensor, core: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Check the tokens, on an accelerator together with listing the partners of core tokens, in one wait."""
+        if tokens.device.type == "cpu" or not 1 < len(core) ** 2 <= LARGE_TILE:
+            check_finite(tokens)
+            return None
+        there = on_device_together(core, core // tokens.shape[1], device=tokens.device)
+        largest, keys = fetch(
+            _list_core_partners,
+            (tokens, *there),
+            threshold=self.tau_tem,
+            window=self.window,
+            count=partners_listed(len(core)),
+        )
+        if not np.isfinite(largest):
+            check_finite(tokens)
+        return keys
 
     def _fold(self, tokens: Tensor, coreset: Coreset, is_core: NDArray[np.bool_]) -> MergePlan:
         """Let every other token join the most similar core token of its own frame."""
@@ -276,35 +320,49 @@ class BTM(Attachable):
         empty = np.arange(slots.shape[1])[None] >= counts[:, None]
         slots[~empty] = coreset.row[np.argsort(coreset.token)]
         folded_here = np.flatnonzero((~is_core) & (counts > 0)[:, None])
-        slot_row, folded = on_device_together(slots, folded_here, device=device)
+        members = coreset.in_rows()
+        slot_row, folded, core_row, col = on_device_together(
+            slots, folded_here, members.row, np.concatenate((members.token, folded_here)), device=device
+        )
         slot_empty = None if not empty.any() else on_device(empty, device)
         paired = coreset.plan(frames * per_frame, device)
         direction = unit(paired.apply(tokens.flatten(0, 1), dtype=torch.float32))
 
-        nearest = torch.empty((frames, per_frame), dtype=torch.int64, device=device)
-        step = max(1, FOLD_TILE // max(1, slots.shape[1] * tokens.shape[2]))
+        tile = FOLD_TILE if device.type == "cpu" else LARGE_FOLD_TILE
+        step = max(1, tile // max(1, slots.shape[1] * tokens.shape[2]))
+        parts = []
         for start in range(0, frames, step):
-            part = slice(start, start + step)
-            cosine = tokens[part].float() @ direction[slot_row[part]].mT
+            rows = slot_row[start : start + step]
+            cosine = tokens[start : start + step].float() @ direction[rows].mT
             if slot_empty is not None:
-                cosine.masked_fill_(slot_empty[part, None], -torch.inf)
-            choice = cosine.argmax(dim=2)
-            nearest[part] = slot_row[part].gather(1, choice)
+                cosine.masked_fill_(slot_empty[start : start + step, None], -torch.inf)
+            parts.append(rows.gather(1, cosine.argmax(dim=2)))
+        nearest = parts[0] if len(parts) == 1 else torch.cat(parts)
 
         row = nearest.reshape(-1)[folded]
         taken = torch.zeros(paired.count_out, dtype=torch.float32, device=device).index_add_(
             0, row, torch.ones_like(row, dtype=torch.float32)
         )
-        if self.fold == "core":
-            core_weight = torch.where(taken > 0, torch.full_like(taken, self.mu), 1.0)
-            other_weight = (1 - self.mu) / taken.clamp_min(1)
+        known = on_device(np.concatenate((members.weight, np.ones(len(folded_here), np.float32))), device)
+        all_rows = torch.cat((core_row, row))
+        if self.fold == "mean":
+            weight = known * taken.add_(1).reciprocal_()[all_rows]
         else:
-            size = paired.sizes.float() if self.fold == "size" else torch.ones_like(taken)
-            core_weight, other_weight = size / (size + taken), 1 / (size + taken)
-        return MergePlan.from_entries(
-            torch.cat((paired.row, row)),
-            torch.cat((paired.col, folded)),
-            torch.cat((paired.weight * core_weight[paired.row], other_weight[row])),
-            keep=paired.keep,
-            count_in=paired.count_in,
-        )
+            if self.fold == "core":
+                core_weight = torch.where(taken > 0, torch.full_like(taken, self.mu), 1.0)
+                other_weight = (1 - self.mu) / taken.clamp_min(1)
+            else:
+                size = paired.sizes.float()
+                core_weight, other_weight = size / (size + taken), 1 / (size + taken)
+            weight = known * torch.cat((core_weight[core_row], other_weight[row]))
+        return MergePlan.from_entries(all_rows, col, weight, keep=paired.keep, count_in=paired.count_in)
+
+
+def _list_core_partners(
+    tokens: Tensor, core: Tensor, frame: Tensor, *, threshold: float, window: int | None, count: int
+) -> tuple[Tensor, Tensor]:
+    """Return the `largest_sum` of all tokens, and the `partner_keys` of those with flat indices ``core``."""
+    directions = unit(tokens.flatten(0, 1).index_select(0, core))
+    everyone = slice(0, len(core))
+    keys = partner_keys(directions, frame, everyone, everyone, threshold=threshold, window=window, count=count)
+    return largest_sum(tokens), keys

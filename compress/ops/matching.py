@@ -7,6 +7,7 @@ is formed in tiles and never held.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,17 +49,23 @@ class Pairs:
 
 
 def match_across_frames(
-    directions: Tensor, frame: NDArray[np.int64], *, threshold: float, window: int | None = None
+    directions: Tensor | Callable[[], Tensor],
+    frame: NDArray[np.int64],
+    *,
+    threshold: float,
+    window: int | None = None,
+    keys: NDArray[np.float64] | None = None,
 ) -> Pairs:
     """Pair tokens of different frames, each at most once, from the most similar pair downwards.
 
     Equal similarities go by (lower index, higher index).
 
     Args:
-        directions: float32 (M, D), unit rows; a zero row is never matched.
+        directions: float32 (M, D), unit rows; a zero row is never matched. A function is called where they are needed.
         frame: (M,), the frame of each token, ascending.
         threshold: pairs have a cosine strictly above it, at least 0, so that zero rows never match.
         window: largest distance in frames of a pair; None for any.
+        keys: `partner_keys` of all tokens on the host, with `partners_listed` of them, where they are there already.
 
     Returns:
         The pairs; one synchronisation unless many tokens compete for the same partners.
@@ -67,23 +74,32 @@ def match_across_frames(
     firsts: list[NDArray[np.int64]] = []
     seconds: list[NDArray[np.int64]] = []
     active = np.arange(len(frame))
-    listed = FIRST_PARTNERS
+    turn = 0
     while active.size > 1:
-        index, score = _list_partners(
-            directions if active.size == len(frame) else directions[on_device(active, directions.device)],
-            frame[active],
-            threshold=threshold,
-            window=window,
-            count=min(listed, max(FIRST_PARTNERS, MOST_LISTED // active.size)),
-        )
+        if keys is not None and turn == 0:
+            index, score = _read_keys(keys.astype(np.int64))
+        else:
+            rows = directions if isinstance(directions, Tensor) else directions()
+            index, score = _list_partners(
+                rows if active.size == len(frame) else rows[on_device(active, rows.device)],
+                frame[active],
+                threshold=threshold,
+                window=window,
+                count=partners_listed(active.size, turn),
+            )
         index = np.where(score >= 0, active[index], -1)
         open_rows, first, second = _match_lists(active, index, score, partner)
         firsts.append(first)
         seconds.append(second)
         active = active[open_rows]
-        listed *= 2
+        turn += 1
     first, second = concatenated(firsts), concatenated(seconds)
     return Pairs(first=np.minimum(first, second), second=np.maximum(first, second))
+
+
+def partners_listed(tokens: int, turn: int = 0) -> int:
+    """Count the partners listed per token in a pass over so many tokens."""
+    return min(FIRST_PARTNERS << turn, max(FIRST_PARTNERS, MOST_LISTED // tokens))
 
 
 def strongest_pairs(pairs: Pairs, directions: Tensor, count: int) -> Pairs:
@@ -109,7 +125,6 @@ def _list_partners(
     begin = np.searchsorted(frame, frame - reach, side="left")
     end = np.searchsorted(frame, frame + reach, side="right")
     of_frame = on_device(frame, directions.device)
-    last = 2**INDEX_BITS - 1
     lists: list[Tensor] = []
     row = 0
     while row < size:
@@ -118,20 +133,51 @@ def _list_partners(
         widest, tile = (2 * width[0], TILE) if directions.device.type == "cpu" else (size, LARGE_TILE)
         area = np.where(width <= widest, width * np.arange(1, width.size + 1), tile + 1)
         stop = row + max(1, int(np.searchsorted(area, tile, side="right")))
-        low, high = int(begin[row]), int(end[stop - 1])
-        cosine = directions[row:stop] @ directions[low:high].T
-        allowed = (cosine > threshold) & (of_frame[row:stop, None] != of_frame[None, low:high])
-        if window is not None:
-            allowed &= (of_frame[row:stop, None] - of_frame[None, low:high]).abs() <= window
-        step = (cosine.clamp(-1, 1) + 1).mul_(RESOLUTION).round_().long()
-        key = (step << INDEX_BITS) | (last - torch.arange(low, high, device=step.device))
-        key = torch.where(allowed, key, -1)
-        best = key.topk(min(count, high - low), dim=1).values
-        lists.append(torch.nn.functional.pad(best, (0, count - best.shape[1]), value=-1))
+        rows, columns = slice(row, stop), slice(int(begin[row]), int(end[stop - 1]))
+        key = partner_keys(directions, of_frame, rows, columns, threshold=threshold, window=window, count=count)
+        missing = count - key.shape[1]
+        lists.append(torch.nn.functional.pad(key, (0, missing), value=-1) if missing else key)
         row = stop
-    key_host = torch.cat(lists).cpu().numpy()
-    found = key_host >= 0
-    return np.where(found, last - (key_host & last), 0), np.where(found, key_host >> INDEX_BITS, -1)
+    return _read_keys((lists[0] if len(lists) == 1 else torch.cat(lists)).cpu().numpy())
+
+
+def partner_keys(
+    directions: Tensor,
+    frame: Tensor,
+    rows: slice,
+    columns: slice,
+    *,
+    threshold: float,
+    window: int | None,
+    count: int,
+) -> Tensor:
+    """List the best partners of tokens as sorting keys, int64 (rows, at most ``count``), descending; -1 for none.
+
+    Args:
+        directions: float32 (M, D), unit rows, all finite.
+        frame: int64 (M,), on their device.
+        rows: tokens whose partners are listed.
+        columns: tokens among which they are.
+        threshold: see `match_across_frames`.
+        window: likewise.
+        count: how many.
+    """
+    cosine = directions[rows] @ directions[columns].T
+    here, there = frame[rows, None], frame[columns]
+    excluded = (cosine <= threshold).logical_or_(here == there)
+    if window is not None:
+        excluded |= (here - there).abs_() > window
+    step = cosine.clamp_(-1, 1).add_(1).mul_(RESOLUTION).round_().long()
+    last = 2**INDEX_BITS - 1
+    tie = torch.arange(last - columns.start, last - columns.stop, -1, device=step.device)
+    key = step.mul_(2**INDEX_BITS).add_(tie).masked_fill_(excluded, -1)
+    return key.topk(min(count, key.shape[1]), dim=1).values
+
+
+def _read_keys(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the partner and the similarity in steps that `partner_keys` hold; 0 and -1 for none."""
+    found, last = key >= 0, 2**INDEX_BITS - 1
+    return np.where(found, last - (key & last), 0), np.where(found, key >> INDEX_BITS, -1)
 
 
 def _match_lists(

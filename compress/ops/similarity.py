@@ -77,12 +77,7 @@ def check_all_finite(named: Mapping[str, Tensor]) -> None:
     Raises:
         ShapeError: some entry is not finite; the message says which.
     """
-    # Sums accumulate in float32 anyway. Requesting float32 makes the CPU copy all tokens, so it is requested only for
-    # float16, whose range the sums would exceed.
-    sums = {
-        name: one.detach().sum(dim=-1, dtype=torch.float32 if one.dtype == torch.float16 else None)
-        for name, one in named.items()
-    }
+    sums = {name: _sums(one) for name, one in named.items()}
     largest = [torch.linalg.vector_norm(one, ord=math.inf) for one in sums.values()]
     worst = largest[0] if len(largest) == 1 else torch.stack([one.float() for one in largest]).sum()
     if math.isfinite(float(worst)):
@@ -91,3 +86,16 @@ def check_all_finite(named: Mapping[str, Tensor]) -> None:
         bad = (~torch.isfinite(one)).reshape(one.shape[0], -1).any(dim=1).nonzero().squeeze(1).tolist()
         if bad:
             raise ShapeError(f"{name} {bad[:10]} hold NaN or infinity, or overflow float32; nothing was merged")
+
+
+def largest_sum(tokens: Tensor) -> Tensor:
+    """Return the largest absolute sum of a token (..., D); where it is not finite, `check_finite` raises."""
+    largest: Tensor = torch.linalg.vector_norm(_sums(tokens), ord=math.inf)
+    return largest
+
+
+def _sums(tokens: Tensor) -> Tensor:
+    """Sum tokens over their features."""
+    # Sums accumulate in float32 anyway. Requesting float32 makes the CPU copy all tokens, so it is requested only for
+    # float16, whose range the sums would exceed.
+    return tokens.detach().sum(dim=-1, dtype=torch.float32 if tokens.dtype == torch.float16 else None)

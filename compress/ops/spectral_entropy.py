@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -80,24 +80,25 @@ class Sketch:
         return self.head, self.diagonal, self.off_diagonal, self.weight
 
 
-def sketch_spectra(blocks: Tensor, segment: Tensor, count: int) -> Sketch:
+def sketch_spectra(blocks: Tensor, segment: Tensor | None, count: int) -> Sketch:
     """Sketch the spectra of matrices that are stacks of blocks, all at once and without padding.
 
     Args:
         blocks: (F, N, D), any float dtype; rows of matrix k are the blocks with ``segment == k``.
-        segment: int64 (F,), ascending.
-        count: K, number of matrices.
+        segment: int64 (F,), ascending; None where every block is a matrix of its own.
+        count: K, number of matrices; one without blocks has a spectrum of zeros.
     """
     wide = blocks.float()
     width = wide.shape[2]
-    member = (torch.arange(count, device=wide.device)[:, None] == segment).float()
+    matrix = torch.arange(count, device=wide.device)
+    member = (matrix[:, None] == (matrix if segment is None else segment)).float()
     power = member @ torch.linalg.vector_norm(wide, dim=(1, 2)).square()
     # A matrix product with memberships, unlike index_add, sums in the same order each time on an accelerator.
     member = member / power.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
 
     def times(vectors: Tensor) -> Tensor:
         """Multiply A with the rows (K, j, D); with few columns instead, a GEMM on the CPU takes five times as long."""
-        if count == len(wide):
+        if segment is None:
             images: Tensor = vectors @ wide.mT @ wide * member.sum(dim=1)[:, None, None]
         else:
             images = vectors.index_select(0, segment) @ wide.mT @ wide
@@ -201,7 +202,7 @@ def _surprise(share: NDArray[np.float64]) -> NDArray[np.float64]:
     return -share * np.log(np.where(share > 0, share, 1))
 
 
-@lru_cache(maxsize=8)
+@cache  # a recorded graph reads them as long as it lives
 def _random_vectors(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Draw fixed start vectors (SUBSPACE, D), normal, and probes (PROBES, D) of signs, on the CPU."""
     generator = torch.Generator().manual_seed(SEED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,12 +34,39 @@ def on_device_together(*arrays: NDArray[np.generic], device: torch.device) -> li
 
 
 def on_host(*tensors: Tensor) -> list[NDArray[np.float64]]:
-    """Copy several tensors to the host in float64, with one synchronisation in all."""
+    """Copy several tensors to the host in float64, with one synchronisation in all; int64 must lie below 2^53."""
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return [tensor.detach().double().numpy() for tensor in tensors]
-    flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors]).cpu().double().numpy()
-    parts = np.split(flat, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
-    return [part.reshape(tuple(tensor.shape)) for part, tensor in zip(parts, tensors, strict=True)]
+    return unpacked(packed(*tensors).cpu(), layout_of(*tensors))
+
+
+Layout = tuple[tuple[tuple[int, ...], torch.dtype], ...]
+"""Shapes and dtypes of tensors that are packed."""
+
+
+def layout_of(*tensors: Tensor) -> Layout:
+    """Return how `packed` lays the tensors out; NumPy knows no bfloat16, which becomes float32."""
+    return tuple(
+        (tuple(tensor.shape), torch.float32 if tensor.dtype == torch.bfloat16 else tensor.dtype) for tensor in tensors
+    )
+
+
+def packed(*tensors: Tensor) -> Tensor:
+    """Pack tensors of any dtypes into one of bytes, which one transfer moves."""
+    parts = [tensor.detach().float() if tensor.dtype == torch.bfloat16 else tensor.detach() for tensor in tensors]
+    flat = [part.reshape(-1).view(torch.uint8) for part in parts]
+    return flat[0] if len(flat) == 1 else torch.cat(flat)
+
+
+def unpacked(bytes_on_host: Tensor, layout: Layout) -> list[NDArray[np.float64]]:
+    """Return the tensors that were `packed`, in float64."""
+    found, start, content = [], 0, bytes_on_host.numpy()
+    for shape, dtype in layout:
+        stop = start + math.prod(shape) * dtype.itemsize
+        kind = torch.empty(0, dtype=dtype).numpy().dtype
+        found.append(content[start:stop].view(kind).astype(np.float64).reshape(shape))
+        start = stop
+    return found
 
 
 def concatenated(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:

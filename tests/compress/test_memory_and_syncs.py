@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from compress.infomerge import InfoMerge
+from compress.infomerge import evidence as evidence_module
 from compress.infomerge import infomerge as infomerge_module
 from compress.metom import BTM
 from compress.ops import matching
@@ -40,7 +41,7 @@ def test_no_similarity_matrix_is_held() -> None:
     assert largest.elements <= matching.TILE
 
 
-def test_infomerge_waits_for_the_device_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_infomerge_waits_for_a_device_without_recordings_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every fetch goes through `on_host`; no other operation reads a value of the device."""
     fetches = 0
     fetch = infomerge_module.on_host
@@ -60,7 +61,8 @@ def test_infomerge_waits_for_the_device_three_times(monkeypatch: pytest.MonkeyPa
     tokens = torch.randn(20, 16, 80, generator=torch.Generator().manual_seed(0))
     method = InfoMerge(retention=0.3)
     expected = method.before_llm(tokens, Signals()).plan
-    monkeypatch.setattr(infomerge_module, "on_host", counted)
+    for module in (evidence_module, infomerge_module):
+        monkeypatch.setattr(module, "on_host", counted)
     # Plans on an accelerator check their structure only; here the check of values would read them.
     monkeypatch.setattr(type(expected), "check", lambda self: None)
     with NoReads():

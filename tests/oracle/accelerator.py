@@ -11,8 +11,10 @@ import re
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_flatten, tree_map
+
+from compress.ops.graphs import RECORDERS, release_graphs
 
 DEVICE = torch.device("lazy", 0)
 """Any device that builds of PyTorch without accelerators know by name, and ask for nothing more."""
@@ -69,19 +71,40 @@ class Accelerator(TorchDispatchMode):
         launches: operations that start kernels there, by name.
         copies: from the host.
         waits: operations for which the host waits, by name; copies among them, unless the host asked not to wait.
+        graphs: whether functions of repeated shapes are recorded, and replayed as one launch named ``graph``.
+        recorded: launches within the recordings that were replayed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, graphs: bool = False) -> None:
         super().__init__()
         self.launches: collections.Counter[str] = collections.Counter()
         self.waits: collections.Counter[str] = collections.Counter()
         self.copies = 0
+        self.graphs = graphs
+        self.recorded = 0
+
+    def __enter__(self) -> Accelerator:
+        if self.graphs:
+            RECORDERS[DEVICE.type] = SimulatedRecorder(self)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        RECORDERS.pop(DEVICE.type, None)
+        release_graphs()
+
+    @staticmethod
+    def current() -> Accelerator:
+        """Return the one that is entered."""
+        (found,) = [mode for mode in _get_current_dispatch_mode_stack() if isinstance(mode, Accelerator)]
+        return found
 
     def reset(self) -> None:
         """Count from 0 again."""
         self.launches.clear()
         self.waits.clear()
-        self.copies = 0
+        self.copies = self.recorded = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -125,6 +148,43 @@ class Accelerator(TorchDispatchMode):
             self.waits[name] += 1
         if name not in FREE:
             self.launches[name] += 1
+
+
+class SimulatedRecorder:
+    """Recordings of the simulated accelerator; a function that copies from the host or waits cannot be recorded."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+
+    def stream(self, device: torch.device) -> int:
+        return 0
+
+    def record(self, function: Any, tensors: Any) -> Any:
+        held = [tensor.clone() for tensor in tensors]
+        inside = self._run_counted(function, held)[1]
+
+        def replay(tensors: Any) -> Any:
+            for kept, tensor in zip(held, tensors, strict=True):
+                kept.copy_(tensor)
+            result, _ = self._run_counted(function, held)
+            self.accelerator.launches["graph"] += 1
+            self.accelerator.recorded += inside
+            return result
+
+        return replay
+
+    def _run_counted(self, function: Any, held: Any) -> tuple[Any, int]:
+        """Run without adding to the counts; return also how many launches it had."""
+        one = self.accelerator
+        before = one.launches, one.waits, one.copies, one.recorded
+        one.launches, one.waits, one.copies = collections.Counter(), collections.Counter(), 0
+        try:
+            result = function(*held)
+            if one.waits or one.copies:
+                raise RuntimeError(f"recording with {one.copies} copies from the host and waits for {dict(one.waits)}")
+            return result, one.launches.total()
+        finally:
+            one.launches, one.waits, one.copies, one.recorded = before
 
 
 def _held(one: Any) -> Any:
