@@ -4,8 +4,8 @@
 
 Tensors say that they are on an accelerator and are computed on the CPU; every operation that would start a kernel there
 is counted, copies from the host apart, and every operation for which the host would wait. A method is planned and
-applied. The first call of a shape runs its operations one by one; from the fourth on (recorded by the second, checked by
-the second and third) what can be recorded is one launch, as a CUDA graph is: `recorded` counts the operations within.
+applied. The first call of a shape runs its operations one by one; the second records what can be recorded, it and the
+third are checked, and from the fourth on that is one launch, as a CUDA graph is: `recorded` counts what it holds.
 Kernels that a library starts within one operation are not seen, nor are times: neither is a measurement of a GPU.
 """
 

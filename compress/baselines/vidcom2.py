@@ -63,7 +63,8 @@ class VidCom2(Published, FrameBudgets):
         order = score.sort(dim=1, stable=True).indices
         taken = on_device(np.arange(per_frame)[None] < budgets[:, None], tokens.device)
         stays = torch.zeros_like(taken).scatter_(1, order, taken)
-        keep = stays.flatten().nonzero().squeeze(1)
+        # Their number is known, and looking for them would have the host wait.
+        keep = stays.flatten().sort(descending=True, stable=True).indices[: int(budgets.sum())]
         plan = MergePlan.selection(keep, count_in=frames * per_frame)
         return Choice(plan=plan, frame_budgets=budgets, sources=sources)
 

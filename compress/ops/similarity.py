@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from compress.errors import ShapeError
+from compress.ops.transfer import on_device_together
 
 NORM_FLOOR = 1e-12
 """A token of smaller norm has no direction: its similarity to everything is 0."""
@@ -49,7 +51,7 @@ def change_between(tokens: Tensor, frame: Sequence[int], other: Sequence[int]) -
             sums[0, row], sums[1, row], sums[2, row] = _products(tokens[a].float(), tokens[b].float())
         dot, here, there = (part.double() for part in sums.unbind())
     else:
-        first, second = (torch.tensor(index, device=tokens.device) for index in (frame, other))
+        first, second = on_device_together(np.asarray(frame), np.asarray(other), device=tokens.device)
         pair = (tokens.index_select(0, index).float() for index in (first, second))
         dot, here, there = (part.double() for part in _products(*pair))
     if not bool(torch.isfinite(here + there).all()):
