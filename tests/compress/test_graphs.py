@@ -1,4 +1,4 @@
-"""Recorded functions: the same results with one launch, and the ordinary run wherever they cannot be had."""
+"""Recorded functions: the same results with one launch, and the ordinary run wherever recording fails."""
 
 from __future__ import annotations
 
