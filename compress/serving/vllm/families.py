@@ -18,10 +18,12 @@ class Family:
     Attributes:
         architecture: of the checkpoint, as its config.json names it.
         target: ``module:class`` of ours.
+        sampling: loader of vLLM that chooses frames as the family's processor does.
     """
 
     architecture: str
     target: str
+    sampling: str
 
     @property
     def served(self) -> str:
@@ -35,22 +37,29 @@ FAMILIES: Final[Mapping[str, Family]] = {
         Family(
             architecture="Qwen2_5_VLForConditionalGeneration",
             target="compress.serving.vllm.qwen2_5_vl:CompressQwen2_5_VLForConditionalGeneration",
+            sampling="qwen2_vl",
         ),
         Family(
             architecture="Qwen3VLForConditionalGeneration",
             target="compress.serving.vllm.qwen3_vl:CompressQwen3VLForConditionalGeneration",
+            sampling="qwen3_vl",
         ),
         Family(
             architecture="Qwen2VLForConditionalGeneration",
             target="compress.serving.vllm.qwen2_vl:CompressQwen2VLForConditionalGeneration",
+            sampling="qwen2_vl",
         ),
         Family(
             architecture="LlavaOnevisionForConditionalGeneration",
             target="compress.serving.vllm.llava_onevision:CompressLlavaOnevisionForConditionalGeneration",
+            sampling="opencv",
         ),
     )
 }
 """Families by the architecture of their checkpoints."""
+
+SAMPLINGS: Final = tuple(dict.fromkeys(family.sampling for family in FAMILIES.values()))
+"""Loaders of vLLM whose choice of frames ``codecmeta`` can follow; ``opencv`` takes them at equal distances."""
 
 
 def find(architecture: str) -> Family:

@@ -7,6 +7,7 @@ import logging
 from vllm import ModelRegistry
 
 from compress.serving.vllm.families import FAMILIES
+from compress.serving.vllm.loader import register_loader
 from compress.serving.vllm.version import SUPPORTED, installed_version
 
 LOG = logging.getLogger("vllm.compress")
@@ -14,12 +15,13 @@ LOG = logging.getLogger("vllm.compress")
 
 
 def register_all() -> None:
-    """Register the architectures; with another version than the supported one, they say so when one is chosen."""
+    """Register loader and architectures; with another version than the supported one, these say so when chosen."""
     for family in FAMILIES.values():
         ModelRegistry.register_model(family.served, family.target)
     if installed_version() != SUPPORTED:
         LOG.info("compress serves with vLLM %s only; its architectures will refuse this version", SUPPORTED)
         return
+    register_loader()
     _let_cpu_runner_prune()
 
 

@@ -1,0 +1,109 @@
+"""Loader of videos, registered with vLLM as ``codecmeta``: frames and codec metadata from the bytes of a request.
+
+    --media-io-kwargs '{"video": {"video_backend": "codecmeta", "sampling": "qwen2_vl"}}'
+
+It chooses frames as one of vLLM's own loaders does, by that loader's code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from vllm import envs
+from vllm.multimodal.video import VIDEO_LOADER_REGISTRY, VideoLoader
+from vllm.multimodal.video_decoders import VideoSourceMetadata, VideoTargetMetadata
+
+from codecmeta import CodecMetaError, Limits
+from compress.serving.vllm.codec import describe_video
+from compress.serving.vllm.families import SAMPLINGS
+from compress.serving.vllm.request_video import NATIVE_PIXELS, describe_reading, list_shortfalls, read_video
+
+LOG = logging.getLogger("vllm.compress")
+
+NAME: Final = "codecmeta"
+
+_SAMPLING_OPTIONS: Final = ("min_frames", "max_frames", "temporal_patch_size")
+_IGNORED: Final = ("frame_recovery",)
+"""Option of vLLM's decoders: `codecmeta` reads damaged videos by rules of its own."""
+
+
+class CodecMetaVideoLoader(VideoLoader):
+    """See the module."""
+
+    @classmethod
+    def load_bytes(
+        cls,
+        data: bytes,
+        num_frames: int = -1,
+        fps: float | None = None,
+        max_duration: int = 300,
+        *,
+        sampling: str = "opencv",
+        pixels: int = NATIVE_PIXELS,
+        **options: Any,
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Read a video.
+
+        Args:
+            data: all bytes of the file.
+            num_frames: frames to take, where the rule reads it; -1 for all.
+            fps: frames to take per second, where the rule reads it; None for its default.
+            max_duration: seconds from which the rule takes fewer, where it reads it.
+            sampling: loader of vLLM whose rule chooses the frames.
+            pixels: largest short side of the frames.
+            options: further options of the rule: min_frames, max_frames, temporal_patch_size.
+
+        Returns:
+            Frames, uint8 (T, h, w, 3), and the metadata that vLLM keeps with them.
+
+        Raises:
+            ValueError: the video cannot be read, or an option is not allowed; vLLM answers such requests with 400.
+        """
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling is {sampling!r}; choose from {', '.join(SAMPLINGS)}")
+        allowed = (*_SAMPLING_OPTIONS, *_IGNORED)
+        if unknown := [repr(name) for name in options if name not in allowed]:
+            raise ValueError(
+                f"the loader {NAME} has no option {', '.join(unknown)}; allowed are num_frames, fps, max_duration, "
+                f"sampling, pixels, {', '.join(allowed)}"
+            )
+        family = VIDEO_LOADER_REGISTRY.load(sampling)
+        target = VideoTargetMetadata(
+            num_frames=num_frames, fps=_default_fps(family) if fps is None else fps, max_duration=max_duration
+        )
+        rule = {name: value for name, value in options.items() if name not in _IGNORED}
+
+        def sample(count: int, rate: float, duration: float) -> Sequence[int]:
+            source = family._prepare_source(VideoSourceMetadata(count, rate, duration))
+            indices: list[int] = family.compute_frames_index_to_sample(source=source, target=target, **rule)
+            return indices
+
+        try:
+            meta = read_video(data, sample, pixels=pixels, limits=_limits())
+        except CodecMetaError as error:
+            raise ValueError(f"the video cannot be read: {error}") from error
+        LOG.info("video: %s", describe_reading(meta))
+        if shortfalls := list_shortfalls(meta):
+            LOG.warning("video: %s", "; ".join(shortfalls))
+        return cast("NDArray[np.uint8]", meta.frames), describe_video(meta)
+
+
+def _default_fps(family: VideoLoader) -> float:
+    """Return the frames per second that a loader takes unless it is asked for others."""
+    return float(inspect.signature(family.load_bytes).parameters["fps"].default)
+
+
+def _limits() -> Limits:
+    """Return the limits of codecmeta, with pictures no larger than vLLM allows."""
+    pixels = int(envs.VLLM_MAX_IMAGE_PIXELS)
+    return Limits() if pixels <= 0 else Limits(pixels=min(pixels, Limits().pixels))
+
+
+def register_loader() -> None:
+    """Register the loader with vLLM."""
+    VIDEO_LOADER_REGISTRY.register(NAME)(CodecMetaVideoLoader)
