@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from codecmeta_cli import compress_accuracy, compress_bench, compress_compare, compress_run
+from codecmeta_cli import compress_accuracy, compress_bench, compress_compare, compress_run, compress_serve
 from codecmeta_cli.console import make_table, open_console, refuse
 from codecmeta_cli.output import guard_output
 
@@ -170,6 +170,8 @@ def flops(
 app.command()(compress_bench.bench)
 app.command("eval")(compress_bench.evaluate)
 app.command()(compress_accuracy.accuracy)
+app.command()(compress_serve.serve_args)
+app.command()(compress_serve.serve)
 
 
 def main() -> None:

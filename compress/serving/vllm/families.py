@@ -19,11 +19,13 @@ class Family:
         architecture: of the checkpoint, as its config.json names it.
         target: ``module:class`` of ours.
         sampling: loader of vLLM that chooses frames as the family's processor does.
+        differences: how results of this family differ from `attach`, one sentence each.
     """
 
     architecture: str
     target: str
     sampling: str
+    differences: tuple[str, ...] = ()
 
     @property
     def served(self) -> str:
@@ -53,6 +55,10 @@ FAMILIES: Final[Mapping[str, Family]] = {
             architecture="LlavaOnevisionForConditionalGeneration",
             target="compress.serving.vllm.llava_onevision:CompressLlavaOnevisionForConditionalGeneration",
             sampling="opencv",
+            differences=(
+                "positions: one number per token, counted on without gaps, as by attach with positions=contiguous; on "
+                "the project's own clips that cost InfoMerge 24 points of accuracy (docs/accuracy-lab.md)",
+            ),
         ),
     )
 }
