@@ -51,12 +51,13 @@ class StageMaps:
     skipped: str = ""
 
 
-def choose_maps(meta: VideoMeta, choice: MapChoice) -> StageMaps:
+def choose_maps(meta: VideoMeta, choice: MapChoice, *, whole: str = "") -> StageMaps:
     """Choose the map of each stage.
 
     Args:
         meta: the video.
         choice: the map of both; see `MapChoice`.
+        whole: why no patches merge unless a map is named; empty where ``auto`` may merge them.
 
     Raises:
         ConfigError: the choice is unknown.
@@ -69,7 +70,9 @@ def choose_maps(meta: VideoMeta, choice: MapChoice) -> StageMaps:
     if choice == "none":
         return StageMaps(patches=None, tokens=found["tokens"], skipped="map is none")
     if choice == "auto":
-        skipped = "" if found["patches"] else "the record has neither cached frames nor a residual"
+        skipped = whole if found["patches"] else "the record has neither cached frames nor a residual"
+        if skipped:
+            return StageMaps(patches=None, tokens=found["tokens"], skipped=skipped)
         return StageMaps(patches=found["patches"], tokens=found["tokens"], skipped=skipped)
     if choice not in present:
         try:

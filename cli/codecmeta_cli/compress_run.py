@@ -181,6 +181,15 @@ def _start_run(
 def ask(
     meta: Meta,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="The question.")],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VIDEO...]",
+            show_default=False,
+            help="Videos, as `codecmeta extract` takes them, whose records are written to --meta meanwhile; "
+            "without them, the records that are there.",
+        ),
+    ] = None,
     model: Model = None,
     random_weights: RandomWeights = None,
     method: MethodName = "metom",
@@ -196,6 +205,9 @@ def ask(
 ) -> None:
     """Ask a model about every video under a folder, over shortened tokens, and print its answers.
 
+    Given videos, a worker process extracts what is missing of their records, with the defaults of `codecmeta extract`,
+    while the model answers about those that are there.
+
     Exit code: 0 all answered, 1 some videos failed, 2 wrong usage.
     """
     from codecmeta_cli.signals import end_like_interrupted
@@ -208,7 +220,7 @@ def ask(
     failed = False
     try:
         compressor = build(method, retention=retention, settings=parse_assignments(assignments or []))
-        count = len(find_metas(meta))
+        count = None if sources else len(find_metas(meta))
         answers = import_hf("compress.models.answer")
         answers.check_question(prompt)
         opened, tokenizer = import_hf("compress.models.opening").open_model(
@@ -225,7 +237,7 @@ def ask(
             new_tokens=new_tokens,
         )
         with ProgressBar("asking", total=count, resumable=False) as progress:
-            for answer in answers.answer_videos(meta, question):
+            for answer in answers.answer_videos(meta, question, sources=sources or ()):
                 progress.advance(failed=answer.status == "failed")
                 failed |= answer.status == "failed"
                 if as_json:

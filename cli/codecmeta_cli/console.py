@@ -77,7 +77,7 @@ class ProgressBar:
         resumable: an interrupted command resumes when it is run again.
     """
 
-    def __init__(self, doing: str, *, total: int | Callable[[], int | None], resumable: bool = True) -> None:
+    def __init__(self, doing: str, *, total: int | Callable[[], int | None] | None, resumable: bool = True) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -22,6 +22,9 @@ class MeToM(Attachable):
     """Metadata-guided token merging: ``MeToM(retention=0.3)``, or ``MeToM(rpm=RPM(tau=0.2), btm=BTM(window=4))``.
 
     Exactly the retention enters the language model, at its original positions; `literal` gives the letter of the paper.
+    On a GPU the default stage before the encoder merges only where a map is named (``attach(..., map="texture")``): it
+    was measured to cost time there. Any other `RPM` merges everywhere.
+
     The fields of `rpm`, `btm` and `matm` are fields of the whole, too: ``method.tau_tem`` is ``method.btm.tau_tem``.
 
     Args:
@@ -65,6 +68,11 @@ class MeToM(Attachable):
         if shortcuts:
             known = ", ".join(field.name for stage in (self.rpm, self.btm, self.matm) for field in fields(stage))
             raise TypeError(f"MeToM has no field {', '.join(map(repr, shortcuts))}; choose from {known}")
+
+    @property
+    def patches_by_default(self) -> bool:
+        """Whether the stage before the encoder is the default one, which is left out where it costs time."""
+        return self.rpm == RPM()
 
     @classmethod
     def literal(cls, **shortcuts: Any) -> MeToM:

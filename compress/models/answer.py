@@ -6,17 +6,19 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
-from codecmeta import CodecMetaError, load
+from codecmeta import CodecMetaError, Outcome, UsageError, VideoMeta, extract_many, load
 from compress.density import MapChoice
 from compress.errors import CompressError, ConfigError
 from compress.models.inputs.prompt import Tokenizer, prepare
+from compress.models.lookahead import look_ahead
 from compress.profiling.timing import StageTimer
 from compress.runner import find_metas
 from compress.video import blaming_the_video
@@ -94,34 +96,54 @@ def check_question(text: str) -> None:
         raise ConfigError(f"the question is {text!r}; write one")
 
 
-def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[Answer]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Reading:
+    """A video that is ready to be asked about, or the reason why it is not."""
+
+    name: str
+    meta: VideoMeta | None = None
+    inputs: Mapping[str, Tensor] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
+
+
+def answer_videos(
+    meta: str | os.PathLike[str], question: Question, *, sources: Sequence[str | os.PathLike[str]] = ()
+) -> Iterator[Answer]:
     """Ask about every video, one after the other; one that fails does not stop the others.
+
+    The next video is read and prepared while the model works on this one.
 
     Args:
         meta: a folder of .npz files, or one of them.
         question: the question, and the model to ask.
+        sources: videos to ask about, as `codecmeta.extract_many` takes them. What is missing or stale of their records
+            in ``meta`` is extracted meanwhile by a worker process, and the model begins with the first that is there.
 
     Yields:
-        An answer per video, in the order of their names.
+        An answer per video, in the order of their names, or of ``sources`` as they are ready.
 
     Raises:
         ConfigError: no .npz is found, or the method does not suit the model or the question the tokenizer.
     """
-    for name, path in find_metas(meta):
-        try:
-            yield _answer(name, path, question)
-        except ConfigError:
-            raise
-        except (CodecMetaError, CompressError, OSError) as error:
-            message = str(error)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            message = f"out of memory: {error}"
-        except Exception as error:  # a bug must not stop the other videos
-            message = f"internal error, please report it: {type(error).__name__}: {error}"
-        else:
-            continue
+    records = _extracted(sources, meta) if sources else _found(meta)
+
+    def read_all(hand_over: Callable[[_Reading], None]) -> None:
+        for record in records:
+            hand_over(_prepare(record, question))
+
+    for reading in look_ahead(read_all):
+        message = reading.failure
+        if not message:
+            try:
+                yield _answer(reading, question)
+                continue
+            except ConfigError:
+                raise
+            except Exception as error:
+                message = _explain(error)
         yield Answer(
-            video=name,
+            video=reading.name,
             status="failed",
             message=" ".join(message.split()),
             method=question.method,
@@ -129,15 +151,71 @@ def answer_videos(meta: str | os.PathLike[str], question: Question) -> Iterator[
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """The record of a video, or the reason why it has none."""
+
+    name: str
+    path: Path
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    failure: str = ""
+
+
+def _found(meta: str | os.PathLike[str]) -> Iterator[_Record]:
+    return iter([_Record(name=name, path=path) for name, path in find_metas(meta)])
+
+
+def _extracted(sources: Sequence[str | os.PathLike[str]], meta: str | os.PathLike[str]) -> Iterator[_Record]:
+    """Extract the records of videos into a folder by one worker process, and yield them as they are written."""
+
+    def extract_all(hand_over: Callable[[Outcome], None]) -> None:
+        try:
+            extract_many(sources, meta, jobs=1, report=hand_over)
+        except UsageError as error:
+            raise ConfigError(str(error)) from error
+
+    for outcome in look_ahead(extract_all, waiting=0):
+        path = Path(outcome.meta)
+        yield _Record(
+            name=os.path.relpath(path, meta).removesuffix(".npz") if outcome.meta else outcome.source,
+            path=path,
+            seconds={"extract": outcome.seconds},
+            failure=outcome.message if outcome.status == "failed" else "",
+        )
+
+
+def _explain(error: Exception) -> str:
+    """Return why a video failed; a bug must not stop the others."""
+    if isinstance(error, CodecMetaError | CompressError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return f"out of memory: {error}"
+    return f"internal error, please report it: {type(error).__name__}: {error}"
+
+
 @torch.inference_mode()
-def _answer(name: str, path: Path, question: Question) -> Answer:
-    seconds: dict[str, float] = {}
-    start = time.perf_counter()
-    meta = load(path)
-    seconds["load"] = time.perf_counter() - start
-    start = time.perf_counter()
-    inputs = prepare(question.model, meta, question.text, tokenizer=question.tokenizer)
-    seconds["prepare"] = time.perf_counter() - start
+def _prepare(record: _Record, question: Question) -> _Reading:
+    """Load a record and prepare the model's inputs."""
+    if record.failure:
+        return _Reading(name=record.name, failure=record.failure)
+    seconds = dict(record.seconds)
+    try:
+        start = time.perf_counter()
+        meta = load(record.path)
+        seconds["load"] = time.perf_counter() - start
+        start = time.perf_counter()
+        inputs = prepare(question.model, meta, question.text, tokenizer=question.tokenizer)
+        seconds["prepare"] = time.perf_counter() - start
+    except ConfigError:
+        raise
+    except Exception as error:
+        return _Reading(name=record.name, failure=_explain(error))
+    return _Reading(name=record.name, meta=meta, inputs=inputs, seconds=seconds)
+
+
+@torch.inference_mode()
+def _answer(reading: _Reading, question: Question) -> Answer:
+    meta, inputs, seconds = reading.meta, reading.inputs, dict(reading.seconds)
     timer = StageTimer(inputs["input_ids"].device)
     with question.compressor.attach(question.model, meta, map=question.map) as session:
         session.timer = timer.stage
@@ -168,7 +246,7 @@ def _answer(name: str, path: Path, question: Question) -> Answer:
         sources["attention"] = f"layers {', '.join(map(str, layers))} of {depth}"
     rpm = result.sources.get("rpm", "")
     return Answer(
-        video=name,
+        video=reading.name,
         status="done",
         message=f"RPM {rpm}" if rpm.startswith("skipped") else "",
         method=question.method,

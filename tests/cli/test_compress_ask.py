@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,33 @@ def test_a_model_answers_about_every_video(metas: Path, config: str) -> None:
         assert 0 < line["tokens_out"] <= round(0.4 * line["tokens_in"]) and sum(line["budgets"]) == line["tokens_out"]
         assert set(line["seconds"]) >= {"load", "prepare", "tower", "compress", "prefill", "ttft", "answer"}
         assert line["sources"]["density"] == "texture"
+
+
+def test_videos_are_extracted_while_the_model_answers(tmp_path: Path, data: Path) -> None:
+    for name in ("still_h264.mp4", "event_h264.mp4"):
+        shutil.copy(data / name, tmp_path / name)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    command = (
+        "ask", tmp_path, "--meta", tmp_path / "meta", "--random-weights", TINY, "--prompt", "What?",
+        "--new-tokens", 2, "--json",
+    )  # fmt: skip
+    again = []
+    for _ in range(2):
+        result = invoke(*command)
+        assert result.exit_code == 1
+        lines = sorted((json.loads(line) for line in result.stdout.splitlines()), key=lambda line: line["video"])
+        assert [line["status"] for line in lines] == ["failed", "done", "done"]
+        assert [line["video"] for line in lines[1:]] == ["event_h264.mp4", "still_h264.mp4"]
+        assert all(set(line["seconds"]) > {"extract", "load", "answer"} for line in lines[1:])
+        again.append({line["video"]: line["answer"] for line in lines[1:]})
+    assert again[0] == again[1]
+    records = {path.name for path in (tmp_path / "meta").glob("*.npz")}
+    assert records == {"event_h264.mp4.npz", "still_h264.mp4.npz"}
+    # Records that are there answer alike, without the videos.
+    lines = [json.loads(line) for line in invoke(command[0], *command[2:]).stdout.splitlines()]
+    assert {line["video"]: line["answer"] for line in lines} == again[0]
+    refused = invoke("ask", tmp_path / "*.mkv", *command[2:])
+    assert refused.exit_code == 2 and "mkv" in refused.stderr
 
 
 def test_answers_for_people(metas: Path) -> None:

@@ -55,10 +55,10 @@ class MetaSignals:
         maps: by which patches merge and tokens are ranked.
     """
 
-    def __init__(self, meta: VideoMeta, adapter: TokenLayout, choice: MapChoice) -> None:
+    def __init__(self, meta: VideoMeta, adapter: TokenLayout, choice: MapChoice, *, whole: str = "") -> None:
         self.meta = meta
         self.adapter = adapter
-        self.maps = choose_maps(meta, choice)
+        self.maps = choose_maps(meta, choice, whole=whole)
         self._density: dict[tuple[int, int, str | None], NDArray[np.float32]] = {}
 
     @property

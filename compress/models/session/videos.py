@@ -52,7 +52,7 @@ class VideoCompressor:
 
     Attributes:
         entries: metadata that was given.
-        merges_patches: whether the method merges before the encoder.
+        merges_patches: whether the method merges before the encoder, and has a map to merge by.
         needs: what the method needs that only the encoder shows, "merged patches" or "saliency"; empty for nothing.
     """
 
@@ -67,7 +67,10 @@ class VideoCompressor:
         pooling_head: bool,
     ) -> None:
         self.entries = len(metas)
-        self.merges_patches = isinstance(compressor, BeforeEncoder)
+        self._may_merge_patches = isinstance(compressor, BeforeEncoder)
+        self.merges_patches = self._may_merge_patches and (
+            not metas or any(one.maps.patches is not None for one in metas)
+        )
         merges = self.merges_patches or isinstance(compressor, InsideEncoder)
         self.needs = "merged patches" if merges else "saliency" if reads_saliency else ""
         self._compressor = compressor
@@ -165,7 +168,7 @@ class VideoCompressor:
         if (inside := view.merged) is not None:
             left = f"{len(inside.keep)} of {len(inside.origin)} patches left"
             sources["inside_encoder"] = f"{left}, {inside.frames} of {inside.frames_in} frames"
-        if self.merges_patches and meta is not None:
+        if self._may_merge_patches and meta is not None:
             merged = before is not None and meta.maps.patches
             sources["rpm"] = merged or f"skipped: {meta.maps.skipped}"
         return compression, VideoResult(

@@ -10,7 +10,9 @@ from torch import Tensor
 
 pytest.importorskip("transformers")
 
-from compress.metom import RPM
+from compress.compressor import Pipeline
+from compress.metom import BTM, RPM, MeToM
+from compress.models.session import session as session_module
 from compress.plan import MergePlan
 from tests.compress.models.material import BACKBONES, generate, inputs_of, sharp_model, video_meta
 from tests.compress.models.oracle import record_prompt, token_layout
@@ -139,3 +141,24 @@ def test_a_video_of_other_length_is_refused() -> None:
     inputs = inputs_of(model, video_meta())
     with RPM().attach(model, video_meta(frames=3)), pytest.raises(CompressError, match="frames"):
         generate(model, inputs, steps=1)
+
+
+def test_where_it_costs_time_patches_merge_on_request_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, meta = sharp_model("llava-onevision-tiny"), video_meta()
+    inputs = inputs_of(model, meta)
+
+    def merged(method: Any, **options: Any) -> tuple[float, str]:
+        with torch.no_grad(), method.attach(model, meta, **options) as session:
+            model(**inputs)
+            (result,) = session.results
+        patches = 1.0 if result.before_encoder is None else result.before_encoder.plan.retention
+        return patches, result.sources["rpm"]
+
+    default = MeToM(layers=(0, 1))
+    assert merged(default)[0] < 1
+    monkeypatch.setattr(session_module, "_SLOWER_WITH_MERGED_PATCHES", ("cpu",))
+    patches, source = merged(default)
+    assert patches == 1 and source.startswith("skipped: off by default on a GPU, where merging 13 % of the patches")
+    assert merged(default, map="texture")[0] < 1
+    assert merged(MeToM(layers=(0, 1), target_keep=0.5))[0] < 0.75
+    assert merged(Pipeline(RPM(), BTM(retention=0.5)))[0] < 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from compress.baselines import EarlyTom, RandomTokens, ToMe
 from compress.compressor import Pipeline
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
-from compress.metom import MATM, RPM, MeToM
+from compress.metom import BTM, MATM, RPM, MeToM
+from compress.models import answer as answer_module
 from compress.models.answer import Question, answer_videos
 from compress.models.inputs.prompt import prepare
 from compress.models.opening import open_model
@@ -180,3 +182,40 @@ def test_encoding_leaves_no_trace() -> None:
         assert torch.equal(model.generate(**inputs, max_new_tokens=4, do_sample=False), before)
     with pytest.raises(ConfigError, match="inside its `with` block"):
         session.encode(meta, tokenizer=TOKENIZER)
+
+
+def test_the_next_video_is_read_while_the_model_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        video_meta().save(tmp_path / f"{name}.npz")
+    model, tokenizer = open_model(checkpoint=None, random_config=BACKBONES[0], device="cpu")
+    read = {name: threading.Event() for name in ("a", "b", "c")}
+    prepare = answer_module.prepare
+
+    def noted(model: Any, meta: Any, *args: Any, **options: Any) -> Any:
+        inputs = prepare(model, meta, *args, **options)
+        next(event for event in read.values() if not event.is_set()).set()
+        return inputs
+
+    generate, waited = type(model).generate, []
+
+    def slow(self: Any, **options: Any) -> Any:
+        # "b" is read although the model still works on "a"; nothing that the model does lets it.
+        if not waited:
+            waited.append(read["b"].wait(timeout=60))
+        return generate(self, **options)
+
+    monkeypatch.setattr(answer_module, "prepare", noted)
+    monkeypatch.setattr(type(model), "generate", slow)
+    question = Question(
+        text="What moves?",
+        model=model,
+        tokenizer=tokenizer,
+        compressor=BTM(),
+        method="btm",
+        retention=0.3,
+        new_tokens=1,
+    )
+    answers = list(answer_videos(tmp_path, question))
+    assert waited == [True]
+    assert [(one.video, one.status) for one in answers] == [("a", "done"), ("b", "done"), ("c", "done")]
+    assert len({one.answer for one in answers}) == 1  # the same video thrice
