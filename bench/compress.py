@@ -161,8 +161,16 @@ def count_calls(call: Callable[[], object]) -> dict[str, int]:
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         call()
     counts = {event.key: event.count for event in profiler.key_averages()}
-    parts = {"kernels": "LaunchKernel", "copies": "cudaMemcpyAsync", "waits": "cudaStreamSynchronize"}
-    return {name: sum(count for key, count in counts.items() if part in key) for name, part in parts.items()}
+    parts = {
+        "kernels": ("LaunchKernel",),
+        "graphs": ("GraphLaunch",),
+        "copies": ("cudaMemcpyAsync",),
+        "waits": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
+    }
+    return {
+        name: sum(count for key, count in counts.items() if any(part in key for part in keys))
+        for name, keys in parts.items()
+    }
 
 
 def measure(
@@ -186,7 +194,8 @@ def measure(
         calls["btm, loops"] = lambda: loop_btm(tokens, signals, RETENTION)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
-        call()
+        for _ in range(1 if device.type == "cpu" else 4):  # there shapes are recorded and checked first
+            call()
     for _ in range(repeats):
         for name, call in calls.items():
             times[name].append(clock(call))

@@ -27,7 +27,7 @@ Function = Callable[..., tuple[Tensor, ...]]
 CHECKED_REPLAYS = 2
 """Replays that are compared with an ordinary run: one of the tensors that were recorded, and one of others."""
 
-SHAPES = 4
+SHAPES = 8
 """Shapes that are remembered; the one used longest ago makes room. Each holds its tensors and what they become."""
 
 SWITCH = "COMPRESS_CUDA_GRAPHS"

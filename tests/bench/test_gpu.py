@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ import torch
 
 pytest.importorskip("transformers")
 
-from bench import gpu
+from bench import gpu, gpu_table
 from compress.models.session.forward import Forward
 from compress.profiling.measure import Case, Null
 
 
+@pytest.fixture(autouse=True)
+def _once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "measure_extraction", partial(gpu.measure_extraction, repeats=1))
+
+
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, *options: str, fails: bool = False) -> dict[str, Any]:
     command = ["gpu", "--device", "cpu", "--frames", "4", "--warmup", "0", "--new-tokens", "1", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", [*command, *options])
+    monkeypatch.setattr(sys, "argv", [*command, "--compile", "off", *options])
     with pytest.raises(SystemExit, match="1") if fails else nullcontext():
         gpu.main()
     found: dict[str, Any] = json.loads(out.read_text())
@@ -39,10 +45,21 @@ def test_all_cases_of_both_families(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert cases["rpm+btm 0.3"]["patches"] < 1 == cases["btm 0.3"]["patches"]
         assert cases["btm+matm 0.3"]["tokens_inner"] < cases["btm+matm 0.3"]["tokens_out"]
         assert set(record["prefill_floor_seconds"]) == set(names)
+        assert {"metom 0.5", "metom 0.3, patches too", "cover 0.15", "evs 0.15", "infomerge 0.05"} < set(names)
+        assert {"metom 0.3: ttft", "infomerge 0.1: prefill", "null: prefill over floor"} < set(record["goals"])
+    assert found["commit"] and found["ceilings"]["flops"] > 0
+    spent = found["extraction"]["seconds"]
+    assert spent["pixels"] > 0 and spent["pixels and metadata"] > 0
+    assert {row["method"] for row in found["methods"]} > {"infomerge, fast", "btm"}
+    table = gpu_table.render(found)
+    for record in found["models"].values():
+        for case in record["cases"]:
+            assert f"| {case['name']} | {case['tokens_out']}" in table
+    assert f"commit {found['commit']}" in table and "4 frames, " in table
 
 
 def test_compiled_layers_are_called_in_every_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[bool] = []
 
     def compile_nothing(forward: Any, *, dynamic: bool) -> Any:
         def call(*args: Any, **options: Any) -> Any:
@@ -58,10 +75,17 @@ def test_compiled_layers_are_called_in_every_case(tmp_path: Path, monkeypatch: p
     assert not run(monkeypatch, tmp_path / "plain.json", *options)["models"]["llava-onevision-tiny"]["compiled"]
     assert not calls
     with torch._dynamo.config.patch(recompile_limit=8):
-        found = run(monkeypatch, tmp_path / "compiled.json", "--compile", *options)
+        found = run(monkeypatch, tmp_path / "compiled.json", "--compile", "on", *options)
         assert torch._dynamo.config.recompile_limit == 4 * 8
-    assert found["models"]["llava-onevision-tiny"]["compiled"]
+    assert list(found["models"]) == ["llava-onevision-tiny, compiled"]
+    assert found["models"]["llava-onevision-tiny, compiled"]["compiled"]
     # Tried with a prompt, and with a prompt and a token; so too when measured; four layers.
+    assert calls == [True] * 4 * 2 * (1 + 2)
+    calls.clear()
+    with torch._dynamo.config.patch(recompile_limit=8):
+        found = run(monkeypatch, tmp_path / "both.json", "--compile", "both", *options)
+    assert list(found["models"]) == ["llava-onevision-tiny", "llava-onevision-tiny, compiled"]
+    assert [record["compiled"] for record in found["models"].values()] == [False, True]
     assert calls == [True] * 4 * 2 * (1 + 2)
 
 
