@@ -3,7 +3,8 @@
     python -m bench.prefill_cpu [--repeats 5] [--out bench/results/prefill_cpu.json]
 
 Ratios within one run, in CPU time of this process. Every round holds a plain run, and a case is compared with the plain
-run of its own round; medians of these ratios are shown, so that a slow minute of the machine meets both sides.
+run of its own round; medians of these ratios are shown, so that a slow minute of the machine meets both sides. The file
+is written after every round.
   prefill      decoder alone, at the retained fractions of InfoMerge
   null         all tokens kept: what the hooks cost; in pairs with plain runs of their own, in turns first and second
   compression  saliency, signals, planning and merging, as a share of the prefill time saved; saliency by SigLIP's
@@ -169,6 +170,7 @@ def main() -> None:
 
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in (*cases, "null")}
     hooks: list[float] = []
+    record: dict[str, Any] = {}
     for turn in range(options.repeats + 1):
         found = {name: measure(model, inputs, meta, case, run) for name, case in cases.items()}
         for name, case in cases.items():
@@ -183,7 +185,18 @@ def main() -> None:
             hooks.append((pair["null"]["prefill"] + pair["null"]["compress"]) / pair["plain"]["prefill"])
             for name, seconds in (found | {"null": pair["null"]}).items():
                 rounds[name].append(seconds)
+            record = describe([], model=options.config, device="cpu")
+            record |= {"frames": options.frames, "repeats": turn} | summarise(cases, rounds, hooks)
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(record, indent=1) + "\n")
         print(f"round {turn} of {options.repeats}", flush=True)
+    show(record)
+
+
+def summarise(
+    cases: dict[str, PrefillCase], rounds: dict[str, list[dict[str, float]]], hooks: list[float]
+) -> dict[str, Any]:
+    """Return medians of the rounds, and of their ratios to the plain runs."""
 
     def median(name: str, *stages: str) -> float:
         return statistics.median(sum(one.get(stage, 0.0) for stage in stages) for one in rounds[name])
@@ -194,23 +207,8 @@ def main() -> None:
     def share_of_saved(plain: dict[str, float], one: dict[str, float]) -> float:
         return (one["compress"] + one.get("saliency", 0.0)) / (plain["prefill"] - one["prefill"])
 
-    null: dict[str, Any] = {
-        "prefill_ratio": statistics.median(hooks),
-        "prefill_ratios": hooks,
-        "compress_share_of_prefill": median("null", "compress") / median("null", "prefill"),
-        "goal": 1.03,
-    }
-    rows = []
-    print(f"plain prefill {median('plain', 'prefill'):.3f} s")
-    print(f"null: {null['prefill_ratio']:.4f} of the plain prefill (goal 1.03), {min(hooks):.3f} to {max(hooks):.3f}; "
-          f"the compression inside it {100 * null['compress_share_of_prefill']:.2f} %")  # fmt: skip
-    titles = ("case", "tokens", "prefill s", "x", "goal", "compr. s", "saliency", "of saved")
-    widths = (16, 6, 9, 6, 5, 8, 8, 8)
-    print(*(title.rjust(width) for title, width in zip(titles, widths, strict=True)))
-    for name, case in cases.items():
-        if name in ("plain", "rpm 0.5"):
-            continue
-        row = {
+    rows = [
+        {
             "case": name,
             "tokens": median(name, "tokens"),
             "prefill_seconds": median(name, "prefill"),
@@ -220,12 +218,17 @@ def main() -> None:
             "saliency_seconds": median(name, "saliency"),
             "share_of_saved": against_plain(name, share_of_saved),
             "share_goal": 0.03,
+            "first_token_seconds": median(name, "ttft"),
         }
-        rows.append(row)
-        print(
-            f"{name:>16} {row['tokens']:6.0f} {row['prefill_seconds']:9.3f} {row['speed_up']:6.2f} {row['goal']:>5} "
-            f"{row['compress_seconds']:8.4f} {row['saliency_seconds']:8.4f} {row['share_of_saved']:8.2%}"
-        )
+        for name, case in cases.items()
+        if name not in ("plain", "rpm 0.5")
+    ]
+    null = {
+        "prefill_ratio": statistics.median(hooks),
+        "prefill_ratios": hooks,
+        "compress_share_of_prefill": median("null", "compress") / median("null", "prefill"),
+        "goal": 1.03,
+    }
     tower = {
         "patches": median("rpm 0.5", "patches"),
         "plain_seconds": median("plain", "tower", "projector"),
@@ -237,16 +240,31 @@ def main() -> None:
         ),
         "goal": 1.6,
     }
+    plain = {"plain_prefill_seconds": median("plain", "prefill"), "plain_first_token_seconds": median("plain", "ttft")}
+    return {**plain, "null": null, "cases": rows, "tower": tower}
+
+
+def show(record: dict[str, Any]) -> None:
+    """Print what was found."""
+    null, tower = record["null"], record["tower"]
+    print(f"plain prefill {record['plain_prefill_seconds']:.3f} s")
+    print(f"null: {null['prefill_ratio']:.4f} of the plain prefill (goal 1.03), {min(null['prefill_ratios']):.3f} to "
+          f"{max(null['prefill_ratios']):.3f}; the compression inside it "
+          f"{100 * null['compress_share_of_prefill']:.2f} %")  # fmt: skip
+    titles = ("case", "tokens", "prefill s", "x", "goal", "compr. s", "saliency", "of saved")
+    widths = (16, 6, 9, 6, 5, 8, 8, 8)
+    print(*(title.rjust(width) for title, width in zip(titles, widths, strict=True)))
+    for row in record["cases"]:
+        print(
+            f"{row['case']:>16} {row['tokens']:6.0f} {row['prefill_seconds']:9.3f} {row['speed_up']:6.2f} "
+            f"{row['goal']:>5} {row['compress_seconds']:8.4f} {row['saliency_seconds']:8.4f} "
+            f"{row['share_of_saved']:8.2%}"
+        )
     print(
         f"tower and projector with {tower['patches']:.0%} of patches: {tower['plain_seconds']:.3f} -> "
         f"{tower['merged_seconds']:.3f} s, {tower['speed_up']:.2f} x (goal 1.6), "
         f"planning {tower['planning_seconds_within']:.3f} s of it"
     )
-    record = describe([], model=options.config, device="cpu")
-    record |= {"frames": options.frames, "repeats": options.repeats}
-    record |= {"plain_prefill_seconds": median("plain", "prefill"), "null": null, "cases": rows, "tower": tower}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

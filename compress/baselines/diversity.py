@@ -36,23 +36,26 @@ class Calibration:
     weight: Tensor
 
     @staticmethod
-    def of(tokens: Tensor, saliency: Tensor, bounds: NDArray[np.int64], *, relevance: bool) -> Calibration:
+    def of(
+        tokens: Tensor, saliency: Tensor, bounds: NDArray[np.int64], *, total: Tensor, relevance: bool
+    ) -> Calibration:
         """Weigh by attention, times the relevance to the segment's mean token where it is positive.
 
         Args:
             tokens: (T, N, D).
             saliency: float32 (T, N).
             bounds: int64 (K + 1,), where segments begin.
+            total: float32 (T, D), sums of the frames' tokens.
             relevance: whether it counts.
         """
         # Attention is at least 0; saliency of other kinds is shifted so that it is.
         weight = saliency - saliency.amin(dim=1, keepdim=True).clamp(max=0)
         if relevance:
             lengths = np.diff(bounds)
-            mean = tokens.sum(dim=1, dtype=torch.float32) / tokens.shape[1]
+            mean = total / tokens.shape[1]
             segment = on_device(np.repeat(np.arange(len(lengths)), lengths), tokens.device)
-            total = mean.new_zeros((len(lengths), mean.shape[1])).index_add_(0, segment, mean)
-            centre = (total / on_device(lengths, tokens.device)[:, None])[segment]
+            of_segments = mean.new_zeros((len(lengths), mean.shape[1])).index_add_(0, segment, mean)
+            centre = (of_segments / on_device(lengths, tokens.device)[:, None])[segment]
             relevant = (tokens.float() @ centre[..., None]).squeeze(2)
             least = LEAST_RELEVANCE * relevant.abs().amax(dim=1, keepdim=True)
             weight = weight * torch.maximum(relevant, least)

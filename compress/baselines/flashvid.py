@@ -85,11 +85,12 @@ class FlashVID(Published, FrameBudgets):
         """See `Baseline.choose`."""
         frames, per_frame, _ = tokens.shape
         granted, sources = self.budgets(tokens, signals)
-        (t,) = on_host(transitions(tokens.sum(dim=1, dtype=torch.float32)))
+        total = tokens.sum(dim=1, dtype=torch.float32)
+        (t,) = on_host(transitions(total))
         bounds = self._segments(t)
         quota = np.ceil(granted * self.alpha - 1e-9).astype(np.int64)
         saliency = saliency_of(tokens, signals)
-        calibration = Calibration.of(tokens, saliency, bounds, relevance=self.selection == "v2")
+        calibration = Calibration.of(tokens, saliency, bounds, total=total, relevance=self.selection == "v2")
         chosen = pick_diverse(tokens, calibration, quota)
         free = torch.ones((frames, per_frame), dtype=torch.bool, device=tokens.device)
         free.view(-1).index_fill_(0, chosen, False)
