@@ -149,21 +149,32 @@ class VisionTap(Protocol):
 
 
 class TokenLayout(Protocol):
-    """Layout of the visual tokens of a backbone.
+    """Layout of the visual tokens of a backbone."""
 
-    Attributes:
-        temporal: frames per temporal patch.
-        covered: share of the picture's width and height that patches cover.
-        patch_unit: rows and columns of encoder patches that can only merge as one.
-        multi_axis: positions have three axes, so that renumbering them has no meaning.
-        saliency_source: what `VisionTap.saliency` is without a head.
-    """
+    @property
+    def temporal(self) -> int:
+        """Frames per temporal patch."""
+        ...
 
-    temporal: int
-    covered: float
-    patch_unit: int
-    multi_axis: bool
-    saliency_source: str
+    @property
+    def covered(self) -> float:
+        """Share of the picture's width and height that patches cover."""
+        ...
+
+    @property
+    def patch_unit(self) -> int:
+        """Rows and columns of encoder patches that can only merge as one."""
+        ...
+
+    @property
+    def multi_axis(self) -> bool:
+        """Whether positions have three axes, so that renumbering them has no meaning."""
+        ...
+
+    @property
+    def saliency_source(self) -> str:
+        """What `VisionView.saliency` is without a head."""
+        ...
 
     def pool(self, maps: Tensor) -> Tensor:
         """Pool maps on the patch grid (T, rows, cols) to the token grid (T, N), as the model pools features."""

@@ -23,6 +23,7 @@ from compress.models.adapters.adapter import (
     part,
     placeholder_runs,
 )
+from compress.models.adapters.layouts import PooledLayout
 from compress.models.adapters.siglip import SiglipTap
 from compress.models.inputs.preprocess import PixelSettings, square_pixels
 
@@ -36,7 +37,7 @@ class LlavaOnevision:
     patch_unit = 1
     multi_axis = False
     first_merge_layer = 1
-    saliency_source = "attention received in the tower's last layer"
+    saliency_source = PooledLayout.saliency_source
 
     def __init__(self, model: nn.Module) -> None:
         self.core = part(model, "model")
@@ -48,14 +49,14 @@ class LlavaOnevision:
             part(model, f"model.vision_tower.{path}")
         self.config = part(model, "config")
         vision = self.config.vision_config
-        side = vision.image_size // vision.patch_size
-        self.patch_grid = (side, side)
-        self.covered = side * vision.patch_size / vision.image_size
+        self.layout = PooledLayout.of(vision.image_size, vision.patch_size)
+        self.patch_grid = (self.layout.side, self.layout.side)
+        self.covered = self.layout.covered
 
     @property
     def token_grid(self) -> tuple[int, int]:
         """Rows and columns of the tokens of a frame."""
-        return math.ceil(self.patch_grid[0] / 2), math.ceil(self.patch_grid[1] / 2)
+        return self.layout.token_grid
 
     def install(self, hooks: ExitStack, request: VisionRequest) -> SiglipTap:
         """Put hooks on the tower and the projector."""
@@ -98,8 +99,7 @@ class LlavaOnevision:
 
     def pool(self, maps: Tensor) -> Tensor:
         """Pool (T, rows, cols) -> (T, N): bilinear, corners not aligned, no antialiasing."""
-        pooled: Tensor = F.interpolate(maps[:, None], size=self.token_grid, mode="bilinear", align_corners=False)
-        return pooled.flatten(1)
+        return self.layout.pool(maps)
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:
         """Resize frames to squares."""

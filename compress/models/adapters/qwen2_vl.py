@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.errors import ConfigError, ShapeError
@@ -21,6 +20,7 @@ from compress.models.adapters.adapter import (
     part,
     placeholder_runs,
 )
+from compress.models.adapters.layouts import MergedLayout
 from compress.models.adapters.qwen_vision import QwenVisionTap
 from compress.models.inputs.preprocess import CLIP_MEAN, CLIP_STD, PixelSettings, patch_pixels
 
@@ -41,7 +41,7 @@ class Qwen2VL:
     windowed = False
     runs_per_frame = False
     pixels = PixelSettings(mean=CLIP_MEAN, std=CLIP_STD)
-    saliency_source = "attention received in the encoder's last block"
+    saliency_source = MergedLayout.saliency_source
 
     def __init__(self, model: nn.Module) -> None:
         self.core = part(model, "model")
@@ -53,6 +53,7 @@ class Qwen2VL:
         self.config = part(model, "config")
         self.merge_size = int(self.visual.spatial_merge_size)
         self.temporal = int(self.config.vision_config.temporal_patch_size)
+        self.layout = MergedLayout(merge_size=self.merge_size, temporal=self.temporal)
 
     def install(self, hooks: ExitStack, request: VisionRequest) -> QwenVisionTap:
         """Put hooks on the encoder."""
@@ -88,7 +89,7 @@ class Qwen2VL:
 
     def pool(self, maps: Tensor) -> Tensor:
         """Average the patches of each token, (T, rows, cols) -> (T, N)."""
-        return F.avg_pool2d(maps[:, None], self.merge_size).flatten(1)
+        return self.layout.pool(maps)
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:
         """Convert frames in their aspect to rows of pixels."""

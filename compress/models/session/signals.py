@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 
 class GridSignals(Protocol):
-    """Signals of one video's metadata on the grids of a model.
+    """Signals of one video's metadata on the grids of a model."""
 
-    Attributes:
-        maps: by which patches merge and tokens are ranked.
-    """
-
-    maps: StageMaps
+    @property
+    def maps(self) -> StageMaps:
+        """The maps by which patches merge and tokens are ranked."""
+        ...
 
     def check_frames(self, frames: int) -> None:
         """Raise SignalError unless the video was sampled with as many frames as the model sees."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from vllm import ModelRegistry
 
-from compress.serving.vllm.families import FAMILIES
+from compress.serving.vllm.families import FAMILIES, find
 from compress.serving.vllm.loader import register_loader
 from compress.serving.vllm.version import SUPPORTED, installed_version
 
@@ -23,6 +24,7 @@ def register_all() -> None:
         return
     register_loader()
     _let_cpu_runner_prune()
+    _give_positions()
 
 
 def _let_cpu_runner_prune() -> None:
@@ -49,3 +51,24 @@ def _let_cpu_runner_prune() -> None:
 
     vars(load_model)["notes_pruning"] = True
     CPUModelRunner.load_model = load_model
+
+
+def _give_positions() -> None:
+    """Let vLLM ask LLaVA-OneVision for positions, which it does of models with a section of M-RoPE."""
+    from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
+
+    class AskForPositions(VerifyAndUpdateConfig):
+        """Configuration of the architecture."""
+
+        @staticmethod
+        def verify_and_update_model_config(model_config: Any) -> None:
+            """Give the rotary embedding a section for each of three axes."""
+            text = model_config.hf_config.text_config
+            size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+            section = size // 2 // 3
+            text.rope_parameters = {
+                **text.rope_parameters,
+                "mrope_section": [size // 2 - 2 * section, section, section],
+            }
+
+    MODELS_CONFIG_MAP[find("LlavaOnevisionForConditionalGeneration").served] = AskForPositions

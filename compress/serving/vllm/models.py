@@ -1,0 +1,123 @@
+"""Worker side of a served model: videos are shortened as they leave the vision encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+from vllm.utils.gpu_sync_debug import gpu_sync_allowed
+
+from compress.errors import ConfigError
+from compress.models.adapters.adapter import TokenLayout, VideoGrid
+from compress.serving.vllm import codec
+from compress.serving.vllm.attention import AttentionTap
+from compress.serving.vllm.codec import CodecSignals
+from compress.serving.vllm.planning import VideoPlanner
+from compress.serving.vllm.prompt_positions import PlacedItem, PromptLayout, lay_out, take_positions
+from compress.serving.vllm.settings import KEY, ServedMethod
+from compress.stage import Compression
+
+
+class CompressingModel:
+    """Part of a model of vLLM, before the class of the model's own.
+
+    A class that has it calls `prepare` when it is built, tells where images and videos of a prompt lie (`place_items`)
+    and what its encoder measured of a video (`measure_saliency`).
+    """
+
+    def prepare(self, vllm_config: Any, layout: TokenLayout) -> None:
+        """Read the method that the server was given.
+
+        Raises:
+            ConfigError: it cannot be served, or the engine runs in a way that is not supported.
+        """
+        _check_engine(vllm_config)
+        config = vllm_config.model_config
+        served = ServedMethod.parse(
+            getattr(config.hf_config, KEY, None), config.get_multimodal_config().video_pruning_rate
+        )
+        self.planner = VideoPlanner(served, layout)
+        self.tap: AttentionTap | None = None
+        self._layouts: Any = WeakTensorKeyDictionary()
+        self._codecs: Iterator[CodecSignals | None] = iter(())
+        self._saliency: list[Tensor] = []
+
+    def tap_attention(self, attention: torch.nn.Module, heads: int) -> None:
+        """Tap the attention of the encoder's block whose attention is the saliency, if the method reads it."""
+        if self.planner.wants_saliency:
+            self.tap = AttentionTap(attention, heads=heads)
+
+    @contextmanager
+    def arriving(self, fields: Mapping[str, Any]) -> Iterator[None]:
+        """Have the codec's signals at hand that came with the videos of a batch.
+
+        Args:
+            fields: of the batch, those of `codec.FIELDS` among them.
+        """
+        columns = [fields.get(name) for name in codec.FIELDS]
+        present = all(column is not None for column in columns)
+        self._codecs = (
+            (CodecSignals.read(self.planner.layout, *row) for row in zip(*columns, strict=True))
+            if present
+            else iter(())
+        )
+        try:
+            yield
+        finally:
+            self._codecs = iter(())
+
+    def plan_next(
+        self, tokens: Tensor, grid: VideoGrid, token_grid: tuple[int, int], saliency: Tensor | None
+    ) -> Compression:
+        """Plan over the tokens of the next video of the batch."""
+        with gpu_sync_allowed():
+            return self.planner.plan(
+                tokens, grid, token_grid=token_grid, saliency=saliency, codec=next(self._codecs, None)
+            )
+
+    def place_items(self, input_tokens: list[int], mm_features: Sequence[Any]) -> list[PlacedItem]:
+        """Return where the images and videos of a prompt lie, by place."""
+        raise NotImplementedError
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[Tensor, int]:
+        """Return positions (3, n) of a prompt, final but for those of video tokens, and their delta."""
+        positions, layout = lay_out(len(input_tokens), self.place_items(input_tokens, mm_features))
+        self._layouts[positions] = layout
+        return positions, layout.delta
+
+    def recompute_mrope_positions(
+        self,
+        input_ids: list[int] | Tensor,
+        multimodal_embeddings: Sequence[Tensor],
+        mrope_positions: Tensor,
+        num_computed_tokens: int,
+    ) -> tuple[Sequence[Tensor], Tensor, int]:
+        """Take the positions of video tokens off their embeddings and write them into those of the prompt."""
+        layout: PromptLayout | None = self._layouts.get(mrope_positions)
+        if layout is None:
+            raise ConfigError(
+                "vLLM copied the positions of a prompt, so that those of its videos cannot be told; this engine is not "
+                "supported"
+            )
+        with gpu_sync_allowed():
+            bare = take_positions(layout, mrope_positions, multimodal_embeddings, num_computed_tokens)
+        return bare, mrope_positions, layout.delta
+
+
+def _check_engine(vllm_config: Any) -> None:
+    """Raise ConfigError for engines in which shortened videos were not tried, or go wrong."""
+    parallel = vllm_config.parallel_config
+    reasons = {
+        "tensor parallelism, in which every rank would plan by itself": parallel.tensor_parallel_size > 1,
+        "pipeline parallelism": parallel.pipeline_parallel_size > 1,
+        "speculative decoding": vllm_config.speculative_config is not None,
+        "LoRA": vllm_config.lora_config is not None,
+        "the V2 model runner (unset VLLM_USE_V2_MODEL_RUNNER)": vllm_config.use_v2_model_runner,
+        "a compiled vision encoder (compile_mm_encoder)": vllm_config.compilation_config.compile_mm_encoder,
+    }
+    if found := [reason for reason, given in reasons.items() if given]:
+        raise ConfigError(f"compress serves no engine with {'; '.join(found)}; leave it out")

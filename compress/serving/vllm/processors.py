@@ -1,0 +1,168 @@
+"""Front end of a served model: how many placeholders a shortened video takes, and what its codec says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.multimodal.hasher import MultiModalHasher
+from vllm.multimodal.inputs import MultiModalFieldConfig
+from vllm.multimodal.parse import MultiModalDataItems, VideoProcessorItems
+from vllm.multimodal.processing import PromptReplacement
+
+from compress.models.adapters.adapter import TokenLayout, VideoGrid
+from compress.models.session.session import signals_read
+from compress.serving.vllm import codec
+from compress.serving.vllm.codec import CodecSignals
+from compress.serving.vllm.settings import KEY, ServedMethod
+
+
+class CompressingProcessor:
+    """Part of a processor of vLLM, before the class of the model's own.
+
+    A class that has it says where a video's grid is (`video_grid`), what layout its tokens have (`layout`) and what
+    stands for the video in a prompt (`placeholders`).
+    """
+
+    info: Any
+
+    @cached_property
+    def served(self) -> ServedMethod:
+        """The method, as the server was given it."""
+        context = self.info.ctx
+        return ServedMethod.parse(
+            getattr(context.model_config.hf_config, KEY, None), context.get_mm_config().video_pruning_rate
+        )
+
+    @cached_property
+    def layout(self) -> TokenLayout:
+        """Layout of the model's tokens."""
+        raise NotImplementedError
+
+    def video_grid(self, fields: Mapping[str, Any], index: int) -> VideoGrid:
+        """Return frames, rows and columns of a video's patches.
+
+        Args:
+            fields: output of the model's own processor.
+            index: of the video.
+        """
+        raise NotImplementedError
+
+    def placeholders(self, item: Mapping[str, Any]) -> Any:
+        """Return what stands for a shortened video in a prompt.
+
+        Args:
+            item: its fields.
+        """
+        raise NotImplementedError
+
+    def count(self, grid: VideoGrid) -> int:
+        """Count the tokens that leave of a video."""
+        per_frame = self.layout.pool(torch.empty(1, *grid[1:], device="meta")).shape[1]
+        return self.served.count(grid[0], per_frame)
+
+    def _get_mm_hashes(self, inputs: Any) -> dict[str, Any]:
+        """Add the method's settings to vLLM's keys of videos, which hold their codec metadata already."""
+        plain: Any = super()
+        hashes = dict(plain._get_mm_hashes(inputs))
+        if "video" in hashes:
+            algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
+            hashes["video"] = [
+                MultiModalHasher.hash_kwargs(algorithm, video=one, compress=self.served.key) for one in hashes["video"]
+            ]
+        return hashes
+
+    def _get_hf_mm_inputs(self, mm_items: Any, hf_kwargs: Mapping[str, object]) -> Any:
+        """Leave out what transformers' processor does not know."""
+        plain: Any = super()
+        return plain._get_hf_mm_inputs(_without_codec(mm_items), hf_kwargs)
+
+    def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, object]) -> Any:
+        """Add the signals of each video's codec to the processed fields."""
+        plain: Any = super()
+        fields = plain._apply_hf_processor_main(mm_items, hf_kwargs)
+        videos = mm_items.get("video")
+        if isinstance(videos, VideoProcessorItems) and len(videos):
+            measured = [
+                self._measure(videos.get(index), self.video_grid(fields, index)) for index in range(len(videos))
+            ]
+            for name, column in zip(codec.FIELDS, zip(*measured, strict=True), strict=True):
+                fields[name] = list(column)
+        return fields
+
+    def _measure(self, video: Any, grid: VideoGrid) -> tuple[torch.Tensor, ...]:
+        """Measure what the method reads of a video's metadata."""
+        frames, metadata = video if isinstance(video, tuple) else (video, {})
+        value = (metadata or {}).get(codec.KEY)
+        if value is None:
+            return CodecSignals.absent()
+        compressor = self.served.compressor
+        return CodecSignals.measure(
+            codec.decode_record(value),
+            self.layout,
+            grid,
+            reads=signals_read(compressor),
+            gop=getattr(compressor, "gop", "mean"),
+            choice=self.served.map,
+            pixels=frames if isinstance(frames, np.ndarray) and frames.dtype == np.uint8 else None,
+        ).tensors()
+
+    def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, object]) -> dict[str, Any]:
+        """Let the signals travel with each video."""
+        plain: Any = super()
+        configured = dict(plain._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs))
+        return configured | {name: MultiModalFieldConfig.batched("video", keep_on_cpu=True) for name in codec.FIELDS}
+
+    def _get_prompt_updates(
+        self, mm_items: Any, hf_processor_mm_kwargs: Mapping[str, Any], out_mm_kwargs: Any
+    ) -> Sequence[Any]:
+        """Replace videos by as many placeholders as tokens leave."""
+        plain: Any = super()
+        return [
+            PromptReplacement(
+                modality="video",
+                target=update.target,
+                replacement=lambda index: self.placeholders(out_mm_kwargs["video"][index]),
+            )
+            if update.modality == "video"
+            else update
+            for update in plain._get_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
+        ]
+
+
+def _without_codec(mm_items: Any) -> Any:
+    """Return the items of a request with videos whose metadata lacks the codec's."""
+    videos = mm_items.get("video")
+    if not isinstance(videos, VideoProcessorItems):
+        return mm_items
+
+    def bare(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        return None if metadata is None else {name: one for name, one in metadata.items() if name != codec.KEY}
+
+    data = [(one[0], bare(one[1])) if isinstance(one, tuple) else one for one in videos.data]
+    return MultiModalDataItems({**mm_items, "video": VideoProcessorItems(data, metadata=videos.metadata)})
+
+
+class KeepsMetadata:
+    """Part of a parser of requests, before the class of the model's own, which would drop the metadata of videos."""
+
+    def _get_video_with_metadata(self, video: Any) -> tuple[Any, dict[str, Any]]:
+        """Return frames and metadata, empty where a video comes without."""
+        plain: Any = super()
+        frames, metadata = plain._get_video_with_metadata(video)
+        return frames, {} if metadata is None else metadata
+
+
+class PlainVideos:
+    """Part of a processor, after `CompressingProcessor`: transformers is to be given frames only."""
+
+    def _get_hf_mm_inputs(self, mm_items: Any, hf_kwargs: Mapping[str, object]) -> Any:
+        """Leave out the metadata of videos."""
+        plain: Any = super()
+        inputs = plain._get_hf_mm_inputs(mm_items, hf_kwargs)
+        if videos := inputs.hf_data.get("videos"):
+            inputs.hf_data["videos"] = [one[0] if isinstance(one, tuple) else one for one in videos]
+        return inputs

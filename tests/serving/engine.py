@@ -1,0 +1,272 @@
+"""Answers to the same questions by `attach` in transformers and by an engine of vLLM, each in a process of its own.
+
+A job is written to a file, `python engine.py JOB` writes the answers beside it. An answer is, per generated token, its
+id and the log-probabilities of the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VOCABULARY = 400
+NEW_TOKENS = 4
+SETTINGS = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_CI_ENV": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question about one video or several.
+
+    Attributes:
+        records: files of the videos' records, with frames.
+        text: the question.
+        codec: whether the codec's metadata goes with the frames.
+        opening: text in front of the whole prompt.
+    """
+
+    records: tuple[str, ...]
+    text: str = "what moves?"
+    codec: bool = True
+    opening: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Questions to one model.
+
+    Attributes:
+        checkpoint: folder.
+        questions: asked together, in every round.
+        method: None for the model as it is.
+        retention: of the method.
+        settings: of the method.
+        attach: options of `attach`.
+        overrides: further entries of the key ``compress``.
+        options: of the engine; None for transformers.
+        stock: let vLLM's own architecture run, with its own pruning at this rate.
+        rounds: how often the questions are asked.
+        environment: of the engine's process.
+    """
+
+    checkpoint: str
+    questions: tuple[Question, ...]
+    method: str | None = None
+    retention: float = 0.25
+    settings: dict[str, str] = field(default_factory=dict)
+    attach: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] | None = None
+    stock: float | None = None
+    rounds: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An answer: ids (n,), log-probabilities (n, vocabulary) and how many tokens the prompt had."""
+
+    ids: list[int]
+    logprobs: NDArray[np.float64]
+    prompt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Answers per round and question, and what was logged."""
+
+    answers: list[list[Answer]]
+    log: str
+
+
+def run(*jobs: Job) -> list[Outcome]:
+    """Run jobs one after the other, each in a process of its own."""
+    return [_run(job) for job in jobs]
+
+
+def _run(job: Job) -> Outcome:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job"
+        path.write_bytes(pickle.dumps(job))
+        done = subprocess.run(
+            [sys.executable, __file__, str(path)],
+            env={**os.environ, **SETTINGS, **job.environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        log = done.stdout + done.stderr
+        answers = path.with_suffix(".answers")
+        if done.returncode or not answers.is_file():
+            raise RuntimeError(f"{job.method} on {job.checkpoint} ended with {done.returncode}:\n{log[-6000:]}")
+        return Outcome(answers=pickle.loads(answers.read_bytes()), log=log)
+
+
+def difference(one: Answer, other: Answer) -> float:
+    """Return the largest difference of log-probabilities, infinite for other tokens."""
+    return float(np.abs(one.logprobs - other.logprobs).max()) if one.ids == other.ids else float("inf")
+
+
+def _by_transformers(job: Job) -> list[list[Answer]]:
+    import contextlib
+
+    import torch
+
+    import codecmeta
+    from compress.methods import build
+    from compress.models.inputs.checkpoint import load_model
+    from compress.models.inputs.prompt import prepare
+    from compress.models.inputs.random_weights import ByteTokenizer
+
+    model = load_model(job.checkpoint, dtype=torch.float32)
+    model.generation_config.eos_token_id = None
+    answers = []
+    for question in job.questions:
+        (record,) = question.records
+        meta = codecmeta.load(record)
+        inputs = prepare(model, meta, question.text, tokenizer=ByteTokenizer())
+        inputs = _with_opening(inputs, question.opening)
+        session: Any = contextlib.nullcontext()
+        if job.method is not None:
+            method = build(job.method, retention=job.retention, settings=job.settings)
+            session = method.attach(model, meta if question.codec else None, **job.attach)
+        with session, torch.inference_mode():
+            made = model.generate(
+                **inputs,
+                max_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                return_dict_in_generate=True,
+                output_logits=True,
+            )
+        logits = torch.stack(made.logits, dim=1)[0].double()
+        kept = session.results[0] if job.method is not None else None
+        length = inputs["input_ids"].shape[1]
+        answers.append(
+            Answer(
+                ids=made.sequences[0, length:].tolist(),
+                logprobs=logits.log_softmax(dim=-1).numpy(),
+                prompt=length if kept is None else length - kept.tokens_in + kept.tokens_out,
+            )
+        )
+    return [answers]
+
+
+def _with_opening(inputs: dict[str, Any], opening: str) -> dict[str, Any]:
+    import torch
+
+    from compress.models.inputs.random_weights import ByteTokenizer
+
+    ids = torch.tensor([ByteTokenizer().encode(opening)], dtype=torch.int64)
+    ahead = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": torch.zeros_like(ids).int()}
+    return {name: torch.cat((ahead[name], value), dim=1) if name in ahead else value for name, value in inputs.items()}
+
+
+def _request(question: Question, model_type: str, *, codec_known: bool) -> dict[str, Any]:
+    """Write a question as vLLM takes it: the prompt of `prepare`, in which one token stands for the video."""
+    import codecmeta
+    from compress.models.inputs.random_weights import ByteTokenizer
+    from compress.serving.vllm import codec
+
+    letters = ByteTokenizer()
+    before, after = {
+        "qwen3_vl": ("<|im_start|>user\n", f"{question.text}<|im_end|>\n<|im_start|>assistant\n"),
+        "llava_onevision": ("<|im_start|>user ", f"\n{question.text}<|im_end|><|im_start|>assistant\n"),
+    }.get(
+        model_type,
+        (
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<|vision_start|>",
+            f"<|vision_end|>{question.text}<|im_end|>\n<|im_start|>assistant\n",
+        ),
+    )
+    ids = letters.encode(question.opening + before) + [7] * len(question.records) + letters.encode(after)
+    videos = []
+    for record in question.records:
+        meta = codecmeta.load(record)
+        described = codec.describe_video(meta)
+        if not (question.codec and codec_known):
+            del described[codec.KEY]
+        videos.append((meta.frames, described))
+    return {"prompt_token_ids": ids, "multi_modal_data": {"video": videos}}
+
+
+def _by_vllm(job: Job) -> list[list[Answer]]:
+    import json
+
+    from vllm import LLM, SamplingParams
+
+    from compress.serving.vllm.families import find
+    from compress.serving.vllm.settings import ServedMethod
+
+    config = json.loads((Path(job.checkpoint) / "config.json").read_text())
+    options = dict(job.options or {})
+    if job.method is not None:
+        served = ServedMethod(method=job.method, retention=job.retention, settings=job.settings)
+        options["video_pruning_rate"] = served.pruning_rate
+        options["hf_overrides"] = {
+            "architectures": [find(config["architectures"][0]).served],
+            "compress": served.overrides() | job.overrides,
+        }
+    elif job.stock is not None:
+        options["video_pruning_rate"] = job.stock
+    engine = LLM(
+        **{
+            "model": job.checkpoint,
+            "dtype": "float32",
+            "max_model_len": 2048,
+            "max_num_seqs": 4,
+            "enforce_eager": True,
+            "skip_mm_profiling": True,
+            "max_logprobs": VOCABULARY,
+            "disable_log_stats": True,
+            **options,
+        }
+    )
+    sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, logprobs=VOCABULARY, ignore_eos=True)
+    rounds = []
+    for _ in range(job.rounds):
+        made = engine.generate(
+            [
+                _request(question, config["model_type"], codec_known=job.method is not None)
+                for question in job.questions
+            ],
+            sampling,
+            use_tqdm=False,
+        )
+        rounds.append([_answer(one) for one in made])
+    return rounds
+
+
+def _answer(made: Any) -> Answer:
+    output = made.outputs[0]
+    table = np.full((len(output.token_ids), VOCABULARY), -np.inf)
+    for row, known in zip(table, output.logprobs, strict=True):
+        for token, entry in known.items():
+            row[token] = entry.logprob
+    return Answer(ids=list(output.token_ids), logprobs=table, prompt=len(made.prompt_token_ids))
+
+
+if __name__ == "__main__":
+    # the classes of a pickled job belong to the module of this name, not to __main__
+    from tests.serving import engine
+
+    place = Path(sys.argv[1])
+    given = pickle.loads(place.read_bytes())
+    found = engine._by_transformers(given) if given.options is None else engine._by_vllm(given)
+    place.with_suffix(".answers").write_bytes(pickle.dumps(found))
+    os._exit(0)
