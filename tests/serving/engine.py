@@ -1,17 +1,18 @@
 """Answers to the same questions by `attach` in transformers and by an engine of vLLM, each in a process of its own.
 
-A job is written to a file, `python engine.py JOB` writes the answers beside it. An answer is, per generated token, its
-id and the log-probabilities of the whole vocabulary.
+Jobs are written to a file, `python engine.py FILE` writes the answers next to it. An answer is, per generated token,
+its id and the log-probabilities of the whole vocabulary.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,33 +90,57 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Answers per round and question, and what was logged."""
+    """Answers per round and question, what was logged, and what the job failed with; empty if it did not."""
 
     answers: list[list[Answer]]
     log: str
+    failure: str = ""
 
 
 def run(*jobs: Job) -> list[Outcome]:
-    """Run jobs one after the other, each in a process of its own."""
-    return [_run(job) for job in jobs]
+    """Run jobs, all of one kind in one process.
+
+    Raises:
+        RuntimeError: a job or its process failed.
+    """
+    outcomes: dict[int, Outcome] = {}
+    kinds: dict[Any, list[int]] = {}
+    for number, job in enumerate(jobs):
+        kinds.setdefault((job.options is None, tuple(job.environment.items())), []).append(number)
+    for numbers in kinds.values():
+        found = _run_together([jobs[number] for number in numbers])
+        outcomes |= dict(zip(numbers, found, strict=True))
+    for number, outcome in outcomes.items():
+        if outcome.failure:
+            raise RuntimeError(f"{jobs[number].method} on {jobs[number].checkpoint} failed:\n{outcome.failure[-6000:]}")
+    return [outcomes[number] for number in range(len(jobs))]
 
 
-def _run(job: Job) -> Outcome:
+def fail(job: Job) -> str:
+    """Run a job that fails and return what it failed with."""
+    (outcome,) = _run_together([job])
+    if not outcome.failure:
+        raise RuntimeError(f"{job.method} on {job.checkpoint} did not fail")
+    return outcome.failure
+
+
+def _run_together(jobs: list[Job]) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job"
-        path.write_bytes(pickle.dumps(job))
+        path = Path(folder) / "jobs"
+        path.write_bytes(pickle.dumps(jobs))
         done = subprocess.run(
             [sys.executable, __file__, str(path)],
-            env={**os.environ, **SETTINGS, **job.environment},
+            env={**os.environ, **SETTINGS, **jobs[0].environment},
             capture_output=True,
             text=True,
             check=False,
         )
-        log = done.stdout + done.stderr
-        answers = path.with_suffix(".answers")
-        if done.returncode or not answers.is_file():
-            raise RuntimeError(f"{job.method} on {job.checkpoint} ended with {done.returncode}:\n{log[-6000:]}")
-        return Outcome(answers=pickle.loads(answers.read_bytes()), log=log)
+        output, answers = done.stdout + done.stderr, path.with_suffix(".answers")
+        if not answers.is_file():
+            return [Outcome(answers=[], log=output, failure=output or f"ended with {done.returncode}")] * len(jobs)
+        outcomes: list[Outcome] = pickle.loads(answers.read_bytes())
+        # what engines in processes of their own log is in the output only
+        return [replace(one, log=one.log or output, failure=one.failure and output + one.failure) for one in outcomes]
 
 
 def difference(one: Answer, other: Answer) -> float:
@@ -249,6 +274,7 @@ def _by_vllm(job: Job) -> list[list[Answer]]:
             use_tqdm=False,
         )
         rounds.append([_answer(one) for one in made])
+    del engine
     return rounds
 
 
@@ -261,12 +287,35 @@ def _answer(made: Any) -> Answer:
     return Answer(ids=list(output.token_ids), logprobs=table, prompt=len(made.prompt_token_ids))
 
 
+def work(job: Job) -> Outcome:
+    """Run a job in this process."""
+    import logging
+    import traceback
+
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    logging.getLogger("vllm.compress").addHandler(handler)
+    try:
+        answers = _by_transformers(job) if job.options is None else _by_vllm(job)
+    except Exception:  # whatever it is, it belongs to this job
+        return Outcome(answers=[], log=lines.getvalue(), failure=traceback.format_exc())
+    finally:
+        logging.getLogger("vllm.compress").removeHandler(handler)
+        if job.options is not None:
+            from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
+    return Outcome(answers=answers, log=lines.getvalue())
+
+
 if __name__ == "__main__":
-    # the classes of a pickled job belong to the module of this name, not to __main__
+    # the classes of pickled jobs belong to the module of this name, not to __main__
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from tests.serving import engine
 
     place = Path(sys.argv[1])
-    given = pickle.loads(place.read_bytes())
-    found = engine._by_transformers(given) if given.options is None else engine._by_vllm(given)
+    found = [engine.work(job) for job in pickle.loads(place.read_bytes())]
     place.with_suffix(".answers").write_bytes(pickle.dumps(found))
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(0)
