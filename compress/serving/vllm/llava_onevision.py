@@ -65,10 +65,17 @@ class CompressLlavaOnevisionProcessor(CompressingProcessor, PlainVideos, LlavaOn
         """See `CompressingProcessor.video_grid`."""
         return len(fields["pixel_values_videos"][index]), self.layout.side, self.layout.side
 
+    def item_grid(self, item: Mapping[str, Any]) -> VideoGrid:
+        """See `CompressingProcessor.item_grid`."""
+        return len(item["pixel_values_videos"].data), self.layout.side, self.layout.side
+
     def placeholders(self, item: Mapping[str, Any]) -> Any:
         """See `CompressingProcessor.placeholders`; a newline ends a video."""
-        count = self.count((len(item["pixel_values_videos"].data), self.layout.side, self.layout.side))
-        return [self.info.get_hf_config().video_token_index] * (count + 1)
+        return [self.info.get_hf_config().video_token_index] * (self.count(self.item_grid(item)) + 1)
+
+    def kept(self, placeholders: Sequence[int]) -> int:
+        """See `CompressingProcessor.kept`; the newline does not count."""
+        return len(placeholders) - 1
 
 
 @MULTIMODAL_REGISTRY.register_processor(

@@ -13,18 +13,20 @@ from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import MultiModalDataItems, VideoProcessorItems
 from vllm.multimodal.processing import PromptReplacement
 
+from codecmeta import VideoMeta
 from compress.models.adapters.adapter import TokenLayout, VideoGrid
 from compress.models.session.session import signals_read
 from compress.serving.vllm import codec
 from compress.serving.vllm.codec import CodecSignals
+from compress.serving.vllm.metrics import VideoCounters
 from compress.serving.vllm.settings import KEY, ServedMethod
 
 
 class CompressingProcessor:
     """Part of a processor of vLLM, before the class of the model's own.
 
-    A class that has it says where a video's grid is (`video_grid`), what layout its tokens have (`layout`) and what
-    stands for the video in a prompt (`placeholders`).
+    A class that has it says where a video's grid is (`video_grid`, `item_grid`), what layout its tokens have
+    (`layout`) and what stands for the video in a prompt (`placeholders`).
     """
 
     info: Any
@@ -59,10 +61,40 @@ class CompressingProcessor:
         """
         raise NotImplementedError
 
+    def per_frame(self, grid: VideoGrid) -> int:
+        """Count the tokens of a frame."""
+        return self.layout.pool(torch.empty(1, *grid[1:], device="meta")).shape[1]
+
     def count(self, grid: VideoGrid) -> int:
         """Count the tokens that leave of a video."""
-        per_frame = self.layout.pool(torch.empty(1, *grid[1:], device="meta")).shape[1]
-        return self.served.count(grid[0], per_frame)
+        return self.served.count(grid[0], self.per_frame(grid))
+
+    def kept(self, placeholders: Sequence[int]) -> int:
+        """Count the tokens of a shortened video among what stands for it in a prompt."""
+        return list(placeholders).count(self.info.get_hf_config().video_token_id)
+
+    def item_grid(self, item: Mapping[str, Any]) -> VideoGrid:
+        """Return frames, rows and columns of a video's patches by its fields."""
+        raise NotImplementedError
+
+    @cached_property
+    def _counters(self) -> VideoCounters:
+        return VideoCounters()
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        """Process a request, and count its videos and their tokens."""
+        plain: Any = super()
+        made = plain.apply(inputs, timing_ctx)
+        if made["mm_placeholders"].get("video"):
+            columns = (made[name]["video"] for name in ("mm_hashes", "mm_kwargs", "mm_placeholders"))
+            for key, item, place in zip(*columns, strict=True):
+                encoded = None
+                if item is not None:
+                    grid = self.item_grid(item)
+                    encoded = grid[0] * self.per_frame(grid)
+                written = made["prompt_token_ids"][place.offset : place.offset + place.length]
+                self._counters.count(key, kept=self.kept(written), encoded=encoded)
+        return made
 
     def _get_mm_hashes(self, inputs: Any) -> dict[str, Any]:
         """Add the method's settings to vLLM's keys of videos, which hold their codec metadata already."""
@@ -86,22 +118,24 @@ class CompressingProcessor:
         fields = plain._apply_hf_processor_main(mm_items, hf_kwargs)
         videos = mm_items.get("video")
         if isinstance(videos, VideoProcessorItems) and len(videos):
-            measured = [
-                self._measure(videos.get(index), self.video_grid(fields, index)) for index in range(len(videos))
-            ]
+            measured = []
+            for index in range(len(videos)):
+                video = videos.get(index)
+                measured.append(self._measure(video, self.video_grid(fields, index)))
+                if meta := _record(video):
+                    self.set_times(fields, index, meta)
             for name, column in zip(codec.FIELDS, zip(*measured, strict=True), strict=True):
                 fields[name] = list(column)
         return fields
 
     def _measure(self, video: Any, grid: VideoGrid) -> tuple[torch.Tensor, ...]:
         """Measure what the method reads of a video's metadata."""
-        frames, metadata = video if isinstance(video, tuple) else (video, {})
-        value = (metadata or {}).get(codec.KEY)
-        if value is None:
+        meta = _record(video)
+        if meta is None:
             return CodecSignals.absent()
-        compressor = self.served.compressor
+        frames, compressor = video[0], self.served.compressor
         return CodecSignals.measure(
-            codec.decode_record(value),
+            meta,
             self.layout,
             grid,
             reads=signals_read(compressor),
@@ -109,6 +143,15 @@ class CompressingProcessor:
             choice=self.served.map,
             pixels=frames if isinstance(frames, np.ndarray) and frames.dtype == np.uint8 else None,
         ).tensors()
+
+    def set_times(self, fields: Any, index: int, meta: VideoMeta) -> None:
+        """Set times that the model reads from the record, which knows them exactly.
+
+        Args:
+            fields: output of the model's own processor.
+            index: of the video.
+            meta: its record.
+        """
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, object]) -> dict[str, Any]:
         """Let the signals travel with each video."""
@@ -131,6 +174,13 @@ class CompressingProcessor:
             else update
             for update in plain._get_prompt_updates(mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
         ]
+
+
+def _record(video: Any) -> VideoMeta | None:
+    """Return the record that comes with a video, None without one."""
+    metadata = video[1] if isinstance(video, tuple) else None
+    value = (metadata or {}).get(codec.KEY)
+    return None if value is None else codec.decode_record(value)
 
 
 def _without_codec(mm_items: Any) -> Any:

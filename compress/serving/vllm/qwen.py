@@ -57,9 +57,13 @@ class QwenProcessor(CompressingProcessor):
         """See `CompressingProcessor.video_grid`."""
         return grid_of(fields["video_grid_thw"][index])
 
+    def item_grid(self, item: Mapping[str, Any]) -> VideoGrid:
+        """See `CompressingProcessor.item_grid`."""
+        return grid_of(item["video_grid_thw"].data)
+
     def placeholders(self, item: Mapping[str, Any]) -> Any:
         """See `CompressingProcessor.placeholders`."""
-        return [self.info.get_hf_config().video_token_id] * self.count(grid_of(item["video_grid_thw"].data))
+        return [self.info.get_hf_config().video_token_id] * self.count(self.item_grid(item))
 
 
 class QwenModel(CompressingModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from vllm.model_executor.models.qwen2_5_vl import (
@@ -14,6 +15,7 @@ from vllm.model_executor.models.qwen2_5_vl import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
+from codecmeta import VideoMeta
 from compress.models.adapters.adapter import VideoGrid
 from compress.serving.vllm.qwen import QwenModel, QwenProcessor, grid_of, layout_of
 from compress.serving.vllm.version import check_version
@@ -23,6 +25,12 @@ check_version()
 
 class CompressQwen2_5_VLProcessor(QwenProcessor, Qwen2_5_VLMultiModalProcessor):
     """See `compress.serving.vllm.processors.CompressingProcessor`."""
+
+    def set_times(self, fields: Any, index: int, meta: VideoMeta) -> None:
+        """See `CompressingProcessor.set_times`: the seconds from a frame to the next scale the positions in time."""
+        seconds = meta.frame_seconds
+        spacing = float(np.diff(seconds).mean()) if len(seconds) > 1 else 1.0
+        fields["second_per_grid_ts"][index] = spacing * self.layout.temporal
 
 
 @MULTIMODAL_REGISTRY.register_processor(
