@@ -20,7 +20,7 @@ CLIPS = {"digits": ("sprites/sprites_07.mp4", 8, 64), "others": ("sprites/sprite
 if importlib.util.find_spec("vllm") is None:
     if os.environ.get("CODECMETA_SERVING"):
         raise RuntimeError("vLLM is not installed; scripts/test-serving needs it")
-    collect_ignore_glob = ["test_equality.py", "test_defects.py", "test_caches.py"]
+    collect_ignore_glob = ["test_equality.py", "test_caches.py"]
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
-"""Registration of the architectures with vLLM, and the one defect of it that must be mended before a model runs."""
+"""Registration of the architectures with vLLM, and what must be mended of it before a model runs."""
 
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from vllm import ModelRegistry
@@ -24,6 +25,7 @@ def register_all() -> None:
         return
     register_loader()
     _let_cpu_runner_prune()
+    _hide_llvmlite()
     _give_positions()
 
 
@@ -51,6 +53,29 @@ def _let_cpu_runner_prune() -> None:
 
     vars(load_model)["notes_pruning"] = True
     CPUModelRunner.load_model = load_model
+
+
+def _hide_llvmlite() -> None:
+    """Hide llvmlite, which numba loads, from vLLM's CPU worker while it starts.
+
+    It looks at all attributes of all modules, and takes for a dictionary whatever an object has as ``__dict__``. That
+    of llvmlite's library is a function.
+    """
+    from vllm.triton_utils import dispatcher
+
+    plain = dispatcher._rebind_kernels
+    if getattr(plain, "hides_llvmlite", False):
+        return
+
+    def rebind(overrides: Any) -> None:
+        hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "llvmlite"}
+        try:
+            plain(overrides)
+        finally:
+            sys.modules.update(hidden)
+
+    vars(rebind)["hides_llvmlite"] = True
+    dispatcher._rebind_kernels = rebind
 
 
 def _give_positions() -> None:
