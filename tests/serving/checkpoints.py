@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from compress.models.inputs.random_weights import ByteTokenizer, build_random, configure
@@ -38,6 +39,14 @@ def write_checkpoint(name: str, folder: Path) -> Path:
     model.config.architectures = [type(model).__name__]
     model.generation_config.pad_token_id = None
     model.save_pretrained(folder)
+    if name == "llava-onevision":
+        # as in the published checkpoints; vLLM knows no other name
+        file = folder / "model.safetensors"
+        weights = {
+            key.replace("vision_tower.", "vision_tower.vision_model."): weight
+            for key, weight in load_file(file).items()
+        }
+        save_file(weights, file, metadata={"format": "pt"})
     _processor(name, config, _tokenizer()).save_pretrained(folder)
     return folder
 
