@@ -8,17 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from vllm.multimodal.hasher import MultiModalHasher
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import MultiModalDataItems, VideoProcessorItems
 from vllm.multimodal.processing import PromptReplacement
 
-from codecmeta import VideoMeta
+from codecmeta import CodecMetaError, VideoMeta, from_frames
+from compress.errors import SignalError
 from compress.models.adapters.adapter import TokenLayout, VideoGrid
 from compress.models.session.session import signals_read
 from compress.serving.vllm import codec
 from compress.serving.vllm.codec import CodecSignals
 from compress.serving.vllm.metrics import VideoCounters
+from compress.serving.vllm.planning import LOG
 from compress.serving.vllm.settings import KEY, ServedMethod
 
 
@@ -121,28 +124,52 @@ class CompressingProcessor:
             measured = []
             for index in range(len(videos)):
                 video = videos.get(index)
-                measured.append(self._measure(video, self.video_grid(fields, index)))
-                if meta := _record(video):
+                meta = _record(video)
+                measured.append(self._measure(video, meta, self.video_grid(fields, index)))
+                if meta is not None:
                     self.set_times(fields, index, meta)
             for name, column in zip(codec.FIELDS, zip(*measured, strict=True), strict=True):
                 fields[name] = list(column)
         return fields
 
-    def _measure(self, video: Any, grid: VideoGrid) -> tuple[torch.Tensor, ...]:
-        """Measure what the method reads of a video's metadata."""
-        meta = _record(video)
-        if meta is None:
-            return CodecSignals.absent()
-        frames, compressor = video[0], self.served.compressor
-        return CodecSignals.measure(
-            meta,
-            self.layout,
-            grid,
-            reads=signals_read(compressor),
-            gop=getattr(compressor, "gop", "mean"),
-            choice=self.served.map,
-            pixels=frames if isinstance(frames, np.ndarray) and frames.dtype == np.uint8 else None,
-        ).tensors()
+    def _measure(self, video: Any, meta: VideoMeta | None, grid: VideoGrid) -> tuple[torch.Tensor, ...]:
+        """Measure what the method reads of a video's metadata.
+
+        Raises:
+            ValueError: the metadata is that of another video, or lacks what the method needs.
+        """
+        frames, compressor = video[0] if isinstance(video, tuple) else video, self.served.compressor
+        pixels = frames if isinstance(frames, np.ndarray) and frames.dtype == np.uint8 else None
+        reads = signals_read(compressor)
+        try:
+            if meta is None and "density" in reads:
+                meta = self._make_record(pixels)
+            if meta is None:
+                if {"packet_size", "density"}.intersection(reads):
+                    LOG.info("compress: a video came without codec metadata; %s does without", self.served.method)
+                return CodecSignals.absent()
+            return CodecSignals.measure(
+                meta,
+                self.layout,
+                grid,
+                reads=reads,
+                gop=getattr(compressor, "gop", "mean"),
+                choice=self.served.map,
+                pixels=pixels,
+            ).tensors()
+        except (SignalError, CodecMetaError) as error:
+            # vLLM answers it, and no other, with an error of the request
+            raise ValueError(str(error)) from error
+
+    def _make_record(self, pixels: NDArray[np.uint8] | None) -> VideoMeta:
+        """Make the record of frames that came alone, for a method that cannot do without density."""
+        if pixels is None:
+            raise SignalError(
+                f"{self.served.method} reads the density of a video, which came without codec metadata and not as "
+                "uint8 pixels; send it through the loader codecmeta, or choose a method that reads tokens only"
+            )
+        LOG.info("compress: a video came without codec metadata; packet sizes and density are made from its frames")
+        return from_frames(pixels, 1.0, sampling=range(len(pixels)), maps=(), pixels=None)
 
     def set_times(self, fields: Any, index: int, meta: VideoMeta) -> None:
         """Set times that the model reads from the record, which knows them exactly.

@@ -35,7 +35,8 @@ def grid_positions(grid: VideoGrid, merge: int, time_factor: float = 1.0) -> Ten
     axes = torch.meshgrid(torch.arange(frames), torch.arange(rows), torch.arange(cols), indexing="ij")
     positions = torch.stack([axis.flatten() for axis in axes])
     if time_factor != 1.0:
-        positions[0] = (positions[0].double() * time_factor).long()
+        # in float32, as transformers counts: a product that rounds to a whole number is that number
+        positions[0] = (positions[0].float() * torch.tensor(time_factor, dtype=torch.float32)).long()
     return positions
 
 
@@ -130,8 +131,8 @@ class QwenModel(CompressingModel):
         Args:
             seconds: field ``second_per_grid_ts``; None for an unknown time.
         """
-        spacing = 1.0 if seconds is None else float(torch.as_tensor(seconds).flatten()[0])
-        return spacing * getattr(self.config.vision_config, "tokens_per_second", 1.0)
+        spacing = torch.as_tensor(1.0 if seconds is None else seconds, dtype=torch.float32).flatten()[0]
+        return float(spacing * getattr(self.config.vision_config, "tokens_per_second", 1))
 
     def place_items(self, input_tokens: list[int], mm_features: Sequence[Any]) -> list[PlacedItem]:
         """See `CompressingModel.place_items`."""
