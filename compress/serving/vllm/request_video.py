@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta import Limits, VideoMeta, extract
+from codecmeta import Limits, VideoMeta
 
 NATIVE_PIXELS = 4320
 """Short side that frames of no allowed size exceed: they keep their own size, which the model's processor changes."""
@@ -43,6 +43,8 @@ def read_video(data: bytes, sample: Sampler, *, pixels: int = NATIVE_PIXELS, lim
     Raises:
         CodecMetaError: it cannot be read, or makes larger demands.
     """
+    # every process of vLLM imports this module, and few read videos
+    from codecmeta import extract
 
     def choose(seconds: NDArray[np.float64], fps: float | None) -> Sequence[int]:
         count = len(seconds)

