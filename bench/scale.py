@@ -1,15 +1,16 @@
 """Measures what batches cost beyond their videos: python -m bench.scale resume|workers|engines [--videos N].
 
-resume   a run over N videos that are all done: time, and memory of the process
+resume   `codecmeta extract` over N videos that are all done: time, and memory of the process
 workers  N small clips with 1 and with 2 workers
 engines  N jobs that do nothing, through each engine: time per job
+
+Figures go into the JSON file given by --out, those of other measurements there stay.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -17,11 +18,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from codecmeta.batch.engines import Engine, LocalEngine, SerialEngine
 from codecmeta.batch.inputs import find_inputs
 from codecmeta.batch.jobs import extract_inputs
-from codecmeta.batch.manifest import Manifest
+from codecmeta.batch.manifest import MANIFEST, encode_line
 from codecmeta.batch.outcome import Outcome, Stamp
 from codecmeta.batch.output_folder import read_run, run_digest
 from codecmeta.record.options import Options
@@ -33,73 +35,74 @@ FOLDER = 1000
 
 
 def make_done(place: Path, count: int) -> None:
-    """Videos and records that are not, as long as nobody opens them, and the manifest of a run that made them."""
+    """Videos and records that are empty, which nobody notices who does not open them, and the manifest of their run."""
     videos, meta = place / "videos", place / "meta"
-    (videos / "000").mkdir(parents=True)
-    (videos / "000" / "0.mp4").touch()
+    videos.mkdir(parents=True)
     # the record of the run
     extract_inputs([], meta, options=PACKETS, engine=SerialEngine(), report=lambda outcome: None)
     run = read_run(meta)
     assert run is not None
-    manifest = Manifest(meta)
-    lines = []
-    for number in range(count):
-        name = f"{number // FOLDER:04d}/video-{number:07d}.mp4"
-        source, record = videos / name, meta / f"{name}.npz"
-        if number % FOLDER == 0:
-            source.parent.mkdir(exist_ok=True)
-            record.parent.mkdir(exist_ok=True)
-        source.touch()
-        record.touch()
-        outcome = Outcome(
-            source=str(source),
-            meta=str(record),
-            status="done",
-            frames=2,
-            packets=100,
-            gops=4,
-            codec="h264",
-            duration_s=4.0,
-            stamp=Stamp.of(str(source), str(record)),
-        )
-        facts = outcome.manifest_facts() | {"run": run_digest(run), "path": str(source)}
-        lines.append(json.dumps({"place": f"{name}.npz", **facts}))
-    (videos / "000" / "0.mp4").unlink()
-    (videos / "000").rmdir()
-    manifest.append(None, {})
-    (meta / "manifest.jsonl").write_text("\n".join(lines) + "\n")
+    digest = run_digest(run)
+    with (meta / MANIFEST).open("wb") as manifest:
+        for number in range(count):
+            name = f"{number // FOLDER:04d}/video-{number:07d}.mp4"
+            source, record = videos / name, meta / f"{name}.npz"
+            if number % FOLDER == 0:
+                source.parent.mkdir(exist_ok=True)
+                record.parent.mkdir(exist_ok=True)
+            source.touch()
+            record.touch()
+            outcome = Outcome(
+                source=str(source),
+                meta=str(record),
+                status="done",
+                frames=2,
+                packets=100,
+                gops=4,
+                codec="h264",
+                duration_s=4.0,
+                stamp=Stamp.of(str(source), str(record)),
+            )
+            facts = outcome.manifest_facts() | {"run": digest, "path": str(source)}
+            manifest.write(encode_line(f"{name}.npz", facts))
 
 
-def resume(count: int) -> None:
+def resume(count: int, place: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        make_done(Path(folder), count)
-        command = [sys.executable, "-m", "bench.scale", "resumed", "--place", folder]
-        for _ in range(2):
-            subprocess.run(command, check=True, cwd=ROOT)
+        if place is None:
+            place = Path(folder)
+            make_done(place, count)
+        command = [sys.executable, "-m", "bench.scale", "resumed", "--place", str(place)]
+        runs = [json.loads(subprocess.check_output(command, cwd=ROOT).splitlines()[-1]) for _ in range(2)]
+    # the first run finds cold folders
+    print(f"resume: {runs[-1]}")
+    return {"videos": count, **runs[-1]}
 
 
 def resumed(place: Path) -> None:
+    """Run the command over videos that are all done, in this process."""
+    from codecmeta_cli.codecmeta import app
+
     begin = time.perf_counter()
-    inputs = find_inputs([str(place / "videos")], out=place / "meta", stdin=None)
-    from codecmeta.batch.shards import Shard
-
-    inputs.start_counting(Shard())
-    kept = extract_inputs(inputs, place / "meta", options=PACKETS, engine=SerialEngine(), report=lambda outcome: None)
+    options = ("--frames", str(PACKETS.frames), "--residual", "none", "--pixels", "none")
+    app(["extract", str(place / "videos"), "--out", str(place / "meta"), *options], standalone_mode=False)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(
-        f"resume: {kept}, {time.perf_counter() - begin:.1f} s, of the processor {used.ru_utime + used.ru_stime:.1f} s, "
-        f"{peak_memory():.0f} MB at most"
-    )
+    figures = {
+        "seconds": round(time.perf_counter() - begin, 1),
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_mb": round(peak_memory()),
+    }
+    print(json.dumps(figures))
 
 
-def workers(count: int) -> None:
+def workers(count: int) -> dict[str, Any]:
     """Each clip by default options, linked under many names."""
+    figures: dict[str, Any] = {"clips": count}
     with tempfile.TemporaryDirectory() as folder:
         videos = Path(folder, "videos")
         videos.mkdir()
         for number in range(count):
             (videos / f"{number:05d}.mp4").symlink_to(ROOT / "data" / "still_h264.mp4")
-        rates = []
         for processes in (1, 2):
             begin = time.perf_counter()
             extract_inputs(
@@ -109,10 +112,11 @@ def workers(count: int) -> None:
                 engine=LocalEngine(workers=processes, timeout=60.0),
                 report=lambda outcome: None,
             )
-            seconds = time.perf_counter() - begin
-            rates.append(count / seconds)
-            print(f"workers: {processes}: {count} clips in {seconds:.1f} s, parent {peak_memory():.0f} MB at most")
-        print(f"workers: 2 are {rates[1] / rates[0]:.2f} times as fast as 1")
+            figures[f"seconds_{processes}"] = round(time.perf_counter() - begin, 1)
+    figures["speedup"] = round(figures["seconds_1"] / figures["seconds_2"], 2)
+    figures["parent_peak_mb"] = round(peak_memory())
+    print(f"workers: {figures}")
+    return figures
 
 
 def peak_memory() -> float:
@@ -125,7 +129,7 @@ def nothing(job: int) -> int:
     return job
 
 
-def engines(count: int) -> None:
+def engines(count: int) -> dict[str, Any]:
     engines: dict[str, Callable[[], Engine]] = {
         "in-process": SerialEngine,
         "pebble": lambda: LocalEngine(workers=2, timeout=60.0, modules=()),
@@ -139,26 +143,39 @@ def engines(count: int) -> None:
         engines["ray"] = lambda: RayEngine(workers=None, timeout=60.0, modules=())
     except ImportError:
         print("engines: no Ray here")
+    figures: dict[str, Any] = {"jobs": count}
     for name, make in engines.items():
         # start-up apart
         list(make().run(nothing, range(20), failure=lambda *_: -1))
         begin = time.perf_counter()
         done = sum(1 for _ in make().run(nothing, range(count), failure=lambda *_: -1))
         assert done == count
-        print(f"engines: {name}: {(time.perf_counter() - begin) / count * 1e3:.2f} ms per job and two workers")
+        figures[f"{name}_ms"] = round((time.perf_counter() - begin) / count * 1e3, 2)
+        print(f"engines: {name}: {figures[f'{name}_ms']} ms per job and two workers", flush=True)
+    return figures
+
+
+def write_figures(path: Path | None, name: str, figures: dict[str, Any]) -> None:
+    """Write figures next to those of other measurements."""
+    if path is not None:
+        found = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(found | {name: figures}, indent=1, sort_keys=True) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["resume", "resumed", "workers", "engines"])
     parser.add_argument("--videos", type=int, default=1000)
-    parser.add_argument("--place", type=Path)
+    parser.add_argument("--place", type=Path, help="folder that `make_done` wrote, for resume")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     if arguments.what == "resumed":
         resumed(arguments.place)
+    elif arguments.what == "resume":
+        write_figures(arguments.out, "resume", resume(arguments.videos, arguments.place))
     else:
-        {"resume": resume, "workers": workers, "engines": engines}[arguments.what](arguments.videos)
-    os.sync()
+        measure = {"workers": workers, "engines": engines}[arguments.what]
+        write_figures(arguments.out, arguments.what, measure(arguments.videos))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ WIDE = 170
 """Columns of a table that is not printed on a terminal."""
 
 _PACE_SECONDS = 60.0
+_DRAW_SECONDS = 0.1
 
 
 def printable(text: str, *, longest: int | None = None) -> str:
@@ -71,6 +72,9 @@ def make_table(*texts: str, numbers: Sequence[str] = ()) -> Table:
 class ProgressBar:
     """Bar on standard error, if that is a terminal, with failures and pace; a line every minute elsewhere.
 
+    Attributes:
+        is_shown: whether there is a bar, so that lines about every single piece would be too much.
+
     Args:
         doing: what is being done, in one word.
         total: number of pieces; None while that is unknown.
@@ -84,6 +88,7 @@ class ProgressBar:
         self._total = total if callable(total) else lambda: total
         self._interrupted = "interrupted" + ("; run the same command again to do what is left" if resumable else "")
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.is_shown = self._console.is_terminal
         self._bar = Progress(
             TextColumn(doing),
             BarColumn(),
@@ -99,11 +104,7 @@ class ProgressBar:
         self._task = self._bar.add_task("", total=None, pace="")
         self._done = self._failed = 0
         self._begin = self._paced = time.monotonic()
-
-    @property
-    def is_shown(self) -> bool:
-        """Whether there is a bar, so that lines about every single piece would be too much."""
-        return self._console.is_terminal
+        self._drawn = float("-inf")
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -126,6 +127,9 @@ class ProgressBar:
         self._done = done
         now, total = time.monotonic(), self._total()
         if self.is_shown:
+            if now - self._drawn < _DRAW_SECONDS and done != total:
+                return
+            self._drawn = now
             pace = _pace(done, total, self._failed, now - self._begin)
             self._bar.update(self._task, completed=done, total=total, pace=pace)
         elif now - self._paced > _PACE_SECONDS:

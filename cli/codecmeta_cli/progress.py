@@ -48,6 +48,9 @@ class Reporter:
         self._print_json(outcome)
         self._warned += bool(outcome.warnings)
         self._without += outcome.status != "failed" and outcome.residual is None
+        if outcome.status == "kept" and not outcome.seconds:
+            # found in the manifest, perhaps a million times
+            return
         source = escape(printable(outcome.source))
         notes = "".join(f"; {escape(printable(text))}" for text in outcome.warnings)
         if outcome.status == "failed":
@@ -57,8 +60,7 @@ class Reporter:
             facts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts)
             residual = outcome.residual or "none"
             self._bar.say(f"done {source}: {facts}, residual {residual}, {outcome.seconds:.1f} s{notes}")
-        elif notes and (outcome.status == "done" or outcome.seconds):
-            # a record that is kept after work was done for it
+        elif notes:
             self._bar.say(f"[yellow]{outcome.status}[/] {source}{notes}")
 
     def report_finding(self, finding: Finding) -> None:

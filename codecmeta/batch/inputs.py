@@ -76,7 +76,16 @@ class Inputs:
     def _count(self, shard: Shard) -> None:
         # what cannot be listed is reported when its turn comes
         with suppress(OSError, ValueError):
-            self.total = sum(shard.has(item.place) for item in self)
+            if shard.count > 1:
+                self.total = sum(shard.has(item.place) for item in self)
+            else:
+                # the names do not matter
+                self.total = sum(self._count_videos(one) for one in self._expand())
+
+    def _count_videos(self, one: _Named) -> int:
+        if not one.folder:
+            return 1
+        return sum(1 for _ in (_list_videos(one.path) if is_url(one.path) else _search(one.path, self._out)))
 
     def __iter__(self) -> Iterator[Input]:
         longest = self._longest
@@ -203,10 +212,17 @@ def _list_videos(url: str) -> Iterator[tuple[str, ObjectState]]:
     base = url.rstrip("/")
     try:
         for one in store.list(prefix):
-            if os.path.splitext(one.key)[1].lower() in EXTENSIONS:  # noqa: PTH122 - of a million keys
+            if _is_video(one.key):
                 yield f"{base}/{one.key[len(prefix) :]}", one.state
     except SourceError as error:
         raise UsageError(f"{url!r} cannot be listed: {error}") from error
+
+
+def _is_video(name: str) -> bool:
+    """Return whether a file or key has the extension of a video; of a name such as `.mp4`, that is none."""
+    # as os.path.splitext does it, in half the time
+    stem, dot, extension = name.rpartition(".")
+    return (dot + extension).lower() in EXTENSIONS and stem.rstrip(".")[-1:] not in ("", "/")
 
 
 def _rooted(path: str) -> str:
@@ -241,6 +257,23 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(path)  # noqa: PTH100 - Path.resolve follows links, and a list may be millions long
 
 
+class AbsolutePaths:
+    """Absolute paths of files that follow one another, many of them in the same folder; see `absolute_path`."""
+
+    def __init__(self) -> None:
+        self._folder = self._absolute = ""
+
+    def of(self, path: str) -> str:
+        """Return the absolute path of a file."""
+        name = path[path.rfind("/") + 1 :]
+        folder = path[: len(path) - len(name)]
+        if name in ("", ".", ".."):
+            return absolute_path(path)
+        if folder != self._folder or not self._absolute:
+            self._folder, self._absolute = folder, absolute_path(path).removesuffix(name)
+        return self._absolute + name
+
+
 def _name(path: str) -> str:
     """Return the last part of a path; / or .. has none, and cannot be read either."""
     if is_url(path):
@@ -271,7 +304,7 @@ def _search(folder: str, out: Path | str) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if Path(here, name).resolve() != avoid)
         start = here if here.endswith("/") else here + "/"
         for name in sorted(files):
-            if os.path.splitext(name)[1].lower() in EXTENSIONS:  # noqa: PTH122 - of a million files
+            if _is_video(name):
                 yield start + name
     for error in closed:
         yield str(error.filename)
@@ -294,7 +327,7 @@ def output_place(place: str, *, longest: int = MAX_NAME_BYTES) -> str:
         longest: bytes that a name may have.
     """
     whole = (place or "_") + SUFFIX
-    if len(os.fsencode(whole)) <= longest:
+    if len(whole) <= longest and (whole.isascii() or len(os.fsencode(whole)) <= longest):
         return whole
     parts = whole.split("/")
     for number, part in enumerate(parts):

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from codecmeta.batch.shards import Shard
 
@@ -21,7 +26,10 @@ MANIFESTS = "manifest*.jsonl"
 _PLACE = b'{"place": "'
 _PLACE_END = b'", "'
 _MAX_LINE = 1 << 22
-_OFFSET_BITS = 48
+_OFFSET_BITS = 40
+_MOST_OPEN = 64
+"""Manifests that are open at a time: a folder below a URL has one for every minute of its runs."""
+_decode = json.JSONDecoder().raw_decode
 
 
 class Manifest:
@@ -33,13 +41,15 @@ class Manifest:
         self._ends_whole = True
         self._files: list[Path] = []
         self._readers: dict[int, BinaryIO] = {}
-        # hashes and numbers, not lines: a manifest may be millions of lines long
-        self._last: dict[int, int | tuple[int, ...]] = {}
+        # sorted hashes of places, and file and offset of a line, not lines: a manifest may be millions of lines long
+        self._keys = array("q")
+        self._places = array("q")
 
     def read(self) -> None:
         """Find the last line of every place in each manifest of the folder."""
         # the manifest without a shard is read last
         self._files = sorted(self._folder.glob(MANIFESTS), key=lambda path: (path.name == MANIFEST, path.name))
+        keys, places = array("q"), array("q")
         for number, path in enumerate(self._files):
             ends_whole = True
             with suppress(FileNotFoundError), path.open("rb") as file:
@@ -47,27 +57,26 @@ class Manifest:
                 for line in file:
                     # a truncated line does not end like this
                     if line.startswith(_PLACE) and line.endswith((b"}\n", b"}")):
-                        key = hash(line[len(_PLACE) : line.find(_PLACE_END, len(_PLACE))])
-                        self._note(key, number << _OFFSET_BITS | offset)
+                        keys.append(_key(line))
+                        places.append(number << _OFFSET_BITS | offset)
                     offset += len(line)
                     ends_whole = line.endswith(b"\n")
             if path == self._path:
                 self._ends_whole = ends_whole
 
-    def _note(self, key: int, line: int) -> None:
-        before = self._last.get(key)
-        if before is None:
-            self._last[key] = line
-            return
-        others = (before,) if isinstance(before, int) else before
-        kept = tuple(one for one in others if one >> _OFFSET_BITS != line >> _OFFSET_BITS)
-        self._last[key] = (*kept, line) if kept else line
+        self._keys, self._places = _select_last(keys, places)
 
     def find(self, place: str) -> list[dict[str, Any]]:
         """Find the last line of a place in each manifest, as of the last `read`; unreadable lines are omitted."""
-        found = self._last.get(hash(json.dumps(place)[1:-1].encode()), ())
-        lines = [self._line(one) for one in ((found,) if isinstance(found, int) else found)]
-        return [line for line in lines if line is not None and line.get("place") == place]
+        lines = self._lines(hash(encode_basestring_ascii(place)[1:-1].encode()))
+        return [line for line in map(self._line, lines) if line is not None and line.get("place") == place]
+
+    def _lines(self, key: int) -> array[int]:
+        """Return file and offset of the last line of a place in each manifest."""
+        begin = end = bisect_left(self._keys, key)
+        while end < len(self._keys) and self._keys[end] == key:
+            end += 1
+        return self._places[begin:end]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         """Yield for every place the result of `find`, in the order of the manifests."""
@@ -79,10 +88,9 @@ class Manifest:
                     offset += len(text)
                     if not text.startswith(_PLACE):
                         continue
-                    found = self._last.get(hash(text[len(_PLACE) : text.find(_PLACE_END, len(_PLACE))]), -1)
-                    if here == (found if isinstance(found, int) else found[-1]):
-                        others = () if isinstance(found, int) else found[:-1]
-                        lines = [*(self._line(one) for one in others), _parse(text)]
+                    found = self._lines(_key(text))
+                    if found and here == found[-1]:
+                        lines = [*map(self._line, found[:-1]), _parse(text)]
                         if whole := [line for line in lines if line is not None]:
                             yield whole
 
@@ -91,6 +99,8 @@ class Manifest:
         try:
             reader = self._readers.get(number)
             if reader is None:
+                if len(self._readers) == _MOST_OPEN:
+                    self._readers.pop(next(iter(self._readers))).close()
                 reader = self._readers[number] = self._files[number].open("rb")
             reader.seek(offset)
             return _parse(reader.readline(_MAX_LINE))
@@ -133,10 +143,28 @@ def encode_line(place: str | None, facts: dict[str, Any]) -> bytes:
     return json.dumps(named, ensure_ascii=True).encode() + b"\n"
 
 
+def _key(line: bytes) -> int:
+    """Return the hash of the place in a line."""
+    return hash(line[len(_PLACE) : line.find(_PLACE_END, len(_PLACE))])
+
+
+def _select_last(keys: array[int], places: array[int]) -> tuple[array[int], array[int]]:
+    """Sort lines, which come in the order of their places, by keys; keep the last of each key in each manifest."""
+    if not keys:
+        return keys, places
+    unsorted = np.frombuffer(keys, np.int64)
+    order = np.argsort(unsorted, kind="stable")
+    key, place = unsorted[order], np.frombuffer(places, np.int64)[order]
+    number = place >> _OFFSET_BITS
+    last = np.append((key[1:] != key[:-1]) | (number[1:] != number[:-1]), True)
+    return array("q", key[last].tobytes()), array("q", place[last].tobytes())
+
+
 def _parse(text: bytes) -> dict[str, Any] | None:
     with suppress(ValueError, RecursionError):
-        line = json.loads(text.decode("ascii"))
-        if isinstance(line, dict) and isinstance(line.get("place"), str):
+        whole = text.decode("ascii")
+        line, end = _decode(whole)
+        if isinstance(line, dict) and isinstance(line.get("place"), str) and not whole[end:].strip():
             return line
     return None
 

@@ -59,6 +59,19 @@ class Stamp:
         """Return the stamp of a video and a record, each given by its length and modification time."""
         return cls(source_bytes=source[0], source_mtime_ns=source[1], meta_bytes=meta[0], meta_mtime_ns=meta[1])
 
+    def agrees_with(self, line: Mapping[str, Any]) -> bool:
+        """Return whether a line of a manifest has the same lengths and times.
+
+        Raises:
+            KeyError: it has none.
+        """
+        return bool(
+            line["source_bytes"] == self.source_bytes
+            and line["source_mtime_ns"] == self.source_mtime_ns
+            and line["meta_bytes"] == self.meta_bytes
+            and line["meta_mtime_ns"] == self.meta_mtime_ns
+        )
+
     @classmethod
     def of_line(cls, line: Mapping[str, Any]) -> Stamp | None:
         """Return the stamp in a line of a manifest; None without a record.
@@ -189,7 +202,7 @@ def outcome_of_line(line: Mapping[str, Any], *, source: str, meta: str, stamp: S
         code=str(line["code"]) if failed else "",
         message=str(line["message"]) if failed else "",
         verdict=line["verdict"],
-        warnings=tuple(str(text) for text in line["warnings"]),
+        warnings=tuple(map(str, line["warnings"])),
         frames=int(line["frames"]),
         packets=int(line["packets"]),
         gops=int(line["gops"]),

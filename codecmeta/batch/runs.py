@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from codecmeta.batch.engines import Engine
-from codecmeta.batch.inputs import Input, absolute_path
+from codecmeta.batch.inputs import AbsolutePaths, Input
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import STOPS, OutputFolder, open_output
 from codecmeta.batch.packed_output import Packing, packer
@@ -81,6 +81,7 @@ def run_inputs(
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
+    paths = AbsolutePaths()
     with _open(out, run, plain, shard) as folder, packer(folder, packing) as pack:
 
         def settle(outcome: Outcome, place: str | None) -> None:
@@ -97,7 +98,7 @@ def run_inputs(
                 listed += 1
                 if not shard.has(place):
                     continue
-                meta, path, key = prefix + place, absolute_path(source), hash(place)
+                meta, path, key = prefix + place, paths.of(source), hash(place)
                 if key in places:
                     if places[key] != hash(path):
                         settle(_clash(_job(plain, source, meta)), None)

@@ -36,7 +36,7 @@ class Address(NamedTuple):
 
 def is_url(place: Place) -> TypeGuard[str]:
     """Return whether a place is a URL; a local path that contains :// is written ./name."""
-    return isinstance(place, str) and _URL.match(place) is not None
+    return isinstance(place, str) and "://" in place and _URL.match(place) is not None
 
 
 def parse_url(url: str) -> Address:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from codecmeta.batch.inputs import find_inputs, output_place
+from codecmeta.batch.inputs import EXTENSIONS, AbsolutePaths, find_inputs, output_place
+from codecmeta.batch.shards import Shard
 from codecmeta.container.video import open_video
 from codecmeta.errors import SourceError, UsageError
 
@@ -150,3 +152,61 @@ def test_a_folder_that_cannot_be_listed_is_told(tmp_path: Path, monkeypatch: pyt
     assert caught.value.code == "permission_denied"
     alone = list(find_inputs([str(folder / "closed")], out=tmp_path / "out", stdin=None))
     assert [item.path for item in alone] == [str(folder / "closed")]
+
+
+def test_endings_are_those_of_the_system(tmp_path: Path) -> None:
+    names = (
+        "a.mp4",
+        ".mp4",
+        "..mp4",
+        "...mp4",
+        "a..mp4",
+        ".a.MP4",
+        "mp4",
+        "a.",
+        "a.mp4.",
+        "a.mp4.txt",
+        "a.tar.mkv",
+        "ä.Webm",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    expected = sorted(name for name in names if os.path.splitext(name)[1].lower() in EXTENSIONS)  # noqa: PTH122
+    assert [os.path.basename(item.path) for item in find_inputs([str(tmp_path)], out="m", stdin=None)] == expected  # noqa: PTH119
+    assert 0 < len(expected) < len(names)
+
+
+def test_absolute_paths_of_files_that_follow_one_another(tree: Path) -> None:
+    paths = AbsolutePaths()
+    for path in (
+        "a",
+        "b",
+        "/a",
+        "/b",
+        "v/a",
+        "v/b",
+        "v//b",
+        "./v/../c",
+        "./v/../d",
+        "..",
+        "v/..",
+        "v/.",
+        "",
+        "v/",
+        "/",
+        "../x",
+    ):
+        assert paths.of(path) == os.path.abspath(path), path  # noqa: PTH100
+    assert paths.of("s3://bucket/a//b") == "s3://bucket/a//b"
+
+
+@pytest.mark.parametrize("part", [Shard(), Shard(1, 2)])
+def test_the_total_is_that_of_a_shard(tree: Path, part: Shard) -> None:
+    inputs = find_inputs(["v", "lone.bin", "gone.mp4"], out=Path("v/meta"), stdin=None)
+    assert inputs.total is None
+    inputs.start_counting(part)
+    for _ in range(1000):
+        if inputs.total is not None:
+            break
+        time.sleep(0.01)
+    assert inputs.total == sum(part.has(item.place) for item in inputs)
