@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,29 +44,21 @@ def make_done(place: Path, count: int) -> None:
     extract_inputs([], meta, options=PACKETS, engine=SerialEngine(), report=lambda outcome: None)
     run = read_run(meta)
     assert run is not None
-    digest = run_digest(run)
+    plain = Outcome(
+        source="", meta="", status="done", frames=2, packets=100, gops=4, codec="h264", duration_s=4.0
+    ).manifest_facts()
+    plain["run"] = run_digest(run)
     with (meta / MANIFEST).open("wb") as manifest:
         for number in range(count):
             name = f"{number // FOLDER:04d}/video-{number:07d}.mp4"
-            source, record = videos / name, meta / f"{name}.npz"
+            source, record = f"{videos}/{name}", f"{meta}/{name}.npz"
             if number % FOLDER == 0:
-                source.parent.mkdir(exist_ok=True)
-                record.parent.mkdir(exist_ok=True)
-            source.touch()
-            record.touch()
-            outcome = Outcome(
-                source=str(source),
-                meta=str(record),
-                status="done",
-                frames=2,
-                packets=100,
-                gops=4,
-                codec="h264",
-                duration_s=4.0,
-                stamp=Stamp.of(str(source), str(record)),
-            )
-            facts = outcome.manifest_facts() | {"run": digest, "path": str(source)}
-            manifest.write(encode_line(f"{name}.npz", facts))
+                (videos / name).parent.mkdir()
+                (meta / name).parent.mkdir()
+            for path in (source, record):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            facts = {"source": source, "path": source, "meta": record, **asdict(Stamp.of(source, record))}
+            manifest.write(encode_line(f"{name}.npz", plain | facts))
 
 
 def resume(count: int, place: Path | None) -> dict[str, Any]:

@@ -193,13 +193,13 @@ def extract(
 
 @app.command()
 def verify(
-    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
+    meta: Annotated[str, typer.Argument(metavar="META", help="A folder that extract wrote, or its URL.")],
     deep: Annotated[bool, typer.Option("--deep", help="Also decode every video completely.")] = False,
     videos: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             show_default="as the manifest says",
-            help="Folder of the videos, where they have moved: that of a/clip.mp4.npz is VIDEOS/a/clip.mp4.",
+            help="Folder or URL of the videos, where they have moved: that of a/clip.mp4.npz is VIDEOS/a/clip.mp4.",
         ),
     ] = None,
     jobs: Annotated[
@@ -214,8 +214,9 @@ def verify(
     decodes the videos. Exit code: 0 all sound, 1 some are not, 2 wrong usage.
     """
     from codecmeta.batch.engines import choose_engine
+    from codecmeta.batch.folder_status import open_folder
     from codecmeta.batch.verification import find_checks, lost_check, verify_record
-    from codecmeta.errors import UsageError
+    from codecmeta.errors import SourceError, UsageError
     from codecmeta.record.limits import Limits
     from codecmeta_cli.progress import Reporter
     from codecmeta_cli.signals import end_like_interrupted
@@ -223,15 +224,20 @@ def verify(
     end_like_interrupted()
     failed = 0
     try:
-        checks = list(find_checks(meta, videos=videos, deep=deep, limits=Limits()))
-        with Reporter(json=json, doing="verifying", total=lambda: len(checks)) as reporter:
-            engine = choose_engine("local", jobs=jobs, timeout=timeout or None, remark=reporter.say)
-            for finding in engine.run(verify_record, checks, failure=lost_check):
-                failed += finding.status == "failed"
-                reporter.report_finding(finding)
-            reporter.finish({"sound": len(checks) - failed, "failed": failed}, meta)
+        with open_folder(meta) as folder:
+            # counted first, not kept: there may be millions
+            total = sum(1 for _ in find_checks(folder, videos=videos, deep=deep, limits=Limits()))
+            checks = find_checks(folder, videos=videos, deep=deep, limits=Limits())
+            with Reporter(json=json, doing="verifying", total=lambda: total) as reporter:
+                engine = choose_engine("local", jobs=jobs, timeout=timeout or None, remark=reporter.say)
+                for finding in engine.run(verify_record, checks, failure=lost_check):
+                    failed += finding.status == "failed"
+                    reporter.report_finding(finding)
+                reporter.finish({"sound": total - failed, "failed": failed}, meta)
     except UsageError as error:
         refuse("codecmeta", error)
+    except SourceError as error:
+        refuse("codecmeta", f"{meta}: {error}")
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -250,7 +256,7 @@ app.command()(machine.warmup)
 
 @app.command()
 def show(
-    meta: Annotated[Path, typer.Argument(metavar="META", help="A .npz that extract wrote.")],
+    meta: Annotated[str, typer.Argument(metavar="META", help="A .npz that extract wrote, or its URL.")],
     json: Annotated[bool, typer.Option("--json", help="The facts as one JSON object.")] = False,
 ) -> None:
     """Show one video's metadata on one screen: stream, GoPs, sampled frames, sizes."""
@@ -265,7 +271,7 @@ def show(
 
 @app.command()
 def plot(
-    meta: Annotated[Path, typer.Argument(metavar="META", help="A .npz that extract wrote.")],
+    meta: Annotated[str, typer.Argument(metavar="META", help="A .npz that extract wrote, or its URL.")],
     out: Annotated[Path, typer.Option(help="The picture to write: .png, .pdf or .svg.")],
     map_name: Annotated[
         Literal["auto", "carried", "innovation"], typer.Option("--map", help="Energy map to overlay on the frames.")
@@ -285,13 +291,15 @@ def plot(
         refuse("codecmeta", f"{out}: {error.strerror or error}", code=3)
 
 
-def _load(path: Path) -> Any:
+def _load(path: str) -> Any:
     from codecmeta import load
-    from codecmeta.errors import MetaFormatError
+    from codecmeta.errors import MetaFormatError, SourceError, UsageError
 
     try:
         return load(path)
-    except MetaFormatError as error:
+    except UsageError as error:
+        refuse("codecmeta", error)
+    except (MetaFormatError, SourceError) as error:
         refuse("codecmeta", error, code=1)
     except OSError as error:
         refuse("codecmeta", f"{path}: {error.strerror or error}", code=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -101,8 +100,8 @@ def retry(
 
 
 def pack(
-    meta: Annotated[Path, typer.Argument(metavar="META", help="A folder that extract wrote.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the shards and of index.parquet.")],
+    meta: Annotated[str, typer.Argument(metavar="META", help="A folder that extract wrote, or its URL.")],
+    out: Annotated[str, typer.Option(metavar="FOLDER", help="Folder of the shards and of index.parquet, or its URL.")],
     shard_size: ShardSize = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -114,7 +113,7 @@ def pack(
     from dataclasses import asdict
 
     from codecmeta.batch.packing import pack as pack_records
-    from codecmeta.errors import OutputError, UsageError
+    from codecmeta.errors import OutputError, SourceError, UsageError
     from codecmeta_cli.signals import end_like_interrupted
 
     end_like_interrupted()
@@ -122,6 +121,8 @@ def pack(
         packed = pack_records(meta, out, shard_bytes=int(shard_size * 1e9))
     except UsageError as error:
         refuse("codecmeta", error)
+    except SourceError as error:
+        refuse("codecmeta", f"{meta}: {error}", code=1)
     except OutputError as error:
         refuse("codecmeta", error.strerror or str(error), code=3)
     if as_json:

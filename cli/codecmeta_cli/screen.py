@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from rich.text import Text
 from codecmeta.record.fields import FIELDS
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.orientation import UPRIGHT
+from codecmeta.storage.address import Place
+from codecmeta.storage.opening import file_size
 from codecmeta_cli.console import printable
 
 
@@ -29,8 +30,8 @@ def print_json(meta: VideoMeta) -> None:
     sys.stdout.write(json.dumps({**meta.info, "gops": gops, "arrays": arrays}) + "\n")
 
 
-def print_meta(meta: VideoMeta, path: Path) -> None:
-    """Print one screen of facts."""
+def print_meta(meta: VideoMeta, path: Place) -> None:
+    """Print one screen of facts about a record, and its path or URL."""
     console = Console(highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -40,7 +41,7 @@ def print_meta(meta: VideoMeta, path: Path) -> None:
     console.print(table)
 
 
-def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
+def _rows(meta: VideoMeta, path: Place) -> list[tuple[str, str]]:
     stream, verdict, extraction = meta.info["stream"], meta.info["verdict"], meta.info["extraction"]
     packets = np.array([gop.packets for gop in meta.gops])
     sizes = meta.packet_size
@@ -71,7 +72,7 @@ def _rows(meta: VideoMeta, path: Path) -> list[tuple[str, str]]:
     for name in ("innovation", "carried", "motion", "qp", "frames", "mb_bits"):
         rows.append((name if name != "frames" else "pixels", _signal(meta, name)))
     rows += [("warning", text) for text in extraction.get("warnings", ())]
-    rows.append(("npz", f"{path}, {_bytes(path.stat().st_size)}, codecmeta {extraction.get('version', 'unknown')}"))
+    rows.append(("npz", f"{path}, {_bytes(file_size(path))}, codecmeta {extraction.get('version', 'unknown')}"))
     return rows
 
 

@@ -11,7 +11,7 @@ from codecmeta.batch.inputs import find_inputs
 from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import check_place
-from codecmeta.batch.packed_output import Packing
+from codecmeta.batch.packed_output import Packing, check_packing
 from codecmeta.batch.shards import parse_shard
 from codecmeta.batch.warmup import prepare_machine
 from codecmeta.errors import UsageError
@@ -71,6 +71,8 @@ def extract_many(
     named = [os.fspath(one) for one in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     _check_memory([*named, os.fspath(out)], jobs=jobs)
     folder = check_place(os.fspath(out))
+    packing = None if pack is None else Packing(shard_bytes=shard_bytes)
+    check_packing(packing, folder, engine)
     options = options or Options()
     return extract_inputs(
         find_inputs(named, out=folder, stdin=None),
@@ -87,7 +89,7 @@ def extract_many(
         overwrite=overwrite,
         deflate=deflate,
         shard=parse_shard(shard),
-        packing=None if pack is None else Packing(shard_bytes=shard_bytes),
+        packing=packing,
         report=report or _ignore,
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from codecmeta.batch.inputs import Input
+from codecmeta.batch.inputs import SUFFIX, Input
 from codecmeta.batch.manifest import read_manifest
 from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
 from codecmeta.batch.output_folder import read_run, run_digest
@@ -18,6 +18,7 @@ from codecmeta.errors import SourceCode, UsageError
 from codecmeta.record.options import Options
 from codecmeta.record.tar_shard import ShardFolder
 from codecmeta.storage.address import is_url
+from codecmeta.storage.stores import open_store
 
 
 class Folder(NamedTuple):
@@ -32,6 +33,33 @@ class Folder(NamedTuple):
     path: Path
     place: str
     records: Mapping[int, tuple[int, int]] | None
+
+    def size_of(self, place: str) -> int | None:
+        """Return the length of the record at a place; None where it is gone."""
+        if self.records is not None:
+            return self.records.get(hash(place), (None, 0))[0]
+        try:
+            return os.stat(f"{self.place}/{place}").st_size  # noqa: PTH116 - of a million files
+        except (OSError, ValueError):
+            return None
+
+    def list_places(self) -> Iterator[str]:
+        """Yield the places of the records that are files, or objects, of their own.
+
+        Raises:
+            SourceError: the store cannot be reached.
+        """
+        if self.records is not None:
+            store, key = open_store(self.place)
+            prefix = f"{key}/" if key else ""
+            yield from (one.key[len(prefix) :] for one in store.list(prefix) if one.key.endswith(SUFFIX))
+            return
+        start = len(os.path.join(self.place, ""))  # noqa: PTH118
+        for here, folders, names in os.walk(self.place):
+            folders.sort()
+            for name in sorted(names):
+                if name.endswith(SUFFIX):
+                    yield os.path.join(here, name)[start:]  # noqa: PTH118 - of a million files
 
 
 @dataclass(kw_only=True)
@@ -109,7 +137,8 @@ def open_folder(place: str) -> Iterator[Folder]:
         yield Folder(copy.path, url, copy.records)
 
 
-def _as_folder(folder: Path | Folder) -> Folder:
+def as_folder(folder: Path | Folder) -> Folder:
+    """Return an output folder that is local, or open already."""
     return folder if isinstance(folder, Folder) else Folder(folder, os.fspath(folder), None)
 
 
@@ -124,7 +153,7 @@ def read_status(folder: Path | Folder, *, failures: list[Outcome] | None = None)
         UsageError: it holds no manifest.
         OSError: a manifest cannot be read.
     """
-    folder = _as_folder(folder)
+    folder = as_folder(folder)
     summaries = read_summaries(folder.path)
     listed = [summary["listed"] for summary in summaries if isinstance(summary.get("listed"), int)]
     status = FolderStatus(
@@ -133,7 +162,7 @@ def read_status(folder: Path | Folder, *, failures: list[Outcome] | None = None)
     )
     run = read_run(folder.path)
     digest = None if run is None else run_digest(run)
-    shards = ShardFolder(folder.path)
+    shards = ShardFolder(folder.place)
     for place, outcome, line in _read_outcomes(folder):
         if outcome.status == "failed":
             status.tally.add_outcome(outcome)
@@ -159,12 +188,12 @@ def find_unfinished(folder: Path | Folder, *, codes: Collection[str] = ()) -> It
     Raises:
         UsageError: a code is none of `SourceCode`.
     """
-    folder = _as_folder(folder)
+    folder = as_folder(folder)
     allowed = get_args(SourceCode)
     for code in codes:
         if code not in allowed:
             raise UsageError(f"unknown code {code!r}; choose from {', '.join(allowed)}")
-    shards = ShardFolder(folder.path)
+    shards = ShardFolder(folder.place)
     for place, outcome, _ in _read_outcomes(folder):
         lost = outcome.status == "failed" or not _is_there(folder, place, outcome, shards)
         if outcome.code in codes or (not codes and lost):
@@ -177,7 +206,7 @@ def options_of_run(folder: Path | Folder) -> tuple[Options, bool, bool]:
     Raises:
         UsageError: there is none, or its options are unknown to this version.
     """
-    folder = _as_folder(folder)
+    folder = as_folder(folder)
     run = read_run(folder.path)
     options = dict(run.get("options") or {}) if run is not None else {}
     deflate, pack = options.pop("deflate", False), options.pop("pack", None)
@@ -207,10 +236,5 @@ def _read_outcomes(folder: Folder) -> Iterator[tuple[str, Outcome, Mapping[str, 
 def _is_there(folder: Folder, place: str, outcome: Outcome, shards: ShardFolder) -> bool:
     if outcome.location is not None and shards.holds(outcome.location):
         return True
-    length = None if outcome.stamp is None else outcome.stamp.meta_bytes
-    if folder.records is not None:
-        return folder.records.get(hash(place), (-1, 0))[0] == length
-    try:
-        return os.stat(f"{folder.place}/{place}").st_size == length  # noqa: PTH116 - of a million files
-    except (OSError, ValueError):
-        return False
+    there = folder.size_of(place)
+    return there is not None and outcome.stamp is not None and there == outcome.stamp.meta_bytes

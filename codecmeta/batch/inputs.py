@@ -85,7 +85,9 @@ class Inputs:
     def _count_videos(self, one: _Named) -> int:
         if not one.folder:
             return 1
-        return sum(1 for _ in (_list_videos(one.path) if is_url(one.path) else _search(one.path, self._out)))
+        if is_url(one.path):
+            return sum(1 for _ in _list_videos(one.path))
+        return sum(len(names) for _, names in _walk(one.path, self._out, []))
 
     def __iter__(self) -> Iterator[Input]:
         longest = self._longest
@@ -298,16 +300,21 @@ def _shared_names(paths: Callable[[], Iterable[str]]) -> dict[str, str]:
 
 def _search(folder: str, out: Path | str) -> Iterator[str]:
     """Yield the videos of a folder; then folders that cannot be listed, each to fail like an unreadable video."""
-    avoid = None if isinstance(out, str) else out.resolve()
     closed: list[OSError] = []
-    for here, folders, files in os.walk(folder, onerror=closed.append):
-        folders[:] = sorted(name for name in folders if Path(here, name).resolve() != avoid)
+    for here, names in _walk(folder, out, closed):
         start = here if here.endswith("/") else here + "/"
-        for name in sorted(files):
-            if _is_video(name):
-                yield start + name
+        for name in sorted(names):
+            yield start + name
     for error in closed:
         yield str(error.filename)
+
+
+def _walk(folder: str, out: Path | str, closed: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders below one, in order, and the videos of each; note those that cannot be listed."""
+    avoid = None if isinstance(out, str) else out.resolve()
+    for here, folders, files in os.walk(folder, onerror=closed.append):
+        folders[:] = sorted(name for name in folders if Path(here, name).resolve() != avoid)
+        yield here, [name for name in files if _is_video(name)]
 
 
 def _longest_name(out: Path) -> int:

@@ -29,6 +29,8 @@ _MAX_LINE = 1 << 22
 _OFFSET_BITS = 40
 _MOST_OPEN = 64
 """Manifests that are open at a time: a folder below a URL has one for every minute of its runs."""
+_NEAR = 12
+"""Lines before and after the one found last that are searched first."""
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -44,6 +46,10 @@ class Manifest:
         # sorted hashes of places, and file and offset of a line, not lines: a manifest may be millions of lines long
         self._keys = array("q")
         self._places = array("q")
+        # those of one line only in the order of the lines, in which they are mostly searched
+        self._lined_keys = array("q")
+        self._lined_places = array("q")
+        self._at = 0
 
     def read(self) -> None:
         """Find the last line of every place in each manifest of the folder."""
@@ -65,17 +71,29 @@ class Manifest:
                 self._ends_whole = ends_whole
 
         self._keys, self._places = _select_last(keys, places)
+        self._lined_keys, self._lined_places = _select_single(self._keys, self._places)
+        self._at = 0
 
     def find(self, place: str) -> list[dict[str, Any]]:
         """Find the last line of a place in each manifest, as of the last `read`; unreadable lines are omitted."""
         lines = self._lines(hash(encode_basestring_ascii(place)[1:-1].encode()))
         return [line for line in map(self._line, lines) if line is not None and line.get("place") == place]
 
+    def find_valid(self, place: str) -> dict[str, Any] | None:
+        """Find the valid line of a place, see `read_manifest`; None without one."""
+        return _choose(self.find(place))
+
     def _lines(self, key: int) -> array[int]:
         """Return file and offset of the last line of a place in each manifest."""
+        first = max(self._at - _NEAR, 0)
+        with suppress(ValueError):
+            self._at = first + self._lined_keys[first : self._at + _NEAR].index(key)
+            return self._lined_places[self._at : self._at + 1]
         begin = end = bisect_left(self._keys, key)
         while end < len(self._keys) and self._keys[end] == key:
             end += 1
+        if end == begin + 1:
+            self._at = bisect_left(self._lined_places, self._places[begin])
         return self._places[begin:end]
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
@@ -143,6 +161,18 @@ def encode_line(place: str | None, facts: dict[str, Any]) -> bytes:
     return json.dumps(named, ensure_ascii=True).encode() + b"\n"
 
 
+def choose_lines(manifest: Manifest) -> Iterator[dict[str, Any]]:
+    """Yield the valid line of every place of manifests that are open, see `read_manifest`."""
+    for lines in manifest:
+        if (line := _choose(lines)) is not None:
+            yield line
+
+
+def _choose(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the line of several manifests that is valid."""
+    return max(reversed(lines), key=lambda line: line.get("status") in ("done", "kept"), default=None)
+
+
 def _key(line: bytes) -> int:
     """Return the hash of the place in a line."""
     return hash(line[len(_PLACE) : line.find(_PLACE_END, len(_PLACE))])
@@ -158,6 +188,17 @@ def _select_last(keys: array[int], places: array[int]) -> tuple[array[int], arra
     number = place >> _OFFSET_BITS
     last = np.append((key[1:] != key[:-1]) | (number[1:] != number[:-1]), True)
     return array("q", key[last].tobytes()), array("q", place[last].tobytes())
+
+
+def _select_single(keys: array[int], places: array[int]) -> tuple[array[int], array[int]]:
+    """Return the keys that are there once, and their places, in the order of the latter."""
+    if not keys:
+        return keys, places
+    key, place = np.frombuffer(keys, np.int64), np.frombuffer(places, np.int64)
+    new = np.append(True, key[1:] != key[:-1])
+    single = np.flatnonzero(new & np.append(new[1:], True))
+    order = single[np.argsort(place[single])]
+    return array("q", key[order].tobytes()), array("q", place[order].tobytes())
 
 
 def _parse(text: bytes) -> dict[str, Any] | None:
@@ -181,7 +222,6 @@ def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
     manifest = Manifest(folder)
     manifest.read()
     try:
-        for lines in manifest:
-            yield max(reversed(lines), key=lambda line: line.get("status") in ("done", "kept"))
+        yield from choose_lines(manifest)
     finally:
         manifest.close()

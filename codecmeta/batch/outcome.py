@@ -19,7 +19,8 @@ VERDICTS = ("complete", "truncated", "damaged", "unknown")
 """States of `info.verdict`: whether the file is whole."""
 
 
-@dataclass(frozen=True, kw_only=True)
+# frozen, a million of them take twice the time
+@dataclass(kw_only=True, slots=True)
 class Stamp:
     """Lengths and modification times of a video and of its record when the record was written or checked."""
 
@@ -84,7 +85,7 @@ class Stamp:
         return cls(**{name: int(line[name]) for name in cls.__dataclass_fields__})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Outcome:
     """Result of one video; the attributes up to `seconds` are the keys of a JSON line.
 
@@ -138,7 +139,7 @@ class Outcome:
 
     def manifest_facts(self) -> dict[str, Any]:
         """Return the keys and values of a JSON line, and those for later runs and `codecmeta status`."""
-        stamp = {} if self.stamp is None else vars(self.stamp)
+        stamp = {} if self.stamp is None else asdict(self.stamp)
         location = {} if self.location is None else asdict(self.location)
         return self.facts() | {"codec": self.codec, "duration_s": self.duration_s} | stamp | location
 

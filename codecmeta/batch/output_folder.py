@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
 import json
 import os
@@ -59,13 +60,13 @@ class OutputFolder:
         part: of the inputs whose manifest is written.
     """
 
-    def __init__(self, path: Path, run: Mapping[str, Any], shard: Shard) -> None:
+    def __init__(self, path: Path, run: Mapping[str, Any], shard: Shard, *, place: Path | str | None = None) -> None:
         self.path = path
         self._run = run
         self._digest = run_digest(run)
         self.part = shard
         self._manifest = Manifest(path, shard)
-        self._shards = ShardFolder(path)
+        self._shards = ShardFolder(path if place is None else place)
         self._swept: set[str] = set()
 
     def find_kept(
@@ -161,7 +162,8 @@ class OutputFolder:
             self._swept.add(folder)
             # what cannot be examined is reported when its job is done
             with suppress(OSError, ValueError):
-                for path in Path(folder).glob(TEMPORARY_FILES):
+                for name in fnmatch.filter(os.listdir(folder or "."), TEMPORARY_FILES):  # noqa: PTH208 - thousands
+                    path = Path(folder, name)
                     if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                         path.unlink(missing_ok=True)
 

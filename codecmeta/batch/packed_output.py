@@ -3,12 +3,16 @@
 A worker writes its record as a file, as without packing. As soon as the files of a shard are there, the shard is
 written from them, the manifest lists the location of each record, the shard gets its name, and the files are removed.
 A run that is killed anywhere in between leaves each record as a file, in a shard, or both, and the next run goes on.
+
+Below a URL, the files wait in a temporary folder of this machine, and the manifest lists a record when its shard is
+there: what a killed run has not written is extracted again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,9 +21,13 @@ from typing import IO
 
 from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.output_folder import OutputFolder, as_output_error
-from codecmeta.batch.record_index import index_manifests, require_pyarrow
+from codecmeta.batch.record_index import require_pyarrow
+from codecmeta.batch.remote_output import RemoteOutput, copy_folder
+from codecmeta.batch.shard_output import RemoteShardOutput, ShardOutput, index_manifests, write_new_shard
+from codecmeta.errors import OutputError, SourceError, UsageError
 from codecmeta.record.dataset import INDEX
-from codecmeta.record.tar_shard import Record, write_shard
+from codecmeta.record.tar_shard import Record, ShardFolder
+from codecmeta.storage.address import is_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +41,41 @@ class Packing:
     shard_bytes: int = 1 << 30
 
 
-class Packer:
+def check_packing(packing: Packing | None, out: Path | str, engine: str) -> None:
+    """Refuse what cannot be packed.
+
+    Raises:
+        UsageError: workers of other machines cannot write into the temporary folder of a remote output.
+    """
+    if packing is not None and engine == "ray" and is_url(out):
+        raise UsageError(
+            "--engine ray with --pack tar needs a local --out, which all machines share; for an object store use "
+            "--engine local, on each machine with a --shard of its own, or pack afterwards with codecmeta pack"
+        )
+
+
+class Plain:
+    """Output without shards: each record is a file of its own.
+
+    Attributes:
+        staging: folder where workers write records that wait for their shard; None for the output folder.
+    """
+
+    staging: str | None = None
+
+    def add(self, place: str, outcome: Outcome) -> None:
+        """Take the outcome of a video: leave its record where it is."""
+
+
+class Packer(Plain):
     """Records of a run that wait for their shard to be full."""
 
     def __init__(self, folder: OutputFolder, packing: Packing) -> None:
         self._folder = folder
+        self._output = ShardOutput(folder.path)
         self._most = packing.shard_bytes
         self._name = folder.part.file_name("shard", "-{:06d}.tar")
-        pattern = re.compile(re.escape(self._name).replace(r"\{:06d\}", r"(\d{6,})"))
-        matches = (pattern.fullmatch(path.name) for path in folder.path.glob("*.tar"))
-        self._next = max((int(match[1]) + 1 for match in matches if match), default=0)
+        self._next = _next_number(self._name, self._output)
         self._last = self._name.format(self._next - 1)
         self._waiting: dict[str, Outcome] = {}
         self._bytes = 0
@@ -75,7 +108,7 @@ class Packer:
             with suppress(FileNotFoundError):
                 path = root / place
                 records.append((place, path.stat().st_size, partial(_open, path)))
-        with as_output_error(root), write_shard(root / self._name.format(self._next), records) as locations:
+        with as_output_error(root), self._output.write_shard(self._name.format(self._next), records) as locations:
             for (place, _, _), location in zip(records, locations, strict=True):
                 self._folder.append(place, replace(self._waiting[place], location=location))
         self._next += 1
@@ -101,7 +134,7 @@ class Packer:
                     path.rmdir()
         with as_output_error(root), self._folder.hold_lock():
             if self._packed or not _is_current(root):
-                index_manifests(root)
+                index_manifests(root, ShardFolder(root), self._output)
 
 
 def _is_current(folder: Path) -> bool:
@@ -113,27 +146,95 @@ def _is_current(folder: Path) -> bool:
         return False
 
 
+def _next_number(pattern: str, output: ShardOutput) -> int:
+    """Return the number after the last one of the shards that are there."""
+    numbered = re.compile(re.escape(pattern).replace(r"\{:06d\}", r"(\d{6,})"))
+    matches = (numbered.fullmatch(name) for name in output.list_shards())
+    return max((int(match[1]) + 1 for match in matches if match), default=0)
+
+
 def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def _leave(place: str, outcome: Outcome) -> None:
-    """Leave a record the file that it is."""
+class RemotePacker(Plain):
+    """Records of a run that wait, in a temporary folder, for their shard below a URL to be full."""
+
+    def __init__(self, folder: RemoteOutput, packing: Packing, staging: str) -> None:
+        self._folder = folder
+        self._most = packing.shard_bytes
+        self._output = RemoteShardOutput(folder.url)
+        self._name = folder.part.file_name("shard", "-{:06d}.tar")
+        self._next = _next_number(self._name, self._output)
+        self._waiting: dict[str, Outcome] = {}
+        self._bytes = 0
+        self._packed = False
+        self.staging = staging
+
+    def add(self, place: str, outcome: Outcome) -> None:
+        """Take the outcome of a video, see `Packer`.
+
+        Raises:
+            OutputError: a shard cannot be written.
+        """
+        if outcome.status != "failed" and outcome.location is None:
+            self._waiting[place] = outcome
+            self._bytes += 0 if outcome.stamp is None else outcome.stamp.meta_bytes
+            if self._bytes >= self._most:
+                self._write()
+
+    def _write(self) -> None:
+        paths = [Path(self.staging or "", place) for place in self._waiting]
+        records: list[Record] = [
+            (place, path.stat().st_size, partial(_open, path)) for place, path in zip(self._waiting, paths, strict=True)
+        ]
+        number, locations = write_new_shard(self._output, self._name, self._next, records)
+        for (place, outcome), location in zip(self._waiting.items(), locations, strict=True):
+            self._folder.append(place, replace(outcome, location=location))
+        self._folder.flush()
+        for path in paths:
+            path.unlink()
+        self._next = number + 1
+        self._waiting.clear()
+        self._bytes, self._packed = 0, True
+
+    def finish(self) -> None:
+        """Write the last shard, and the index of the folder.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        if self._waiting:
+            self._write()
+        url = self._folder.url
+        if self._packed or not self._folder.has(INDEX):
+            # parts of the manifest that other runs wrote count, too
+            with copy_folder(url) as copy:
+                index_manifests(copy.path, ShardFolder(url), self._output)
 
 
 @contextmanager
-def packer(folder: OutputFolder, packing: Packing | None) -> Iterator[Callable[[str, Outcome], None]]:
-    """Yield a function that takes the outcomes of a run, by the places of their records; at the end, write the rest.
+def open_packer(folder: OutputFolder, packing: Packing | None) -> Iterator[Plain]:
+    """Yield what takes the outcomes of a run, by the places of their records; at the end, write the rest.
 
     Raises:
         UsageError: pyarrow is not installed, or another run packs the same part.
         OutputError: a shard or the index cannot be written.
     """
     if packing is None:
-        yield _leave
+        yield Plain()
         return
     require_pyarrow()
+    if isinstance(folder, RemoteOutput):
+        with tempfile.TemporaryDirectory(prefix="codecmeta-") as staging:
+            try:
+                remote = RemotePacker(folder, packing, f"{staging}/")
+                yield remote
+                remote.finish()
+            except SourceError as error:
+                raise OutputError(None, f"output folder {folder.url}: {error}") from error
+        return
     with folder.claim_packing():
-        records = Packer(folder, packing)
-        yield records.add
-        records.finish()
+        local = Packer(folder, packing)
+        yield local
+        local.finish()

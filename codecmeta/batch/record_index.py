@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from codecmeta.batch.manifest import Manifest
 from codecmeta.errors import UsageError
-from codecmeta.record.atomic_file import replace_file
-from codecmeta.record.dataset import INDEX
-from codecmeta.record.tar_shard import Location, ShardFolder
+from codecmeta.record.tar_shard import Location
 
 _TEXTS = ("place", "member", "codec", "residual", "path", "shard")
 _NUMBERS = ("offset", "bytes", "frames", "packets", "gops", "source_bytes")
@@ -70,39 +65,6 @@ class IndexWriter:
         if self._rows:
             self._flush()
         self._writer.close()
-
-
-@contextmanager
-def write_index(folder: Path) -> Iterator[IndexWriter]:
-    """Open the index of a folder to be written completely or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with replace_file(folder / INDEX) as file:
-        writer = IndexWriter(file)
-        yield writer
-        writer.close()
-
-
-def index_manifests(folder: Path) -> None:
-    """Write the index of all records that the manifests of a folder locate in its shards.
-
-    Raises:
-        OSError: a manifest cannot be read, or the index cannot be written.
-    """
-    shards, manifest = ShardFolder(folder), Manifest(folder)
-    manifest.read()
-    try:
-        with write_index(folder) as index:
-            for lines in manifest:
-                for line in reversed(lines):
-                    location = packed_location(line)
-                    if location is not None and shards.holds(location):
-                        index.add(line, location)
-                        break
-    finally:
-        manifest.close()
 
 
 def packed_location(line: Mapping[str, Any]) -> Location | None:

@@ -43,7 +43,7 @@ class RemoteOutput(OutputFolder):
     """
 
     def __init__(self, url: str, copy: RemoteCopy, run: Mapping[str, Any], shard: Shard) -> None:
-        super().__init__(copy.path, run, shard)
+        super().__init__(copy.path, run, shard, place=url)
         self.url = url
         self._copy = copy
         self._lines: list[bytes] = []
@@ -78,15 +78,9 @@ class RemoteOutput(OutputFolder):
             self._parts += 1
             self._lines.clear()
 
-    @contextmanager
-    def claim_packing(self) -> Iterator[None]:
-        """Refuse: shards are written in parts, which no object store can.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError(f"{self.url}: records are packed in local folders only; give a local --out, and copy it")
-        yield
+    def has(self, name: str) -> bool:
+        """Return whether an object of this name was there when the run began."""
+        return hash(name) in self._copy.records
 
     def sweep(self, meta: str) -> None:
         """Do nothing: writers that are killed leave nothing."""

@@ -14,7 +14,7 @@ from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import AbsolutePaths, Input
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import STOPS, OutputFolder, open_output
-from codecmeta.batch.packed_output import Packing, packer
+from codecmeta.batch.packed_output import Packing, open_packer
 from codecmeta.batch.remote_output import open_remote_output
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, encode_summary
@@ -82,15 +82,18 @@ def run_inputs(
     # hashes, not names: a list of inputs may be millions long
     places: dict[int, int] = {}
     paths = AbsolutePaths()
-    with _open(out, run, plain, shard) as folder, packer(folder, packing) as pack:
+    with _open(out, run, plain, shard) as folder, open_packer(folder, packing) as packer:
+        # where workers write
+        written = packer.staging or prefix
 
         def settle(outcome: Outcome, place: str | None) -> None:
             tally.add_outcome(outcome)
-            folder.append(place, outcome)
+            if packer.staging is None or outcome.status == "failed":
+                folder.append(place, outcome)
             report(outcome)
             if outcome.code in STOPS.values():
                 raise OutputError(None, outcome.message)
-            pack(place or "", outcome)
+            packer.add(place or "", outcome)
 
         def jobs() -> Iterator[W]:
             nonlocal listed
@@ -108,14 +111,15 @@ def run_inputs(
                 if not plain.overwrite and (kept := folder.find_kept(source, path, meta, place, state=state)):
                     tally.add_outcome(kept)
                     report(kept)
-                    pack(place, kept)
+                    packer.add(place, kept)
                 else:
-                    yield _job(plain, source, meta)
+                    yield _job(plain, source, written + place)
 
         begin, ended = time.monotonic(), "interrupted"
         try:
             for outcome in engine.run(task, jobs(), failure=failed_outcome):
-                settle(outcome, outcome.meta.removeprefix(prefix))
+                place = outcome.meta.removeprefix(written)
+                settle(outcome if written == prefix else replace(outcome, meta=prefix + place), place)
             ended = "complete"
         finally:
             if summary:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from codecmeta.batch.folder_status import Folder, as_folder
 from codecmeta.batch.inputs import SUFFIX
 from codecmeta.batch.manifest import read_manifest
 from codecmeta.batch.record_index import packed_location
@@ -21,6 +22,7 @@ from codecmeta.record.dataset import Entry, load_entry
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.tar_shard import ShardFolder
+from codecmeta.storage.address import Place
 
 if TYPE_CHECKING:
     from codecmeta.container.packets import PacketTable
@@ -84,44 +86,50 @@ class _FailedError(Exception):
         self.code = code
 
 
-def find_checks(meta: Path, *, videos: Path | None, deep: bool, limits: Limits) -> Iterator[Check]:
-    """Find the records below a folder, and those that its manifest lists.
+def find_checks(meta: Path | Folder, *, videos: Place | None, deep: bool, limits: Limits) -> Iterator[Check]:
+    """Find the records that a folder's manifest lists, then others that are in it.
 
     Args:
         meta: an output folder of `codecmeta extract`.
-        videos: the folder of the videos, at the places of their records; None where the manifest gives their paths.
+        videos: the folder of the videos, or its URL, at the places of their records; None where the manifest gives
+            their paths.
         deep: decode the videos.
         limits: the largest demands that a video may make.
 
     Raises:
         UsageError: the folder holds neither a record nor a manifest.
         OSError: the manifest cannot be read.
+        SourceError: the store of a folder cannot be reached.
     """
-    lines, shards = {line["place"]: line for line in read_manifest(meta)}, ShardFolder(meta)
-    found = sorted(
-        Path(folder, name).relative_to(meta).as_posix()
-        for folder, _, names in os.walk(meta)
-        for name in names
-        if name.endswith(SUFFIX)
-    )
-    if not found and not lines:
-        raise UsageError(f"{meta} holds no record; give a folder that `codecmeta extract` wrote")
-    for place in [*found, *(place for place in lines if place not in set(found))]:
-        line = lines.get(place, {})
-        path = line.get("path")
-        source = str(videos / place.removesuffix(SUFFIX)) if videos is not None else path
-        failure = str(line.get("message", "")) if line.get("status") == "failed" and not (meta / place).exists() else ""
-        entry, packed = Entry(place, str(meta / place)), packed_location(line)
+    folder = as_folder(meta)
+    shards, base = ShardFolder(folder.place), folder.place.rstrip("/")
+    # hashes, not names: there may be millions
+    listed: set[int] = set()
+
+    def check(place: str, line: Mapping[str, Any]) -> Check:
+        path, failed = line.get("path"), line.get("status") == "failed"
+        source = f"{os.fspath(videos).rstrip('/')}/{place.removesuffix(SUFFIX)}" if videos is not None else path
+        entry, packed = Entry(place, f"{base}/{place}"), packed_location(line)
         if packed is not None and shards.holds(packed):
-            entry = Entry(place, str(meta / packed.shard), packed.offset, packed.bytes)
-        yield Check(
-            meta=str(meta / place),
+            entry = Entry(place, shards.place_of(packed.shard), packed.offset, packed.bytes)
+        return Check(
+            meta=f"{base}/{place}",
             entry=entry,
             source=source if isinstance(source, str) else None,
             deep=deep,
             limits=limits,
-            failure=failure,
+            failure=str(line.get("message", "")) if failed and folder.size_of(place) is None else "",
         )
+
+    for line in read_manifest(folder.path):
+        listed.add(hash(line["place"]))
+        yield check(line["place"], line)
+    for place in folder.list_places():
+        if hash(place) not in listed:
+            listed.add(hash(place))
+            yield check(place, {})
+    if not listed:
+        raise UsageError(f"{folder.place} holds no record; give a folder that `codecmeta extract` wrote")
 
 
 def verify_record(check: Check) -> Finding:
@@ -169,6 +177,10 @@ def _verify(check: Check) -> None:
         raise _FailedError("no_record", "the manifest lists it, but it is gone; extract the video again") from error
     except (OSError, MetaFormatError) as error:
         raise _FailedError("bad_record", str(error)) from error
+    except SourceError as error:
+        if error.code == "not_a_file":
+            raise _FailedError("no_record", "the manifest lists it, but its shard is gone") from error
+        raise
     if check.source is None:
         raise _FailedError("no_source", "the manifest does not list its video; give its folder with --videos")
     try:

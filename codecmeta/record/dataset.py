@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import IO, Any, cast, overload
 
 from codecmeta.errors import MetaFormatError, UsageError
 from codecmeta.record import npz
 from codecmeta.record.fields import FIELDS
 from codecmeta.record.meta import VideoMeta
 from codecmeta.record.tar_shard import SUFFIX, is_neighbour, scan_shard
+from codecmeta.storage.address import is_url, name_of
+from codecmeta.storage.objects import read_object
+from codecmeta.storage.opening import open_part
+from codecmeta.storage.stores import open_store
 
 INDEX = "index.parquet"
+_MOST_INDEX = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,14 @@ def load_entry(entry: Entry, *, max_bytes: int = npz.MAX_BYTES, columns: Sequenc
     Raises:
         MetaFormatError: it is not a valid record.
         OSError: its file cannot be opened.
+        SourceError: likewise, by its URL.
     """
     if entry.offset is None or entry.size is None:
         info, arrays = npz.read(entry.file, max_bytes=max_bytes, names=columns)
     else:
-        with Window(entry.file, entry.offset, entry.size) as window:
+        with open_window(entry.file, entry.offset, entry.size) as file:
             name = f"{entry.file}:{entry.place}"
-            info, arrays = npz.read_from(window, name, size=entry.size, max_bytes=max_bytes, names=columns)
+            info, arrays = npz.read_from(file, name, size=entry.size, max_bytes=max_bytes, names=columns)
     return VideoMeta(info=info, **arrays)
 
 
@@ -92,7 +99,8 @@ def open_dataset(
 
     Args:
         path: a folder of .npz files (searched), a folder of tar shards, one tar, or the index that `codecmeta pack`
-            wrote. A folder with an index is read by it where pyarrow is installed.
+            wrote; or the URL of one of them, of which what is needed is read by ranges. A folder with an index is read
+            by it where pyarrow is installed.
         columns: names of the arrays to read besides the packet table, such as `frames` or `energy_innovation`; the
             others are None in the records. None reads all.
         max_bytes: refuse a record whose arrays take more memory than this.
@@ -101,17 +109,21 @@ def open_dataset(
         UsageError: the collection is empty, or a column is unknown.
         MetaFormatError: a tar or the index cannot be read.
         OSError: a file cannot be opened.
+        SourceError: a store cannot be reached, or a server sends only whole tars.
     """
     unknown = [name for name in columns or () if name not in FIELDS]
     if isinstance(columns, str) or unknown:
         raise UsageError(f"columns={columns!r}; choose from {', '.join(FIELDS)}")
-    place = Path(path)
-    if place.is_dir():
-        entries = _list_folder(place)
-    elif place.suffix == ".parquet":
+    place = os.fspath(path)
+    kind = name_of(place).rpartition(".")[2]
+    if not is_url(place) and Path(place).is_dir():
+        entries = _list_folder(Path(place))
+    elif kind == "parquet":
         entries = list(_read_index(place))
-    elif place.suffix == ".tar":
+    elif kind == "tar":
         entries = _scan(place)
+    elif is_url(place):
+        entries = _list_prefix(place.rstrip("/"))
     else:
         entries = []
     if not entries:
@@ -122,10 +134,10 @@ def open_dataset(
 def _list_folder(folder: Path) -> list[Entry]:
     index = folder / INDEX
     if index.exists() and _has_pyarrow():
-        return list(_read_index(index))
+        return list(_read_index(os.fspath(index)))
     tars = sorted(folder.glob("*.tar"))
     if tars:
-        return _scan(*tars)
+        return _scan(*map(os.fspath, tars))
     found = [
         os.path.join(here, name)  # noqa: PTH118 - of a million files
         for here, _, names in os.walk(folder)
@@ -136,9 +148,20 @@ def _list_folder(folder: Path) -> list[Entry]:
     return [Entry(path[start:], path) for path in sorted(found)]
 
 
-def _scan(*tars: Path) -> list[Entry]:
+def _list_prefix(url: str) -> list[Entry]:
+    """List the records below a URL, from an index or tars there if it has some; stores list in the order of keys."""
+    store, key = open_store(url)
+    prefix = f"{key}/" if key else ""
+    names = [one.key[len(prefix) :] for one in store.list(prefix)]
+    if INDEX in names and _has_pyarrow():
+        return list(_read_index(f"{url}/{INDEX}"))
+    tars = [f"{url}/{name}" for name in names if name.endswith(".tar") and "/" not in name]
+    return _scan(*tars) if tars else [Entry(name, f"{url}/{name}") for name in names if name.endswith(SUFFIX)]
+
+
+def _scan(*tars: str) -> list[Entry]:
     """List the records of tars; of those that share a name, the last, which replaced the others."""
-    found = {name: Entry(name, str(tar), offset, size) for tar in tars for name, offset, size in scan_shard(tar)}
+    found = {name: Entry(name, tar, offset, size) for tar in tars for name, offset, size in scan_shard(tar)}
     return list(found.values())
 
 
@@ -148,23 +171,37 @@ def _has_pyarrow() -> bool:
     return importlib.util.find_spec("pyarrow") is not None
 
 
-def _read_index(path: Path) -> Iterator[Entry]:
+def _read_index(path: str) -> Iterator[Entry]:
     try:
         import pyarrow as arrow
         from pyarrow import parquet
     except ImportError as error:
         raise UsageError("an index needs pyarrow: pip install 'codecmeta[parquet]'; the tars need nothing") from error
     try:
-        table = parquet.read_table(path, columns=["place", "shard", "offset", "bytes"])
+        opened = arrow.BufferReader(read_object(path, most_bytes=_MOST_INDEX)) if is_url(path) else path
+        table = parquet.read_table(opened, columns=["place", "shard", "offset", "bytes"])
         columns = [table[name].to_pylist() for name in table.column_names]
     except (arrow.ArrowException, KeyError, ValueError) as error:
-        raise MetaFormatError(str(path), None, f"not a readable index ({error})") from error
+        raise MetaFormatError(path, None, f"not a readable index ({error})") from error
+    folder = path[: path.rfind("/") + 1]
     for place, shard, offset, size in zip(*columns, strict=True):
         if not is_neighbour(shard):
-            raise MetaFormatError(str(path), "shard", f"names {shard!r}, which is not a file next to the index")
+            raise MetaFormatError(path, "shard", f"names {shard!r}, which is not a file next to the index")
         if not (isinstance(offset, int) and isinstance(size, int) and offset >= 0 and size >= 0):
-            raise MetaFormatError(str(path), "offset", f"of {place!r} is {offset!r}, its length {size!r}")
-        yield Entry(str(place), str(path.parent / shard), offset, size)
+            raise MetaFormatError(path, "offset", f"of {place!r} is {offset!r}, its length {size!r}")
+        yield Entry(str(place), folder + shard, offset, size)
+
+
+def open_window(place: str, offset: int, size: int) -> AbstractContextManager[IO[bytes]]:
+    """Open bytes of a file, or of an object by its URL, for reading as a file object.
+
+    Raises:
+        OSError: the file cannot be opened.
+        SourceError: the object cannot be read.
+    """
+    if is_url(place):
+        return open_part(place, offset, size)
+    return cast("IO[bytes]", io.BufferedReader(Window(place, offset, size)))
 
 
 class Window(io.RawIOBase):

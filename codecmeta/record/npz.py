@@ -28,6 +28,7 @@ from codecmeta.record.jpeg import frames_shape
 from codecmeta.record.orientation import Orientation, display_aspect
 from codecmeta.storage.address import is_url
 from codecmeta.storage.objects import read_object
+from codecmeta.storage.opening import open_whole
 
 SCHEMA = 3
 """Newest schema that is read. Records without JPEG are written as `_WITHOUT_JPEG`, which older versions read."""
@@ -38,6 +39,8 @@ MAX_MEMBERS = 256
 # A deflated file may expand freely up to this, and beyond it only to a multiple of its own size.
 FREE_BYTES = 256 << 20
 MAX_RATIO = 100
+_DIRECTORY_BYTES, _HEADER_BYTES = 16 << 10, 1 << 10
+"""Bytes that hold the directory of a record of ours, and the headers of a member."""
 
 # Errors that zipfile raises for files that are no archive, or damaged ones.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, struct.error)
@@ -116,12 +119,32 @@ def read(
         MetaFormatError: anything is wrong with the file.
         OSError: it cannot be opened.
     """
+    if is_url(path) and names is not None:
+        return _read_ranges(path, max_bytes, names)
     if is_url(path):
         data = read_object(path, most_bytes=max_bytes + MAX_INFO_CHARACTERS)
         return read_from(io.BytesIO(data), path, size=len(data), max_bytes=max_bytes, names=names)
     with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
         return read_from(file, os.fspath(path), size=size, max_bytes=max_bytes, names=names)
+
+
+def _read_ranges(url: str, max_bytes: int, names: Collection[str]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read an object by ranges: the directory at its end, then, several at a time, what is wanted of each member."""
+    with open_whole(url) as (file, source):
+        source.prefetch([(source.size - _DIRECTORY_BYTES, source.size)])
+        try:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()[:MAX_MEMBERS]
+        except _UNREADABLE as error:
+            raise MetaFormatError(url, None, f"not a readable .npz ({error})") from error
+        wanted = {"schema", "info", *REQUIRED, *_with_partners(names)}
+        source.prefetch(
+            (entry.header_offset, entry.header_offset + _HEADER_BYTES + entry.compress_size * (name in wanted))
+            for entry in entries
+            if (name := entry.filename.removesuffix(".npy"))
+        )
+        return read_from(file, url, size=source.size, max_bytes=max_bytes, names=names)
 
 
 def read_from(

@@ -13,20 +13,22 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from codecmeta.errors import MetaFormatError
+from codecmeta.errors import MetaFormatError, SourceError
 from codecmeta.record.atomic_file import replace_file
+from codecmeta.storage.address import Place, is_url
+from codecmeta.storage.opening import open_whole
 
 SUFFIX = ".npz"
 _DIGEST = "comment"
 _BLOCK = 512
 
 
-Record = tuple[str, int, Callable[[], IO[bytes]]]
+Record = tuple[str, int, Callable[[], AbstractContextManager[IO[bytes]]]]
 """Place and length of a record to pack, and a function that opens it."""
 
 
@@ -109,37 +111,77 @@ def write_shard(path: Path, records: Sequence[Record]) -> Iterator[list[Location
         yield found
 
 
-def scan_shard(path: Path) -> Iterator[tuple[str, int, int]]:
+def tar_bytes(locations: Sequence[Location]) -> int:
+    """Return the size of a shard that ends with the last of its records."""
+    end = locations[-1].offset + locations[-1].bytes
+    # two empty blocks, and the whole filled up to records of twenty
+    return -(-(-(-end // _BLOCK) * _BLOCK + 2 * _BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
+def scan_shard(place: Place) -> Iterator[tuple[str, int, int]]:
     """Yield name, offset and length of every record of a tar.
+
+    Args:
+        place: the tar, or its URL, of which the headers are read.
 
     Raises:
         MetaFormatError: it is not a readable tar.
         OSError: it cannot be opened.
+        SourceError: likewise, by its URL.
     """
     try:
-        with tarfile.open(path, "r:") as archive:
+        with _open_tar(place) as archive:
             for member in archive:
                 if member.isreg() and member.name.endswith(SUFFIX):
                     yield member.name, member.offset_data, member.size
     except tarfile.TarError as error:
-        raise MetaFormatError(str(path), None, f"not a readable tar ({error})") from error
+        raise MetaFormatError(str(place), None, f"not a readable tar ({error})") from error
+
+
+@contextmanager
+def _open_tar(place: Place) -> Iterator[tarfile.TarFile]:
+    if not is_url(place):
+        with tarfile.open(place, "r:") as archive:
+            yield archive
+        return
+    with open_whole(place) as (file, _), tarfile.open(fileobj=file, mode="r:") as archive:
+        yield archive
 
 
 class ShardFolder:
-    """Shards of a folder, each opened once, to find out whether they hold what a manifest says."""
+    """Shards of a folder, each opened once, to find out whether they hold what a manifest says.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        place: the folder, or its URL.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = os.fspath(place)
         self._digests: dict[str, str | None] = {}
 
     def holds(self, location: Location) -> bool:
         """Return whether a record is at its location."""
         if location.shard not in self._digests:
-            self._digests[location.shard] = _read_digest(self._path / location.shard)
+            self._digests[location.shard] = _read_digest(self.place_of(location.shard))
         return self._digests[location.shard] == location.digest
 
+    def place_of(self, shard: str) -> str:
+        """Return path or URL of a shard."""
+        return f"{self._place.rstrip('/')}/{shard}"
 
-def _read_digest(path: Path) -> str | None:
-    with suppress(OSError, tarfile.TarError), tarfile.open(path, "r:") as archive:
-        return archive.pax_headers.get(_DIGEST)
-    return None
+
+def _read_digest(place: Place) -> str | None:
+    """Read the digest of a shard; None where it is gone, or is none.
+
+    Raises:
+        SourceError: its store cannot be reached.
+    """
+    try:
+        with _open_tar(place) as archive:
+            return archive.pax_headers.get(_DIGEST)
+    except (OSError, tarfile.TarError):
+        return None
+    except SourceError as error:
+        if error.code in ("not_a_file", "unreadable"):
+            return None
+        raise

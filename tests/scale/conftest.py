@@ -16,6 +16,7 @@ from codecmeta.batch.engines import Engine, LocalEngine, SerialEngine
 from codecmeta.batch.ray_engine import RayEngine
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+BUCKET = "clips"
 TOKEN = secrets.token_hex(20)
 """One for all modules: a process keeps the first that Ray has read."""
 
@@ -109,3 +110,30 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     cluster = one_machine if request.param == "ray, one node" else two_machines
     with cluster(request.getfixturevalue("ray_environment")) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """Serve S3 on loopback, with one bucket."""
+    server_module, boto3 = require("moto.server"), require("boto3")
+    require("s3fs")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "50")
+        boto3.client("s3").create_bucket(Bucket=BUCKET)
+        yield f"s3://{BUCKET}"
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def folder(request: pytest.FixtureRequest) -> str:
+    """Return the URL of an empty folder in each store that is written."""
+    require("fsspec")
+    base = "memory://clips" if request.param == "memory" else request.getfixturevalue("s3")
+    return f"{base}/{secrets.token_hex(4)}"

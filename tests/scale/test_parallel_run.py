@@ -82,8 +82,8 @@ def meta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_engine(name: str) -> Engine:
     if name == "processes":
-        return LocalEngine(workers=2, timeout=300.0, modules=MODULES)
-    return RayEngine(workers=None, timeout=300.0, modules=MODULES, gpus=1)
+        return LocalEngine(workers=2, timeout=None, modules=MODULES)
+    return RayEngine(workers=None, timeout=None, modules=MODULES, gpus=1)
 
 
 def make_job(place: Path, *, deadly: str = "") -> Job:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +26,10 @@ from codecmeta.storage.objects import read_object, stat_object
 from codecmeta.storage.opening import open_source
 from codecmeta.storage.stores import open_store
 from tests.codecmeta.make_video import write_video
-from tests.scale.conftest import require
+from tests.scale.conftest import BUCKET, require
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LIGHT = Options(frames="uniform:2", residual="none", pixels=32)
-BUCKET = "clips"
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """Serve S3 on loopback, with one bucket."""
-    server_module, boto3 = require("moto.server"), require("boto3")
-    require("s3fs")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "50")
-        boto3.client("s3").create_bucket(Bucket=BUCKET)
-        yield f"s3://{BUCKET}"
-    server.stop()
-
-
-@pytest.fixture(params=["memory", "s3"])
-def folder(request: pytest.FixtureRequest) -> str:
-    """Return the URL of an empty folder in each store that is written."""
-    require("fsspec")
-    base = "memory://clips" if request.param == "memory" else request.getfixturevalue("s3")
-    return f"{base}/{secrets.token_hex(4)}"
 
 
 def put(url: str, data: bytes) -> None:

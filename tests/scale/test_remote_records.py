@@ -1,0 +1,304 @@
+"""Records by URL: packed while a run goes on and afterwards, read again alone or by columns, shown and verified."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from codecmeta_cli.codecmeta import app
+from typer.testing import CliRunner, Result
+
+import codecmeta
+from bench.web_server import serve
+from codecmeta.batch.packing import pack
+from codecmeta.batch.verification import find_checks, verify_record
+from codecmeta.errors import ConflictError, MetaFormatError, SourceError, UsageError
+from codecmeta.record.limits import Limits
+from codecmeta.storage.objects import read_object, set_object, stat_object, write_object
+from codecmeta.storage.stores import open_store
+from tests.scale.conftest import require
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+OPTIONS = codecmeta.Options(frames="uniform:2", residual="none", pixels=32)
+SHARD = 55_000
+"""Bytes of a shard, for three records."""
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """Link two clips under seven names, next to a file that is no video."""
+    require("pyarrow.parquet")
+    require("fsspec")
+    folder = tmp_path_factory.mktemp("videos")
+    (folder / "a").mkdir()
+    for number in range(7):
+        (folder / "a" / f"{number}.b.mp4").symlink_to(data / f"{'still' if number % 2 else 'event'}_h264.mp4")
+    (folder / "bad.mp4").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Extract them into files."""
+    meta = tmp_path_factory.mktemp("plain")
+    codecmeta.extract_many(videos, meta, options=OPTIONS, jobs=0)
+    return meta
+
+
+def extract(videos: Path, out: str, **options: Any) -> list[codecmeta.Outcome]:
+    seen: list[codecmeta.Outcome] = []
+    named: dict[str, Any] = {"options": OPTIONS, "jobs": 0, "shard_bytes": SHARD} | options
+    codecmeta.extract_many(videos, out, pack="tar", report=seen.append, **named)
+    return seen
+
+
+def names(url: str) -> list[str]:
+    store, key = open_store(url)
+    return [one.key[len(key) + 1 :] for one in store.list(f"{key}/")]
+
+
+def same_records(dataset: codecmeta.MetaDataset, plain: Path) -> bool:
+    """Compare records with those of files, by the name and the frames of each."""
+    expected = [codecmeta.load(plain / "a" / f"{number}.b.mp4.npz") for number in range(7)]
+    assert len(dataset) == 7
+    for here, there in zip(sorted(dataset, key=lambda one: one.info["source"]["name"]), expected, strict=True):
+        assert here.info == there.info
+        assert here.frames is not None
+        assert np.array_equal(here.frames, there.frames)
+    return True
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_run_that_packs_below_a_url(folder: str, videos: Path, plain: Path) -> None:
+    seen = extract(videos, folder)
+    assert sorted(one.status for one in seen) == ["done"] * 7 + ["failed"]
+    assert {one.meta for one in seen} == {f"{folder}/a/{number}.b.mp4.npz" for number in range(7)} | {
+        f"{folder}/bad.mp4.npz"
+    }
+    there = names(folder)
+    assert [name for name in there if not name.startswith("manifest")] == [
+        "index.parquet",
+        "run.json",
+        "shard-000000.tar",
+        "shard-000001.tar",
+        "shard-000002.tar",
+        "summary.json",
+    ]
+    assert same_records(codecmeta.open_dataset(folder), plain)
+    assert same_records(codecmeta.open_dataset(f"{folder}/index.parquet"), plain)
+    status = json.loads(command("status", folder, "--json").stdout)
+    assert [status[name] for name in ("done", "failed", "missing", "gone")] == [7, 1, 0, 0]
+    # once more: nothing is done again, and nothing is written but the failure and the summary
+    again = extract(videos, folder)
+    assert sorted(one.status for one in again) == ["failed"] + ["kept"] * 7
+    assert [name for name in names(folder) if name.endswith(".tar")] == [
+        "shard-000000.tar",
+        "shard-000001.tar",
+        "shard-000002.tar",
+    ]
+    checks = find_checks(Path("unused"), videos=None, deep=False, limits=Limits())
+    with pytest.raises(UsageError):
+        list(checks)
+    verified = command("verify", folder, "--jobs", "0", "--json")
+    findings = [json.loads(line) for line in verified.stdout.splitlines()]
+    assert sorted(one["status"] for one in findings) == ["failed"] + ["sound"] * 7
+    assert verified.exit_code == 1
+
+
+def test_shards_that_are_gone_are_made_again(folder: str, videos: Path, plain: Path) -> None:
+    extract(videos, folder)
+    store, key = open_store(f"{folder}/shard-000001.tar")
+    store.replace_if(key, b"something else", store.stat(key).version)
+    status = json.loads(command("status", folder, "--json").stdout)
+    assert (status["done"], status["gone"]) == (4, 3)
+    seen = extract(videos, folder)
+    assert sorted(one.status for one in seen) == ["done"] * 3 + ["failed"] + ["kept"] * 4
+    assert same_records(codecmeta.open_dataset(folder), plain)
+
+
+def test_a_run_that_ends_before_its_manifest_is_written(
+    folder: str, videos: Path, plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that no manifest names stays unread, and its records are made again."""
+    from codecmeta.batch.remote_output import RemoteOutput
+
+    def fail(self: RemoteOutput) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteOutput, "flush", fail)
+        with pytest.raises(KeyboardInterrupt):
+            extract(videos, folder)
+    assert "shard-000000.tar" in names(folder)
+    assert [one.status for one in extract(videos, folder)].count("done") == 7
+    assert "shard-000003.tar" in names(folder)
+    assert same_records(codecmeta.open_dataset(folder), plain)
+
+
+def test_two_writers_of_one_shard(folder: str, videos: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that comes second takes the next number, and replaces nothing."""
+    from codecmeta.batch import packed_output
+
+    monkeypatch.setattr(packed_output, "_next_number", lambda pattern, output: 0)
+    other = f"{folder}/shard-000000.tar"
+    set_object(other, b"of another run")
+    extract(videos, folder)
+    assert read_object(other, most_bytes=100) == b"of another run"
+    assert {f"shard-00000{number}.tar" for number in range(4)} < set(names(folder))
+    assert same_records(codecmeta.open_dataset(folder), plain)
+
+
+def test_nothing_stays_in_the_temporary_folder(
+    folder: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    extract(videos, folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_packing_from_and_to_urls(folder: str, videos: Path, plain: Path, tmp_path: Path) -> None:
+    """The shards and the index are the same bytes, wherever they come from and go to."""
+    expected = pack(plain, tmp_path / "local", shard_bytes=SHARD)
+    assert (expected.records, expected.shards, expected.left) == (7, 3, 0)
+    assert expected.bytes == sum(path.stat().st_size for path in (tmp_path / "local").glob("*.tar"))
+    codecmeta.extract_many(videos, f"{folder}/files", options=OPTIONS, jobs=0)
+    extract(videos, f"{folder}/packed")
+    for number, (source, out) in enumerate(
+        [
+            (str(plain), f"{folder}/1"),
+            (f"{folder}/files", f"{folder}/2"),
+            (f"{folder}/packed", f"{folder}/3"),
+            (f"{folder}/files", str(tmp_path / "4")),
+        ]
+    ):
+        assert pack(source, out, shard_bytes=SHARD) == expected, number
+        for name in ("shard-000000.tar", "shard-000001.tar", "shard-000002.tar"):
+            written = read_object(f"{out}/{name}", most_bytes=1 << 24) if "://" in out else Path(out, name).read_bytes()
+            assert written == (tmp_path / "local" / name).read_bytes(), (number, name)
+        assert same_records(codecmeta.open_dataset(out), plain)
+    with pytest.raises(UsageError, match="holds shards already"):
+        pack(plain, f"{folder}/1")
+    with pytest.raises(UsageError, match="holds no record"):
+        pack(f"{folder}/nothing", f"{folder}/5")
+    with pytest.raises(ConflictError):
+        write_object(f"{folder}/1/shard-000000.tar", b"", None)
+
+
+def test_commands_about_one_record(folder: str, plain: Path, tmp_path: Path) -> None:
+    url = f"{folder}/clip.npz"
+    codecmeta.load(plain / "a" / "0.b.mp4.npz").save(url)
+    shown = command("show", url)
+    assert shown.exit_code == 0
+    assert url in shown.stdout.replace("\n", "")
+    assert json.loads(command("show", url, "--json").stdout)["stream"]["codec"] == "h264"
+    require("matplotlib")
+    assert command("plot", url, "--out", str(tmp_path / "clip.png")).exit_code == 0
+    assert (tmp_path / "clip.png").stat().st_size > 10_000
+    for arguments in (("show", f"{folder}/gone.npz"), ("plot", f"{folder}/gone.npz", "--out", "x.png")):
+        refused = command(*arguments)
+        assert refused.exit_code == 1
+        assert "gone.npz" in refused.stderr
+    assert command("show", "ftp://host/clip.npz").exit_code == 2
+
+
+def test_columns_are_read_by_ranges(data: Path, tmp_path: Path) -> None:
+    """Packet tables cost their bytes and some requests, not the pixels next to them."""
+    require("pyarrow")
+    record = tmp_path / "records" / "event.npz"
+    codecmeta.extract_many(data / "event_h264.mp4", tmp_path / "meta", jobs=0)
+    (tmp_path / "records").mkdir()
+    (tmp_path / "meta" / "event_h264.mp4.npz").rename(record)
+    pixels = record.stat().st_size
+    with serve(tmp_path / "records") as served:
+        packets = codecmeta.record.dataset.load_entry(
+            codecmeta.record.dataset.Entry("event", served.url("event.npz")), columns=()
+        )
+        assert packets.frames is None
+        assert np.array_equal(packets.packet_size, codecmeta.load(record).packet_size)
+        assert served.sent < pixels / 20
+        assert served.requests < 30
+        energy = codecmeta.record.dataset.load_entry(
+            codecmeta.record.dataset.Entry("event", served.url("event.npz")), columns=("energy_innovation",)
+        )
+        assert energy.energy_innovation is not None
+        assert energy.frames is None
+
+
+def test_a_packed_folder_on_a_web_server(videos: Path, plain: Path, tmp_path: Path) -> None:
+    """Its index is enough; what a server without ranges would have to send whole is refused."""
+    packed = tmp_path / "packed"
+    pack(plain, packed, shard_bytes=SHARD)
+    with serve(packed) as served:
+        dataset = codecmeta.open_dataset(served.url("index.parquet"))
+        assert same_records(dataset, plain)
+        tar = codecmeta.open_dataset(served.url("shard-000000.tar"))
+        assert [record.info["source"]["name"] for record in tar] == ["0.b.mp4", "1.b.mp4", "2.b.mp4"]
+        with pytest.raises(UsageError, match="do not list"):
+            codecmeta.open_dataset(served.url(""))
+        served.fault = "no ranges"
+        with pytest.raises(SourceError) as caught:
+            dataset[0]
+        assert caught.value.code == "limit_exceeded"
+
+
+def test_an_index_that_lies(folder: str, plain: Path, tmp_path: Path) -> None:
+    arrow, parquet = require("pyarrow"), require("pyarrow.parquet")
+    pack(plain, folder)
+    index = tmp_path / "index.parquet"
+    index.write_bytes(read_object(f"{folder}/index.parquet", most_bytes=1 << 24))
+    row = parquet.read_table(index).to_pylist()[0]
+    for change, error in (
+        ({"shard": "../other.tar"}, MetaFormatError),
+        ({"shard": "s3://elsewhere/x.tar"}, MetaFormatError),
+        ({"offset": 1 << 40}, MetaFormatError),
+        ({"shard": "gone.tar"}, SourceError),
+    ):
+        parquet.write_table(arrow.Table.from_pylist([row | change]), index)
+        set_object(f"{folder}/index.parquet", index.read_bytes())
+        with pytest.raises(error):
+            codecmeta.open_dataset(f"{folder}/index.parquet")[0]
+
+
+def test_workers_of_a_data_loader(s3: str, plain: Path) -> None:
+    """Worker processes that are forked open the store again; together they read each record once."""
+    data = require("torch.utils.data")
+    from compress import MetaStream
+
+    pack(plain, f"{s3}/loader", shard_bytes=SHARD)
+    stream = MetaStream(f"{s3}/loader", columns=())
+    read = [record.info["source"]["name"] for record in data.DataLoader(stream, batch_size=None, num_workers=2)]
+    assert sorted(read) == [f"{number}.b.mp4" for number in range(7)]
+
+
+def test_ray_and_a_remote_pack(videos: Path) -> None:
+    with pytest.raises(UsageError, match="--engine local"):
+        codecmeta.extract_many(videos, "s3://bucket/meta", pack="tar", engine="ray")
+
+
+def test_records_by_url_are_verified_against_videos_by_url(folder: str, data: Path) -> None:
+    for name in ("event_h264.mp4", "still_h264.mp4"):
+        set_object(f"{folder}/videos/{name}", (data / name).read_bytes())
+    codecmeta.extract_many(f"{folder}/videos", f"{folder}/meta", options=OPTIONS, jobs=0)
+    set_object(f"{folder}/videos/still_h264.mp4", (data / "event_h264.mp4").read_bytes())
+    assert stat_object(f"{folder}/meta/extra.npz") is None
+    set_object(f"{folder}/meta/extra.npz", b"no record")
+    for extra in ((), ("--videos", f"{folder}/videos")):
+        verified = command("verify", f"{folder}/meta", "--jobs", "0", "--json", *extra)
+        codes = {Path(one["meta"]).name: one["code"] for one in map(json.loads, verified.stdout.splitlines())}
+        assert codes == {"event_h264.mp4.npz": "", "still_h264.mp4.npz": "stale", "extra.npz": "bad_record"}
+        assert verified.exit_code == 1
+    assert verify_record  # the function that workers run
+
+
+@pytest.mark.parametrize("command_line", [("verify",), ("status",), ("retry",)])
+def test_a_folder_that_is_not_there(folder: str, command_line: tuple[str, ...]) -> None:
+    refused = command(*command_line, f"{folder}/nothing")
+    assert refused.exit_code == 2
+    assert "nothing" in refused.stderr
