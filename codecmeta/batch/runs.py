@@ -77,16 +77,16 @@ def run_inputs(
         UsageError: the folder holds results of other options, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
-    shard, tally, listed = shard or Shard(), Tally(), 0
+    shard, tally = shard or Shard(), Tally()
+    listing = _Listing(inputs, shard)
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
-    # hashes, not names: a list of inputs may be millions long
-    places: dict[int, int] = {}
-    paths = AbsolutePaths()
     with _open(out, run, plain, shard) as folder, open_packer(folder, packing) as packer:
         # where workers write
         written = packer.staging or prefix
 
         def settle(outcome: Outcome, place: str | None) -> None:
+            if written != prefix:
+                outcome = replace(outcome, meta=outcome.meta.replace(written, prefix, 1))
             tally.add_outcome(outcome)
             if packer.staging is None or outcome.status == "failed":
                 folder.append(place, outcome)
@@ -96,17 +96,11 @@ def run_inputs(
             packer.add(place or "", outcome)
 
         def jobs() -> Iterator[W]:
-            nonlocal listed
-            for source, place, state in inputs:
-                listed += 1
-                if not shard.has(place):
+            for (source, place, state), path, clashes in listing:
+                meta = prefix + place
+                if clashes:
+                    settle(_clash(_job(plain, source, meta)), None)
                     continue
-                meta, path, key = prefix + place, paths.of(source), hash(place)
-                if key in places:
-                    if places[key] != hash(path):
-                        settle(_clash(_job(plain, source, meta)), None)
-                    continue
-                places[key] = hash(path)
                 folder.sweep(meta)
                 if not plain.overwrite and (kept := folder.find_kept(source, path, meta, place, state=state)):
                     tally.add_outcome(kept)
@@ -118,16 +112,44 @@ def run_inputs(
         begin, ended = time.monotonic(), "interrupted"
         try:
             for outcome in engine.run(task, jobs(), failure=failed_outcome):
-                place = outcome.meta.removeprefix(written)
-                settle(outcome if written == prefix else replace(outcome, meta=prefix + place), place)
+                settle(outcome, outcome.meta.removeprefix(written))
             ended = "complete"
         finally:
             if summary:
-                facts = {"ended": ended, "listed": listed, "seconds": round(time.monotonic() - begin, 3), **run}
+                facts = {"ended": ended, "listed": listing.count, "seconds": round(time.monotonic() - begin, 3), **run}
                 # where the output cannot be written, the run has reported that already
                 with suppress(OSError):
                     folder.write_summary(*encode_summary(shard, tally, facts))
     return tally.counts
+
+
+class _Listing:
+    """Inputs of a shard, each once.
+
+    Attributes:
+        count: number of inputs that were listed, those of other shards included.
+    """
+
+    def __init__(self, inputs: Iterable[Input], shard: Shard) -> None:
+        self._inputs = inputs
+        self._shard = shard
+        self.count = 0
+
+    def __iter__(self) -> Iterator[tuple[Input, str, bool]]:
+        """Yield each input, its absolute path, and whether its place is that of another input."""
+        # hashes, not names: a list of inputs may be millions long
+        places: dict[int, int] = {}
+        paths, shard = AbsolutePaths(), self._shard
+        for item in self._inputs:
+            self.count += 1
+            if shard.has(item.place):
+                path, key = paths.of(item.path), hash(item.place)
+                before = places.get(key)
+                if before is None:
+                    places[key] = hash(path)
+                    yield item, path, False
+                elif before != hash(path):
+                    yield item, path, True
 
 
 def _open(out: Path | str, run: Mapping[str, Any], plain: Work, shard: Shard) -> AbstractContextManager[OutputFolder]:

@@ -13,7 +13,7 @@ from codecmeta_cli.codecmeta import app
 from typer.testing import CliRunner
 
 import codecmeta
-from codecmeta.batch import packed_output
+from codecmeta.batch import shard_output
 from codecmeta.batch.folder_status import find_unfinished, read_status
 from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.output_folder import open_output, read_run
@@ -118,7 +118,7 @@ def test_a_run_that_is_killed(
         if path.name == "shard-000001.tar":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(packed_output, "write_shard", write)
+    monkeypatch.setattr(shard_output, "write_shard", write)
     with pytest.raises(KeyboardInterrupt):
         extract(videos, tmp_path)
     assert len(list(tmp_path.glob("*.tar"))) == 1 + renamed
