@@ -130,15 +130,18 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Print nothing about clients that close a connection early."""
+
+
 @contextmanager
 def serve(folder: Path, fault: str = "") -> Iterator[WebFolder]:
     """Serve a folder on loopback."""
     served = WebFolder(folder=folder, fault=fault)
     handler = type("Handler", (_Handler,), {"served": served})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _QuietServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    # clients that close a connection early print nothing
-    server.handle_error = lambda request, address: None  # type: ignore[method-assign]
     served.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import AbsolutePaths, Input
@@ -159,7 +159,8 @@ def _open(out: Path | str, run: Mapping[str, Any], plain: Work, shard: Shard) ->
 
 
 def _job(plain: W, source: str, meta: str) -> W:
-    job: W = replace(plain, source=source, meta=meta)  # type: ignore[type-var]
+    # the protocol does not say that it is a dataclass
+    job: W = replace(cast("Any", plain), source=source, meta=meta)
     return job
 
 

@@ -308,7 +308,7 @@ def _read_member(
     if found.str != dtype or found_shape != shape:
         raise MetaFormatError(path, name, f"is {found.str} {found_shape}; expected {dtype} {shape}")
     array = np.empty(shape, found)
-    target = memoryview(array.reshape(-1).view(np.uint8)).cast("B")  # type: ignore[arg-type]
+    target = array.reshape(-1).view(np.uint8).data.cast("B")
     with archive.open(entry) as member:
         if not isinstance(member, io.BufferedIOBase):
             raise MetaFormatError(path, name, "cannot be read")

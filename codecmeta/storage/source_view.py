@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from typing import Any
 
 
 class SourceView(io.RawIOBase):
@@ -42,7 +43,7 @@ class SourceView(io.RawIOBase):
         """Return the position."""
         return self._at
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: Any) -> int:
         """Read some of the bytes that follow."""
         view = memoryview(buffer).cast("B")
         data = self._read_some(self._at, min(len(view), max(self._size - self._at, 0)))
