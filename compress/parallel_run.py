@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import torch
 
 from compress.errors import CompressError, ConfigError, OutputError
+from compress.records import RecordSource
 from compress.runner import Job, VideoReport, find_work, run_video
 
 
@@ -31,7 +32,7 @@ class VideoTask:
 
     Attributes:
         name: of the video.
-        path: of its record.
+        source: of its record.
         outputs: token file, report and picture.
         job: what to do, pickled.
         method: name of the method, for the report of a worker that died.
@@ -40,7 +41,7 @@ class VideoTask:
     """
 
     name: str
-    path: str
+    source: RecordSource
     outputs: Mapping[str, Path]
     job: bytes
     method: str
@@ -59,7 +60,7 @@ def run_parallel(
     """Compress every video, several at a time; see `compress.runner.run`.
 
     Args:
-        meta: a folder of .npz files, or one of them; workers read it under the same path.
+        meta: as `compress.runner.run` takes it; workers read it under the same path.
         out: the output folder; made where missing.
         job: what to do.
         engine: what runs the workers.
@@ -75,10 +76,10 @@ def run_parallel(
     pickled = pickle.dumps(job)
 
     def tasks() -> Iterator[VideoTask]:
-        for name, path, outputs in find_work(meta, out):
+        for name, source, outputs in find_work(meta, out):
             yield VideoTask(
                 name=name,
-                path=str(path),
+                source=source,
                 outputs=outputs,
                 job=pickled,
                 method=job.name,
@@ -100,7 +101,7 @@ def run_task(task: VideoTask) -> VideoReport | CompressError:
     if task.threads is not None:
         torch.set_num_threads(task.threads)
     try:
-        return run_video(task.name, Path(task.path), task.outputs, _open_job(task.job))
+        return run_video(task.name, task.source, task.outputs, _open_job(task.job))
     except (OutputError, ConfigError) as error:
         return error
 

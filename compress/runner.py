@@ -23,9 +23,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from codecmeta import CodecMetaError, __version__, load
+from codecmeta import CodecMetaError, __version__
 from compress.density import MapChoice
 from compress.errors import CompressError, ConfigError, OutputError
+from compress.records import RecordSource, digest_record, find_metas, load_record
 from compress.settings import list_settings
 from compress.stage import Compression
 from compress.token_file import sweep_temporary, write_tokens, write_whole
@@ -134,35 +135,6 @@ class VideoReport:
         return json.dumps(dataclasses.asdict(self), allow_nan=False)
 
 
-def find_metas(meta: str | os.PathLike[str]) -> list[tuple[str, Path]]:
-    """Find all .npz files below a folder, sorted, or the one that is given; links to folders are not followed.
-
-    Returns:
-        (name, file): the name is the path below the folder without `.npz`.
-
-    Raises:
-        ConfigError: no .npz is found.
-    """
-    root = Path(meta)
-    if root.is_file():
-        return [(root.name.removesuffix(".npz"), root)]
-    closed: list[OSError] = []
-    found = [
-        Path(folder, name)
-        for folder, _, names in os.walk(root, onerror=closed.append)
-        for name in names
-        if name.endswith(".npz") and not name.startswith(".")
-    ]
-    if root.is_dir():
-        # reported by the run, like a file that cannot be read
-        found += [Path(error.filename) for error in closed]
-    if not found:
-        kind = "there is no .npz in it" if root.is_dir() else "it does not exist"
-        raise ConfigError(f"nothing to do in {root}: {kind}; run: codecmeta extract VIDEOS --out {root}")
-    named = [(path.relative_to(root).as_posix().removesuffix(".npz"), path) for path in found]
-    return sorted(named, key=lambda pair: os.fsencode(pair[0]))
-
-
 def output_paths(out: str | os.PathLike[str], name: str) -> dict[str, Path]:
     """Return token file, report and picture of a video; a name too long for a file is replaced by its digest."""
     relative = Path(name)
@@ -176,7 +148,7 @@ def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> 
     """Compress every video, one after the other; one that fails does not stop the others.
 
     Args:
-        meta: a folder of .npz files, or one of them.
+        meta: a folder of .npz files, or of tar shards of them, or one file, shard or index.
         out: the output folder; made where missing.
         job: what to do.
 
@@ -187,15 +159,17 @@ def run(meta: str | os.PathLike[str], out: str | os.PathLike[str], job: Job) -> 
         ConfigError: there is no .npz, the output folder is an address, or the options do not go together.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
-    for name, path, outputs in find_work(meta, out):
-        yield run_video(name, path, outputs, job)
+    for name, source, outputs in find_work(meta, out):
+        yield run_video(name, source, outputs, job)
 
 
-def find_work(meta: str | os.PathLike[str], out: str | os.PathLike[str]) -> Iterator[tuple[str, Path, dict[str, Path]]]:
+def find_work(
+    meta: str | os.PathLike[str], out: str | os.PathLike[str]
+) -> Iterator[tuple[str, RecordSource, dict[str, Path]]]:
     """Find all records, and prepare the output folder.
 
     Yields:
-        Name and file of a record, and where its outputs belong.
+        Name and source of a record, and where its outputs belong.
 
     Raises:
         ConfigError: no .npz is found, or the output folder is an address.
@@ -204,12 +178,12 @@ def find_work(meta: str | os.PathLike[str], out: str | os.PathLike[str]) -> Iter
     found = find_metas(meta)
     _check_place(out)
     swept: set[Path] = set()
-    for name, path in found:
+    for name, source in found:
         outputs = output_paths(out, name)
         if outputs["tokens"].parent not in swept:
             swept.add(outputs["tokens"].parent)
             sweep_temporary(outputs["tokens"].parent)
-        yield name, path, outputs
+        yield name, source, outputs
 
 
 def _check_place(place: str | os.PathLike[str]) -> None:
@@ -225,14 +199,14 @@ def _check_place(place: str | os.PathLike[str]) -> None:
         raise OutputError(f"{out} cannot be the output folder: {error.strerror or error}") from error
 
 
-def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> VideoReport:
+def run_video(name: str, source: RecordSource, outputs: Mapping[str, Path], job: Job) -> VideoReport:
     """Compress one video, or find that this has been done."""
     try:
-        digest = _digest(path)
+        digest = digest_record(source)
         kept = None if job.overwrite else _kept(outputs, job, digest)
         if kept is not None:
             return dataclasses.replace(kept, video=name, status="kept", out=str(outputs["tokens"]))
-        return _compress(name, path, outputs, job, digest)
+        return _compress(name, source, outputs, job, digest)
     except (OutputError, ConfigError):
         # they concern all videos
         raise
@@ -247,10 +221,10 @@ def run_video(name: str, path: Path, outputs: Mapping[str, Path], job: Job) -> V
     )
 
 
-def _compress(name: str, path: Path, outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport:
+def _compress(name: str, source: RecordSource, outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport:
     watch = Stopwatch()
     with watch.stage("load"):
-        meta = load(path)
+        meta = load_record(source)
     video = job.shortener.shorten(meta, job.method, map=job.map, stopwatch=watch)
     with _writing(outputs["tokens"].parent), watch.stage("save"):
         outputs["tokens"].parent.mkdir(parents=True, exist_ok=True)
@@ -340,16 +314,6 @@ def _check_figures(report: VideoReport) -> None:
         and len(report.budgets) == report.frames
     ):
         raise TypeError("not the figures of a video")
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        raise CompressError(f"{path} is a folder that cannot be listed")
-    if path.exists() and not path.is_file():
-        # opening a pipe would wait for a writer
-        raise CompressError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kept(outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport | None:

@@ -61,7 +61,7 @@ def compare(
     from compress.comparison import Job, choose_methods
     from compress.comparison import compare as compare_videos
     from compress.errors import ConfigError
-    from compress.runner import find_metas
+    from compress.records import find_metas
     from compress.settings import parse_retentions
     from compress.target import check_target
 

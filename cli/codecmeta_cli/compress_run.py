@@ -24,7 +24,7 @@ Density = Annotated[
         "validation clips, or what the record has; with none nothing merges before the encoder.",
     ),
 ]
-Meta = Annotated[Path, typer.Option(help="Folder of .npz files from `codecmeta extract`, or one of them.")]
+Meta = Annotated[Path, typer.Option(help="Folder of records from `codecmeta extract`, packed or not, or one of them.")]
 Model = Annotated[
     str | None,
     typer.Option(
@@ -92,8 +92,9 @@ def run(
     from codecmeta_cli.signals import end_like_interrupted
     from compress.errors import ConfigError, OutputError
     from compress.methods import build, retained_fraction
+    from compress.records import find_metas
     from compress.report import render_page
-    from compress.runner import Job, find_metas
+    from compress.runner import Job
     from compress.settings import parse_assignments
     from compress.target import check_target
     from compress.token_file import write_whole
@@ -213,7 +214,7 @@ def ask(
     from codecmeta_cli.signals import end_like_interrupted
     from compress.errors import ConfigError
     from compress.methods import build, retained_fraction
-    from compress.runner import find_metas
+    from compress.records import find_metas
     from compress.settings import parse_assignments
 
     end_like_interrupted()

@@ -66,6 +66,21 @@ class MetaDataset(Sequence[VideoMeta]):
             return MetaDataset(self.entries[number], self.columns, self._max_bytes)
         return load_entry(self.entries[number], max_bytes=self._max_bytes, columns=self.columns)
 
+    def read_bytes(self, number: int) -> bytes:
+        """Return the bytes of a record's .npz.
+
+        Raises:
+            OSError: its file cannot be read.
+            SourceError: likewise, by its URL.
+        """
+        entry = self.entries[number]
+        if entry.offset is not None and entry.size is not None:
+            with open_window(entry.file, entry.offset, entry.size) as file:
+                return file.read()
+        if is_url(entry.file):
+            return read_object(entry.file, most_bytes=self._max_bytes)
+        return Path(entry.file).read_bytes()
+
     def __iter__(self) -> Iterator[VideoMeta]:
         return (load_entry(entry, max_bytes=self._max_bytes, columns=self.columns) for entry in self.entries)
 

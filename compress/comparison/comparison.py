@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from codecmeta import CodecMetaError, VideoMeta, load
+from codecmeta import CodecMetaError, VideoMeta
 from compress.comparison.cell import ANOTHER, EVERYTHING, Cell
 from compress.comparison.coverage import Marks, cover, cover_marked, cover_time, mark_moving, mark_residual
 from compress.comparison.divergence import agree, kl_divergence
@@ -23,7 +22,7 @@ from compress.density import MapChoice
 from compress.errors import CompressError, ConfigError
 from compress.methods import METHODS, build, find
 from compress.plan import MergePlan
-from compress.runner import find_metas
+from compress.records import RecordSource, find_metas, load_record
 from compress.video import check_device
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def compare(
     """Compare methods on every video; a video or a method that fails does not stop the others.
 
     Args:
-        meta: a folder of .npz files, or one of them.
+        meta: a folder of .npz files, or of tar shards of them, or one file, shard or index.
         job: what is compared.
         progress: called with the number of methods and retentions that are done.
 
@@ -138,10 +137,10 @@ def compare(
     """
     found = find_metas(meta)
     done = 0
-    for number, (name, path) in enumerate(found):
+    for number, (name, source) in enumerate(found):
         others = [other for _, other in (*found[number + 1 :], *found[:number])]
         try:
-            record = load(path)
+            record = load_record(source)
             view = _open(record, name, job)
         except Exception as error:
             yield VideoComparison(video=name, cells=(Cell(video=name, status="failed", message=describe(error)),))
@@ -201,7 +200,7 @@ def _interview(record: VideoMeta, name: str, asked: Asked, map: MapChoice) -> In
     return ClipInterview(Examinee(asked.model, asked.tokenizer), questions, record, map)
 
 
-def _controls(view: ModelView, name: str, others: Sequence[Path]) -> Iterator[Cell]:
+def _controls(view: ModelView, name: str, others: Sequence[RecordSource]) -> Iterator[Cell]:
     """Measure all tokens through the hooks, whose divergence must be 0, and another video in place of this one."""
     count = len(view.tokens)
     whole = Cell(video=name, status="done", method=EVERYTHING, retention=1.0, tokens_in=count, tokens_out=count,
@@ -213,7 +212,7 @@ def _controls(view: ModelView, name: str, others: Sequence[Path]) -> Iterator[Ce
         yield replace(other, status="omitted", message="this control needs a second video")
         return
     try:
-        yield replace(other, **_compare_answers(plain, view.interview.ask_about(load(others[0]))))
+        yield replace(other, **_compare_answers(plain, view.interview.ask_about(load_record(others[0]))))
     except Exception as error:
         yield replace(other, status="failed", message=describe(error))
 

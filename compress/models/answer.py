@@ -14,13 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from codecmeta import CodecMetaError, Outcome, UsageError, VideoMeta, extract_many, load
+from codecmeta import CodecMetaError, Outcome, UsageError, VideoMeta, extract_many
 from compress.density import MapChoice
 from compress.errors import CompressError, ConfigError
 from compress.models.inputs.prompt import Tokenizer, prepare
 from compress.models.lookahead import look_ahead
 from compress.profiling.timing import StageTimer
-from compress.runner import find_metas
+from compress.records import RecordSource, find_metas, load_record
 from compress.video import blaming_the_video
 
 
@@ -115,7 +115,7 @@ def answer_videos(
     The next video is read and prepared while the model works on this one.
 
     Args:
-        meta: a folder of .npz files, or one of them.
+        meta: a folder of .npz files, or of tar shards of them, or one file, shard or index.
         question: the question, and the model to ask.
         sources: videos to ask about, as `codecmeta.extract_many` takes them. What is missing or stale of their records
             in ``meta`` is extracted meanwhile by a worker process, and the model begins with the first that is there.
@@ -156,13 +156,13 @@ class _Record:
     """The record of a video, or the reason why it has none."""
 
     name: str
-    path: Path
+    source: RecordSource
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
 
 
 def _found(meta: str | os.PathLike[str]) -> Iterator[_Record]:
-    return iter([_Record(name=name, path=path) for name, path in find_metas(meta)])
+    return iter([_Record(name=name, source=source) for name, source in find_metas(meta)])
 
 
 def _extracted(sources: Sequence[str | os.PathLike[str]], meta: str | os.PathLike[str]) -> Iterator[_Record]:
@@ -178,7 +178,7 @@ def _extracted(sources: Sequence[str | os.PathLike[str]], meta: str | os.PathLik
         path = Path(outcome.meta)
         yield _Record(
             name=os.path.relpath(path, meta).removesuffix(".npz") if outcome.meta else outcome.source,
-            path=path,
+            source=path,
             seconds={"extract": outcome.seconds},
             failure=outcome.message if outcome.status == "failed" else "",
         )
@@ -201,7 +201,7 @@ def _prepare(record: _Record, question: Question) -> _Reading:
     seconds = dict(record.seconds)
     try:
         start = time.perf_counter()
-        meta = load(record.path)
+        meta = load_record(record.source)
         seconds["load"] = time.perf_counter() - start
         start = time.perf_counter()
         inputs = prepare(question.model, meta, question.text, tokenizer=question.tokenizer)

@@ -23,7 +23,8 @@ from compress.errors import CompressError, ConfigError
 from compress.infomerge import InfoMerge
 from compress.metom.btm import BTM
 from compress.metom.rpm import RPM
-from compress.runner import Job, find_metas, output_paths, run
+from compress.records import find_metas
+from compress.runner import Job, output_paths, run
 from compress.stage import Compression, Signals
 from compress.token_file import read_tokens, write_whole
 from compress.video import compress_video, merge_patches
