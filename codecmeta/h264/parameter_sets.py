@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from codecmeta.entropy import chroma_format, parameter_sets
 from codecmeta.entropy.bits import BitReader
@@ -62,12 +63,12 @@ class SequenceParameters:
         """FrameHeightInMbs."""
         return self.height_map_units if self.frame_mbs_only else 2 * self.height_map_units
 
-    @property
+    @cached_property
     def subsampling(self) -> tuple[int, int]:
         """SubHeightC and SubWidthC (Table 6-1); 1, 1 for monochrome."""
         return chroma_format.subsampling(self.chroma_format_idc)
 
-    @property
+    @cached_property
     def display_size(self) -> tuple[int, int]:
         """Height and width of the picture after cropping, in luma samples."""
         left, right, top, bottom = self.crop

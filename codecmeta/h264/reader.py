@@ -104,7 +104,8 @@ class ResidualReader:
         self._number = 0
         self._buffers: dict[tuple[bool, int], Buffers] = {}
         self._geometry: tuple[SequenceParameters, Structure] | None = None
-        self._setting: tuple[PictureParameters, Structure, int, bool] | None = None
+        self._parameters: PictureParameters | None = None
+        self._others: tuple[Structure, int, bool] | None = None
         self._tables = tables()
         self._orders: dict[Structure, NDArray[np.int32]] = {}
         self.store(units)
@@ -301,10 +302,10 @@ class ResidualReader:
     def _prepare(self, header: SliceHeader, picture: CodedPicture) -> None:
         """Copy the parameter sets' values into the slice record, unless they are there already."""
         old_flags = self.x264_build is not None and self.x264_build < 151
-        setting = (header.parameters, picture.structure, header.colour_plane, old_flags)
-        if self._setting is not None and all(a is b for a, b in zip(setting, self._setting, strict=True)):
+        others = (picture.structure, header.colour_plane, old_flags)
+        if header.parameters is self._parameters and others == self._others:
             return
-        self._setting = setting
+        self._parameters, self._others = header.parameters, others
         state = self._slice[0]
         pps, sps = header.parameters, picture.sequence
         state["scale4"], state["scale8"] = level_scale(pps.scaling)
