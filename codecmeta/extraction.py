@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from codecmeta import h264, hevc
+from codecmeta.container.announced import find_doubt
 from codecmeta.container.completeness import State, judge_file
 from codecmeta.container.orientation import find_display_matrix, is_cut_by_container
 from codecmeta.container.packet_reader import read_payloads
@@ -273,6 +274,8 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
         )
     if request.video.has_alpha and request.options.pixels is not None:
         warnings.append("the pictures have an alpha channel, which is not read: frames show their colours as opaque")
+    if doubt := find_doubt(request.video):
+        warnings.append(doubt)
     if is_cut_by_container(request.video):
         warnings.append("the container cuts the pictures by a clean aperture or PixelCrop: they are shown uncropped")
     if request.packets.unscanned and request.options.reads_payloads:

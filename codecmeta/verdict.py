@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from codecmeta.container.announced import count_malformed, find_continuity, find_missing
+from codecmeta.container.announced import count_malformed, find_continuity, find_doubt, find_missing
 from codecmeta.container.completeness import State
 from codecmeta.container.packet_pictures import PacketPictures
 from codecmeta.container.packets import PacketTable
@@ -70,6 +70,8 @@ def describe_verdict(
         state, evidence = "damaged", "; ".join(damage)
     elif state == "unknown" and (continuity := find_continuity(video, packets)):
         state, evidence = "complete", continuity
+    elif state == "complete" and (doubt := find_doubt(video)):
+        state, evidence = "unknown", doubt
     if not damage and timeline.leading and state == "complete":
         state = "truncated"
         evidence = f"{timeline.leading} pictures at the start refer to pictures that are not in the file"

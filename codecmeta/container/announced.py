@@ -73,6 +73,12 @@ def find_continuity(video: Video, packets: PacketTable) -> str | None:
     return f"{packets.size.size} frames at a constant rate without a gap; the last transport packet is whole"
 
 
+def find_doubt(video: Video) -> str | None:
+    """Find a contradiction in an MP4/MOV header that may hide frames on purpose or by damage; None without one."""
+    hidden = 0 if video.track is None else video.track.hidden_end
+    return f"the edit list hides {hidden} frames at the end that the track's header counts in" if hidden else None
+
+
 def _count_overlapped(packets: PacketTable) -> int:
     """Count samples of fragments that libav hides because their times go back, not because of an edit list."""
     return int(np.count_nonzero(packets.restarted & ~packets.shown))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from codecmeta.container.box import Box, child, children, parse_head
 from codecmeta.container.display_matrix import Matrix, read_track_matrix
+from codecmeta.container.edit_list import apply_edit, count_hidden_end, read_edit
 from codecmeta.container.sample_description import SampleDescription, read_descriptions
-from codecmeta.container.sample_table import SampleTable, read_samples, read_time_scale
+from codecmeta.container.sample_table import SampleTable, read_samples
 from codecmeta.storage.byte_source import ByteSource
 
 MAX_MOOV = 512 << 20
@@ -24,12 +25,14 @@ class Track:
             in a form that is left to the demuxer.
         descriptions: its sample descriptions, in the order of their index.
         matrix: display matrix of the track in its movie.
+        hidden_end: number of samples at its end that its edit list hides although its header counts them in.
         fragmented: `moof` boxes may list more samples.
     """
 
     samples: SampleTable | None
     descriptions: tuple[SampleDescription, ...]
     matrix: Matrix
+    hidden_end: int = 0
     fragmented: bool = False
 
     @property
@@ -75,17 +78,21 @@ def _find_track(moov: bytes, track_id: int, *, file_size: int) -> Track | None:
         if header is None or _track_id(moov, header) != track_id:
             continue
         descriptions = read_descriptions(moov, trak)
-        samples = None
+        movie_header = child(moov, movie, b"mvhd")
+        samples, hidden = None, 0
         if not fragmented:
-            samples = read_samples(
-                moov,
-                trak,
-                descriptions=len(descriptions),
-                file_size=file_size,
-                movie_scale=read_time_scale(moov, child(moov, movie, b"mvhd")),
-            )
-        matrix = read_track_matrix(moov, header, child(moov, movie, b"mvhd"))
-        return Track(samples=samples, descriptions=descriptions, matrix=matrix, fragmented=fragmented)
+            samples = read_samples(moov, trak, descriptions=len(descriptions), file_size=file_size)
+            edit = read_edit(moov, trak, movie_header)
+            if samples is not None and edit is not None:
+                hidden = count_hidden_end(samples, edit)
+            samples = None if samples is None or edit is None else apply_edit(samples, edit)
+        return Track(
+            samples=samples,
+            descriptions=descriptions,
+            matrix=read_track_matrix(moov, header, movie_header),
+            hidden_end=hidden,
+            fragmented=fragmented,
+        )
     return None
 
 

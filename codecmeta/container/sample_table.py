@@ -16,8 +16,6 @@ from codecmeta.errors import SourceError
 
 _MOST_CHUNKS = 1 << 26
 _LONGEST = 1 << 31
-_EMPTY = -1
-_RATE_ONE = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,36 +45,17 @@ class SampleTable:
         return SampleTable(**{name: column[rows] for name, column in vars(self).items()})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Edit:
-    """Edit list entry of the one stretch of a track that is presented, in units of the track's time scale.
-
-    Attributes:
-        begin: composition time of its first sample.
-        duration: its length.
-    """
-
-    begin: int
-    duration: int
-
-
-_FAR = 1 << 60
-_WHOLE = Edit(begin=-_FAR, duration=2 * _FAR)
-
-
-def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int, movie_scale: int) -> SampleTable | None:
-    """Read the sample tables of a track.
+def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int) -> SampleTable | None:
+    """Read the sample tables of a track; its edit list is not applied.
 
     Args:
         moov: payload of the `moov` box.
         trak: the track's box in it.
         descriptions: number of its sample descriptions.
         file_size: length of the file in bytes, which bounds the table.
-        movie_scale: time units per second of the movie, in which edits are given.
 
     Returns:
-        None where a table is absent, damaged, or needs a demuxer: edits in several pieces or at another speed,
-        negative durations.
+        None where a table is absent, damaged, or needs a demuxer: negative durations.
 
     Raises:
         SourceError: more samples or bytes are listed than the file can hold.
@@ -97,7 +76,7 @@ def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int, m
     position, description = places
     if (description >= descriptions).any():
         return None
-    samples = SampleTable(
+    return SampleTable(
         size=size,
         position=position,
         dts=dts,
@@ -106,29 +85,6 @@ def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int, m
         description=description,
         shown=np.ones(size.size, np.bool_),
     )
-    edit = _read_edit(moov, child(moov, trak, b"edts", b"elst"), scale, movie_scale)
-    return None if edit is None else apply_edit(samples, edit)
-
-
-def apply_edit(samples: SampleTable, edit: Edit) -> SampleTable | None:
-    """Select the samples that an edit presents, and those needed to decode them, as libavformat does.
-
-    They begin at the last key sample that is neither decoded nor shown after the edit's begin, and end at the
-    first key sample that reaches the edit's end, or, where samples are reordered, at the second: leading pictures of
-    the first may still belong to the edit. Returns None where the edit presents no sample.
-    """
-    end = edit.begin + edit.duration
-    starts = np.flatnonzero(samples.key & (samples.dts <= edit.begin) & (samples.pts <= edit.begin))
-    first = int(starts[-1]) if starts.size else 0
-    length = np.diff(samples.dts, append=samples.dts[-1] + edit.duration)
-    reaches = np.flatnonzero(samples.key & (samples.pts + length >= end))
-    reaches = reaches[reaches >= first]
-    patience = int(not np.array_equal(samples.pts, samples.dts))
-    stop = int(reaches[patience]) + 1 if reaches.size > patience else samples.size.size
-    shown = (samples.pts >= edit.begin) & (samples.pts < end)
-    if not shown.any():
-        return None
-    return SampleTable(**(vars(samples) | {"shown": shown})).select(slice(first, stop))
 
 
 def _entries(moov: bytes, box: Box | None, fields: int, *, header: int = 4) -> NDArray[np.int64] | None:
@@ -246,24 +202,3 @@ def read_time_scale(moov: bytes, header: Box | None) -> int:
     if header is None or header.end - header.begin < 24:
         return 0
     return int(struct.unpack_from(">I", moov, header.begin + (20 if moov[header.begin] == 1 else 12))[0])
-
-
-def _read_edit(moov: bytes, box: Box | None, scale: int, movie_scale: int) -> Edit | None:
-    """Read the one edit of a track; return None for lists that are left to the demuxer (8.6.6)."""
-    if box is None or box.end - box.begin < 8:
-        return _WHOLE
-    (count,) = struct.unpack_from(">I", moov, box.begin + 4)
-    row = struct.Struct(">Qqi" if moov[box.begin] == 1 else ">Iii")
-    if not count:
-        return _WHOLE
-    if count > 64 or box.begin + 8 + row.size * count > box.end or not movie_scale:
-        return None
-    edits = [row.unpack_from(moov, box.begin + 8 + row.size * place) for place in range(count)]
-    while edits and edits[0][1] == _EMPTY:
-        del edits[0]
-    if len(edits) != 1 or edits[0][2] != _RATE_ONE:
-        return None
-    length, begin, _ = edits[0]
-    # to the nearest unit, halves away from zero
-    duration = (length * scale + movie_scale // 2) // movie_scale
-    return Edit(begin=begin, duration=duration) if 0 <= begin < _FAR and 0 < duration < _FAR else None
