@@ -266,12 +266,12 @@ def measure_extraction(frames: int, *, seconds: int, side: tuple[int, int], repe
 
     with tempfile.TemporaryDirectory() as folder:
         clip = render(Path(folder) / "clip.mp4", seconds=seconds, width=side[0], height=side[1])
-        ways = {"pixels": {"residual": "none"}, "pixels and metadata": {}}
+        ways: dict[str, dict[str, Any]] = {"pixels": {"residual": "none"}, "pixels and metadata": {}}
         times: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(repeats + 1):
             for name, way in ways.items():
                 start = time.perf_counter()
-                extract(clip, frames=f"uniform:{frames}", **way)  # type: ignore[arg-type]
+                extract(clip, frames=f"uniform:{frames}", **way)
                 if turn:
                     times[name].append(time.perf_counter() - start)
     return {

@@ -155,7 +155,7 @@ def nal_type(codec: str, unit: bytes) -> int:
 
 
 def _access_h264(kind: int) -> Access | None:
-    return {5: "point", 1: "none", 2: "none"}.get(kind)  # type: ignore[return-value]
+    return "point" if kind == 5 else "none" if kind in (1, 2) else None
 
 
 def _access_inner_h264(unit: bytes) -> Access:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_closing_ends_the_thread() -> None:
             number += 1
 
     before = threading.active_count()
-    items = look_ahead(produce)
+    items: Any = look_ahead(produce)
     assert next(items) == 0
-    items.close()  # type: ignore[attr-defined]
+    items.close()
     assert threading.active_count() == before
