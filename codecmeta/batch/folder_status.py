@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -14,7 +14,7 @@ from codecmeta.batch.manifest import read_manifest
 from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
 from codecmeta.batch.output_folder import read_run, run_digest
 from codecmeta.batch.summary import Tally, read_summaries
-from codecmeta.errors import SourceCode, UsageError
+from codecmeta.errors import SourceCode, SourceError, UsageError
 from codecmeta.record.options import Options
 from codecmeta.record.tar_shard import ShardFolder
 from codecmeta.storage.address import is_url
@@ -124,8 +124,7 @@ def open_folder(place: str) -> Iterator[Folder]:
     """Open an output folder for reading, by its path or URL.
 
     Raises:
-        OSError: it cannot be read.
-        UsageError: there is no store for the URL.
+        UsageError: there is no store for the URL, or it cannot be read.
     """
     if not is_url(place):
         yield Folder(Path(place), place, None)
@@ -133,7 +132,11 @@ def open_folder(place: str) -> Iterator[Folder]:
     from codecmeta.batch.remote_output import copy_folder
 
     url = place.rstrip("/")
-    with copy_folder(url) as copy:
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(copy_folder(url))
+        except SourceError as error:
+            raise UsageError(f"folder {url} cannot be read: {error}") from error
         yield Folder(copy.path, url, copy.records)
 
 

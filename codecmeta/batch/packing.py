@@ -77,6 +77,8 @@ def pack(source: Place, out: Place, *, shard_bytes: int = 1 << 30) -> Packed:
             if output.list_shards():
                 raise UsageError(f"{out} holds shards already; use another --out, or remove them")
             sizes, count = _write(chain([first], records), output, shard_bytes)
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(error.errno, f"{out}: {error.strerror or error}") from error
         finally:

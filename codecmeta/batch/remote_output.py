@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -129,15 +129,11 @@ def copy_folder(url: str) -> Iterator[RemoteCopy]:
     """Copy what a remote folder says of its records to a temporary folder.
 
     Raises:
-        OSError: it cannot be read.
+        SourceError: it cannot be read.
         UsageError: there is no store for the URL.
     """
     with tempfile.TemporaryDirectory(prefix="codecmeta-") as path:
-        try:
-            copy = RemoteCopy(url, Path(path))
-        except SourceError as error:
-            raise OutputError(None, f"output folder {url}: {error}") from error
-        yield copy
+        yield RemoteCopy(url, Path(path))
 
 
 @contextmanager
@@ -148,7 +144,9 @@ def open_remote_output(url: str, *, run: Mapping[str, Any], overwrite: bool, sha
         UsageError: its records have other options, or there is no store for the URL.
         OutputError: it cannot be read or written.
     """
-    with copy_folder(url) as copy:
+    with ExitStack() as stack:
+        with _as_output_error(url):
+            copy = stack.enter_context(copy_folder(url))
         _claim(url, copy, run, overwrite=overwrite)
         folder = RemoteOutput(url, copy, run, shard)
         folder._manifest.read()

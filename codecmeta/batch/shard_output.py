@@ -63,11 +63,14 @@ class RemoteShardOutput(ShardOutput):
         """Return the names of the tars that are there.
 
         Raises:
-            SourceError: the store cannot be reached.
+            OutputError: the store cannot be reached.
         """
         store, key = open_store(self._url)
         prefix = f"{key}/" if key else ""
-        names = (one.key[len(prefix) :] for one in store.list(prefix))
+        try:
+            names = [one.key[len(prefix) :] for one in store.list(prefix)]
+        except SourceError as error:
+            raise OutputError(None, f"output folder {self._url}: {error}") from error
         return [name for name in names if name.endswith(".tar") and "/" not in name]
 
     @contextmanager

@@ -191,6 +191,23 @@ def test_packing_from_and_to_urls(folder: str, videos: Path, plain: Path, tmp_pa
         write_object(f"{folder}/1/shard-000000.tar", b"", None)
 
 
+def test_buckets_that_are_not_there(s3: str, plain: Path) -> None:
+    """The message names the side that is wrong, once."""
+    there, gone = f"{s3}/here", "s3://no-such-bucket-here/meta"
+    codecmeta.load(plain / "a" / "0.b.mp4.npz").save(f"{there}/a.npz")
+    for arguments, code in (
+        (("pack", str(plain), "--out", gone), 3),
+        (("pack", gone, "--out", f"{s3}/p"), 2),
+        (("verify", gone), 2),
+        (("status", gone), 2),
+        (("retry", gone), 2),
+        (("extract", str(plain), "--out", gone, "--pack", "tar"), 2),
+    ):
+        refused = command(*arguments)
+        assert refused.exit_code == code, arguments
+        assert refused.stderr.count(f"folder {gone}") == (arguments[0] != "extract"), refused.stderr
+
+
 def test_commands_about_one_record(folder: str, plain: Path, tmp_path: Path) -> None:
     url = f"{folder}/clip.npz"
     codecmeta.load(plain / "a" / "0.b.mp4.npz").save(url)
