@@ -1,6 +1,6 @@
 """Measures kernels compiled ahead: python -m bench.kernels compile|first|levels [--cores N] [--out FILE].
 
-compile  the first compilation of all kernels into an empty folder, on N cores
+compile  the first compilation of all kernels into an empty folder, on N cores, then on one
 first    the first video of a fresh container: a new process, with a home of its own, and kernels that another process
          compiled for x86-64-v3
 levels   what kernels for x86-64-v3 cost against those for this processor: processor time of residuals
@@ -9,14 +9,13 @@ levels   what kernels for x86-64-v3 cost against those for this processor: proce
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +76,15 @@ def warm_up(cache: Path, level: str, *, cores: int | None = None) -> dict[str, s
     )
 
 
-def compile_all(cores: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        warm_up(Path(folder), "native", cores=cores)
-        return {f"seconds_{cores}": round(time.perf_counter() - begin, 1)}
+def compile_all(cores: int) -> Iterator[dict[str, Any]]:
+    """Yield the figures as they grow."""
+    found: dict[str, Any] = {}
+    for count in dict.fromkeys((cores, 1)):
+        with tempfile.TemporaryDirectory() as folder:
+            begin = time.perf_counter()
+            warm_up(Path(folder), "native", cores=count)
+            found[f"seconds_on_{count}"] = round(time.perf_counter() - begin, 1)
+        yield found
 
 
 def first(cache: Path) -> dict[str, Any]:
@@ -132,12 +135,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = arguments.cache or Path(folder)
         if arguments.what == "compile":
-            there = json.loads(arguments.out.read_text()) if arguments.out and arguments.out.exists() else {}
-            figures = there.get("compile", {}) | compile_all(arguments.cores)
+            measured = compile_all(arguments.cores)
         else:
-            figures = {"first": first, "levels": levels}[arguments.what](cache)
-    print(f"{arguments.what}: {figures}")
-    write_figures(arguments.out, arguments.what, figures)
+            measured = iter([{"first": first, "levels": levels}[arguments.what](cache)])
+        for figures in measured:
+            print(f"{arguments.what}: {figures}", flush=True)
+            write_figures(arguments.out, arguments.what, figures)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Measures runs over many videos as users start them: python -m bench.scale_runs storage|kills|pair|shards [--videos N]
+"""Measures runs over many videos as users start them: python -m bench.scale_runs storage|kills|pair|shards.
 
 storage  records per second, and sizes, of a folder, of tars, and of tars with JPEG pixels
 kills    N runs into one folder that are killed at a random moment: every file and every tar that is there is whole
 pair     two runs over the same videos into the same folder at once, against one
 shards   N videos through --shard 0/2 and 1/2 at once: what status says, against a count of its own
+
+Figures go into the JSON file given by --out, those of other measurements there stay.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import codecmeta
+from bench.scale import write_figures
 from codecmeta.record.tar_shard import scan_shard
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,8 +63,9 @@ def run(folder: Path, out: str, *options: str) -> float:
     return time.perf_counter() - begin
 
 
-def storage(folder: Path, count: int) -> None:
+def storage(folder: Path, count: int) -> dict[str, Any]:
     link_clips(folder, count)
+    figures: dict[str, Any] = {"videos": count}
     forms = {
         "folder": (),
         "tar": ("--pack", "tar"),
@@ -74,13 +79,16 @@ def storage(folder: Path, count: int) -> None:
         begin = time.perf_counter()
         read = sum(record.frames is not None for record in codecmeta.open_dataset(folder / out))
         reading = time.perf_counter() - begin
-        print(
-            f"storage: {name}: {size / count / 1e6:.2f} MB a record, {count / seconds:.1f} written and "
-            f"{read / reading:.1f} read per second, pixels too"
-        )
+        figures[name] = {
+            "mb_per_record": round(size / count / 1e6, 2),
+            "written_per_s": round(count / seconds, 1),
+            "read_per_s": round(read / reading, 1),
+        }
+        print(f"storage: {name}: {figures[name]}", flush=True)
+    return figures
 
 
-def kills(folder: Path, count: int) -> None:
+def kills(folder: Path, count: int) -> dict[str, Any]:
     """Kill runs with and without packing, and look at all that they left."""
     link_clips(folder, 400)
     rng = random.Random(0)
@@ -110,7 +118,7 @@ def kills(folder: Path, count: int) -> None:
             found = [one for one in codecmeta.open_dataset(path) if one.frames is not None]
             records += len(found)
             bad += len(found) != len(set(names))
-    print(f"kills: {count} runs killed, {records} records read afterwards, {bad} bad files")
+    return {"runs_killed": count, "records_read_afterwards": records, "bad_files": bad}
 
 
 def count_lines(out: Path) -> int:
@@ -127,7 +135,7 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def pair(folder: Path, count: int) -> None:
+def pair(folder: Path, count: int) -> dict[str, Any]:
     link_clips(folder, count)
     run(folder, "one", *SMALL, "--jobs", "1")
     both = [
@@ -139,10 +147,10 @@ def pair(folder: Path, count: int) -> None:
         {path.relative_to(folder / out): path.read_bytes() for path in (folder / out).rglob("*.npz")}
         for out in ("one", "two")
     )
-    print(f"pair: exit codes {codes}, {len(one)} records of one run, {len(two)} of two, equal bytes: {one == two}")
+    return {"exit_codes": codes, "records_of_one_run": len(one), "records_of_two": len(two), "equal_bytes": one == two}
 
 
-def shards(folder: Path, count: int) -> None:
+def shards(folder: Path, count: int) -> dict[str, Any]:
     link_clips(folder, count, broken=1000)
     begin = time.perf_counter()
     both = [
@@ -169,10 +177,8 @@ def shards(folder: Path, count: int) -> None:
     cut = {name for name in listed if not (folder / "videos" / name).is_symlink()}
     expected = {"inputs": len(listed), "done": len(there), "failed": len(cut), "missing": 0, "gone": 0, "stale": 0}
     right = all(status[name] == value for name, value in expected.items()) and there == listed - cut
-    print(
-        f"shards: {count} videos in {seconds:.0f} s, exit codes {codes}; status says "
-        f"{ {name: status[name] for name in expected} }, right to the file: {right}"
-    )
+    says = {name: status[name] for name in expected}
+    return {"videos": count, "seconds": round(seconds), "exit_codes": codes, "status": says, "right_to_the_file": right}
 
 
 def main() -> None:
@@ -180,10 +186,13 @@ def main() -> None:
     modes = {"storage": (storage, 24), "kills": (kills, 60), "pair": (pair, 100), "shards": (shards, 20_000)}
     parser.add_argument("what", choices=list(modes))
     parser.add_argument("--videos", type=int, help="videos, or runs to kill")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     measure, usual = modes[arguments.what]
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), arguments.videos or usual)
+        figures = measure(Path(folder), arguments.videos or usual)
+    print(f"{arguments.what}: {figures}")
+    write_figures(arguments.out, arguments.what, figures)
 
 
 if __name__ == "__main__":
