@@ -181,9 +181,16 @@ class RemotePacker(Plain):
             self._waiting[place] = outcome
             self._bytes += 0 if outcome.stamp is None else outcome.stamp.meta_bytes
             if self._bytes >= self._most:
-                self._write()
+                self.write_waiting()
 
-    def _write(self) -> None:
+    def write_waiting(self) -> None:
+        """Write a shard of the records that wait, if there are any, and list them in the manifest.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        if not self._waiting:
+            return
         paths = [Path(self.staging or "", place) for place in self._waiting]
         records: list[Record] = [
             (place, path.stat().st_size, partial(_open, path)) for place, path in zip(self._waiting, paths, strict=True)
@@ -204,8 +211,7 @@ class RemotePacker(Plain):
         Raises:
             OutputError: they cannot be written.
         """
-        if self._waiting:
-            self._write()
+        self.write_waiting()
         url = self._folder.url
         if self._packed or not self._folder.has(INDEX):
             # parts of the manifest that other runs wrote count, too
@@ -229,7 +235,13 @@ def open_packer(folder: OutputFolder, packing: Packing | None) -> Iterator[Plain
         with tempfile.TemporaryDirectory(prefix="codecmeta-") as staging:
             try:
                 remote = RemotePacker(folder, packing, f"{staging}/")
-                yield remote
+                try:
+                    yield remote
+                except BaseException:
+                    # what waits would be lost with the temporary folder
+                    with suppress(OSError, SourceError):
+                        remote.write_waiting()
+                    raise
                 remote.finish()
             except SourceError as error:
                 raise OutputError(None, f"output folder {folder.url}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from codecmeta.errors import UsageError
@@ -59,6 +60,12 @@ class IndexWriter:
 
         self._writer.write_table(pyarrow.Table.from_pylist(self._rows, self._schema))
         self._rows = []
+
+    def abandon(self) -> None:
+        """End without an index; otherwise pyarrow tries to write to a file that is gone."""
+        with suppress(Exception):
+            self._writer.close()
+        self._writer.is_open = False
 
     def close(self) -> None:
         """Write the rows that remain."""

@@ -47,10 +47,8 @@ class ShardOutput:
             OSError: it cannot be written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        with replace_file(self._folder / INDEX) as file:
-            writer = IndexWriter(file)
+        with replace_file(self._folder / INDEX) as file, _writing(IndexWriter(file)) as writer:
             yield writer
-            writer.close()
 
 
 class RemoteShardOutput(ShardOutput):
@@ -92,14 +90,23 @@ class RemoteShardOutput(ShardOutput):
     def write_index(self) -> Iterator[IndexWriter]:
         """Open the index to be written completely or not at all, see `ShardOutput`."""
         with tempfile.TemporaryFile() as file:
-            writer = IndexWriter(file)
-            yield writer
-            writer.close()
+            with _writing(IndexWriter(file)) as writer:
+                yield writer
             file.seek(0)
             try:
                 set_object(f"{self._url}/{INDEX}", file.read())
             except SourceError as error:
                 raise OutputError(None, f"{self._url}/{INDEX}: {error}") from error
+
+
+@contextmanager
+def _writing(writer: IndexWriter) -> Iterator[IndexWriter]:
+    try:
+        yield writer
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
 
 
 def open_shard_output(place: Place) -> ShardOutput:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import tarfile
 from pathlib import Path
@@ -12,7 +14,7 @@ from typer.testing import CliRunner
 
 import codecmeta
 from codecmeta.batch.packing import pack
-from codecmeta.errors import MetaFormatError, UsageError
+from codecmeta.errors import MetaFormatError, OutputError, UsageError
 from codecmeta.record.tar_shard import member_name
 from tests.scale.conftest import require
 
@@ -87,6 +89,22 @@ def test_the_command(meta: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1, "one record is gone"
     assert json.loads(result.stdout)["records"] == 5
     assert CliRunner().invoke(app, ["pack", str(tmp_path), "--out", str(tmp_path / "p")]).exit_code == 2
+
+
+def test_a_disk_that_is_full_says_so_and_no_more(meta: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """No error of pyarrow follows, whose file is gone by then."""
+    require("pyarrow")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fail(*arguments: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr("codecmeta.batch.shard_output.write_shard", fail)
+        with pytest.raises(OutputError, match="No space left"):
+            pack(meta, tmp_path / "packed")
+    gc.collect()
+    assert capfd.readouterr().err == ""
+    assert list((tmp_path / "packed").iterdir()) == []
 
 
 def test_names_of_members() -> None:

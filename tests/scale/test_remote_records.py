@@ -51,8 +51,8 @@ def plain(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def extract(videos: Path, out: str, **options: Any) -> list[codecmeta.Outcome]:
     seen: list[codecmeta.Outcome] = []
-    named: dict[str, Any] = {"options": OPTIONS, "jobs": 0, "shard_bytes": SHARD} | options
-    codecmeta.extract_many(videos, out, pack="tar", report=seen.append, **named)
+    named: dict[str, Any] = {"options": OPTIONS, "jobs": 0, "shard_bytes": SHARD, "report": seen.append} | options
+    codecmeta.extract_many(videos, out, pack="tar", **named)
     return seen
 
 
@@ -139,6 +139,23 @@ def test_a_run_that_ends_before_its_manifest_is_written(
     assert "shard-000000.tar" in names(folder)
     assert [one.status for one in extract(videos, folder)].count("done") == 7
     assert "shard-000003.tar" in names(folder)
+    assert same_records(codecmeta.open_dataset(folder), plain)
+
+
+def test_a_run_that_is_interrupted_writes_what_waits(folder: str, videos: Path, plain: Path) -> None:
+    seen: list[codecmeta.Outcome] = []
+
+    def report(outcome: codecmeta.Outcome) -> None:
+        seen.append(outcome)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(videos, folder, shard_bytes=1 << 30, report=report)
+    done = [one.meta for one in seen[:2] if one.status == "done"]
+    assert done
+    again = extract(videos, folder, shard_bytes=1 << 30)
+    assert {one.meta for one in again if one.status == "kept"} == set(done)
     assert same_records(codecmeta.open_dataset(folder), plain)
 
 
