@@ -1,8 +1,9 @@
 """Runs over many videos: every .npz under a folder -> token files, reports and pictures.
 
 The output mirrors the input: `meta/a/clip.mp4.npz` becomes `tokens/a/clip.mp4.safetensors` with its report
-`tokens/a/clip.mp4.json` and, if asked for, its picture `tokens/a/clip.mp4.png`. The report is written last and
-records the options and a digest of the .npz: a later run with the same of both leaves the video as it is.
+`tokens/a/clip.mp4.json` and, if asked for, its picture `tokens/a/clip.mp4.png` and embeddings `tokens/a/clip.mp4.npy`.
+The report is written last and records the options and a digest of the .npz: a later run with the same of both leaves
+the video as it is.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from compress.errors import CompressError, ConfigError, OutputError
 from compress.records import RecordSource, digest_record, find_metas, load_record
 from compress.settings import list_settings
 from compress.stage import Compression
-from compress.token_file import sweep_temporary, write_tokens, write_whole
+from compress.token_file import sweep_temporary, write_embeddings, write_tokens, write_whole
 from compress.video import CompressedVideo, EmbeddedShortener, Shortener, Stopwatch, check_device
 
 REPORT_FORMAT = 1
@@ -38,7 +39,7 @@ LONGEST_NAME = 255
 """Bytes of a file name that any common file system takes."""
 _STOPS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 """Errors of writing that all further videos would meet as well."""
-SUFFIXES = {"tokens": ".safetensors", "report": ".json", "picture": ".png"}
+SUFFIXES = {"tokens": ".safetensors", "report": ".json", "picture": ".png", "embeddings": ".npy"}
 
 Status = Literal["done", "kept", "failed"]
 
@@ -231,6 +232,8 @@ def _compress(name: str, source: RecordSource, outputs: Mapping[str, Path], job:
         if outputs["tokens"].exists() or outputs["report"].exists():
             outputs["picture"].unlink(missing_ok=True)  # it shows the tokens of an earlier run
         size = write_tokens(outputs["tokens"], video)
+        if video.embeddings is not None:
+            write_embeddings(outputs["embeddings"], video.embeddings)
     if job.plot and meta.frames is not None:
         from compress.picture import draw_video
 
@@ -327,6 +330,7 @@ def _kept(outputs: Mapping[str, Path], job: Job, digest: str) -> VideoReport | N
             and record["input"] == digest
             and record["token_bytes"] == outputs["tokens"].stat().st_size
             and (outputs["picture"].is_file() or not job.plot)
+            and (outputs["embeddings"].is_file() or "embeddings" not in job.options)
         )
         report = VideoReport(**record["report"])
         _check_figures(report)

@@ -18,6 +18,7 @@ by what map patches merged (`rpm`) and tokens were ranked (`density`), and where
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import secrets
@@ -27,6 +28,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -98,6 +100,17 @@ def write_tokens(path: str | os.PathLike[str], video: CompressedVideo) -> int:
     content = safetensors.torch.save({name: array.cpu().clone() for name, array in arrays.items()}, metadata)
     write_whole(path, content)
     return len(content)
+
+
+def write_embeddings(path: str | os.PathLike[str], embeddings: Tensor) -> None:
+    """Write rows (n, D) as a .npy file, float32, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file = io.BytesIO()
+    np.save(file, embeddings.float().cpu().numpy(), allow_pickle=False)
+    write_whole(path, file.getvalue())
 
 
 def read_tokens(path: str | os.PathLike[str]) -> TokenFile:

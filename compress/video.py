@@ -66,6 +66,8 @@ class CompressedVideo:
         layout: where patches and tokens lie in a frame.
         sources: signal -> where it came from.
         notes: what differs from what was requested, one sentence each.
+        embeddings: float32 (n, D), what stands for the video in the model's own prompt, newlines included; None unless
+            it was requested.
     """
 
     tokens: Tensor
@@ -77,6 +79,7 @@ class CompressedVideo:
     layout: Layout
     sources: Mapping[str, str]
     notes: tuple[str, ...]
+    embeddings: Tensor | None = None
 
 
 class Stopwatch:

@@ -53,6 +53,14 @@ def run(
     model: Model = None,
     random_weights: RandomWeights = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw kept and merged tokens of each video as PNG.")] = False,
+    embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--embeddings",
+            help="Also write NAME.npy, what a server that takes embeddings is given in place of the video (with "
+            "--model, --set positions=contiguous).",
+        ),
+    ] = False,
     html: Annotated[
         Path | None,
         typer.Option(
@@ -106,10 +114,12 @@ def run(
     reports = []
     try:
         if model is None and random_weights is None:
+            if embeddings:
+                raise ConfigError("--embeddings are those of a model; give one with --model")
             shortener = EmbeddedShortener(device=device)
         else:
             shortener = import_hf("compress.models.shortener").ModelShortener(
-                checkpoint=model, random_config=random_weights, device=device
+                checkpoint=model, random_config=random_weights, device=device, embeddings=embeddings
             )
         chosen = build(method, retention=retention, settings=parse_assignments(assignments or []))
         job = Job(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.density import MapChoice
 from compress.errors import ConfigError
+from compress.models.adapters.llava_onevision import LlavaOnevision
 from compress.models.adapters.wrappers import input_device
 from compress.models.inputs.prompt import Tokenizer
 from compress.models.opening import open_model
@@ -33,11 +34,14 @@ class ModelShortener:
         checkpoint: name or folder, see `open_model`; exclusive with the next.
         random_config: architecture to fill with random weights.
         device: where to put it.
+        embeddings: return what a server that takes embeddings is given in place of the video, of a family whose tokens
+            have one position each.
     """
 
     checkpoint: str | None = None
     random_config: str | None = None
     device: str = "cpu"
+    embeddings: bool = False
 
     @cached_property
     def opened(self) -> tuple[Any, Tokenizer]:
@@ -52,6 +56,7 @@ class ModelShortener:
             "random": self.checkpoint is None,
             "files": _digest_files(Path(name or "")),
             "device": self.device,
+            **({"embeddings": True} if self.embeddings else {}),
         }
 
     def check(self, method: object, name: str) -> None:
@@ -64,6 +69,11 @@ class ModelShortener:
             )
         if (self.checkpoint is None) == (self.random_config is None):
             raise ConfigError("give either --model with a checkpoint or --random-weights with an architecture")
+        if self.embeddings and getattr(method, "positions", "original") != "contiguous":
+            raise ConfigError(
+                f"{name} keeps original positions, which a server that is given embeddings cannot know: it counts "
+                "their rows on without gaps; set positions=contiguous"
+            )
 
     def shorten(self, meta: VideoMeta, method: Any, *, map: MapChoice, stopwatch: Stopwatch) -> CompressedVideo:
         """See `Shortener`."""
@@ -74,6 +84,11 @@ class ModelShortener:
         with stopwatch.stage("encode", place), session, blaming_the_video():
             found = session.encode(meta, tokenizer=tokenizer)
         stopwatch.seconds["encode"] -= stopwatch.seconds["compress"]
+        if self.embeddings and not isinstance(session.adapter, LlavaOnevision):
+            raise ConfigError(
+                f"{type(session.model).__name__} places its tokens by more than their order, which embeddings do not "
+                "tell a server; they are written of LLaVA-OneVision"
+            )
         signals = MetaSignals(meta, session.adapter, map)
         unit = session.adapter.patch_unit
         return CompressedVideo(
@@ -91,6 +106,7 @@ class ModelShortener:
             ),
             sources=_sources(method, found.result),
             notes=_notes(found.result),
+            embeddings=found.run.float().cpu() if self.embeddings else None,
         )
 
 

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VisualTokens:
-    """The shortened tokens of one video; newlines, which belong to the prompt, are left out.
+    """The shortened tokens of one video.
 
     Attributes:
-        tokens: (V', D), as the language model would be given them.
+        tokens: (V', D), as the language model would be given them, without newlines, which belong to the prompt.
+        run: (n, D), what stands in the prompt from the first token of the video to its last, newlines included.
         positions: int64 (V',), or (3, V') of a model whose positions have three axes: position ids, less those of the
             video's first token.
         place: where the tokens lay before they were shortened.
@@ -35,6 +36,7 @@ class VisualTokens:
     """
 
     tokens: Tensor
+    run: Tensor
     positions: Tensor
     place: VideoTokens
     result: VideoResult
@@ -75,8 +77,10 @@ def encode_video(
     # transformers may put a row of text positions before the three axes
     positions = positions[-3:, 0] if positions.dim() == 3 else positions[0]
     first = _first_position(prompt, place)
+    embeddings, kept = short.kwargs["inputs_embeds"][0], short.kept[0]
     return VisualTokens(
-        tokens=short.kwargs["inputs_embeds"][0].index_select(0, visual),
+        tokens=embeddings.index_select(0, visual),
+        run=embeddings[(kept >= place.begin) & (kept < place.stop)],
         positions=positions.long() - first,
         place=place,
         result=result,

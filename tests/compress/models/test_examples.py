@@ -23,8 +23,8 @@ ARGUMENTS = {
 
 
 def test_every_example_is_run() -> None:
-    # need no model: tests/codecmeta/test_bit_cost_maps.py, tests/docs/test_gallery.py
-    elsewhere = ["bit_costs.py", "webdataset_shards.py"]
+    # need no model, or a server: tests/codecmeta/test_bit_cost_maps.py, tests/docs/test_gallery.py, tests/serving
+    elsewhere = ["bit_costs.py", "send_embeddings.py", "webdataset_shards.py"]
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == sorted([*ARGUMENTS, *elsewhere])
 
 
