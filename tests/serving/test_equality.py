@@ -95,7 +95,7 @@ def test_ways_of_running(
         "batch": {},
         "chunks of 32": {"max_num_batched_tokens": 32, "enable_chunked_prefill": True},
         "chunks of 48": {"max_num_batched_tokens": 48, "enable_chunked_prefill": True},
-        "cached": {"enable_prefix_caching": True, "block_size": 16},
+        "cached": {"enable_prefix_caching": True, "block_size": 32},
         "not cached": {"enable_prefix_caching": False, "mm_processor_cache_gb": 0},
     }
     jobs = [replace(job, options=options, rounds=2) for options in ways.values()]

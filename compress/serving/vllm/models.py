@@ -35,7 +35,7 @@ class CompressingModel:
         Raises:
             ConfigError: it cannot be served, or the engine runs in a way that is not supported.
         """
-        _check_engine(vllm_config)
+        check_engine(vllm_config)
         config = vllm_config.model_config
         served = ServedMethod.parse(
             getattr(config.hf_config, KEY, None), config.get_multimodal_config().video_pruning_rate
@@ -108,7 +108,7 @@ class CompressingModel:
         return bare, mrope_positions, layout.delta
 
 
-def _check_engine(vllm_config: Any) -> None:
+def check_engine(vllm_config: Any) -> None:
     """Raise ConfigError for engines in which shortened videos were not tried, or go wrong."""
     parallel = vllm_config.parallel_config
     reasons = {
@@ -116,8 +116,8 @@ def _check_engine(vllm_config: Any) -> None:
         "pipeline parallelism": parallel.pipeline_parallel_size > 1,
         "speculative decoding": vllm_config.speculative_config is not None,
         "LoRA": vllm_config.lora_config is not None,
-        "the V2 model runner (unset VLLM_USE_V2_MODEL_RUNNER)": vllm_config.use_v2_model_runner,
+        "the V2 model runner (set VLLM_USE_V2_MODEL_RUNNER=0)": vllm_config.use_v2_model_runner,
         "a compiled vision encoder (compile_mm_encoder)": vllm_config.compilation_config.compile_mm_encoder,
     }
     if found := [reason for reason, given in reasons.items() if given]:
-        raise ConfigError(f"compress serves no engine with {'; '.join(found)}; leave it out")
+        raise ConfigError(f"compress serves no engine with {'; '.join(found)}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 from vllm import ModelRegistry
 
@@ -14,6 +15,9 @@ from compress.serving.vllm.version import SUPPORTED, installed_version
 
 LOG = logging.getLogger("vllm.compress")
 """Below vLLM's own logger, whose handlers show it."""
+
+V2_RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"
+"""Setting by which vLLM chooses between its model runners; its own choice on a GPU is the newer one."""
 
 
 def register_all() -> None:
@@ -26,7 +30,7 @@ def register_all() -> None:
     register_loader()
     _let_cpu_runner_prune()
     _hide_llvmlite()
-    _give_positions()
+    _configure()
 
 
 def _let_cpu_runner_prune() -> None:
@@ -78,22 +82,33 @@ def _hide_llvmlite() -> None:
     dispatcher._rebind_kernels = rebind
 
 
-def _give_positions() -> None:
-    """Let vLLM ask LLaVA-OneVision for positions, which it does of models with a section of M-RoPE."""
+def _configure() -> None:
+    """Let vLLM configure the architectures when one of them is chosen."""
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
 
-    class AskForPositions(VerifyAndUpdateConfig):
-        """Configuration of the architecture."""
+    class Served(VerifyAndUpdateConfig):
+        """Configuration of every architecture."""
+
+        @staticmethod
+        def verify_and_update_model_config(model_config: Any) -> None:
+            """Choose the model runner that keeps the positions which a model gave it, unless one is chosen."""
+            if V2_RUNNER not in os.environ:
+                LOG.info("compress: %s=0, the model runner in which shortened videos were tried", V2_RUNNER)
+                os.environ[V2_RUNNER] = "0"
+
+    class ServedOnOneAxis(Served):
+        """Configuration of LLaVA-OneVision, which vLLM asks for positions if it has a section of M-RoPE."""
 
         @staticmethod
         def verify_and_update_model_config(model_config: Any) -> None:
             """Give the rotary embedding a section for each of three axes."""
+            Served.verify_and_update_model_config(model_config)
             text = model_config.hf_config.text_config
             size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
             section = size // 2 // 3
-            text.rope_parameters = {
-                **text.rope_parameters,
-                "mrope_section": [size // 2 - 2 * section, section, section],
-            }
+            sections = [size // 2 - 2 * section, section, section]
+            text.rope_parameters = {**text.rope_parameters, "mrope_section": sections}
 
-    MODELS_CONFIG_MAP[find("LlavaOnevisionForConditionalGeneration").served] = AskForPositions
+    for family in FAMILIES.values():
+        MODELS_CONFIG_MAP[family.served] = Served
+    MODELS_CONFIG_MAP[find("LlavaOnevisionForConditionalGeneration").served] = ServedOnOneAxis
