@@ -23,6 +23,9 @@ KEY: Final = "codec"
 TICKS: Final = 1_000_000
 """Frame numbers that `describe_video` counts per second: vLLM and transformers know times as frame numbers."""
 
+_BLOCK: Final = 8
+"""Pixels per side of a block of a record; frames without a codec have none."""
+
 FIELDS: Final = ("codec_packet_size", "codec_density", "codec_map")
 """What travels to the worker, see `CodecSignals.tensors`."""
 
@@ -74,6 +77,47 @@ def decode_record(value: object) -> VideoMeta:
         return VideoMeta.decode("the video's codec metadata", value["record"].tobytes())
     except CodecMetaError as error:
         raise ConfigError(str(error)) from error
+
+
+def describe_frames(pixels: NDArray[np.uint8] | None) -> VideoMeta:
+    """Make the record of frames that came without metadata: what is known of them, and packets of one size.
+
+    Args:
+        pixels: uint8 (T, h, w, 3).
+
+    Raises:
+        SignalError: the frames have another form.
+    """
+    if pixels is None:
+        raise SignalError(
+            "the method reads the density of a video, which came without codec metadata and not as uint8 pixels; send "
+            "it through the loader codecmeta"
+        )
+    count, height, width = pixels.shape[:3]
+    places = np.arange(count, dtype=np.int64)
+    return VideoMeta(
+        info={
+            "source": {"name": "video"},
+            "stream": {
+                "width": width,
+                "height": height,
+                "orientation": [[1, 0, 0], [0, 1, 0]],
+                "time_base": [1, 1],
+                "duration_s": float(count),
+            },
+            "extraction": {"block": _BLOCK},
+            "signals": {},
+            "verdict": {"state": "unknown"},
+        },
+        packet_pts=places,
+        packet_dts=places,
+        packet_size=np.ones(count, np.uint32),
+        packet_key=np.ones(count, np.bool_),
+        frame_packet=places.astype(np.int32),
+        frame_pts=places,
+        frame_type=np.full(count, "?"),
+        frames=np.ascontiguousarray(pixels),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -58,6 +58,7 @@ class CompressingModel:
         Args:
             fields: of the batch, those of `codec.FIELDS` among them.
         """
+        self._saliency = []
         columns = [fields.get(name) for name in codec.FIELDS]
         present = all(column is not None for column in columns)
         self._codecs = (

@@ -14,7 +14,7 @@ from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import MultiModalDataItems, VideoProcessorItems
 from vllm.multimodal.processing import PromptReplacement
 
-from codecmeta import CodecMetaError, VideoMeta, from_frames
+from codecmeta import CodecMetaError, VideoMeta
 from compress.errors import SignalError
 from compress.models.adapters.adapter import TokenLayout, VideoGrid
 from compress.models.session.session import signals_read
@@ -138,38 +138,28 @@ class CompressingProcessor:
         Raises:
             ValueError: the metadata is that of another video, or lacks what the method needs.
         """
-        frames, compressor = video[0] if isinstance(video, tuple) else video, self.served.compressor
-        pixels = frames if isinstance(frames, np.ndarray) and frames.dtype == np.uint8 else None
+        pixels = _pixels(video[0] if isinstance(video, tuple) else video)
+        compressor, choice = self.served.compressor, self.served.map
         reads = signals_read(compressor)
+        if meta is None and {"packet_size", "density"}.intersection(reads):
+            LOG.info("compress: a video came without codec metadata; its frames count alike, and by their texture")
         try:
-            if meta is None and "density" in reads:
-                meta = self._make_record(pixels)
             if meta is None:
-                if {"packet_size", "density"}.intersection(reads):
-                    LOG.info("compress: a video came without codec metadata; %s does without", self.served.method)
-                return CodecSignals.absent()
+                if "density" not in reads:
+                    return CodecSignals.absent()
+                meta, choice = codec.describe_frames(pixels), "auto"
             return CodecSignals.measure(
                 meta,
                 self.layout,
                 grid,
                 reads=reads,
                 gop=getattr(compressor, "gop", "mean"),
-                choice=self.served.map,
+                choice=choice,
                 pixels=pixels,
             ).tensors()
         except (SignalError, CodecMetaError) as error:
             # vLLM answers it, and no other, with an error of the request
             raise ValueError(str(error)) from error
-
-    def _make_record(self, pixels: NDArray[np.uint8] | None) -> VideoMeta:
-        """Make the record of frames that came alone, for a method that cannot do without density."""
-        if pixels is None:
-            raise SignalError(
-                f"{self.served.method} reads the density of a video, which came without codec metadata and not as "
-                "uint8 pixels; send it through the loader codecmeta, or choose a method that reads tokens only"
-            )
-        LOG.info("compress: a video came without codec metadata; packet sizes and density are made from its frames")
-        return from_frames(pixels, 1.0, sampling=range(len(pixels)), maps=(), pixels=None)
 
     def set_times(self, fields: Any, index: int, meta: VideoMeta) -> None:
         """Set times that the model reads from the record, which knows them exactly.
@@ -208,6 +198,15 @@ def _record(video: Any) -> VideoMeta | None:
     metadata = video[1] if isinstance(video, tuple) else None
     value = (metadata or {}).get(codec.KEY)
     return None if value is None else codec.decode_record(value)
+
+
+def _pixels(frames: Any) -> NDArray[np.uint8] | None:
+    """Return frames as uint8 (T, h, w, 3); None where they are something else."""
+    array = np.asarray(frames)
+    dimensions, channels = 4, 3
+    if array.ndim != dimensions or array.shape[-1] != channels or not np.issubdtype(array.dtype, np.integer):
+        return None
+    return array.astype(np.uint8, copy=False)
 
 
 def _without_codec(mm_items: Any) -> Any:

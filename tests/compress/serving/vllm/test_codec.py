@@ -16,7 +16,14 @@ from compress.errors import ConfigError, SignalError
 from compress.models.adapters.adapter import Adapter, VideoTokens, adapt
 from compress.models.inputs.random_weights import build_random
 from compress.models.session.signals import MetaSignals
-from compress.serving.vllm.codec import TICKS, CodecSignals, decode_record, describe_video, encode_record
+from compress.serving.vllm.codec import (
+    TICKS,
+    CodecSignals,
+    decode_record,
+    describe_frames,
+    describe_video,
+    encode_record,
+)
 
 CLIP = next((Path(__file__).resolve().parents[4] / "data" / "sprites").glob("*.mp4"))
 
@@ -99,6 +106,24 @@ def test_what_is_absent_stays_absent(meta: VideoMeta, adapter: Adapter) -> None:
         found.density((4, 8, 10))
     with pytest.raises(SignalError, match="the model sees 5 frames"):
         CodecSignals.measure(record, adapter, (5, 8, 10), reads=(), gop="mean", choice="auto", pixels=None)
+
+
+def test_frames_without_metadata_have_their_texture(meta: VideoMeta, adapter: Adapter) -> None:
+    assert meta.frames is not None
+    made = CodecSignals.measure(
+        describe_frames(meta.frames),
+        adapter,
+        (4, 8, 10),
+        reads=("density", "packet_size"),
+        gop="mean",
+        choice="auto",
+        pixels=meta.frames,
+    )
+    assert made.maps.tokens == "texture"
+    assert made.packet_size("mean").tolist() == [1] * 4
+    assert np.array_equal(made.density((4, 8, 10)), MetaSignals(meta, adapter, "texture").density((4, 8, 10)))
+    with pytest.raises(SignalError, match="not as uint8 pixels"):
+        describe_frames(None)
 
 
 @pytest.mark.parametrize("value", [b"", {"record": b"x"}, {}, None, {"record": np.zeros(5, np.uint8)}])
