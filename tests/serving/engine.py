@@ -292,6 +292,9 @@ def work(job: Job) -> Outcome:
     import logging
     import traceback
 
+    if job.options is not None:
+        import vllm  # noqa: F401  (it sets up logging, and takes handlers away)
+
     lines = io.StringIO()
     handler = logging.StreamHandler(lines)
     logging.getLogger("vllm.compress").addHandler(handler)
