@@ -180,6 +180,20 @@ def _is_whole(place: Tensor, sizes: NDArray[np.int64], grids: Sequence[tuple[int
     return bool((place.cpu().numpy() == np.concatenate(expected)).all())
 
 
+def earliest_tokens(tree: Quadtree, tokens: Tensor, count: int) -> NDArray[np.int64]:
+    """Return the earliest token of each of the ``count`` groups that `STTM` forms, int64 (count,), ascending.
+
+    Args:
+        tree: of the tokens.
+        tokens: (T, N, D).
+        count: at most T * N.
+    """
+    _, nodes = _search(tree, count)
+    _, label = _join(nodes, tokens, count)
+    _, earliest = np.unique(label, return_index=True)
+    return np.sort(nodes.first[earliest])
+
+
 def _components(nodes: Nodes, linked: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Label the groups that links join, int64 (n,)."""
     size = len(nodes.first)

@@ -1,4 +1,4 @@
-"""Cover against an oracle that is written from its definition, and by hand."""
+"""Cover against oracles that are written from its definition, and by hand."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from compress.baselines import STTM
 from compress.cover import Cover
 from compress.errors import ConfigError
 from compress.metom import BTM
@@ -17,12 +18,38 @@ from compress.ops import pairwise
 from compress.stage import Signals
 from tests.compress.baselines.scenes import PacketSizes, video
 from tests.oracle import baselines as oracle
+from tests.oracle import merging
 
 GRID = (4, 5)
+REACH = {"content": 0.5, "time": 1.0, "space": 2 / 7}
 
 
 def kept(tokens: torch.Tensor, *, grid: tuple[int, int] = GRID, retention: float, **fields: float) -> list[int]:
-    return Cover(retention=retention, **fields).before_llm(tokens, Signals(grid=grid)).plan.keep.tolist()
+    """Tokens that Cover keeps of a video, of all tokens unless it is asked otherwise."""
+    method = Cover(retention=retention, **{"candidates": 1.0, **fields})
+    return method.before_llm(tokens, Signals(grid=grid)).plan.keep.tolist()
+
+
+def first_tokens(tokens: torch.Tensor, grid: tuple[int, int], groups: int) -> list[int]:
+    """Earliest tokens of STTM's groups, by recursion at the thresholds that its search reports, in float32."""
+    found = STTM(retention=groups / tokens[..., 0].numel()).before_llm(tokens, Signals(grid=grid)).diagnostics
+    for rounding in (2e-6, 3e-7, 0.0):
+        tau_s, tau_t = (float(found[name]) - rounding for name in ("tau_s", "tau_t"))
+        first = sorted(merging.sttm(tokens.double().numpy(), grid, tau_s, tau_t))
+        if len(first) == groups:
+            return first
+    raise AssertionError(f"no rounding leaves {groups} groups")
+
+
+def views(tokens: torch.Tensor, grid: tuple[int, int], count: int, closing: int) -> set[int]:
+    """First and last views: as few groups as give the count together with what the last frame adds."""
+    total, per_frame = tokens[..., 0].numel(), tokens.shape[1]
+    x = tokens.double().numpy()
+    last = set(oracle.cover(x, grid, closing, **REACH, among=range(total - per_frame, total)))
+    groups = count - closing
+    while len(last.union(first := first_tokens(tokens, grid, groups))) < count:
+        groups += count - len(last.union(first))
+    return last.union([i for i in first if i not in last][: count - closing])
 
 
 @pytest.mark.parametrize("retention", [0.08, 0.2, 0.35, 0.6])
@@ -40,6 +67,32 @@ def test_the_definition(frames: int, retention: float, content: float, time: flo
     )
 
 
+@pytest.mark.parametrize("grid", [(4, 5), (7, 7)])
+@pytest.mark.parametrize(("candidates", "last_views"), [(0.15, 0.1), (0.5, 0.0), (0.3, 0.4)])
+def test_candidates_are_first_and_last_views(grid: tuple[int, int], candidates: float, last_views: float) -> None:
+    frames = 120 // (grid[0] * grid[1]) + 1
+    tokens = video(frames, grid, seed=grid[0], width=12, shot=2)
+    total = frames * grid[0] * grid[1]
+    for retention in (0.05, 0.4):
+        count, most = (math.floor(share * total + 0.5) for share in (retention, max(candidates, retention)))
+        closing = min(grid[0] * grid[1], math.floor(last_views * most + 0.5))
+        among = views(tokens, grid, most, closing)
+        answer = oracle.cover(tokens.double().numpy(), grid, count, **REACH, among=among)
+        found = kept(tokens, grid=grid, retention=retention, candidates=candidates, last_views=last_views)
+        assert found == sorted(answer)
+        assert found != kept(tokens, grid=grid, retention=retention)
+
+
+def test_nothing_that_stays_is_kept_twice_but_at_the_end() -> None:
+    """A still of 16 tokens for four frames: the first frame is kept, and a quarter of the last one."""
+    still = torch.randn(1, 16, 8, generator=torch.Generator().manual_seed(0)).expand(4, 16, 8)
+    found = kept(still, grid=(4, 4), retention=20 / 64, candidates=0.1, last_views=0.2)
+    assert found[:16] == list(range(16))
+    assert all(i >= 48 for i in found[16:])
+    # Among all tokens a view from the middle counts as new.
+    assert any(16 <= i < 48 for i in kept(still, grid=(4, 4), retention=20 / 64))
+
+
 @pytest.mark.parametrize("retention", [0.1, 0.3, 0.7])
 def test_the_definition_with_budgets_by_packets(retention: float) -> None:
     tokens, sizes = video(6, GRID, seed=3, width=12), [900.0, 10.0, 10.0, 400.0, 20.0, 10.0]
@@ -50,7 +103,7 @@ def test_the_definition_with_budgets_by_packets(retention: float) -> None:
     assert result.frame_counts.tolist() == budgets.tolist() == result.frame_budgets.tolist()
     assert method.plan_frames(PacketSizes(sizes), tokens_per_frame=20).tolist() == budgets.tolist()
     count = int(budgets.sum())
-    answer = oracle.cover(tokens.double().numpy(), GRID, count, content=0.5, time=1.0, space=2 / 7, caps=budgets)
+    answer = oracle.cover(tokens.double().numpy(), GRID, count, **REACH, caps=budgets)
     assert result.plan.keep.tolist() == sorted(answer)
 
 
@@ -74,7 +127,13 @@ def test_evidence_of_several_tokens_adds_up() -> None:
     assert kept(tokens, grid=(2, 2), retention=0.75, **free) == [0, 1, 3]
 
 
-def test_more_tokens_are_the_same_and_others() -> None:
+def test_up_to_the_candidates_more_tokens_are_the_same_and_others() -> None:
+    tokens = video(9, GRID, seed=4)
+    chosen = [set(kept(tokens, retention=share, candidates=0.4)) for share in (0.05, 0.1, 0.3, 0.4)]
+    assert all(few < many for few, many in itertools.pairwise(chosen))
+
+
+def test_more_of_all_tokens_are_the_same_and_others() -> None:
     tokens = video(9, GRID, seed=4)
     chosen = [set(kept(tokens, retention=share)) for share in (0.05, 0.1, 0.3, 0.6, 0.95)]
     assert all(few < many for few, many in itertools.pairwise(chosen))
@@ -107,6 +166,9 @@ def test_a_missing_grid_is_named() -> None:
         ({"reach_time": 0}, "reach_time is 0; it must be above 0"),
         ({"reach_space": -1.0}, "reach_space is -1.0"),
         ({"reach_space": math.nan}, "reach_space is nan"),
+        ({"candidates": 0}, "candidates is 0; it must be above 0 and at most 1"),
+        ({"candidates": math.nan}, "candidates is nan"),
+        ({"last_views": 1.5}, r"last_views is 1.5; allowed is \[0, 1\]"),
         ({"frame_budget": "even"}, "frame_budget is 'even'; choose from own, packets"),
     ],
 )

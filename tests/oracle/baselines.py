@@ -6,6 +6,7 @@ Each answer is {flat index: value}. Ties go to the lower index.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -110,10 +111,12 @@ def cover(
     time: float,
     space: float,
     caps: NDArray | None = None,
+    among: Iterable[int] | None = None,
 ) -> Answer:
     flat, frames = tokens.reshape(-1, tokens.shape[2]), len(tokens)
     rows, cols = grid
     total = len(flat)
+    candidates = sorted(range(total) if among is None else among)
 
     mean = 1 - sum(cosine(a, b) for a in flat for b in flat) / total**2
     mean = max(mean, 1e-5)
@@ -124,14 +127,14 @@ def cover(
         unlike = (1 - cosine(flat[i], flat[j])) / (content * mean)
         return math.exp(-unlike - abs(s - t) / (time * frames) - away**2 / 2)
 
-    chance = [[stands_in(i, j) for j in range(total)] for i in range(total)]
-    nearest = [max(chance[i][j] for j in range(total) if j != i) for i in range(total)]
+    chance = {i: {j: stands_in(i, j) for j in candidates} for i in candidates}
+    nearest = {i: max((chance[i][j] for j in candidates if j != i), default=-math.inf) for i in candidates}
     chosen: list[int] = []
     while len(chosen) < count:
         spent = np.bincount([i // (rows * cols) for i in chosen], minlength=frames)
         free = [
             i
-            for i in range(total)
+            for i in candidates
             if i not in chosen and (caps is None or spent[i // (rows * cols)] < caps[i // (rows * cols)])
         ]
         # The logarithm of the product, which does not lose chances below the rounding of 1.
