@@ -68,7 +68,7 @@ OUTER: Final[tuple[Method, ...]] = (
         stages=("plan_frames", "before_llm"),
         signals=("packet_size",),
         source="this project",
-        summary="tokens that those kept stand in for least, over content, time and place",
+        summary="of first and last views, the tokens that those kept stand in for least",
         licence=_OWN,
     ),
     Method(
