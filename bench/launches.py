@@ -6,6 +6,7 @@ Tensors say that they are on an accelerator and are computed on the CPU; every o
 is counted, copies from the host apart, and every operation for which the host would wait. A method is planned and
 applied. The first call of a shape runs its operations one by one; the second records what can be recorded, it and the
 third are checked, and from the fourth on that is one launch, as a CUDA graph is: `recorded` counts what it holds.
+Greedy picks are then one launch, too, that of a Triton kernel.
 Kernels that a library starts within one operation are not seen, nor are times: neither is a measurement of a GPU.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 
 from bench.compress import make_video
+from compress.baselines.divprune import DivPrune
 from compress.baselines.evs import EVS
 from compress.baselines.vidcom2 import VidCom2
 from compress.cover import Cover
@@ -70,6 +72,7 @@ def count_methods(frames: int, per_frame: int, width: int) -> dict[str, dict[str
         "metom's rpm": lambda: RPM().before_encoder(density).plan.to(DEVICE),
         "vidcom2": lambda: before_llm(VidCom2(retention=0.1)),
         "evs": lambda: before_llm(EVS(retention=0.1)),
+        "divprune": lambda: before_llm(DivPrune(retention=0.1)),
         "cover": lambda: before_llm(Cover(retention=0.1)),
     }
     found = {}

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from compress.baselines.baseline import Choice, Published
 from compress.baselines.rows import Rows
+from compress.ops.greedy import pick_greedily
 from compress.ops.pairwise import Pairwise
 from compress.ops.similarity import unit
 from compress.plan import MergePlan
@@ -55,14 +55,4 @@ def _pick(direction: Tensor, count: int, *, repeat: bool) -> Tensor:
     distances = Pairwise(
         lambda rows, start: 1 - direction[rows] @ direction[start:].T, len(direction), direction.device
     )
-    nearest = distances.nearest
-    picked = torch.empty(count, dtype=torch.int64, device=direction.device)
-    picked[0] = nearest.argmax()
-    closest = torch.full_like(nearest, torch.inf)
-    for i in range(1, count):
-        last = picked[i - 1 : i]
-        torch.minimum(closest, distances.row(last), out=closest)
-        if not repeat:
-            closest.index_fill_(0, last, -torch.inf)
-        picked[i] = closest.argmax()
-    return picked
+    return pick_greedily(distances, count, combine="least", repeat=repeat)

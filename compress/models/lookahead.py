@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TypeVar, cast
 
 Item = TypeVar("Item")
 
@@ -64,7 +64,7 @@ def look_ahead(produce: Callable[[Callable[[Item], None]], object], *, waiting: 
                 if isinstance(item, BaseException):
                     raise item
                 return
-            yield item  # type: ignore[misc]
+            yield cast(Item, item)
     finally:
         closed.set()
         thread.join(PATIENCE)

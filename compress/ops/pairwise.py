@@ -26,11 +26,12 @@ class Pairwise:
 
     Attributes:
         nearest: float32 (V,), the least value of each token with another one; infinity where it is the only one.
+        matrix: float32 (V, V), all values; None where they are computed as they are needed.
     """
 
     def __init__(self, between: Between, total: int, device: torch.device) -> None:
         self._between = between
-        self._matrix = (
+        self.matrix = (
             torch.empty((total, total), dtype=torch.float32, device=device) if total * total <= LARGEST_MATRIX else None
         )
         self.nearest = torch.full((total,), torch.inf, dtype=torch.float32, device=device)
@@ -38,15 +39,15 @@ class Pairwise:
             rows = slice(start, min(start + TILE_ROWS, total))
             # The matrix is symmetric: a tile right of the diagonal also is one below it.
             values = between(rows, start)
-            if self._matrix is not None:
-                self._matrix[rows, start:] = values
-                self._matrix[start:, rows] = values.T
+            if self.matrix is not None:
+                self.matrix[rows, start:] = values
+                self.matrix[start:, rows] = values.T
             values.diagonal().fill_(torch.inf)
             self.nearest[rows] = torch.minimum(self.nearest[rows], values.amin(dim=1))
             self.nearest[start:] = torch.minimum(self.nearest[start:], values.amin(dim=0))
 
     def row(self, token: Tensor) -> Tensor:
         """Return the values of one token, int64 (1,), with all tokens, float32 (V,)."""
-        if self._matrix is not None:
-            return self._matrix.index_select(0, token)[0]
+        if self.matrix is not None:
+            return self.matrix.index_select(0, token)[0]
         return self._between(token, 0)[0]

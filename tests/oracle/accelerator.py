@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from torch.utils._pytree import tree_flatten, tree_map
 
 from compress.ops.graphs import RECORDERS, release_graphs
+from compress.ops.greedy import KERNELS, _pick_in_loop
 
 DEVICE = torch.device("lazy", 0)
 """Any device that builds of PyTorch without accelerators know by name, and ask for nothing more."""
@@ -71,7 +72,8 @@ class Accelerator(TorchDispatchMode):
         launches: operations that start kernels there, by name.
         copies: from the host.
         waits: operations for which the host waits, by name; copies among them, unless the host asked not to wait.
-        graphs: whether functions of repeated shapes are recorded, and replayed as one launch named ``graph``.
+        graphs: whether functions of repeated shapes are recorded, and replayed as one launch named ``graph``, and
+            greedy picks are one launch named ``kernel``.
         recorded: launches within the recordings that were replayed.
     """
 
@@ -86,13 +88,20 @@ class Accelerator(TorchDispatchMode):
     def __enter__(self) -> Accelerator:
         if self.graphs:
             RECORDERS[DEVICE.type] = SimulatedRecorder(self)
+            KERNELS[DEVICE.type] = self._pick
         super().__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         super().__exit__(*exception)
         RECORDERS.pop(DEVICE.type, None)
+        KERNELS.pop(DEVICE.type, None)
         release_graphs()
+
+    def _pick(self, values: Any, nearest: Any, *options: Any) -> OnAccelerator:
+        """Stand for the kernel of greedy picks."""
+        self.launches["kernel"] += 1
+        return OnAccelerator(_pick_in_loop(lambda one: values.held[one][0], nearest.held, *options))
 
     @staticmethod
     def current() -> Accelerator:
