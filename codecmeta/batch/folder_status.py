@@ -13,6 +13,7 @@ from codecmeta.batch.inputs import SUFFIX, Input
 from codecmeta.batch.manifest import read_manifest
 from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
 from codecmeta.batch.output_folder import read_run, run_digest
+from codecmeta.batch.record_listing import RecordListing
 from codecmeta.batch.summary import Tally, read_summaries
 from codecmeta.errors import SourceCode, SourceError, UsageError
 from codecmeta.record.options import Options
@@ -27,17 +28,18 @@ class Folder(NamedTuple):
     Attributes:
         path: folder of its manifests, summaries and run record.
         place: its path or URL.
-        records: length and modification time of each record by the hash of its place; None where the file says it.
+        records: the records there; None where the file system says it.
     """
 
     path: Path
     place: str
-    records: Mapping[int, tuple[int, int]] | None
+    records: RecordListing | None
 
     def size_of(self, place: str) -> int | None:
         """Return the length of the record at a place; None where it is gone."""
         if self.records is not None:
-            return self.records.get(hash(place), (None, 0))[0]
+            found = self.records.find(place)
+            return None if found is None else found[0]
         try:
             return os.stat(f"{self.place}/{place}").st_size  # noqa: PTH116 - of a million files
         except (OSError, ValueError):

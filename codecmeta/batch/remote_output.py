@@ -22,6 +22,7 @@ from codecmeta.batch.inputs import absolute_path
 from codecmeta.batch.manifest import MANIFESTS, encode_line
 from codecmeta.batch.outcome import Outcome, Stamp
 from codecmeta.batch.output_folder import RUN_RECORD, OutputFolder, check_options, read_run
+from codecmeta.batch.record_listing import RecordListing
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import SUMMARIES
 from codecmeta.errors import ConflictError, OutputError, SourceError, UsageError
@@ -53,7 +54,7 @@ class RemoteOutput(OutputFolder):
         self._parts = 0
 
     def _stamp(self, source: str, state: tuple[int, int] | None, meta: str, place: str) -> Stamp | None:
-        found = self._copy.records.get(hash(place))
+        found = self._copy.records.find(place)
         if found is None or (state is None and is_url(source)):
             return None
         return Stamp.join(state or Stamp.of_file(source), found)
@@ -80,7 +81,7 @@ class RemoteOutput(OutputFolder):
 
     def has(self, name: str) -> bool:
         """Return whether an object of this name was there when the run began."""
-        return hash(name) in self._copy.records
+        return self._copy.records.find(name) is not None
 
     def sweep(self, meta: str) -> None:
         """Do nothing: writers that are killed leave nothing."""
@@ -96,7 +97,7 @@ class RemoteCopy:
 
     Attributes:
         path: folder of the copies.
-        records: length and modification time of each record, by the hash of its place.
+        records: what else is there, by its place.
         run: properties of the run record that was copied; None without one.
     """
 
@@ -104,7 +105,7 @@ class RemoteCopy:
         store, key = open_store(url)
         prefix = f"{key}/" if key else ""
         self.path = path
-        self.records: dict[int, tuple[int, int]] = {}
+        self.records = RecordListing()
         self.run: ObjectState | None = None
         copied: list[str] = []
         for one in store.list(prefix):
@@ -113,7 +114,7 @@ class RemoteCopy:
                 copied.append(name)
                 self.run = one.state if name == RUN_RECORD else self.run
             else:
-                self.records[hash(name)] = one.state.size, one.state.mtime_ns
+                self.records.add(name, one.state.size, one.state.mtime_ns)
 
         def copy(name: str) -> None:
             (path / name).write_bytes(read_object(f"{url}/{name}", most_bytes=_MOST_PART))
