@@ -78,8 +78,8 @@ class PictureCollector:
     def take(self, number: int, packet: memoryview, *, length_size: int) -> bool:
         """Examine a packet; return whether it shows a picture, True where only all packets together decide.
 
-        number: its row in the packet table; both fields of a frame share one.
-            number: its place in the packet table; both fields of a frame have one.
+        Args:
+            number: its row in the packet table; both fields of a frame share one.
             packet: its bytes.
             length_size: bytes of the length before each NAL unit, 0 for a byte stream.
         """

@@ -124,8 +124,7 @@ def crop_to_container(coded: SequenceParameters, size: tuple[int, int] | None) -
     """Add the cropping of the container, as libavcodec does.
 
     The container decides within the last macroblock of rows and columns whose first samples are shown: a stream of
-        864x480
-    without cropping in a container of 854x480 is shown as the latter.
+    864x480 without cropping in a container of 854x480 is shown as the latter.
 
     Args:
         coded: parameters as they are coded.

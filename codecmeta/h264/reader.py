@@ -72,8 +72,7 @@ class ResidualReader:
     """Reader of the residual that an H.264 encoder wrote, one picture at a time, from that picture's packet only.
 
     No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend only on its own
-        slices
-    and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
+    slices and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
 
     Args:
         extradata: the container's codec private data: an AVC configuration record, parameter sets with start

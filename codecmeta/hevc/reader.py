@@ -53,8 +53,7 @@ class ResidualReader:
     """Reader of the residual that an HEVC encoder wrote, one picture at a time, from that picture's packet only.
 
     No other picture is needed: entropy decoding, scaling and inverse transform of a picture depend only on its own
-        slice
-    segments and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
+    slice segments and the parameter sets. Pictures may be read in any order. A reader serves one thread at a time.
 
     Args:
         extradata: the container's codec private data: an HEVC configuration record, parameter sets with start codes,
