@@ -108,6 +108,12 @@ def read_packets(video: Video, *, payloads: bool = True) -> PacketTable:
     return table
 
 
+def are_distinct(values: NDArray[np.int64]) -> bool:
+    """Return whether no value occurs twice."""
+    ordered = np.sort(values)
+    return bool((ordered[1:] != ordered[:-1]).all())
+
+
 def _check_count(count: int, limits: Limits) -> None:
     if count > limits.frames:
         raise SourceError("limit_exceeded", f"{count} packets or more; allowed are {limits.frames}")
@@ -125,7 +131,7 @@ def _from_index(video: Video, *, payloads: bool) -> PacketTable | None:
     if len({descriptions[number].format for number in np.unique(samples.description)}) > 1:
         return None
     shifts = _check_index(video, samples)
-    if shifts is None or np.unique(samples.pts[samples.shown]).size != np.count_nonzero(samples.shown):
+    if shifts is None or not are_distinct(samples.pts[samples.shown]):
         return None
     pts, dts = samples.pts + shifts[0], samples.dts + shifts[1]
     columns = np.stack([pts, dts, samples.size, samples.key, samples.shown, samples.position], axis=1)

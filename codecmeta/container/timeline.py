@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from codecmeta.container.packets import PacketTable
+from codecmeta.container.packets import PacketTable, are_distinct
 from codecmeta.errors import SourceError
 from codecmeta.record.meta import MISSING
 
@@ -58,7 +58,7 @@ def has_usable_pts(packets: PacketTable, *, reorders: bool = False) -> bool:
         reorders: whether the decoder shows pictures in another order than decode order.
     """
     pts, dts = packets.pts[packets.shown], packets.dts[packets.shown]
-    if (pts == MISSING).any() or np.unique(pts).size != pts.size:
+    if (pts == MISSING).any() or not are_distinct(pts):
         return False
     return not (reorders and pts.size > 1 and (dts != MISSING).all() and np.unique(pts - dts).size == 1)
 
@@ -110,7 +110,7 @@ def mend_pts(packets: PacketTable, order: NDArray[np.int64]) -> Timeline | None:
     """
     known = packets.pts[order]
     usable = np.flatnonzero((known > -_MAX_STAMP) & (known < _MAX_STAMP))
-    if np.unique(order).size != order.size:
+    if not are_distinct(order):
         return None
     kept = usable[_longest_rise(known[usable].tolist())]
     if kept.size < 2 or order.size - kept.size > max(1, order.size // 10):

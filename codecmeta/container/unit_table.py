@@ -88,8 +88,9 @@ def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
     number = np.arange(packets.size.size)
     second = packets.second > 0
     history = packets.history
-    sizes = [history.length_size] * number.size if history.is_plain else map(history.packaging, number.tolist())
-    width = np.array(list(sizes), np.int64)
+    width = np.full(number.size, history.length_size)
+    if not history.is_plain:
+        width = np.array([history.packaging(one) for one in number.tolist()], np.int64)
     if not width.all():
         return None
     # the second field of a frame after the first
@@ -101,6 +102,8 @@ def read_units(video: Video, packets: PacketTable) -> UnitTable | None:
     units = find(ends=is_uniform if shortened else None)
     if shortened and _has_other_sequences(video, units):
         units = find()
+    if not second.any():
+        return units
     order = np.argsort(number[units.packet], kind="stable")
     return UnitTable(
         packet=number[units.packet][order],
@@ -187,6 +190,7 @@ def _walk(
         if not live.size:
             return
         window = _read_windows(source, position[rows[live]] + at[live])
+        heads = np.lib.stride_tricks.sliding_window_view(window, width + START, axis=1)
         local, inner = np.zeros(live.size, np.int64), np.arange(live.size)
         ahead: list[Ints] = []
         while inner.size:
@@ -196,14 +200,14 @@ def _walk(
             near = (begin + START <= _WINDOW) | (total - at[live[inner]] <= _WINDOW)
             ahead.append(inner[~near])
             inner, row, begin, total = inner[near], row[near], begin[near], total[near]
+            head = heads[inner, begin - width]
             length = np.zeros(inner.size, np.int64)
             for byte in range(width):
-                length = length << 8 | window[inner, begin - width + byte]
+                length = length << 8 | head[:, byte]
             stop = begin + length
             rest = total - at[live[inner]] - stop
-            sound = (length > 0) & (rest >= 0) & (window[inner, begin] < 0x80)
-            inner, begin, length = inner[sound], begin[sound], length[sound]
-            start = window[inner[:, None], begin[:, None] + np.arange(START)]
+            sound = (length > 0) & (rest >= 0) & (head[:, width] < 0x80)
+            inner, begin, length, start = inner[sound], begin[sound], length[sound], head[sound, width:]
             yield _Units(row[sound], at[live[inner]] + begin, length, start)
             local[inner] = stop[sound]
             continues = rest[sound] > width
