@@ -150,23 +150,6 @@ def divprune(tokens: Tensor, signals: Signals, count: int) -> tuple[Tensor, Tens
     return chosen(tokens, torch.tensor(picked))
 
 
-def cover(tokens: Tensor, signals: Signals, count: int) -> tuple[Tensor, Tensor]:
-    assert signals.grid is not None
-    rows, cols = signals.grid
-    direction = functional.normalize(tokens.flatten(0, 1).float(), dim=1)
-    place = torch.cartesian_prod(*(torch.arange(float(side)) for side in (len(tokens), rows, cols)))
-    time = (place[:, None, 0] - place[:, 0]).abs() / len(tokens)
-    space = (place[:, None, 1:] - place[:, 1:]).square().sum(dim=2) / (2 * (2 / 7 * max(rows, cols)) ** 2)
-    unlike = 1 - direction @ direction.T
-    chance = torch.exp(-unlike.clamp(min=0) / (0.5 * unlike.mean()) - time - space)
-    picked = [int(chance.topk(2, dim=0).values[1].argmin())]
-    for _ in range(count - 1):
-        novelty = (1 - chance[:, picked].double()).clamp(min=1e-6).log().sum(dim=1)
-        novelty[picked] = -torch.inf
-        picked.append(int(novelty.argmax()))
-    return chosen(tokens, torch.tensor(picked))
-
-
 def visionzip(tokens: Tensor, signals: Signals, count: int) -> tuple[Tensor, Tensor]:
     assert signals.saliency is not None
     per_frame = tokens.shape[1]
@@ -368,7 +351,6 @@ PLAIN: dict[str, Plain] = {
     "dycoke": dycoke,
     "vidcom2": vidcom2,
     "divprune": divprune,
-    "cover": cover,
     "fastvid": fastvid,
     "holitom": holitom,
     "visionzip": visionzip,

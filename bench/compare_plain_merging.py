@@ -145,6 +145,35 @@ def _runs(labels: list[int]) -> list[int]:
     return [0, *(t for t in range(1, len(labels)) if owner[t] != owner[t - 1]), len(labels)]
 
 
+def cover(tokens: Tensor, signals: Signals, count: int) -> tuple[Tensor, Tensor]:
+    assert signals.grid is not None
+    rows, cols = signals.grid
+    direction = functional.normalize(tokens.flatten(0, 1).float(), dim=1)
+    place = torch.cartesian_prod(*(torch.arange(float(side)) for side in (len(tokens), rows, cols)))
+    time = (place[:, None, 0] - place[:, 0]).abs() / len(tokens)
+    space = (place[:, None, 1:] - place[:, 1:]).square().sum(dim=2) / (2 * (2 / 7 * max(rows, cols)) ** 2)
+    unlike = 1 - direction @ direction.T
+    chance = torch.exp(-unlike.clamp(min=0) / (0.5 * unlike.mean()) - time - space)
+
+    def picked(among: Tensor, most: int) -> Tensor:
+        within = chance[among][:, among]
+        found = [int(within.topk(2, dim=0).values[1].argmin())]
+        for _ in range(most - 1):
+            novelty = (1 - within[:, found].double()).clamp(min=1e-6).log().sum(dim=1)
+            novelty[found] = -torch.inf
+            found.append(int(novelty.argmax()))
+        return among[found]
+
+    views = max(count, math.floor(0.15 * len(chance) + 0.5))
+    last = picked(torch.arange(len(chance) - rows * cols, len(chance)), math.floor(0.1 * views + 0.5))
+    first, groups = torch.arange(0), 0
+    while missing := max(0, views - len(last) - len(first)):
+        groups += missing
+        first = sttm(tokens, signals, groups)[0]
+        first = first[~torch.isin(first, last)]
+    return chosen(tokens, picked(torch.cat((first[: views - len(last)], last)).sort().values, count))
+
+
 def rpm(density: NDArray[np.float32], target: int) -> Tensor:
     """Search the threshold by bisection, and return the first patch of every region, flat."""
     levels = np.unique(density)
@@ -230,6 +259,7 @@ PLAIN_MERGING = {
     "unified-sttc": unified_sttc,
     "prunevid": prunevid,
     "earlytom": earlytom,
+    "cover": cover,
     "sttm": sttm,
 }
 """Plain forms of the stage before the language model."""
