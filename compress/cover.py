@@ -16,6 +16,7 @@ from compress.baselines.cells import grid_of
 from compress.baselines.sttm import earliest_tokens
 from compress.budget import round_half_up
 from compress.errors import ConfigError
+from compress.ops.greedy import pick_greedily
 from compress.ops.pairwise import Pairwise
 from compress.ops.quadtree import Quadtree
 from compress.ops.similarity import unit
@@ -182,20 +183,25 @@ def _pick(chances: Pairwise, count: int, budgets: NDArray[np.int64] | None, fram
         budgets: int64 (T,), tokens of each frame, summing to the count; None for any.
         frames: T.
     """
+    if budgets is None:
+        return pick_greedily(chances, count, combine="sum", change=_log_of_rest)
     nearest = chances.nearest
     total = len(nearest)
-    left = None if budgets is None else on_device(budgets, nearest.device).clone()
+    left = on_device(budgets, nearest.device).clone()
     novelty = torch.zeros(total, dtype=torch.float64, device=nearest.device)
-    if left is not None:
-        novelty.view(frames, -1).masked_fill_((left == 0)[:, None], -torch.inf)
+    novelty.view(frames, -1).masked_fill_((left == 0)[:, None], -torch.inf)
     picked = torch.empty(count, dtype=torch.int64, device=nearest.device)
     picked[0] = (nearest + novelty).argmax()
     for i in range(1, count):
         last = picked[i - 1 : i]
-        novelty += chances.row(last).clamp_min_(LEAST_NOVELTY - 1).log1p_()
+        novelty += _log_of_rest(chances.row(last))
         novelty.index_fill_(0, last, -torch.inf)
-        if left is not None:
-            left.index_add_(0, last // (total // frames), left.new_full((1,), -1))
-            novelty.view(frames, -1).masked_fill_((left == 0)[:, None], -torch.inf)
+        left.index_add_(0, last // (total // frames), left.new_full((1,), -1))
+        novelty.view(frames, -1).masked_fill_((left == 0)[:, None], -torch.inf)
         picked[i] = novelty.argmax()
     return picked
+
+
+def _log_of_rest(chances: Tensor) -> Tensor:
+    """Return ``log(1 - k)`` of ``-k``, a new tensor, at least the logarithm of `LEAST_NOVELTY`."""
+    return chances.clamp_min(LEAST_NOVELTY - 1).log1p_()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.ops.similarity import unit
-from compress.ops.transfer import on_host
+from compress.ops.transfer import on_device, on_device_together, on_host
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,18 +90,23 @@ class Quadtree:
         corner = np.concatenate(
             [np.full(len(levels[n].children), start[n]) for n in range(len(levels) - 1)] or [start[:0]]
         )
+        # One transfer, without a wait; indexing by arrays would take one for each.
+        places = on_device_together(
+            child, parent, corner, *itertools.chain.from_iterable(pairs.values()), device=tokens.device
+        )
+        child_there, parent_there, corner_there = places[:3]
+        pairs_there = list(zip(places[3::2], places[4::2], strict=True))
         inside: list[Tensor] = []
         across: list[list[Tensor]] = [[] for _ in range(2 * len(pairs))]
         # Frames one by one stay in the cache of a CPU; an accelerator takes them all at once.
         step = 1 if tokens.device.type == "cpu" else len(direction)
         for part in torch.split(direction, step):
             upper = part[:, start[1] :]
-            inside.append(
-                torch.cat(((part[:, child] * part[:, parent]).sum(2), (part[:, corner] * upper).sum(2)), dim=1)
-            )
+            to_parent = (part[:, child_there] * part[:, parent_there]).sum(2)
+            inside.append(torch.cat((to_parent, (part[:, corner_there] * upper).sum(2)), dim=1))
         for before, after in zip(torch.split(direction[:-1], step), torch.split(direction[1:], step), strict=True):
             similar = after @ before.mT
-            for number, (fine, coarse) in enumerate(pairs.values()):
+            for number, (fine, coarse) in enumerate(pairs_there):
                 across[2 * number].append(similar[:, fine, coarse])
                 across[2 * number + 1].append(similar[:, coarse, fine])
         empty = direction.new_zeros((0, 1))
@@ -149,9 +154,9 @@ def _pool_directions(tokens: Tensor, levels: list[Level]) -> Tensor:
     """Average children to parents and return the directions of the nodes of all levels, float32 (T, n, D)."""
     pooled = [tokens.float()]
     for level in levels[:-1]:
-        count = torch.from_numpy(level.children).to(tokens.device)
+        count = on_device(level.children, tokens.device)
         total = pooled[0].new_zeros((len(tokens), len(count), tokens.shape[2]))
-        total.index_add_(1, torch.from_numpy(level.parent).to(tokens.device), pooled[-1])
+        total.index_add_(1, on_device(level.parent, tokens.device), pooled[-1])
         pooled.append(total / count[:, None])
     return torch.cat([unit(one) for one in pooled], dim=1)
 
