@@ -58,6 +58,7 @@ class Job:
         method: None for the model as it is.
         retention: of the method.
         settings: of the method.
+        rpm: settings of RPM, which merges patches before the encoder; None for no RPM.
         attach: options of `attach`.
         overrides: further entries of the key ``compress``.
         options: of the engine; None for transformers.
@@ -71,6 +72,7 @@ class Job:
     method: str | None = None
     retention: float = 0.25
     settings: dict[str, str] = field(default_factory=dict)
+    rpm: dict[str, str] | None = None
     attach: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] | None = None
@@ -154,6 +156,7 @@ def _by_transformers(job: Job) -> list[list[Answer]]:
     import torch
 
     import codecmeta
+    from compress.compressor import Pipeline
     from compress.methods import build
     from compress.models.inputs.checkpoint import load_model
     from compress.models.inputs.prompt import prepare
@@ -170,6 +173,8 @@ def _by_transformers(job: Job) -> list[list[Answer]]:
         session: Any = contextlib.nullcontext()
         if job.method is not None:
             method = build(job.method, retention=job.retention, settings=job.settings)
+            if job.rpm is not None:
+                method = Pipeline(build("rpm", settings=job.rpm), method)
             session = method.attach(model, meta if question.codec else None, **job.attach)
         with session, torch.inference_mode():
             made = model.generate(
@@ -241,7 +246,7 @@ def _by_vllm(job: Job) -> list[list[Answer]]:
     config = json.loads((Path(job.checkpoint) / "config.json").read_text())
     options = dict(job.options or {})
     if job.method is not None:
-        served = ServedMethod(method=job.method, retention=job.retention, settings=job.settings)
+        served = ServedMethod(method=job.method, retention=job.retention, settings=job.settings, rpm=job.rpm)
         options["video_pruning_rate"] = served.pruning_rate
         options["hf_overrides"] = {
             "architectures": [find(config["architectures"][0]).served],

@@ -124,6 +124,19 @@ def test_without_metadata_the_method_does_without(checkpoint: Callable[[str], st
         assert compare(one, other) < EQUAL
 
 
+def test_patches_merge_before_the_encoder(checkpoint: Callable[[str], str], question: Question) -> None:
+    """RPM changes no count of tokens, and the saliency that is read behind it is that of merged patches."""
+    plain = Job(checkpoint=checkpoint("qwen2-vl"), questions=(question,), method="infomerge")
+    jobs = [replace(plain, rpm={"target_keep": "0.05"}, method=name) for name in ("infomerge", "btm")]
+    expected = run(*jobs)
+    *served, alone = run(*(replace(job, options={}) for job in (*jobs, plain)))
+    for one, other in zip(expected, served, strict=True):
+        assert compare(one, other) < EQUAL
+    assert "rpm: texture" in served[0].log
+    # neighbours resemble each other: merged, even to a twentieth, they move the answer by 0.009
+    assert abs(served[0].answers[0][0].logprobs[0] - alone.answers[0][0].logprobs[0]).max() > 100 * EQUAL
+
+
 def test_saliency_can_be_left_out(checkpoint: Callable[[str], str], question: Question) -> None:
     job = Job(checkpoint=checkpoint(FIRST), questions=(question,), method="infomerge", attach={"saliency": "none"})
     (expected,) = run(job)

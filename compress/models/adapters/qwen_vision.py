@@ -209,14 +209,8 @@ class QwenVisionTap(Attached):
 
     def _sequence_order(self, grid_thw: Tensor) -> Tensor:
         """Return the raster index of the patch at each place of the encoder's sequence."""
-        size, orders, offset = self._merge_size, [], 0
-        for frames, rows, cols in grid_thw.tolist():
-            raster = torch.arange(frames * rows * cols, device="cpu").view(
-                frames, rows // size, size, cols // size, size
-            )
-            orders.append(raster.transpose(2, 3).flatten() + offset)
-            offset += frames * rows * cols
-        order = torch.cat(orders)
+        size = self._merge_size
+        order = order_by_token(grid_thw.tolist(), size)
         if self._windowed:
             window_index, _ = self._window_index(grid_thw)
             order = order.view(-1, size * size)[window_index].flatten()
@@ -320,6 +314,21 @@ class QwenVisionTap(Attached):
             for q, k in zip(*(torch.split(one, lengths, dim=2) for one in (query, key)), strict=True):
                 running.received.append(attention_received(q, k)[0])
         return kernel(module, query, key, value, *rest, **options)
+
+
+def order_by_token(grids: Sequence[VideoGrid], size: int) -> Tensor:
+    """Return the raster index of the patch at each place of a sequence in which those of a token follow each other.
+
+    Args:
+        grids: of the videos, in patches.
+        size: rows and columns of patches of a token.
+    """
+    orders, offset = [], 0
+    for frames, rows, cols in grids:
+        raster = torch.arange(frames * rows * cols, device="cpu").view(frames, rows // size, size, cols // size, size)
+        orders.append(raster.transpose(2, 3).flatten() + offset)
+        offset += frames * rows * cols
+    return torch.cat(orders)
 
 
 def _starts(grids: Sequence[VideoGrid]) -> Tensor:

@@ -6,8 +6,9 @@
 vLLM calls `register` in every of its processes (entry point ``compress`` of ``vllm.general_plugins``). It registers the
 architectures of `families` and, for videos of requests, the loader ``codecmeta``.
 
-**Settings.** The key ``compress`` of ``--hf-overrides`` holds ``method``, ``settings`` (fields of the method), ``map``
-and ``saliency``, see `settings.ServedMethod.parse`. The retention is 1 less ``--video-pruning-rate``.
+**Settings.** The key ``compress`` of ``--hf-overrides`` holds ``method``, ``settings`` (fields of the method), ``map``,
+``saliency`` and ``rpm`` (fields of RPM, which merges patches before the encoder of Qwen2-VL), see
+`settings.ServedMethod.parse`. The retention is 1 less ``--video-pruning-rate``.
 
 **Architectures.** ``Compress`` before the name of the model's own, see `families.FAMILIES`.
 

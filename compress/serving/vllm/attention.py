@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from compress.ops.saliency import attention_received
@@ -53,6 +54,10 @@ class AttentionTap:
         self._place = stop
         with full_precision():
             return attention_received(query, key)
+
+    def measure_lengths(self, lengths: Sequence[int]) -> Tensor:
+        """Measure the attention that tokens received in frames of different lengths, float32 (sum,)."""
+        return torch.cat([self.measure(1, length)[0] for length in lengths])
 
 
 def _width(states: Tensor, heads: int) -> int:

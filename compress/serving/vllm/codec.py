@@ -26,7 +26,7 @@ TICKS: Final = 1_000_000
 _BLOCK: Final = 8
 """Pixels per side of a block of a record; frames without a codec have none."""
 
-FIELDS: Final = ("codec_packet_size", "codec_density", "codec_map")
+FIELDS: Final = ("codec_packet_size", "codec_density", "codec_units", "codec_map")
 """What travels to the worker, see `CodecSignals.tensors`."""
 
 
@@ -129,13 +129,15 @@ class CodecSignals:
         frames: T, after temporal patching.
         sizes: float64 (T,), complexity of each frame; None for a method that reads none.
         patches: float32 (T, rows, cols), density of the patches; None likewise, or where the record has no map.
-        maps: by which map.
+        units: float32 (T, rows, cols), density of what merges before the encoder; None likewise.
+        maps: by which maps.
     """
 
     layout: TokenLayout
     frames: int
     sizes: NDArray[np.float64] | None
     patches: NDArray[np.float32] | None
+    units: NDArray[np.float32] | None
     maps: StageMaps
 
     @staticmethod
@@ -148,6 +150,7 @@ class CodecSignals:
         gop: Any,
         choice: MapChoice,
         pixels: NDArray[np.uint8] | None,
+        merges: bool = False,
     ) -> CodecSignals:
         """Measure what a method reads.
 
@@ -159,6 +162,7 @@ class CodecSignals:
             gop: what stands for a frame's complexity.
             choice: map of the density.
             pixels: uint8 (T, h, w, 3), frames as the model sees them, for maps of their texture; None for none.
+            merges: whether patches merge before the encoder.
 
         Raises:
             SignalError: the record is of another number of frames, or lacks the map that is asked for.
@@ -167,41 +171,47 @@ class CodecSignals:
             meta = replace(meta, frames=np.ascontiguousarray(pixels))
         signals = MetaSignals(meta, layout, choice)
         signals.check_frames(grid[0])
+        unit = layout.patch_unit
+        units = (grid[0], grid[1] // unit, grid[2] // unit)
         return CodecSignals(
             layout=layout,
             frames=grid[0],
             sizes=signals.packet_size(gop) if "packet_size" in reads else None,
             patches=signals.density(grid) if "density" in reads and signals.maps.tokens is not None else None,
+            units=signals.density(units, stage="patches") if merges and signals.maps.patches is not None else None,
             maps=signals.maps,
         )
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Write them in the order of `FIELDS`, empty for what is absent; the map as its number in `DENSITY_MAPS`."""
-        number = -1 if self.maps.tokens is None else DENSITY_MAPS.index(self.maps.tokens)
+        numbers = [-1 if name is None else DENSITY_MAPS.index(name) for name in (self.maps.tokens, self.maps.patches)]
         return (
             torch.empty(0, dtype=torch.float64) if self.sizes is None else torch.from_numpy(self.sizes),
-            torch.empty(0, dtype=torch.float32) if self.patches is None else torch.from_numpy(self.patches),
-            torch.tensor([number, self.frames]),
+            *(torch.empty(0) if one is None else torch.from_numpy(one) for one in (self.patches, self.units)),
+            torch.tensor([self.frames, *numbers]),
         )
 
     @staticmethod
     def absent() -> tuple[Tensor, ...]:
         """Write what stands for a video without metadata."""
-        return torch.empty(0, dtype=torch.float64), torch.empty(0), torch.empty(0, dtype=torch.int64)
+        return torch.empty(0, dtype=torch.float64), torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.int64)
 
     @staticmethod
-    def read(layout: TokenLayout, sizes: Tensor, patches: Tensor, numbers: Tensor) -> CodecSignals | None:
+    def read(
+        layout: TokenLayout, sizes: Tensor, patches: Tensor, units: Tensor, numbers: Tensor
+    ) -> CodecSignals | None:
         """Read what `tensors` wrote; None for what `absent` wrote."""
         if not numbers.numel():
             return None
-        number, frames = numbers.tolist()
-        name: DensityMap | None = DENSITY_MAPS[number] if number >= 0 else None
+        frames, *chosen = numbers.tolist()
+        tokens, merged = (_map(number) for number in chosen)
         return CodecSignals(
             layout=layout,
             frames=frames,
             sizes=sizes.cpu().numpy() if sizes.numel() else None,
             patches=patches.cpu().numpy() if patches.numel() else None,
-            maps=StageMaps(patches=None, tokens=name),
+            units=units.cpu().numpy() if units.numel() else None,
+            maps=StageMaps(patches=merged, tokens=tokens, skipped="" if merged else "the record has no map of it"),
         )
 
     @property
@@ -221,9 +231,10 @@ class CodecSignals:
         Raises:
             SignalError: it was not measured, or on another grid.
         """
-        if self.patches is None or self.patches.shape != tuple(grid) or stage != "tokens":
+        found = self.patches if stage == "tokens" else self.units
+        if found is None or found.shape != tuple(grid):
             raise SignalError(f"the density of {stage} on the grid {tuple(grid)} did not come with the video")
-        return self.patches
+        return found
 
     def packet_size(self, kind: Any) -> NDArray[np.float64]:
         """See `GridSignals.packet_size`; of the kind that was measured.
@@ -239,3 +250,8 @@ class CodecSignals:
         """See `GridSignals.of_tokens`."""
         pooled = self.layout.pool(torch.from_numpy(self.density((video.frames, *video.patches))))
         return pooled.reshape(video.frames, -1).numpy()
+
+
+def _map(number: int) -> DensityMap | None:
+    """Return the map of a number that `CodecSignals.tensors` wrote."""
+    return DENSITY_MAPS[number] if number >= 0 else None

@@ -20,12 +20,14 @@ class Family:
         target: ``module:class`` of ours.
         sampling: loader of vLLM that chooses frames as the family's processor does.
         differences: how results of this family differ from `attach`, one sentence each.
+        merges_patches: whether RPM merges patches inside the engine's encoder.
     """
 
     architecture: str
     target: str
     sampling: str
     differences: tuple[str, ...] = ()
+    merges_patches: bool = False
 
     @property
     def served(self) -> str:
@@ -57,6 +59,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
             target="compress.serving.vllm.qwen2_vl:CompressQwen2VLForConditionalGeneration",
             sampling="qwen2_vl",
             differences=(_TEXT_AFTER,),
+            merges_patches=True,
         ),
         Family(
             architecture="LlavaOnevisionForConditionalGeneration",

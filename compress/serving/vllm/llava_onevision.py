@@ -117,8 +117,8 @@ class CompressLlavaOnevisionForConditionalGeneration(
                 encoded = super()._process_video_pixels(inputs)
                 saliency = [self._measure(count) for count in frames]
         return [
-            self._shorten(whole.flatten(0, -2), count, received)
-            for whole, count, received in zip(encoded, frames, saliency, strict=True)
+            self._shorten(whole.flatten(0, -2), count, received, index)
+            for index, (whole, count, received) in enumerate(zip(encoded, frames, saliency, strict=True))
         ]
 
     def _measure(self, frames: int) -> Tensor:
@@ -127,10 +127,10 @@ class CompressLlavaOnevisionForConditionalGeneration(
         received = self.tap.measure(frames, self.side**2)
         return self.planner.layout.pool(received.view(frames, self.side, self.side))
 
-    def _shorten(self, whole: Tensor, frames: int, saliency: Tensor | None) -> Tensor:
+    def _shorten(self, whole: Tensor, frames: int, saliency: Tensor | None, index: int) -> Tensor:
         """Shorten a video (V + 1, D) that a newline ends, and append positions."""
         tokens, newline = whole[:-1], whole[-1:]
-        plan = self.plan_next(tokens, (frames, self.side, self.side), self.token_grid, saliency).plan
+        plan = self.plan_tokens(tokens, (frames, self.side, self.side), self.token_grid, saliency, index).plan
         places = torch.cat((plan.keep, plan.keep.new_tensor([len(tokens)])))
         if self._contiguous:
             places = torch.arange(len(places), device=places.device)

@@ -16,7 +16,8 @@ from compress.models.adapters.adapter import TokenLayout, VideoGrid
 from compress.serving.vllm import codec
 from compress.serving.vllm.attention import AttentionTap
 from compress.serving.vllm.codec import CodecSignals
-from compress.serving.vllm.planning import VideoPlanner
+from compress.serving.vllm.families import PREFIX, find
+from compress.serving.vllm.planning import MergedPatches, VideoPlanner
 from compress.serving.vllm.prompt_positions import PlacedItem, PromptLayout, lay_out, take_positions
 from compress.serving.vllm.settings import KEY, ServedMethod
 from compress.stage import Compression
@@ -43,8 +44,11 @@ class CompressingModel:
         self.planner = VideoPlanner(served, layout)
         self.tap: AttentionTap | None = None
         self._layouts: Any = WeakTensorKeyDictionary()
-        self._codecs: Iterator[CodecSignals | None] = iter(())
+        if served.rpm is not None and not find(type(self).__name__.removeprefix(PREFIX)).merges_patches:
+            raise ConfigError(f"{type(self).__name__} merges no patches inside the engine; leave rpm out")
+        self._codecs: list[CodecSignals | None] = []
         self._saliency: list[Tensor] = []
+        self._merged: MergedPatches | None = None
 
     def tap_attention(self, attention: torch.nn.Module, heads: int) -> None:
         """Tap the attention of the encoder's block whose attention is the saliency, if the method reads it."""
@@ -58,26 +62,28 @@ class CompressingModel:
         Args:
             fields: of the batch, those of `codec.FIELDS` among them.
         """
-        self._saliency = []
+        self._saliency, self._merged, self._codecs = [], None, []
         columns = [fields.get(name) for name in codec.FIELDS]
-        present = all(column is not None for column in columns)
-        self._codecs = (
-            (CodecSignals.read(self.planner.layout, *row) for row in zip(*columns, strict=True))
-            if present
-            else iter(())
-        )
-        try:
-            yield
-        finally:
-            self._codecs = iter(())
+        if all(column is not None for column in columns):
+            self._codecs = [CodecSignals.read(self.planner.layout, *row) for row in zip(*columns, strict=True)]
+        yield
 
-    def plan_next(
-        self, tokens: Tensor, grid: VideoGrid, token_grid: tuple[int, int], saliency: Tensor | None
+    def codec_of(self, index: int) -> CodecSignals | None:
+        """Return what came with a video of the batch."""
+        return self._codecs[index] if self._codecs else None
+
+    def plan_tokens(
+        self, tokens: Tensor, grid: VideoGrid, token_grid: tuple[int, int], saliency: Tensor | None, index: int
     ) -> Compression:
-        """Plan over the tokens of the next video of the batch."""
+        """Plan over the tokens of a video of the batch."""
         with gpu_sync_allowed():
             return self.planner.plan(
-                tokens, grid, token_grid=token_grid, saliency=saliency, codec=next(self._codecs, None)
+                tokens,
+                grid,
+                token_grid=token_grid,
+                saliency=saliency,
+                codec=self.codec_of(index),
+                patches=None if self._merged is None else self._merged.compressions[index],
             )
 
     def place_items(self, input_tokens: list[int], mm_features: Sequence[Any]) -> list[PlacedItem]:

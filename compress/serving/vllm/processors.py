@@ -140,12 +140,12 @@ class CompressingProcessor:
         """
         pixels = _pixels(video[0] if isinstance(video, tuple) else video)
         compressor, choice = self.served.compressor, self.served.map
-        reads = signals_read(compressor)
-        if meta is None and {"packet_size", "density"}.intersection(reads):
+        reads, merges = signals_read(compressor), self.served.rpm is not None
+        if meta is None and (merges or {"packet_size", "density"}.intersection(reads)):
             LOG.info("compress: a video came without codec metadata; its frames count alike, and by their texture")
         try:
             if meta is None:
-                if "density" not in reads:
+                if not merges and "density" not in reads:
                     return CodecSignals.absent()
                 meta, choice = codec.describe_frames(pixels), "auto"
             return CodecSignals.measure(
@@ -156,6 +156,7 @@ class CompressingProcessor:
                 gop=getattr(compressor, "gop", "mean"),
                 choice=choice,
                 pixels=pixels,
+                merges=merges,
             ).tensors()
         except (SignalError, CodecMetaError) as error:
             # vLLM answers it, and no other, with an error of the request

@@ -92,8 +92,13 @@ class QwenModel(CompressingModel):
         with self.tap.listening():
             encoded = plain._process_video_input(video_input)
             grids = [grid_of(one) for one in video_input["video_grid_thw"]]
-            self._saliency = [self.order_tokens(self.tap.measure(grid[0], grid[1] * grid[2]), grid) for grid in grids]
+            self._saliency = [self.order_tokens(received, grid) for received, grid in self.received(grids)]
         return encoded
+
+    def received(self, grids: Sequence[VideoGrid]) -> list[tuple[Tensor, VideoGrid]]:
+        """Return what the patches of each video received, (T, patches) in the order of the encoder, with its grid."""
+        assert self.tap is not None  # it listens
+        return [(self.tap.measure(grid[0], grid[1] * grid[2]), grid) for grid in grids]
 
     def order_tokens(self, received: Tensor, grid: VideoGrid) -> Tensor:
         """Average what patches received over those of each token, (T, patches) in encoder order -> (T, N)."""
@@ -103,7 +108,7 @@ class QwenModel(CompressingModel):
         """Plan over the tokens (V, D) of a video of the batch."""
         saliency = None if self.tap is None or not self._saliency else self._saliency[index]
         token_grid = (grid[1] // self.merge, grid[2] // self.merge)
-        return self.plan_next(tokens, grid, token_grid, saliency)
+        return self.plan_tokens(tokens, grid, token_grid, saliency, index)
 
     def _postprocess_image_embeds_evs(self, image_embeds_split: Any, image_input: Any) -> Any:
         """Leave images as they are; their positions are known beforehand."""

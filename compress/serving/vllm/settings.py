@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 from compress.budget import check_retention, count_tokens
+from compress.compressor import Pipeline
 from compress.density import MAP_CHOICES, MapChoice
 from compress.errors import ConfigError
 from compress.methods import build, find
@@ -20,7 +21,7 @@ KEY: Final = "compress"
 Saliency = Literal["auto", "none"]
 """``auto`` measures attention in the vision encoder where the method reads saliency, as `attach` does."""
 
-_FIELDS: Final = ("method", "settings", "map", "saliency")
+_FIELDS: Final = ("method", "settings", "map", "saliency", "rpm")
 _DIGITS: Final = 9
 """Decimal places that a retention keeps: 1 - 0.9 is not 0.1 in float64."""
 
@@ -35,6 +36,8 @@ class ServedMethod:
         settings: further fields as text, as ``compress run --set`` takes them.
         map: by which tokens are ranked, where the method reads density.
         saliency: whether attention in the encoder is measured.
+        rpm: fields of RPM as text, which then merges patches before the encoder's first block; it changes no count of
+            tokens. None for no RPM. On families with `Family.merges_patches`.
 
     Raises:
         ConfigError: the method, a field or a value is not allowed, or the method cannot be served.
@@ -45,6 +48,7 @@ class ServedMethod:
     settings: Mapping[str, str] = field(default_factory=dict)
     map: MapChoice = "auto"
     saliency: Saliency = "auto"
+    rpm: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
@@ -52,7 +56,8 @@ class ServedMethod:
             raise ConfigError(f"unknown map {self.map!r}; choose from {', '.join(MAP_CHOICES)}")
         if self.saliency not in get_args(Saliency):
             raise ConfigError(f"saliency is {self.saliency!r}; choose from {', '.join(get_args(Saliency))}")
-        check_served(self.method, self.compressor)
+        check_served(self.method, self._before_llm)
+        _ = self.compressor
 
     @staticmethod
     def parse(given: object, pruning_rate: float | None) -> ServedMethod:
@@ -81,15 +86,13 @@ class ServedMethod:
                 "--video-pruning-rate is missing or 0, so that nothing would be compressed; give 1 less the retained "
                 "fraction, for example 0.9 to keep 10 % of the tokens"
             )
-        fields = given.get("settings") or {}
-        if not isinstance(fields, Mapping):
-            raise ConfigError(f'settings are {fields!r}; give an object, for example {{"tau": 1.2}}')
         return ServedMethod(
             method=given["method"],
             retention=round(1 - pruning_rate, _DIGITS),
-            settings={str(name): _as_text(value) for name, value in fields.items()},
+            settings=_fields("settings", given.get("settings") or {}),
             map=given.get("map", "auto"),
             saliency=given.get("saliency", "auto"),
+            rpm=None if given.get("rpm") is None else _fields("rpm", given["rpm"]),
         )
 
     @property
@@ -102,15 +105,23 @@ class ServedMethod:
         written: dict[str, Any] = {"method": self.method}
         if self.settings:
             written["settings"] = dict(self.settings)
+        if self.rpm is not None:
+            written["rpm"] = dict(self.rpm)
         for name, default in (("map", "auto"), ("saliency", "auto")):
             if getattr(self, name) != default:
                 written[name] = getattr(self, name)
         return written
 
     @cached_property
-    def compressor(self) -> Any:
-        """The method itself."""
+    def _before_llm(self) -> Any:
         return build(self.method, retention=self.retention, settings=self.settings)
+
+    @cached_property
+    def compressor(self) -> Any:
+        """The method itself, after RPM if there is one."""
+        if self.rpm is None:
+            return self._before_llm
+        return Pipeline(build("rpm", settings=self.rpm), self._before_llm)
 
     @cached_property
     def key(self) -> str:
@@ -166,6 +177,17 @@ def _refusal(name: str, compressor: object) -> str:
     if not find(name).budget.startswith("exact"):
         return f"its count of tokens is not known beforehand ({find(name).budget})"
     return ""
+
+
+def _fields(name: str, given: object) -> dict[str, str]:
+    """Write fields and values as text.
+
+    Raises:
+        ConfigError: they are no object.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f'{name} is {given!r}; give an object of fields, for example {{"tau": 0.2}}')
+    return {str(field): _as_text(value) for field, value in given.items()}
 
 
 def _as_text(value: object) -> str:

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from compress.baselines import DyCoke
+from compress.compressor import Pipeline
 from compress.cover import Cover
 from compress.errors import ConfigError
 from compress.infomerge import InfoMerge
 from compress.methods import METHODS, build
-from compress.metom import BTM
+from compress.metom import BTM, RPM
 from compress.serving.vllm.families import FAMILIES, find
 from compress.serving.vllm.settings import ServedMethod
 from compress.stage import Signals
@@ -28,6 +29,9 @@ def test_the_method_is_the_one_that_attach_takes() -> None:
     assert ServedMethod.parse({"method": "infomerge"}, 0.9).compressor == InfoMerge(retention=0.1)
     assert ServedMethod.parse({"method": "cover", "settings": {"reach_time": 2}}, 0.85).compressor == Cover(
         retention=0.15, reach_time=2.0
+    )
+    assert ServedMethod.parse({"method": "btm", "rpm": {"target_keep": 0.6}}, 0.7).compressor == Pipeline(
+        RPM(target_keep=0.6), BTM(retention=0.3)
     )
     served = ServedMethod.parse({"method": "btm", "settings": {"window": None, "m_min": 3}}, 0.7)
     assert served.compressor == BTM(retention=0.3, m_min=3)
@@ -51,9 +55,11 @@ def test_what_is_written_is_read_again(retention: float) -> None:
         ({"method": "infomerge"}, 0.0, "--video-pruning-rate is missing or 0"),
         ({"method": "infomege"}, 0.9, "unknown method 'infomege'; choose from"),
         ({"method": "infomerge", "settings": {"tua": 1}}, 0.9, "no field 'tua'"),
-        ({"method": "infomerge", "settings": [1]}, 0.9, "settings are"),
+        ({"method": "infomerge", "settings": [1]}, 0.9, "settings is"),
         ({"method": "infomerge", "map": "x"}, 0.9, "unknown map 'x'"),
         ({"method": "infomerge", "saliency": "head"}, 0.9, "choose from auto, none"),
+        ({"method": "infomerge", "rpm": {"x": 1}}, 0.9, "no field 'x'"),
+        ({"method": "infomerge", "rpm": True}, 0.9, "rpm is True; give an object"),
         ({"method": "matm"}, 0.5, "one length for all layers"),
         ({"method": "metom"}, 0.5, "one length for all layers"),
         ({"method": "fastv"}, 0.5, "one length for all layers"),
@@ -103,6 +109,7 @@ def test_settings_differ_in_the_key_of_caches() -> None:
         ServedMethod(method="infomerge", retention=0.1, saliency="none"),
         ServedMethod(method="infomerge", retention=0.1, map="innovation"),
         ServedMethod(method="cover", retention=0.1),
+        ServedMethod(method="cover", retention=0.1, rpm={}),
     ]
     assert len({one.key for one in served}) == len(served)
     assert served[0].key == ServedMethod.parse({"method": "infomerge", "settings": {"c": 8}}, 0.9).key
