@@ -43,7 +43,7 @@ def test_a_mark_in_front_of_the_video(checkpoint: Callable[[str], str], question
     except RuntimeError as error:
         assert "recompute_mrope_positions" in str(error) or "size of tensor" in str(error)
     else:
-        assert difference(theirs, expected.answers[0][0]) > OTHER
+        assert difference(theirs, expected.answers[0][0]) > 1000 * EQUAL
 
 
 def test_positions_in_bfloat16() -> None:
