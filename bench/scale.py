@@ -98,7 +98,7 @@ def workers(count: int) -> dict[str, Any]:
         for number in range(count):
             (videos / f"{number:05d}.mp4").symlink_to(ROOT / "data" / "still_h264.mp4")
         for processes in (1, 2):
-            begin = time.perf_counter()
+            begin, parent, children = time.perf_counter(), used(resource.RUSAGE_SELF), used(resource.RUSAGE_CHILDREN)
             extract_inputs(
                 find_inputs([str(videos)], out=Path(folder, f"meta{processes}"), stdin=None),
                 Path(folder, f"meta{processes}"),
@@ -107,10 +107,19 @@ def workers(count: int) -> dict[str, Any]:
                 report=lambda outcome: None,
             )
             figures[f"seconds_{processes}"] = round(time.perf_counter() - begin, 1)
+            figures[f"parent_ms_per_clip_{processes}"] = round((used(resource.RUSAGE_SELF) - parent) / count * 1e3, 2)
+            workers = used(resource.RUSAGE_CHILDREN) - children
+            figures[f"workers_ms_per_clip_{processes}"] = round(workers / count * 1e3, 1)
     figures["speedup"] = round(figures["seconds_1"] / figures["seconds_2"], 2)
     figures["parent_peak_mb"] = round(peak_memory())
     print(f"workers: {figures}")
     return figures
+
+
+def used(who: int) -> float:
+    """Processor seconds of this process, or of its children that have ended."""
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
 
 
 def peak_memory() -> float:
