@@ -107,7 +107,7 @@ class CompressingModel:
         layout: PromptLayout | None = self._layouts.get(mrope_positions)
         if layout is None:
             raise ConfigError(
-                "vLLM copied the positions of a prompt, so that those of its videos cannot be told; this engine is not "
+                "vLLM copied the positions of a prompt, so that those of its videos are unknown; this engine is not "
                 "supported"
             )
         with gpu_sync_allowed():

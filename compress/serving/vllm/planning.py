@@ -136,7 +136,7 @@ class VideoPlanner:
         )
 
     def _report(self, result: VideoResult) -> None:
-        """Log what became of a video."""
+        """Log how a video was shortened."""
         sources = ", ".join(f"{name}: {source}" for name, source in result.sources.items())
         LOG.info(
             "compress: %s keeps %d of %d tokens of a video of %d frames (%s)",
