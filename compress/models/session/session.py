@@ -253,7 +253,7 @@ def why_patches_stay(compressor: object, model: nn.Module) -> str:
     Merging before the encoder exists to save time, and where it was measured to cost some it is not the default:
     a method whose stage before the encoder is as nobody asked for it says so by ``patches_by_default``.
     """
-    device = next(model.parameters()).device.type
+    device = next((weight.device.type for weight in model.parameters()), "cpu")
     if not getattr(compressor, "patches_by_default", False) or device not in _SLOWER_WITH_MERGED_PATCHES:
         return ""
     return (
