@@ -111,7 +111,7 @@ def test_several_videos_in_a_prompt(checkpoint: Callable[[str], str], records: d
     job = Job(checkpoint=checkpoint("qwen2.5-vl"), questions=(pair, swapped), method="btm", options={}, rounds=2)
     whole, chunks = run(job, replace(job, options={"max_num_batched_tokens": 40, "enable_chunked_prefill": True}))
     first, second = whole.answers[0]
-    assert abs(first.logprobs[0] - second.logprobs[0]).max() > OTHER
+    assert abs(first.logprobs[0] - second.logprobs[0]).max() > 100 * EQUAL
     for answers in (whole.answers[1], *chunks.answers):
         assert difference(first, answers[0]) < EQUAL
         assert difference(second, answers[1]) < EQUAL
