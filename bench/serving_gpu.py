@@ -7,8 +7,8 @@ Needs vLLM 0.32.0 on a machine with a GPU and the weights. A server is started f
 takes the load of `bench.serving` from every number of clients: seconds to the first token, requests per second, tokens
 of the prompts, errors, and answers that differ from those of single requests. In bfloat16, which is the default on a
 GPU, sums of a batch are ordered otherwise and likeliest tokens may change: such answers are counted under `wrong` for
-plain vLLM as well. A server that does not start is named with the reason (vLLM prunes only some models by EVS). It also
-runs on a CPU, which is how it was tried.
+plain vLLM as well. A server that does not start is named with the reason (vLLM prunes only some models by EVS). No
+figure of a GPU is claimed: it was not run on one.
 """
 
 from __future__ import annotations
