@@ -26,7 +26,7 @@ LABORATORY = "accuracy-lab.md"
 NOT_RUN = {
     r"llava-hf/|Qwen/|ID_OR_PATH": "needs weights from a network",
     r"--device cuda": "needs a GPU",
-    r"send_embeddings": "needs a server",
+    r"send_embeddings": "needs a server: tests/serving/test_embeddings.py",
     r"lmms_eval|compress eval": "needs lmms-eval: tests/compress/integrations/test_sprites_task.py",
     r"\$": "takes its paths from variables: tests/docs/test_at_scale.py",
     r"^pip |^python3? -m venv|^docker ": "installs packages",
