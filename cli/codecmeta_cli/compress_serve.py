@@ -34,6 +34,16 @@ Fps = Annotated[
     float | None,
     typer.Option(show_default="the model's own", help="Frames that are taken of each second of a video."),
 ]
+PatchMerging = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rpm",
+        metavar="FIELD=VALUE",
+        show_default=False,
+        help="Merge patches before the vision encoder too (RPM, Qwen2-VL only), by a constant of it, for example "
+        "target_keep=0.6; may be repeated. `compress methods rpm` lists them.",
+    ),
+]
 MostFrames = Annotated[
     int | None, typer.Option("--max-frames", show_default="the model's own", help="Most frames of a video.")
 ]
@@ -45,6 +55,7 @@ def serve_args(
     method: MethodName = "infomerge",
     retention: Share = None,
     assignments: Assignments = None,
+    rpm: PatchMerging = None,
     density: Density = "auto",
     fps: Fps = None,
     max_frames: MostFrames = None,
@@ -56,7 +67,7 @@ def serve_args(
 
     Exit code: 0 printed, 2 wrong usage.
     """
-    command = _write(model, more, method, retention, assignments, density, fps, max_frames)
+    command = _write(model, more, method, retention, assignments, rpm, density, fps, max_frames)
     _say_differences(command)
     print(command)  # noqa: T201
 
@@ -67,6 +78,7 @@ def serve(
     method: MethodName = "infomerge",
     retention: Share = None,
     assignments: Assignments = None,
+    rpm: PatchMerging = None,
     density: Density = "auto",
     fps: Fps = None,
     max_frames: MostFrames = None,
@@ -84,7 +96,7 @@ def serve(
     from compress.serving.vllm.server import serve as run_server
     from compress.serving.vllm.version import check_version
 
-    command = _write(model, more, method, retention, assignments, density, fps, max_frames)
+    command = _write(model, more, method, retention, assignments, rpm, density, fps, max_frames)
     _say_differences(command)
     try:
         check_version()
@@ -103,6 +115,7 @@ def _write(
     method: str,
     retention: float | None,
     assignments: list[str] | None,
+    rpm: list[str] | None,
     density: Density,
     fps: float | None,
     max_frames: int | None,
@@ -115,7 +128,8 @@ def _write(
     try:
         settings = parse_assignments(assignments or [])
         share = retained_fraction(build(method, settings=settings)) if retention is None else retention
-        served = module.ServedMethod(method=method, retention=share, settings=settings, map=density)
+        patches = parse_assignments(rpm) if rpm else None
+        served = module.ServedMethod(method=method, retention=share, settings=settings, rpm=patches, map=density)
         written: ServeCommand = module.write_command(model, served, fps=fps, max_frames=max_frames, more=more or [])
     except ConfigError as error:
         refuse("compress", error)

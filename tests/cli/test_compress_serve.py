@@ -33,6 +33,13 @@ def test_retention_is_the_method_s_own_unless_given(checkpoint: str) -> None:
     assert '"settings": {"gop": "total"}' in found.stdout
 
 
+def test_patches_merge_before_the_encoder_where_the_family_can(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["Qwen2VLForConditionalGeneration"]}))
+    found = CliRunner().invoke(app, ["serve-args", str(tmp_path), "--rpm", "target_keep=0.6"])
+    assert found.exit_code == 0, found.stderr
+    assert '"rpm": {"target_keep": "0.6"}' in found.stdout
+
+
 @pytest.mark.parametrize("command", ["serve-args", "serve"])
 @pytest.mark.parametrize(
     ("options", "reason"),
@@ -41,6 +48,8 @@ def test_retention_is_the_method_s_own_unless_given(checkpoint: str) -> None:
         (["--method", "btm", "--set", "refill=no"], "btm cannot be served: without refill its count of tokens"),
         (["--method", "nothing"], "unknown method 'nothing'"),
         (["--retention", "1"], "retention 1 keeps all tokens"),
+        (["--rpm", "target_keep=0.6"], "rpm: patches of Qwen3VLForConditionalGeneration cannot merge"),
+        (["--rpm", "target=0.6"], "RPM has no field 'target'"),
         (["--", "--video-pruning-rate=0.5"], "--video-pruning-rate cannot be given"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from compress.errors import ConfigError, on_one_line
-from compress.serving.vllm.families import Family, find
+from compress.serving.vllm.families import Family, check_patch_merging, find
 from compress.serving.vllm.settings import KEY, ServedMethod
 
 LOADER: Final = "codecmeta"
@@ -71,6 +71,8 @@ def write_command(
             "--set, and frames by --fps and --max-frames"
         )
     family = find(_architecture(model))
+    if served.rpm is not None:
+        check_patch_merging(family)
     loader: dict[str, Any] = {"video_backend": LOADER, "sampling": family.sampling}
     if fps is not None:
         loader["fps"] = fps

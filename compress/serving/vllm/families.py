@@ -74,6 +74,20 @@ SAMPLINGS: Final = tuple(dict.fromkeys(family.sampling for family in FAMILIES.va
 """Loaders of vLLM whose choice of frames ``codecmeta`` can follow; ``opencv`` takes them at equal distances."""
 
 
+def check_patch_merging(family: Family) -> None:
+    """Check that RPM can merge patches of a family inside the engine's encoder.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not family.merges_patches:
+        able = ", ".join(one.architecture for one in FAMILIES.values() if one.merges_patches)
+        raise ConfigError(
+            f"rpm: patches of {family.architecture} cannot merge inside the engine's encoder; leave rpm out, "
+            f"or serve {able}"
+        )
+
+
 def find(architecture: str) -> Family:
     """Return the family of a checkpoint's architecture.
 

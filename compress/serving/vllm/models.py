@@ -16,7 +16,7 @@ from compress.models.adapters.adapter import TokenLayout, VideoGrid
 from compress.serving.vllm import codec
 from compress.serving.vllm.attention import AttentionTap
 from compress.serving.vllm.codec import CodecSignals
-from compress.serving.vllm.families import PREFIX, find
+from compress.serving.vllm.families import PREFIX, check_patch_merging, find
 from compress.serving.vllm.planning import MergedPatches, VideoPlanner
 from compress.serving.vllm.prompt_positions import PlacedItem, PromptLayout, lay_out, take_positions
 from compress.serving.vllm.settings import KEY, ServedMethod
@@ -44,8 +44,8 @@ class CompressingModel:
         self.planner = VideoPlanner(served, layout)
         self.tap: AttentionTap | None = None
         self._layouts: Any = WeakTensorKeyDictionary()
-        if served.rpm is not None and not find(type(self).__name__.removeprefix(PREFIX)).merges_patches:
-            raise ConfigError(f"{type(self).__name__} merges no patches inside the engine; leave rpm out")
+        if served.rpm is not None:
+            check_patch_merging(find(type(self).__name__.removeprefix(PREFIX)))
         self._codecs: list[CodecSignals | None] = []
         self._saliency: list[Tensor] = []
         self._merged: MergedPatches | None = None
