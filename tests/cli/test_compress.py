@@ -275,7 +275,7 @@ def test_a_disk_that_cannot_be_written_ends_the_run(
     assert f"shots cannot be written: {os.strerror(number)}" in result.stderr
     monkeypatch.undo()
     # the same of a record that cannot be read concerns that one
-    monkeypatch.setattr(runner, "load", refuse)
+    monkeypatch.setattr(runner, "load_record", refuse)
     result = compress("run", "--meta", meta, "--out", tmp_path / "tokens", "--json")
     assert (result.exit_code, [line["status"] for line in lines(result)]) == (1, ["failed"])
 

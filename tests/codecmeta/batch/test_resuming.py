@@ -16,7 +16,6 @@ from codecmeta.batch.inputs import Input
 from codecmeta.batch.jobs import Job, extract_inputs, extract_job, find_fresh
 from codecmeta.batch.outcome import Outcome
 from codecmeta.errors import MetaFormatError, UsageError
-from codecmeta.record.atomic_file import TEMPORARY_FILES
 from codecmeta.record.options import Options
 from tests.codecmeta.batch.run_batch import LIGHT, inputs, run
 
@@ -179,13 +178,13 @@ def test_times_of_any_year(data: Path, tmp_path: Path, year: int) -> None:
 def test_a_folder_is_searched_once_for_what_was_left(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    listdir = os.listdir
     searched: list[Path] = []
 
-    def glob(path: Path, pattern: str) -> list[Path]:
-        if pattern == TEMPORARY_FILES:
-            searched.append(path)
-        return []
+    def watched(path: str) -> list[str]:
+        searched.append(Path(path))
+        return listdir(path)
 
-    monkeypatch.setattr(Path, "glob", glob)
+    monkeypatch.setattr(os, "listdir", watched)
     run(videos, tmp_path / "meta")
-    assert searched == [tmp_path / "meta"]
+    assert searched.count(tmp_path / "meta") == 1
