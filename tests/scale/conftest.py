@@ -112,9 +112,9 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """Serve S3 on loopback, with one bucket."""
+    """Serve S3 on loopback, with one bucket: one server, since s3fs keeps the first address that it has read."""
     server_module, boto3 = require("moto.server"), require("boto3")
     require("s3fs")
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
