@@ -193,7 +193,7 @@ class CodecSignals:
 
     @staticmethod
     def absent() -> tuple[Tensor, ...]:
-        """Write what stands for a video without metadata."""
+        """Write the fields of a video without metadata."""
         return torch.empty(0, dtype=torch.float64), torch.empty(0), torch.empty(0), torch.empty(0, dtype=torch.int64)
 
     @staticmethod

@@ -27,7 +27,7 @@ check_version()
 
 
 def write_frames(config: Any, tokenizer: Any, timestamps: Sequence[float], counts: Sequence[int]) -> list[int]:
-    """Write what stands for a video: every frame follows its time and lies between two marks.
+    """Write the placeholders of a video: every frame follows its time and lies between two marks.
 
     Args:
         config: of the checkpoint.
