@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 _ATTACHED_PICTURE = 0x400
 _DISCARD_ALL = 48
 _READS_COLOURS = 17
+_SCALES_IN_THREADS = 17
 # numbers of colour spaces (Rec. ITU-T H.273, table 4) and ranges in libswscale and PyAV
 _BT709, _BT601, _LIMITED, _FULL = 1, 5, 1, 2
 _OWN_MATRIX = frozenset((1, 4, 7, 9))
@@ -92,4 +93,7 @@ def reformat(frame: av.VideoFrame, *, width: int, height: int, pixel_format: str
             "src_color_range": _FULL if full else _LIMITED,
             "dst_color_range": _FULL,
         }
+    if _MAJOR >= _SCALES_IN_THREADS:
+        # by default each conversion starts one thread per core and waits for all of them
+        options["threads"] = 1
     return frame.reformat(width=width, height=height, format=pixel_format, interpolation="BICUBIC", **options)

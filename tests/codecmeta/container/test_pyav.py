@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 
-from codecmeta.container.pyav import frame_of_rgb
+from codecmeta.container.pyav import frame_of_rgb, reformat
 
 
 @pytest.mark.parametrize("width", [1, 16, 241])
@@ -26,3 +29,12 @@ def test_pictures_of_odd_width_are_converted_alike() -> None:
         for _ in range(4)
     )
     assert all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_conversion_starts_no_threads() -> None:
+    """A run has one process per core: threads of each conversion would only wait for each other."""
+    frame = av.VideoFrame(640, 480, "yuv420p")
+    before = len(list(Path("/proc/self/task").iterdir()))
+    kept = reformat(frame, width=320, height=240, pixel_format="rgb24")
+    assert (kept.width, len(list(Path("/proc/self/task").iterdir()))) == (320, before)
