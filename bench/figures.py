@@ -1,7 +1,7 @@
-"""Pictures of the README and the site: the overview of one clip, the chart of speed and the chart of accuracy.
+"""Pictures of the README and the site: the overview of one clip, charts of speed, of accuracy and of every method.
 
-python -m bench.figures                 # all three, into docs/images/
-python -m bench.figures speed accuracy  # charts from bench/results/*.json
+python -m bench.figures                         # all, into docs/images/
+python -m bench.figures speed accuracy methods  # charts from bench/results/*.json
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from bench.figure_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, RULE, clear_axes, rule_axes
+from bench.method_panels import PICTURES, draw_panels, gather_panels
+
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 RESULTS = ROOT / "bench" / "results"
 
-INK, FAINT, RULE = "#1d2433", "#6b7385", "#d9dde5"
-BLUE, ORANGE, GREEN, GREY = "#2f6bcb", "#d0662b", "#4f8f6f", "#b9c0cc"
 FRAMES = (4, 8, 13, 14, 22)
 """Sampled frames of the overview: before, during and after the event of the clip."""
 PATCHES, TOKENS = (27, 27), (14, 14)
@@ -52,6 +53,8 @@ METHODS = {
 }
 JUDGES = ("whole0-six", "whole1-six")
 """Runs of bench/results/accuracy.json by the two decoders that saw whole clips only."""
+EVERY = (("whole0-six", "whole0-inner"), ("whole1-six", "whole1-inner"))
+"""Runs that hold every method at six retentions, by judge."""
 
 
 def draw_overview() -> None:
@@ -97,7 +100,7 @@ def draw_overview() -> None:
     )
     sizes.tick_params(labelsize=7, colors=FAINT)
     sizes.xaxis.set_visible(False)
-    _clear(sizes)
+    clear_axes(sizes)
     labels = (
         "frame",
         "what the\ncodec coded:\nresidual",
@@ -175,7 +178,7 @@ def draw_speed() -> None:
     left.set_title(
         "One minute of 720p H.264, one thread, CPU seconds (logarithmic)", fontsize=9, color=FAINT, loc="left", x=-0.0
     )
-    _clear(left)
+    clear_axes(left)
     left.spines["left"].set_visible(False)
     left.tick_params(length=0)
     for prefix, name, colour in (("infomerge", "InfoMerge", BLUE), ("btm", "BTM of MeToM", ORANGE)):
@@ -221,24 +224,24 @@ def draw_accuracy() -> None:
     figure.savefig(IMAGES / "accuracy.svg", metadata={"Date": None, "Creator": None})
 
 
+def draw_methods() -> None:
+    """Draw every measured method in a panel of its own: accuracy by both judges, times to the first token."""
+    runs = _load("accuracy")["runs"]
+    panels = gather_panels([[runs[name] for name in names] for names in EVERY], _load("first_token")["rows"])
+    for picture in PICTURES:
+        draw_panels(picture, panels, IMAGES / f"methods_{picture}.svg")
+
+
 def _load(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def _clear(axes: Any) -> None:
-    for side in ("top", "right", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.spines["left"].set_color(RULE)
-
-
 def _lines(axes: Any) -> None:
-    _clear(axes)
-    axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.tick_params(labelsize=8, colors=FAINT, length=2)
+    rule_axes(axes)
     axes.legend(fontsize=8.5, frameon=False)
 
 
-DRAWINGS = {"overview": draw_overview, "speed": draw_speed, "accuracy": draw_accuracy}
+DRAWINGS = {"overview": draw_overview, "speed": draw_speed, "accuracy": draw_accuracy, "methods": draw_methods}
 
 
 def main() -> None:
