@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.figure_style import BLUE, FAINT, GREEN, GREY, INK, ORANGE, RULE, clear_axes, rule_axes
-from bench.method_panels import PICTURES, draw_panels, gather_panels
+from bench.method_panels import EVERY, PICTURES, draw_panels, gather_panels
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -53,8 +53,6 @@ METHODS = {
 }
 JUDGES = ("whole0-six", "whole1-six")
 """Runs of bench/results/accuracy.json by the two decoders that saw whole clips only."""
-EVERY = (("whole0-six", "whole0-inner"), ("whole1-six", "whole1-inner"))
-"""Runs that hold every method at six retentions, by judge."""
 
 
 def draw_overview() -> None:

@@ -43,6 +43,8 @@ PICTURES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     ),
 }
 """Pictures by name: title and methods, row by row."""
+EVERY: Final = (("whole0-six", "whole0-inner"), ("whole1-six", "whole1-inner"))
+"""Runs of bench/results/accuracy.json that hold every method at six retentions, by judge."""
 REFERENCE: Final = "cover"
 SHOWN: Final = 0.1
 """Retention whose figures a panel names."""
@@ -165,9 +167,14 @@ def _draw_panel(axes: Any, name: str, panels: Mapping[str, Panel]) -> None:
 
 def describe(panel: Panel) -> str:
     """Return what a panel says of its method: accuracy by judge at `SHOWN`, first token and tower, times faster."""
-    at = int(np.abs(panel.kept - 100 * SHOWN).argmin())
+    at = find_share(panel, SHOWN)
     accuracy = " / ".join(f"{value:.0f}" for value in panel.value[:, at])
     return accuracy if panel.faster is None else f"{accuracy} · {panel.faster[0]:.1f}× · {panel.faster[1]:.1f}×"
+
+
+def find_share(panel: Panel, share: float) -> int:
+    """Return which of a panel's retentions is nearest to a retained fraction."""
+    return int(np.abs(panel.kept - 100 * share).argmin())
 
 
 def _write_head(figure: Figure, title: str, clips: set[int]) -> None:

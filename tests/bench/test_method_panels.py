@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.figures import EVERY
-from bench.method_panels import PICTURES, describe, draw_panels, gather_panels
+from bench.method_panels import EVERY, PICTURES, describe, draw_panels, gather_panels
 from compress.accuracy.methods import MEASURED
 
 ROOT = Path(__file__).resolve().parents[2]
