@@ -24,6 +24,8 @@ PARTS: Final[Mapping[str, tuple[str, ...]]] = {"metom": ("rpm", "btm", "matm")}
 def write_all(panels: Mapping[str, Panel], timed: Mapping[str, Any], planned: Sequence[Any]) -> Iterator[str]:
     """Write accuracy by judge, times faster, prefill and planning of every timed method, best first, as Markdown.
 
+    A star marks methods that fewer clips were asked about.
+
     Args:
         panels: accuracy by method, of `gather_panels`.
         timed: rows of bench/results/first_token.json.
@@ -34,14 +36,16 @@ def write_all(panels: Mapping[str, Panel], timed: Mapping[str, Any], planned: Se
         "| planning, ms |"
     )
     yield "|---" * 6 + "|"
+    clips = max(panel.clips for panel in panels.values())
     for name in sorted(panels, key=lambda name: -panels[name].value[:, find_share(panels[name], SHARE)].mean()):
         known = TIMED_AS.get(name, name)
         row = timed.get(f"{known}@{SHARE:g}")
         parts = PARTS.get(known, (known,))
         planning = sum(stage["ours_ms"] for stage in planned if stage["method"] in parts)
         if row is not None:
+            star = " *" if panels[name].clips < clips else ""
             yield (
-                f"| `{name}` | {_accuracy(panels[name], SHARE, '.0f')} | {row['first_token_ratio']:.2f} | "
+                f"| `{name}` | {_accuracy(panels[name], SHARE, '.0f')}{star} | {row['first_token_ratio']:.2f} | "
                 f"{row['tower_ratio']:.2f} | {row['prefill_seconds']:.2f} | "
                 f"{planning:.{0 if planning >= 10 else 1}f} |"
             )

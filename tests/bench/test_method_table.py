@@ -10,9 +10,9 @@ from bench.method_table import write_all, write_merging
 KEPT = np.array([5.0, 10, 15, 20, 30, 50])
 
 
-def panel(level: float) -> Panel:
+def panel(level: float, *, clips: int = 60) -> Panel:
     value = np.array([level + KEPT / 2, level + 10 + KEPT / 2])
-    return Panel(kept=KEPT, value=value, low=value - 3, high=value + 3, clips=60, faster=None)
+    return Panel(kept=KEPT, value=value, low=value - 3, high=value + 3, clips=clips, faster=None)
 
 
 def row(ratio: float) -> dict[str, float]:
@@ -20,7 +20,7 @@ def row(ratio: float) -> dict[str, float]:
 
 
 def test_methods_are_in_order_of_accuracy_with_their_own_times() -> None:
-    panels = {"metom": panel(60), "pool-space": panel(70), "oracle": panel(80)}
+    panels = {"metom": panel(60, clips=20), "pool-space": panel(70), "oracle": panel(80)}
     timed = {"metom@0.1": row(2), "pool@0.1": row(4), "pool@0.5": row(8)}
     planned = [
         {"method": name, "ours_ms": ms}
@@ -28,7 +28,7 @@ def test_methods_are_in_order_of_accuracy_with_their_own_times() -> None:
     ]
     assert list(write_all(panels, timed, planned))[2:] == [  # oracle was not timed
         "| `pool-space` | 75 / 85 | 4.00 | 2.00 | 0.40 | 4.0 |",
-        "| `metom` | 65 / 75 | 2.00 | 1.00 | 0.20 | 372 |",
+        "| `metom` | 65 / 75 * | 2.00 | 1.00 | 0.20 | 372 |",
     ]
 
 
