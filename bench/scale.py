@@ -1,7 +1,7 @@
 """Measures what batches cost beyond their videos: python -m bench.scale resume|workers|engines [--videos N].
 
 resume   `codecmeta extract` over N videos that are all done: time, and memory of the process
-workers  N small clips with 1 and with 2 workers
+workers  N clips with 1 and with 2 workers
 engines  N jobs that do nothing, through each engine: time per job
 
 Figures go into the JSON file given by --out, those of other measurements there stay.
@@ -89,29 +89,42 @@ def resumed(place: Path) -> None:
     print(json.dumps(figures))
 
 
-def workers(count: int) -> dict[str, Any]:
-    """Each clip by default options, linked under many names."""
-    figures: dict[str, Any] = {"clips": count}
-    with tempfile.TemporaryDirectory() as folder:
-        videos = Path(folder, "videos")
+def workers(count: int, folder: Path) -> dict[str, Any]:
+    """Clips by default options, linked under many names; by one worker, two, two and one, so that drift shows."""
+    clips = sorted(path for path in folder.iterdir() if path.suffix in {".mp4", ".mkv", ".webm", ".avi"})
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    spent: dict[int, list[float]] = {1: [], 2: []}
+    parents: list[float] = []
+    with tempfile.TemporaryDirectory() as place:
+        videos = Path(place, "videos")
         videos.mkdir()
         for number in range(count):
-            (videos / f"{number:05d}.mp4").symlink_to(ROOT / "data" / "still_h264.mp4")
-        for processes in (1, 2):
+            clip = clips[number % len(clips)]
+            (videos / f"{number:05d}{clip.suffix}").symlink_to(clip.resolve())
+        for round_number, processes in enumerate((1, 2, 2, 1)):
+            out = Path(place, f"meta{round_number}")
             begin, parent, children = time.perf_counter(), used(resource.RUSAGE_SELF), used(resource.RUSAGE_CHILDREN)
             extract_inputs(
-                find_inputs([str(videos)], out=Path(folder, f"meta{processes}"), stdin=None),
-                Path(folder, f"meta{processes}"),
+                find_inputs([str(videos)], out=out, stdin=None),
+                out,
                 options=Options(pixels=64),
                 engine=LocalEngine(workers=processes, timeout=60.0),
                 report=lambda outcome: None,
             )
-            figures[f"seconds_{processes}"] = round(time.perf_counter() - begin, 1)
-            figures[f"parent_ms_per_clip_{processes}"] = round((used(resource.RUSAGE_SELF) - parent) / count * 1e3, 2)
-            workers = used(resource.RUSAGE_CHILDREN) - children
-            figures[f"workers_ms_per_clip_{processes}"] = round(workers / count * 1e3, 1)
-    figures["speedup"] = round(figures["seconds_1"] / figures["seconds_2"], 2)
-    figures["parent_peak_mb"] = round(peak_memory())
+            seconds[processes].append(round(time.perf_counter() - begin, 1))
+            parents.append(used(resource.RUSAGE_SELF) - parent)
+            spent[processes].append(used(resource.RUSAGE_CHILDREN) - children)
+    figures = {
+        "clips": count,
+        "kinds": len(clips),
+        "seconds_1": seconds[1],
+        "seconds_2": seconds[2],
+        "speedup": round(sum(seconds[1]) / sum(seconds[2]), 2),
+        "workers_ms_per_clip_1": round(sum(spent[1]) / 2 / count * 1e3, 1),
+        "workers_ms_per_clip_2": round(sum(spent[2]) / 2 / count * 1e3, 1),
+        "parent_ms_per_clip": round(sum(parents) / 4 / count * 1e3, 2),
+        "parent_peak_mb": round(peak_memory()),
+    }
     print(f"workers: {figures}")
     return figures
 
@@ -170,6 +183,8 @@ def main() -> None:
     parser.add_argument("what", choices=["resume", "resumed", "workers", "engines"])
     parser.add_argument("--videos", type=int, default=1000)
     parser.add_argument("--place", type=Path, help="folder that `make_done` wrote, for resume")
+    parser.add_argument("--clips", type=Path, default=ROOT / "data", help="folder of the clips, for workers")
+    parser.add_argument("--name", help="name of the figures in the JSON file, if another one")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     arguments = parser.parse_args()
     if arguments.what == "resumed":
@@ -177,8 +192,8 @@ def main() -> None:
     elif arguments.what == "resume":
         write_figures(arguments.out, "resume", resume(arguments.videos, arguments.place))
     else:
-        measure = {"workers": workers, "engines": engines}[arguments.what]
-        write_figures(arguments.out, arguments.what, measure(arguments.videos))
+        measure = {"workers": lambda count: workers(count, arguments.clips), "engines": engines}[arguments.what]
+        write_figures(arguments.out, arguments.name or arguments.what, measure(arguments.videos))
 
 
 if __name__ == "__main__":
