@@ -19,7 +19,7 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 _RECYCLE = 1000
-"""Jobs after which a worker is replaced, so that memory leaks stay bounded; its start takes as long as 40 short clips."""
+"""Jobs after which a worker is replaced, so that memory leaks stay bounded; a start takes as long as 40 short clips."""
 _PAUSED = -1.0
 _GRACE_SECONDS = 2.0
 """Time in which a result that a worker sent before it ended can still arrive."""

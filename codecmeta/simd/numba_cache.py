@@ -9,6 +9,7 @@ NUMBA_CACHE_DIR can be filled on one machine and used on others, wherever the pa
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,11 +54,27 @@ def keep(dispatcher: Any) -> None:
     if nb.config.CACHE_DIR and source.is_relative_to(_ROOT):
         cache._cache_path = str(_chosen_folder(source))
         cache._impl._locator = _Locator(cache._cache_path)
-    cache._cache_file = IndexDataCacheFile(
+    file = IndexDataCacheFile(
         cache_path=cache._cache_path, filename_base=cache._impl.filename_base, source_stamp=source_stamp(source)
     )
+    file.save = partial(_save, file)
+    cache._cache_file = file
     dispatcher.compile = partial(_compile_once, dispatcher, dispatcher.compile)
     _kept.append(dispatcher)
+
+
+def _save(file: Any, key: Any, data: Any) -> None:
+    """Save the machine code of one signature, which several processes may do at a time for one function.
+
+    It is written before the index names it, so that no other process loads what the file held before.
+    """
+    with hold_lock(Path(f"{file._index_path}.lock")):
+        overloads = file._load_index()
+        taken = set(overloads.values())
+        free = (name for name in map(file._data_name, itertools.count(1)) if name not in taken)
+        name = overloads.get(key) or next(free)
+        file._save_data(name, data)
+        file._save_index(overloads | {key: name})
 
 
 class _Locator:
@@ -111,22 +128,28 @@ def _compile_once(dispatcher: Any, compile_or_load: Callable[[Any], Any], signat
     with global_compiler_lock:
         if _is_compiled(dispatcher, signature):
             return compile_or_load(signature)
-        name, module = dispatcher.py_func.__qualname__, Path(dispatcher.py_func.__code__.co_filename).stem
-        # one lock per file: imports have no circles, so no two processes wait for each other
-        lock = Path(dispatcher._cache.cache_path, f"{module}.compile.lock")
+        name = dispatcher.py_func.__qualname__
+        # one lock per function and signature: calls have no circles, so no two processes wait for each other
+        digest = hashlib.sha256(repr(_key(dispatcher, signature)).encode()).hexdigest()[:16]
+        lock = Path(dispatcher._cache.cache_path, f"{dispatcher._cache._impl.filename_base}.{digest}.lock")
         with event.trigger_event(COMPILING, data=name), hold_lock(lock):
             try:
                 return compile_or_load(signature)
             except OSError:
                 # compiled, but not cached: the disk of the cache is full, for example
                 return compile_or_load(signature)
+            finally:
+                # those who wait for it find the machine code in the cache
+                with suppress(OSError):
+                    lock.unlink()
+
+
+def _key(dispatcher: Any, signature: Any) -> Any:
+    return dispatcher._cache._index_key(signature, dispatcher.targetctx.codegen())
 
 
 def _is_compiled(dispatcher: Any, signature: Any) -> bool:
-    key = dispatcher._cache._index_key
-    return signature in dispatcher.overloads or (
-        key(signature, dispatcher.targetctx.codegen()) in _load_index(dispatcher)
-    )
+    return signature in dispatcher.overloads or _key(dispatcher, signature) in _load_index(dispatcher)
 
 
 @contextmanager

@@ -25,11 +25,27 @@ def outer(x):
 RUN = "from codecmeta.caller import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
 
 
+def write_package(place: Path, *, decorator: str = "@kernel()") -> Path:
+    """Write a package of a caller, a callee and a constant, each in a file of its own."""
+    (place / "simd").mkdir(parents=True)
+    for name in ("__init__.py", "simd/__init__.py"):
+        (place / name).touch()
+    (place / "simd" / "numba_cache.py").write_text(Path(numba_cache.__file__).read_text())
+    (place / "caller.py").write_text(CALLER.format(decorator=decorator))
+    (place / "callee.py").write_text(CALLEE.format(decorator=decorator, value=1))
+    (place / "constants.py").write_text("FACTOR = 10\n")
+    return place
+
+
+def environment_of(package: Path, cache: Path) -> dict[str, str]:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(package.parent)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file of the same size and second keeps its bytecode
+    return environment
+
+
 def run(package: Path, cache: Path | None = None) -> tuple[int, int]:
     """Return the result of the compiled caller, and how often it came from the disk."""
-    place = str(cache or package / "machine-code")
-    environment = {**os.environ, "NUMBA_CACHE_DIR": place, "PYTHONPATH": str(package.parent)}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file of the same size and second keeps its bytecode
+    environment = environment_of(package, cache or package / "machine-code")
     ran = subprocess.run(
         [sys.executable, "-c", RUN], cwd=package.parent, env=environment, capture_output=True, text=True, check=True
     )
@@ -43,15 +59,7 @@ def run(package: Path, cache: Path | None = None) -> tuple[int, int]:
     ids=["kernel", "numba alone"],
 )
 def test_a_callee_or_a_constant_that_changes_in_another_file(tmp_path: Path, decorator: str, stale: bool) -> None:
-    package = tmp_path / "codecmeta"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "simd").mkdir()
-    (package / "simd" / "__init__.py").touch()
-    (package / "simd" / "numba_cache.py").write_text(Path(numba_cache.__file__).read_text())
-    (package / "caller.py").write_text(CALLER.format(decorator=decorator))
-    (package / "callee.py").write_text(CALLEE.format(decorator=decorator, value=1))
-    (package / "constants.py").write_text("FACTOR = 10\n")
+    package = write_package(tmp_path / "codecmeta", decorator=decorator)
     (package / "unrelated.py").touch()
     assert run(package) == (20, 0)
     (package / "callee.py").write_text(CALLEE.format(decorator=decorator, value=2))
@@ -68,21 +76,59 @@ def test_a_callee_or_a_constant_that_changes_in_another_file(tmp_path: Path, dec
 
 def test_machine_code_of_another_machine(tmp_path: Path) -> None:
     """It is taken where the package lies elsewhere with files of other times, and not where the content differs."""
-    places = [tmp_path / "one" / "codecmeta", tmp_path / "two" / "lib" / "codecmeta"]
+    places = [write_package(tmp_path / "one" / "codecmeta"), write_package(tmp_path / "two" / "lib" / "codecmeta")]
     for place in places:
-        (place / "simd").mkdir(parents=True)
-        for name in ("__init__.py", "simd/__init__.py"):
-            (place / name).touch()
-        (place / "simd" / "numba_cache.py").write_text(Path(numba_cache.__file__).read_text())
-        (place / "caller.py").write_text(CALLER.format(decorator="@kernel()"))
-        (place / "callee.py").write_text(CALLEE.format(decorator="@kernel()", value=1))
-        (place / "constants.py").write_text("FACTOR = 10\n")
         os.utime(place / "callee.py", ns=(len(place.parts) * 10**18,) * 2)
     shared = tmp_path / "shared"
     assert run(places[0], shared) == (20, 0)
     assert run(places[1], shared) == (20, 1)
     (places[1] / "constants.py").write_text("FACTOR = 30\n")
     assert run(places[1], shared) == (60, 0)
+
+
+def test_processes_that_add_signatures_at_a_time(tmp_path: Path) -> None:
+    """All machine code is kept, and that of each signature is its own."""
+    package = write_package(tmp_path / "codecmeta")
+    values = ["1", "1.5", "1"]
+    environment = environment_of(package, package / "machine-code")
+    code = "import sys; from codecmeta.caller import outer; print(outer(eval(sys.argv[1])))"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, value],
+            cwd=package.parent,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for value in values
+    ]
+    assert [process.communicate()[0].strip() for process in started] == ["20", "25.0", "20"]
+    code = f"from codecmeta.caller import outer; print(*map(outer, [{','.join(values)}]), outer.stats.cache_misses)"
+    again = subprocess.run(
+        [sys.executable, "-c", code], cwd=package.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    assert again.stdout.split() == ["20", "25.0", "20", "Counter()"]
+    assert [path.name for path in (package / "machine-code").rglob("*.lock") if ".nbi" not in path.name] == []
+
+
+def test_the_index_names_machine_code_once_it_is_written(tmp_path: Path) -> None:
+    """A process that loads at this moment would take what the file held before, that of another source for example."""
+
+    @numba_cache.kernel()
+    def double(a: float) -> float:
+        return a + a
+
+    file = double._cache._cache_file
+    file._index_path = str(tmp_path / "double.nbi")
+    file._cache_path = str(tmp_path)
+    named = []
+    write = file._save_data
+    file._save_data = lambda *arguments: (named.append(dict(file._load_index())), write(*arguments))
+    file.save("first", b"1")
+    file.save("second", b"2")
+    file.save("first", b"3")
+    assert [sorted(one) for one in named] == [[], ["first"], ["first", "second"]]
+    assert (file.load("first"), file.load("second")) == (b"3", b"2")
 
 
 def test_what_a_module_needs() -> None:
