@@ -72,9 +72,7 @@ def _rows(rows: Sequence[Row], columns: Sequence[Column]) -> list[dict[str, Any]
             "videos": row.videos,
             "text": [column.write(row.figures[column.key]) for column in columns],
             "value": [_rounded(row.figures[column.key]) for column in columns],
-            "best": [
-                best.get((row.retention, column.key)) == row.figures[column.key] is not None for column in columns
-            ],
+            "best": [_is_best(row, column, best) for column in columns],
         }
         for row in rows
     ]

@@ -114,6 +114,9 @@ def test_figures_are_medians_and_the_best_is_marked() -> None:
     assert (stride["text"][at("moving_coverage")], stride["value"][at("moving_coverage")]) == ("-", None)
     assert not stride["best"][at("assignment_error")]
     assert not random["best"][at("linear_error")]  # equal everywhere: none is best
+    cells = [replace(one, method=name) for one, name in ((CELL, "random"), (other, "stride"), (CELL, EVERYTHING))]
+    marked = Page(render_comparison([compared("x", *cells)], [], title="t", about="")).data["tables"][0]["rows"]
+    assert [row["best"][at("assignment_error")] for row in marked] == [True, False, False], "a control is never best"
     small = Page(render_comparison([compared("x", replace(CELL, macs=2.5e8))], [], title="t", about="")).data
     assert (random["text"][at("macs")], small["tables"][0]["rows"][0]["text"][at("macs")]) == ("2.50", "2.5e-04")
     assert [one["rows"][0]["value"][at("seconds")] for one in single] == [1.0, 3.0, 2.0]
