@@ -160,24 +160,6 @@ def read_from(
         raise MetaFormatError(name, None, f"not a readable .npz ({error})") from error
 
 
-def read_info(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read `info` alone, to see the source and options of a file.
-
-    Raises:
-        MetaFormatError: the file is not a VideoMeta of this schema.
-        OSError: it cannot be opened.
-    """
-    name = os.fspath(path)
-    with _open(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                return _read_info(name, archive, archive.getinfo("info.npy"))
-        except MetaFormatError:
-            raise
-        except (KeyError, *_UNREADABLE) as error:
-            raise MetaFormatError(name, "info", f"cannot be read ({error})") from error
-
-
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     # opening a pipe would block until a writer appears
     if not stat.S_ISREG(Path(path).stat().st_mode):

@@ -111,7 +111,10 @@ def sketch_spectra(blocks: Tensor, segment: Tensor | None, count: int) -> Sketch
         return Sketch(head=times(identity), diagonal=nothing, off_diagonal=nothing, weight=nothing[..., 0])
 
     start, probes = (vectors.expand(count, *vectors.shape) for vectors in _random_vectors(width, wide.device))
-    basis = _orthonormal(_orthonormal(times(_orthonormal(times(start)))))
+    basis = start
+    for _ in range(PASSES):
+        basis = _orthonormal(times(basis))
+    basis = _orthonormal(basis)
 
     def project(vectors: Tensor) -> Tensor:
         """Remove the dominant subspace from (K, j, D)."""
