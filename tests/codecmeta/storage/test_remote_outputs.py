@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("fsspec", reason="fsspec is not installed: URLs were NOT tested")
+pytest.importorskip("urllib3", reason="urllib3 is not installed: URLs were NOT tested")
+
 from fsspec.implementations.memory import MemoryFileSystem
 
 import codecmeta
