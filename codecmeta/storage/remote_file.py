@@ -191,7 +191,7 @@ class RemoteFile:
                 step = _CONNECTIONS * _PART
                 for begin in range(0, self.size, step):
                     for at, data in self._receive([(begin, min(begin + step, self.size))]):
-                        os.pwrite(copy.fileno(), data, at)
+                        _write_at(copy.fileno(), data, at)
             else:
                 self._copy_stream(copy)
         except BaseException as error:
@@ -208,12 +208,14 @@ class RemoteFile:
 
     def _copy_stream(self, copy: IO[bytes]) -> None:
         self._requests += 1
+        copied = 0
         for part in self._store.stream(self._key, self.state):
             self._received += len(part)
-            if self._received > self._most_bytes:
+            copied += len(part)
+            if copied > self._most_bytes:
                 raise SourceError("limit_exceeded", f"it has more than the {self._most_bytes} bytes that may be copied")
-            copy.write(part)
-        self.size = copy.tell()
+            _write_at(copy.fileno(), part, copied - len(part))
+        self.size = copied
         if self.size == 0:
             raise SourceError("unreadable", "the file is empty")
 
@@ -261,3 +263,11 @@ class RemoteFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _write_at(descriptor: int, data: bytes, position: int) -> None:
+    """Write all bytes: a disk that becomes full takes some of them without an error."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, position)
+        left, position = left[written:], position + written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
+pytest.importorskip("fsspec", reason="fsspec is not installed: URLs were NOT tested")
+pytest.importorskip("urllib3", reason="urllib3 is not installed: URLs were NOT tested")
+
 from fsspec.implementations.memory import MemoryFileSystem
 
 from bench.web_server import WebFolder, serve
@@ -136,6 +141,19 @@ def test_servers_without_safe_ranges_send_the_whole_file(web_folder: WebFolder, 
     with pytest.raises(SourceError, match="bytes") as caught:
         extract(web_folder.url("clip.mp4"), limits=Limits(copied=10_000), **PIXELS)
     assert caught.value.code == "limit_exceeded"
+
+
+@pytest.mark.parametrize("fault", ["", "no ranges"])
+def test_a_copy_is_whole_where_writes_are_short(
+    web_folder: WebFolder, clip: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Like the last write to a disk that becomes full, which takes what fits and reports no error."""
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, at: write(file, bytes(data[:10_000]), at))
+    web_folder.fault = fault
+    with open_source(web_folder.url("clip.mp4")) as source:
+        source.fetch_all()
+        assert source.read_at(0, source.size) == clip.read_bytes()
 
 
 @pytest.mark.parametrize(
