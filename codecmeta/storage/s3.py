@@ -78,9 +78,8 @@ class S3Store:
             written = self._call("put_object", key, len(data), Key=key, Body=data, **condition)
             found = self.stat(key)
         except SourceError as error:
-            if error.code in ("changed_while_reading", "not_a_file") and "IfMatch" in condition:
-                raise ConflictError(None, f"{self._url(key)} {conflict}") from error
-            if error.code == "changed_while_reading":
+            gone = error.code == "not_a_file" and "IfMatch" in condition
+            if gone or error.code == "changed_while_reading":
                 raise ConflictError(None, f"{self._url(key)} {conflict}") from error
             raise OutputError(None, f"{self._url(key)} cannot be written: {error}") from error
         if found.version != written["ETag"]:
@@ -97,6 +96,9 @@ class S3Store:
             found: dict[str, Any] = await files._call_s3(method, Bucket=self._bucket, **arguments)
             if method == "get_object":
                 async with found["Body"] as body:
+                    # a server that ignores the range would send the whole object into memory
+                    if found["ContentLength"] > length:
+                        raise SourceError("network", f"{self._url(key)}: the whole object is sent for a range of it")
                     found["Body"] = await body.read()
             return found
 
@@ -106,6 +108,8 @@ class S3Store:
             raise SourceError("not_a_file", f"{self._url(key)}: no such object or bucket") from error
         except PermissionError as error:
             raise SourceError("permission_denied", f"{self._url(key)}: {error}") from error
+        except SourceError:
+            raise
         except Exception as error:  # botocore and aiohttp raise errors of many types
             if _code(error) in _LOST:
                 raise SourceError("changed_while_reading", "the object was replaced while it was read") from error

@@ -183,6 +183,34 @@ def test_frames_of_an_index_are_read_by_ranges(folder: str, tmp_path: Path, monk
             assert (there is None and here is None) or np.array_equal(there, here)
 
 
+class Flood:
+    """Body of an answer that holds more than memory does."""
+
+    async def __aenter__(self) -> Flood:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+    async def read(self) -> bytes:
+        raise AssertionError("it was read")
+
+
+def test_a_server_of_s3_that_ignores_ranges(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(f"{s3}/ranges.bin", b"0123456789")
+    store, key = open_store(f"{s3}/ranges.bin")
+    state = store.stat(key)
+    assert store.read(key, 2, 5, state) == b"234"
+
+    async def send_all(method: str, **arguments: Any) -> dict[str, Any]:
+        return {"ContentLength": 1 << 40, "ETag": state.version, "Body": Flood()}
+
+    monkeypatch.setattr(store._files, "_call_s3", send_all)
+    with pytest.raises(SourceError, match="the whole object is sent for a range of it") as caught:
+        store.read(key, 2, 5, state)
+    assert caught.value.code == "network"
+
+
 def test_an_object_that_is_replaced_while_it_is_read(folder: str) -> None:
     url, content = f"{folder}/large.bin", secrets.token_bytes(1_000_000)
     put(url, content)
