@@ -1,10 +1,11 @@
-"""Server process: start, readiness, a first request that must be compressed, and the signals it is handed."""
+"""Server process: start, readiness, a first request that must be compressed, and the signals passed on to it."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ _REQUEST_SECONDS: Final = 600.0
 _POLL_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 30.0
 _HANDED_ON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ENCRYPTED: Final = ("--ssl-keyfile", "--ssl-certfile", "--uds")
+_UNREACHED: Final = ("--ssl-keyfile", "--ssl-certfile", "--uds", "--config")
+"""Options by which the server listens otherwise than by HTTP, or at an address that is read from a file."""
 
 
 class ServerError(CompressError):
@@ -64,20 +66,23 @@ class Endpoint:
 
     @staticmethod
     def of(arguments: Sequence[str]) -> Endpoint:
-        """Read it off the options of ``vllm serve``.
+        """Read it from the options of ``vllm serve``.
 
         Raises:
-            ConfigError: the server would not be reached by HTTP.
+            ConfigError: the server would not be reached by HTTP, or its port is no number.
         """
         options = _read_options(arguments)
-        if found := [name for name in _ENCRYPTED if name in options]:
+        if found := [name for name in _UNREACHED if name in options]:
             raise ConfigError(
-                f"{', '.join(found)}: a server is checked by HTTP only; start the line of compress serve-args yourself"
+                f"{', '.join(found)} cannot be given: the server is checked by HTTP at --host and --port; print the "
+                "line by compress serve-args and start it yourself"
             )
-        host = options.get("--host", "")
+        host, port = options.get("--host", ""), options.get("--port", "8000")
+        if re.fullmatch("[0-9]{1,5}", port) is None:
+            raise ConfigError(f"--port is {port!r}; give a number")
         return Endpoint(
             host="127.0.0.1" if host in ("", "0.0.0.0", "::") else host,
-            port=int(options.get("--port", "8000")),
+            port=int(port),
             key=options.get("--api-key") or os.environ.get("VLLM_API_KEY"),
         )
 

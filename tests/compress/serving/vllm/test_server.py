@@ -121,8 +121,15 @@ def test_where_it_listens_is_read_off_its_options() -> None:
     assert Endpoint.of(("serve", "m")).url == "http://127.0.0.1:8000"
     assert Endpoint.of(("serve", "m", "--port=9001", "--host", "0.0.0.0")).url == "http://127.0.0.1:9001"
     assert Endpoint.of(("serve", "m", "--host", "::1", "--api-key", "k")) == Endpoint(host="::1", port=8000, key="k")
-    with pytest.raises(ConfigError, match="--ssl-keyfile"):
-        Endpoint.of(("serve", "m", "--ssl-keyfile", "x"))
+    for words, message in ((("--ssl-keyfile", "x"), "--ssl-keyfile cannot"), (("--config", "x.yaml"), "--config")):
+        with pytest.raises(ConfigError, match=message):
+            Endpoint.of(("serve", "m", *words))
+
+
+@pytest.mark.parametrize("words", [("--port",), ("--port", "http"), ("--port=-1",), ("--port", "--host")])
+def test_a_port_that_is_no_number_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match="--port is .*; give a number"):
+        Endpoint.of(("serve", "m", *words))
 
 
 def test_the_clip_of_the_first_request_is_a_whole_video() -> None:
