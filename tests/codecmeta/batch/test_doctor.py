@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 from codecmeta_cli.codecmeta import app
@@ -25,6 +27,12 @@ def test_every_piece_has_a_price_where_it_is_missing(monkeypatch: pytest.MonkeyP
     assert "decoder_missing" in worse["decoders", "hevc"].cost
     assert worse["encoders", "libx264"].state == "absent"
     assert "pip install 'codecmeta[compress]'" in worse["extras", "compress"].cost
+
+
+def test_every_extra_of_the_package_is_examined() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    users = set(project["optional-dependencies"]) - {"dev", "dev-scale", "docs"}
+    assert {fact.name for fact in doctor.examine() if fact.group == "extras"} == users
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
