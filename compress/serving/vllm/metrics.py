@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from typing import Final
 
 VIDEOS: Final = "compress:videos"
 TOKENS: Final = "compress:video_tokens"
 STATES: Final = ("encoded", "kept")
-"""Values of the label ``state`` of `TOKENS`: tokens of the encoder, and those that the language model was given."""
+"""Values of the label ``state`` of `TOKENS`: tokens of the encoder, and those that entered the language model."""
 
 _REMEMBERED: Final = 8192
+"""Videos whose tokens of the encoder are remembered, for requests that find them in a cache."""
 
 
 class VideoCounters:
@@ -26,6 +28,8 @@ class VideoCounters:
         self._videos = known.get(VIDEOS) or Counter(VIDEOS, "Videos of requests.")
         self._tokens = known.get(TOKENS) or Counter(TOKENS, "Visual tokens of videos of requests.", ["state"])
         self._encoded: OrderedDict[str, int] = OrderedDict()
+        # vLLM may process requests in several threads
+        self._lock = threading.Lock()
 
     def count(self, key: str, *, kept: int, encoded: int | None) -> None:
         """Count a video of a request.
@@ -33,23 +37,25 @@ class VideoCounters:
         Args:
             key: vLLM's key of the video and its settings.
             kept: its placeholders.
-            encoded: tokens of the encoder; None where the video is in a cache, so that they are those of its key.
+            encoded: tokens of the encoder; None where the video is in a cache, so that they are those of its key. A
+                video in a cache whose key has been forgotten is not counted.
         """
-        if encoded is None:
-            encoded = self._encoded.get(key)
-        if encoded is None:
-            return
-        self._encoded[key] = encoded
-        self._encoded.move_to_end(key)
-        if len(self._encoded) > _REMEMBERED:
-            self._encoded.popitem(last=False)
+        with self._lock:
+            if encoded is None:
+                encoded = self._encoded.get(key)
+            if encoded is None:
+                return
+            self._encoded[key] = encoded
+            self._encoded.move_to_end(key)
+            if len(self._encoded) > _REMEMBERED:
+                self._encoded.popitem(last=False)
         self._videos.inc()
         self._tokens.labels(state="encoded").inc(encoded)
         self._tokens.labels(state="kept").inc(kept)
 
 
 def read_tokens(page: str) -> dict[str, float]:
-    """Read the counters of `TOKENS` off a page of metrics, by state; absent ones are 0."""
+    """Read the counters of `TOKENS` from a page of metrics, by state; absent ones are 0."""
     found = dict.fromkeys(STATES, 0.0)
     for line in page.splitlines():
         name, _, value = line.rpartition(" ")
