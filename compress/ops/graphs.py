@@ -46,7 +46,7 @@ class Recorder(Protocol):
     """What can record on a kind of device."""
 
     def stream(self, device: torch.device) -> Hashable:
-        """Return what tells queues of work apart, or None where nothing can be recorded now."""
+        """Return an identifier of the queue of work, or None where nothing can be recorded now."""
         ...
 
     def record(self, function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> Replay:
@@ -58,7 +58,7 @@ class CudaRecorder:
     """CUDA graphs of PyTorch."""
 
     def stream(self, device: torch.device) -> Hashable:
-        """See `Recorder.stream`; within somebody else's recording nothing is recorded."""
+        """See `Recorder.stream`; within another recording nothing is recorded."""
         if os.environ.get(SWITCH) == "0" or torch.cuda.is_current_stream_capturing():
             return None
         return torch.cuda.current_stream(device).cuda_stream
@@ -139,17 +139,23 @@ def fetch(function: Function, tensors: Sequence[Tensor], **options: Hashable) ->
     key = (
         function,
         tuple(sorted(options.items())),
-        tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in tensors),
+        tuple((tensor.shape, tensor.stride(), tensor.dtype, tensor.device) for tensor in tensors),
         queue,
+        # settings that choose between kernels
         torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
     )
-    with _lock:  # the memory of a recording belongs to one call at a time
+    with _lock:
         shape = _shapes.setdefault(key, _Shape())
         _shapes.move_to_end(key)
         while len(_shapes) > SHAPES:
             _shapes.popitem(last=False)
         shape.calls += 1
-        if shape.calls == 1 or shape.refused:
+        ordinary = shape.calls == 1 or shape.refused
+    if ordinary:
+        return run()
+    with _lock:  # the memory of a recording belongs to one call at a time
+        if shape.refused:
             return run()
         try:
             if shape.replay is None:

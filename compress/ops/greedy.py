@@ -1,15 +1,16 @@
 """Greedy picks from a matrix of pairs: in a loop, or in one kernel where a device has one.
 
 Every pick depends on the one before, so that a loop launches several kernels per pick, and time on an accelerator is
-that of launching them. There one Triton kernel makes all picks (`compress.ops.greedy_kernel`). It is compared with the
-loop at its first use; where it fails or differs, that is said once and the loop is taken.
+that of launching them. There one Triton kernel makes all picks (`compress.ops.greedy_kernel`). Each form in which it is
+compiled is compared with the loop at its first use; where one fails or differs, that is warned of once and the loop is
+taken.
 """
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from importlib.util import find_spec
 from typing import Literal
@@ -61,7 +62,9 @@ def pick_greedily(
         return _pick_in_loop(row, pairs.nearest, count, combine, repeat)
     values = matrix if change is None else change(matrix)
     slow = partial(_pick_in_loop, lambda token: values.index_select(0, token)[0], pairs.nearest, count, combine, repeat)
-    return _check(matrix.device.type, combine, partial(kernel, values, pairs.nearest, count, combine, repeat), slow)
+    # sizes of one power of two share a form, see `greedy_kernel.pick`
+    form = (matrix.device, combine, repeat, (len(matrix) - 1).bit_length())
+    return _check(form, matrix.device.type, partial(kernel, values, pairs.nearest, count, combine, repeat), slow)
 
 
 def _pick_in_loop(
@@ -92,28 +95,31 @@ KERNELS: dict[str, Kernel] = {"cuda": _launch} if find_spec("triton") is not Non
 """By type of device."""
 
 _lock = threading.Lock()
-_checked: set[tuple[str, Combine]] = set()
+_checked: set[Hashable] = set()
+"""Forms of kernels that were compared."""
+
 _refused: set[str] = set()
+"""Types of devices whose kernel failed or differed."""
 
 
 def _kernel_for(device: str) -> Kernel | None:
     return None if device in _refused else KERNELS.get(device)
 
 
-def _check(device: str, combine: Combine, fast: Callable[[], Tensor], slow: Callable[[], Tensor]) -> Tensor:
-    """Return the picks of a kernel, or of the loop where it fails or, at its first use, differs."""
+def _check(form: Hashable, device: str, fast: Callable[[], Tensor], slow: Callable[[], Tensor]) -> Tensor:
+    """Return the picks of a kernel, or of the loop where it fails or, at the first use of a form, differs."""
     try:
         picked = fast()
-    except Exception as error:  # a compiler of somebody else's
+    except Exception as error:  # Triton and the compilers under it raise errors of many types
         why = f"cannot be run: {type(error).__name__}: {error}"
     else:
         with _lock:
-            if (device, combine) in _checked:
+            if form in _checked:
                 return picked
         expected = slow()
         if torch.equal(picked, expected):
             with _lock:
-                _checked.add((device, combine))
+                _checked.add(form)
             return expected
         why = "differs from the loop that it replaces"
     with _lock:

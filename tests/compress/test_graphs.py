@@ -103,6 +103,17 @@ def test_few_shapes_are_remembered() -> None:
         assert not graphs._shapes
 
 
+def test_other_strides_are_another_shape() -> None:
+    """A library may choose another kernel for them, which rounds otherwise."""
+    values, weights = draw(0, 4)
+    with Accelerator(graphs=True):
+        for _ in range(4):
+            for matrix in (values, values.T.contiguous().T):
+                found = fetch(statistics, (matrix.to(DEVICE), weights.to(DEVICE)), power=1)
+                np.testing.assert_array_equal(found[0], values.float().sum(dim=1).double().numpy())
+        assert len(graphs._shapes) == 2
+
+
 def test_recording_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(graphs.SWITCH, "0")
     assert CudaRecorder().stream(torch.device("cuda", 0)) is None

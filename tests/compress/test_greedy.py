@@ -83,7 +83,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-def test_a_kernel_is_compared_once(kernels: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_form_of_a_kernel_is_compared_once(kernels: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     loop, loops, launches = greedy._pick_in_loop, [], []
 
     def counted(*arguments: Any) -> Tensor:
@@ -103,9 +103,15 @@ def test_a_kernel_is_compared_once(kernels: dict[str, Any], monkeypatch: pytest.
     assert launches == ["sum"] * 3 and len(loops) == 1
     pick_greedily(pairs_of(matrix), 9, combine="least")
     assert launches[3:] == ["least"] and len(loops) == 2
+    for size, forms in ((17, 2), (32, 2), (33, 3), (64, 3)):
+        pick_greedily(pairs_of(draw_matrix(size, 0)), 9, combine="least")
+        assert len(loops) == forms, "a form is compiled for sizes up to a power of two"
+    pick_greedily(pairs_of(matrix), 9, combine="least", repeat=True)
+    assert len(loops) == 4
+    launches.clear()
     monkeypatch.setattr(greedy, "LARGEST", 29)  # more tokens than a kernel holds
     pick_greedily(pairs_of(matrix), 9, combine="least")
-    assert len(launches) == 4
+    assert launches == []
 
 
 @pytest.mark.parametrize("broken", ["fails", "differs"])
