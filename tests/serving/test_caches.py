@@ -6,6 +6,10 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+pytest.importorskip("vllm", reason="needs vLLM: scripts/test-serving")
+
 from compress.serving.vllm.processors import CompressingProcessor
 from compress.serving.vllm.settings import ServedMethod
 from tests.serving.engine import Job, Question, difference, run

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("vllm", reason="needs vLLM: scripts/test-serving")
+
 from compress.errors import ConfigError
 from compress.methods import METHODS
 from compress.serving.vllm.settings import ServedMethod
