@@ -87,7 +87,7 @@ def serve(
     """Serve a model with shortened videos by vLLM, in the foreground.
 
     Once the server is ready, a short video is sent and its tokens are counted; a server that does not shorten them is
-    stopped. Signals are handed on to the server.
+    stopped. Signals are passed on to the server.
 
     Exit code: that of the server; 1 not compressed, not ready, or ended before; 2 wrong usage.
     """

@@ -1,4 +1,4 @@
-"""Codec metadata of a request's video: how it travels with the frames, and the signals that are read from it."""
+"""Codec metadata of a request's video: its encoding next to the frames, and the signals that are read from it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ FIELDS: Final = ("codec_packet_size", "codec_density", "codec_units", "codec_map
 
 
 def describe_video(meta: VideoMeta) -> dict[str, Any]:
-    """Write the metadata that vLLM wants with frames, the codec's included; the frames are ``meta.frames``.
+    """Describe a video as vLLM describes videos, with its codec metadata; the frames are ``meta.frames``.
 
     Args:
-        meta: its frame times become ``frames_indices``, in microseconds since the first, with ``fps`` to go with it.
+        meta: its frame times become ``frames_indices``, in microseconds since the first; ``fps`` is 10^6.
 
     Returns:
         A dictionary for ``multi_modal_data={"video": [(meta.frames, describe_video(meta))]}``; the same for records
@@ -80,7 +80,7 @@ def decode_record(value: object) -> VideoMeta:
 
 
 def describe_frames(pixels: NDArray[np.uint8] | None) -> VideoMeta:
-    """Make the record of frames that came without metadata: what is known of them, and packets of one size.
+    """Make a record of frames without codec metadata, with a packet of one byte for each.
 
     Args:
         pixels: uint8 (T, h, w, 3).
@@ -90,8 +90,8 @@ def describe_frames(pixels: NDArray[np.uint8] | None) -> VideoMeta:
     """
     if pixels is None:
         raise SignalError(
-            "the method reads the density of a video, which came without codec metadata and not as uint8 pixels; send "
-            "it through the loader codecmeta"
+            "the method reads the density of a video, which has neither codec metadata nor uint8 pixels; send it "
+            "through the loader codecmeta"
         )
     count, height, width = pixels.shape[:3]
     places = np.arange(count, dtype=np.int64)
@@ -122,7 +122,7 @@ def describe_frames(pixels: NDArray[np.uint8] | None) -> VideoMeta:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodecSignals:
-    """See `compress.models.session.signals.GridSignals`: those of them that a method reads, measured beforehand.
+    """Signals on the grids of a model, see `GridSignals`; those that a method reads are measured beforehand.
 
     Attributes:
         layout: of the model's tokens.
@@ -159,9 +159,9 @@ class CodecSignals:
             layout: of the model's tokens.
             grid: frames, rows and columns of its patches.
             reads: names of the signals that the method reads.
-            gop: what stands for a frame's complexity.
+            gop: how packet sizes become the complexity of frames, see `GopKind`.
             choice: map of the density.
-            pixels: uint8 (T, h, w, 3), frames as the model sees them, for maps of their texture; None for none.
+            pixels: uint8 (T, h, w, 3), frames as the model sees them, for maps of their texture; None without.
             merges: whether patches merge before the encoder.
 
         Raises:

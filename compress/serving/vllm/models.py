@@ -24,14 +24,14 @@ from compress.stage import Compression
 
 
 class CompressingModel:
-    """Part of a model of vLLM, before the class of the model's own.
+    """Mixin of vLLM's models, before the model's own class.
 
-    A class that has it calls `prepare` when it is built, tells where images and videos of a prompt lie (`place_items`)
-    and what its encoder measured of a video (`measure_saliency`).
+    A subclass calls `prepare` in its constructor, embeds inside `arriving`, and places the images and videos of a
+    prompt (`place_items`).
     """
 
     def prepare(self, vllm_config: Any, layout: TokenLayout) -> None:
-        """Read the method that the server was given.
+        """Read the served method from the configuration of the engine.
 
         Raises:
             ConfigError: it cannot be served, or the engine runs in a way that is not supported.
@@ -57,7 +57,7 @@ class CompressingModel:
 
     @contextmanager
     def arriving(self, fields: Mapping[str, Any]) -> Iterator[None]:
-        """Have the codec's signals at hand that came with the videos of a batch.
+        """Hold the codec signals of a batch of videos while it is embedded.
 
         Args:
             fields: of the batch, those of `codec.FIELDS` among them.
@@ -66,10 +66,13 @@ class CompressingModel:
         columns = [fields.get(name) for name in codec.FIELDS]
         if all(column is not None for column in columns):
             self._codecs = [CodecSignals.read(self.planner.layout, *row) for row in zip(*columns, strict=True)]
-        yield
+        try:
+            yield
+        finally:
+            self._saliency, self._merged, self._codecs = [], None, []
 
     def codec_of(self, index: int) -> CodecSignals | None:
-        """Return what came with a video of the batch."""
+        """Return the codec signals of a video of the batch; None without any."""
         return self._codecs[index] if self._codecs else None
 
     def plan_tokens(
@@ -87,11 +90,11 @@ class CompressingModel:
             )
 
     def place_items(self, input_tokens: list[int], mm_features: Sequence[Any]) -> list[PlacedItem]:
-        """Return where the images and videos of a prompt lie, by place."""
+        """Return the images and videos of a prompt, in order."""
         raise NotImplementedError
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[Tensor, int]:
-        """Return positions (3, n) of a prompt, final but for those of video tokens, and their delta."""
+        """Return positions int64 (3, n) of a prompt, final except those of video tokens, and their delta."""
         positions, layout = lay_out(len(input_tokens), self.place_items(input_tokens, mm_features))
         self._layouts[positions] = layout
         return positions, layout.delta
@@ -103,7 +106,7 @@ class CompressingModel:
         mrope_positions: Tensor,
         num_computed_tokens: int,
     ) -> tuple[Sequence[Tensor], Tensor, int]:
-        """Take the positions of video tokens off their embeddings and write them into those of the prompt."""
+        """Move the positions of video tokens from their embeddings into those of the prompt."""
         layout: PromptLayout | None = self._layouts.get(mrope_positions)
         if layout is None:
             raise ConfigError(

@@ -37,7 +37,7 @@ class MergedPass:
 
     @staticmethod
     def of(raster: MergePlan, grids: Sequence[VideoGrid], size: int) -> MergedPass:
-        """Bring a plan in raster order into the encoder's, in which the patches of a token follow each other.
+        """Reorder a plan from raster order to the encoder's, in which the patches of a token follow each other.
 
         Args:
             raster: over the patches of all videos, on the host.
@@ -56,7 +56,7 @@ class MergedPass:
         )
 
     def spread(self, merged: Tensor) -> Tensor:
-        """Give every patch what it became has, (S', ...) -> (S, ...)."""
+        """Expand values of merged patches to all patches, (S', ...) -> (S, ...)."""
         return merged.index_select(0, moved(self.origin, merged.device))
 
 
@@ -77,7 +77,7 @@ class PatchMerger:
 
     @contextmanager
     def merging(self, running: MergedPass) -> Iterator[None]:
-        """Let the next pass be of merged patches."""
+        """Merge patches in the pass inside the block."""
         self.running = running
         try:
             yield

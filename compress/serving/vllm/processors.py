@@ -1,4 +1,4 @@
-"""Front end of a served model: how many placeholders a shortened video takes, and what its codec says of it."""
+"""Front end of a served model: placeholders of shortened videos, and signals of their codec metadata."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from compress.serving.vllm.settings import KEY, ServedMethod
 
 
 class CompressingProcessor:
-    """Part of a processor of vLLM, before the class of the model's own.
+    """Mixin of vLLM's processors, before the model's own class.
 
-    A class that has it says where a video's grid is (`video_grid`, `item_grid`), what layout its tokens have
-    (`layout`) and what stands for the video in a prompt (`placeholders`).
+    A subclass gives the grid of a video (`video_grid`, `item_grid`), the layout of its tokens (`layout`) and its
+    placeholders in a prompt (`placeholders`).
     """
 
     info: Any
 
     @cached_property
     def served(self) -> ServedMethod:
-        """The method, as the server was given it."""
+        """The served method, from the configuration of the server."""
         context = self.info.ctx
         return ServedMethod.parse(
             getattr(context.model_config.hf_config, KEY, None), context.get_mm_config().video_pruning_rate
@@ -57,7 +57,7 @@ class CompressingProcessor:
         raise NotImplementedError
 
     def placeholders(self, item: Mapping[str, Any]) -> Any:
-        """Return what stands for a shortened video in a prompt.
+        """Return the placeholders of a shortened video in a prompt.
 
         Args:
             item: its fields.
@@ -73,7 +73,7 @@ class CompressingProcessor:
         return self.served.count(grid[0], self.per_frame(grid))
 
     def kept(self, placeholders: Sequence[int]) -> int:
-        """Count the tokens of a shortened video among what stands for it in a prompt."""
+        """Count the tokens of a shortened video among the ids that its placeholders have in a prompt."""
         return list(placeholders).count(self.info.get_hf_config().video_token_id)
 
     def item_grid(self, item: Mapping[str, Any]) -> VideoGrid:
@@ -142,7 +142,7 @@ class CompressingProcessor:
         compressor, choice = self.served.compressor, self.served.map
         reads, merges = signals_read(compressor), self.served.rpm is not None
         if meta is None and (merges or {"packet_size", "density"}.intersection(reads)):
-            LOG.info("compress: a video came without codec metadata; its frames count alike, and by their texture")
+            LOG.info("compress: a video has no codec metadata; frames count equally, and density is their texture")
         try:
             if meta is None:
                 if not merges and "density" not in reads:
@@ -159,7 +159,7 @@ class CompressingProcessor:
                 merges=merges,
             ).tensors()
         except (SignalError, CodecMetaError) as error:
-            # vLLM answers it, and no other, with an error of the request
+            # of these errors, only a ValueError is answered as one of the request (400)
             raise ValueError(str(error)) from error
 
     def set_times(self, fields: Any, index: int, meta: VideoMeta) -> None:
@@ -172,7 +172,7 @@ class CompressingProcessor:
         """
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, object]) -> dict[str, Any]:
-        """Let the signals travel with each video."""
+        """Declare the signals as fields of each video."""
         plain: Any = super()
         configured = dict(plain._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs))
         return configured | {name: MultiModalFieldConfig.batched("video", keep_on_cpu=True) for name in codec.FIELDS}
@@ -195,7 +195,7 @@ class CompressingProcessor:
 
 
 def _record(video: Any) -> VideoMeta | None:
-    """Return the record that comes with a video, None without one."""
+    """Return the record of a request's video; None without one."""
     metadata = video[1] if isinstance(video, tuple) else None
     value = (metadata or {}).get(codec.KEY)
     return None if value is None else codec.decode_record(value)
@@ -224,17 +224,17 @@ def _without_codec(mm_items: Any) -> Any:
 
 
 class KeepsMetadata:
-    """Part of a parser of requests, before the class of the model's own, which would drop the metadata of videos."""
+    """Mixin of request parsers, before the model's own class, which would drop the metadata of videos."""
 
     def _get_video_with_metadata(self, video: Any) -> tuple[Any, dict[str, Any]]:
-        """Return frames and metadata, empty where a video comes without."""
+        """Return frames and metadata, empty where a video has none."""
         plain: Any = super()
         frames, metadata = plain._get_video_with_metadata(video)
         return frames, {} if metadata is None else metadata
 
 
 class PlainVideos:
-    """Part of a processor, after `CompressingProcessor`: transformers is to be given frames only."""
+    """Mixin of processors, after `CompressingProcessor`: transformers receives frames only."""
 
     def _get_hf_mm_inputs(self, mm_items: Any, hf_kwargs: Mapping[str, object]) -> Any:
         """Leave out the metadata of videos."""

@@ -1,9 +1,9 @@
 """Position ids of a prompt whose videos are shortened: of text and images beforehand, of video tokens with their
 embeddings.
 
-Where text and images lie does not depend on which tokens of a video stay, so that a prompt of which a cache already has
-a part has the right positions after that part. Those of a video's tokens travel in columns behind their embeddings,
-in digits to base 256, which bfloat16 holds exactly.
+Positions of text and images do not depend on which tokens of a video stay, so that a prompt that begins in a cache has
+the right ones after that beginning. Those of a video's tokens are columns after their embeddings, in digits to base
+256, which bfloat16 holds exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BASE: Final = 256
 DIGITS: Final = 3
 AXES: Final = 3
 COLUMNS: Final = AXES * DIGITS
-"""Columns behind the embeddings of a video."""
+"""Columns after the embeddings of a video."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,7 +100,7 @@ def split_positions(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def take_positions(layout: PromptLayout, positions: Tensor, rows: Sequence[Tensor], computed: int) -> list[Tensor]:
-    """Take the positions off embeddings and write them to where these lie in the prompt.
+    """Remove the positions from embeddings and write them into those of the prompt.
 
     Args:
         layout: of the prompt.

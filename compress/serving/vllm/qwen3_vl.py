@@ -27,7 +27,7 @@ check_version()
 
 
 def write_frames(config: Any, tokenizer: Any, timestamps: Sequence[float], counts: Sequence[int]) -> list[int]:
-    """Write the placeholders of a video: every frame follows its time and lies between two marks.
+    """Write the placeholders of a video: the time of each frame, and its tokens between two marks.
 
     Args:
         config: of the checkpoint.
@@ -59,7 +59,7 @@ class CompressQwen3VLProcessor(QwenProcessor, Qwen3VLMultiModalProcessor):
         grid = self.item_grid(item)
         counts = [self.count(grid)] + [0] * (grid[0] - 1)
         config = self.info.get_hf_config()
-        # All of it comes from the model, time stamps too, since they lie elsewhere once frames keep their own counts.
+        # the model embeds time stamps too: their places follow from how many tokens each frame keeps
         return PromptUpdateDetails.from_seq(
             write_frames(config, self.info.get_tokenizer(), item["timestamps"].data, counts)
         )
@@ -81,7 +81,7 @@ class CompressQwen3VLForConditionalGeneration(QwenModel, Qwen3VLForConditionalGe
         rows = []
         for index, (tokens, size) in enumerate(zip(video_embeds_split, video_input["video_grid_thw"], strict=True)):
             grid, timestamps = grid_of(size), video_input["timestamps"][index]
-            # behind the tokens as the language model sees them lie their planes for DeepStack
+            # the planes for DeepStack follow the columns that the language model sees
             compression = self.plan_video(tokens[:, : self.visual_dim], grid, index)
             rows.append(
                 self._interleave(

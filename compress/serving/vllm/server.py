@@ -28,7 +28,7 @@ QUESTION: Final = "What moves?"
 _REQUEST_SECONDS: Final = 600.0
 _POLL_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 30.0
-_HANDED_ON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PASSED_ON: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _UNREACHED: Final = ("--ssl-keyfile", "--ssl-certfile", "--uds", "--config")
 """Options by which the server listens otherwise than by HTTP, or at an address that is read from a file."""
 
@@ -39,7 +39,7 @@ class ServerError(CompressError):
 
 @dataclass(frozen=True, kw_only=True)
 class FirstAnswer:
-    """What the first request showed.
+    """Result of the first request.
 
     Attributes:
         encoded: visual tokens of the clip.
@@ -206,7 +206,7 @@ def await_ready(endpoint: Endpoint, child: subprocess.Popen[bytes], wait: float)
 
 @contextmanager
 def running(arguments: Sequence[str], *, output: IO[bytes] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a server in a process group of its own, hand signals on to it, and stop it when the block ends.
+    """Start a server in a process group of its own, pass signals on to it, and stop it when the block ends.
 
     Args:
         arguments: of vLLM, from ``serve`` on.
@@ -217,12 +217,12 @@ def running(arguments: Sequence[str], *, output: IO[bytes] | None = None) -> Ite
     words = [sys.executable, "-m", module, "--model", model, *options]
     child: subprocess.Popen[bytes] | None = None
 
-    def hand_on(number: int, _: FrameType | None) -> None:
+    def pass_on(number: int, _: FrameType | None) -> None:
         if child is None:
             raise SystemExit(128 + number)
         child.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in _HANDED_ON}
+    before = {number: signal.signal(number, pass_on) for number in _PASSED_ON}
     try:
         child = subprocess.Popen(words, start_new_session=True, stdout=output, stderr=output)
         yield child

@@ -61,7 +61,7 @@ class ServedMethod:
 
     @staticmethod
     def parse(given: object, pruning_rate: float | None) -> ServedMethod:
-        """Parse what vLLM was given.
+        """Parse the settings of an engine.
 
         Args:
             given: value of the key ``compress``: ``method`` and, as needed, ``settings`` (fields and values), ``map``
@@ -89,7 +89,7 @@ class ServedMethod:
         return ServedMethod(
             method=given["method"],
             retention=round(1 - pruning_rate, _DIGITS),
-            settings=_fields("settings", given.get("settings") or {}),
+            settings={} if given.get("settings") is None else _fields("settings", given["settings"]),
             map=given.get("map", "auto"),
             saliency=given.get("saliency", "auto"),
             rpm=None if given.get("rpm") is None else _fields("rpm", given["rpm"]),

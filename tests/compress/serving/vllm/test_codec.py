@@ -122,7 +122,7 @@ def test_frames_without_metadata_have_their_texture(meta: VideoMeta, adapter: Ad
     assert made.maps.tokens == "texture"
     assert made.packet_size("mean").tolist() == [1] * 4
     assert np.array_equal(made.density((4, 8, 10)), MetaSignals(meta, adapter, "texture").density((4, 8, 10)))
-    with pytest.raises(SignalError, match="not as uint8 pixels"):
+    with pytest.raises(SignalError, match="nor uint8 pixels"):
         describe_frames(None)
 
 

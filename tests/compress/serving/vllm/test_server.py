@@ -128,7 +128,7 @@ def test_where_it_listens_is_read_off_its_options() -> None:
 
 @pytest.mark.parametrize("words", [("--port",), ("--port", "http"), ("--port=-1",), ("--port", "--host")])
 def test_a_port_that_is_no_number_is_refused(words: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError, match="--port is .*; give a number"):
+    with pytest.raises(ConfigError, match=r"--port is .*; give a number"):
         Endpoint.of(("serve", "m", *words))
 
 

@@ -56,6 +56,7 @@ def test_what_is_written_is_read_again(retention: float) -> None:
         ({"method": "infomege"}, 0.9, "unknown method 'infomege'; choose from"),
         ({"method": "infomerge", "settings": {"tua": 1}}, 0.9, "no field 'tua'"),
         ({"method": "infomerge", "settings": [1]}, 0.9, "settings is"),
+        ({"method": "infomerge", "settings": []}, 0.9, "settings is"),
         ({"method": "infomerge", "map": "x"}, 0.9, "unknown map 'x'"),
         ({"method": "infomerge", "saliency": "head"}, 0.9, "choose from auto, none"),
         ({"method": "infomerge", "rpm": {"x": 1}}, 0.9, "no field 'x'"),
