@@ -1,4 +1,4 @@
-"""Sizes of codecmeta's files and functions, and what the type checker is asked to pass over."""
+"""Sizes of the files and functions of both packages, and what the type checker is asked to pass over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ errors stays below."""
 COMPILERS = {"kernel", "entry", "compiled", "inlined", "intrinsic"}
 """Decorators of functions that numba compiles, or that write its intermediate code."""
 
-FILES = sorted((ROOT / "codecmeta").rglob("*.py"))
+FILES = {name: sorted((ROOT / name).rglob("*.py")) for name in ("codecmeta", "compress")}
 
 
 def compilers(node: ast.FunctionDef) -> set[str]:
@@ -43,14 +43,17 @@ def untyped_modules() -> list[str]:
     return [name for one in settings if one.get("disallow_untyped_defs") is False for name in one["module"]]
 
 
-def test_files_are_short() -> None:
-    lines = {path.relative_to(ROOT).as_posix(): len(path.read_bytes().splitlines()) for path in FILES}
+@pytest.mark.parametrize("package", FILES)
+def test_files_are_short(package: str) -> None:
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_bytes().splitlines()) for path in FILES[package]}
     assert {name: count for name, count in lines.items() if count > FILE} == {}
     assert statistics.median(lines.values()) <= MEDIAN
 
 
-def test_functions_are_short() -> None:
-    long = {path.name: found for path in FILES if (found := list(long_functions(path.read_text(encoding="utf-8"))))}
+@pytest.mark.parametrize("package", FILES)
+def test_functions_are_short(package: str) -> None:
+    paths = FILES[package]
+    long = {path.name: found for path in paths if (found := list(long_functions(path.read_text(encoding="utf-8"))))}
     assert long == {}
 
 

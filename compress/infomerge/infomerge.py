@@ -28,7 +28,7 @@ from compress.infomerge.dtm import (
     score_candidates,
 )
 from compress.infomerge.evidence import Foreseen, Question, gather_evidence
-from compress.infomerge.shares import BudgetMode, SalientRounding, share_context, split_budget
+from compress.infomerge.shares import BudgetMode, SalientRounding, Shares, share_context, split_budget
 from compress.infomerge.tfd import Change, static_positions
 from compress.ops.saliency import distance_to_frame_mean
 from compress.ops.transfer import on_device, on_device_together, on_host
@@ -194,32 +194,12 @@ class InfoMerge(Attachable):
         )
         saliency, frame_features, sources = _signals_or_fallbacks(tokens, signals)
         richness: Richness = self.richness if self.parameter("beta") else "off"
-        evidence = gather_evidence(
-            tokens,
-            saliency,
-            frame_features,
-            Question(
-                c=self.c,
-                tau_seg=self.tau_seg,
-                tfd=self.tfd,
-                richness=richness,
-                rho=self.parameter("rho"),
-                lam=self.parameter("lam"),
-                salient=shares.salient,
-                neighbours=min(self.k_nn, per_frame - shares.salient) if shares.context else 0,
-                substitute=self.substitute and self.dtm_features == "substituted",
-            ),
-        )
+        evidence = gather_evidence(tokens, saliency, frame_features, self._question(shares, per_frame, richness))
         bounds, lengths, u = evidence.bounds, evidence.lengths, evidence.uniqueness
         e = evidence.richness(tuple(tokens.shape), how=richness, normalise=self.normalise)
+        parameter = self.parameter
         m, w = context_weights(
-            u,
-            e,
-            lengths,
-            tau=self.parameter("tau"),
-            alpha=self.parameter("alpha"),
-            beta=self.parameter("beta"),
-            ddof=self.ddof,
+            u, e, lengths, tau=parameter("tau"), alpha=parameter("alpha"), beta=parameter("beta"), ddof=self.ddof
         )
         budgets = share_context(w, shares, lengths, per_frame, mode=self.budget)
         preference = np.add.reduceat(evidence.saliency, bounds[:-1], axis=0) / lengths[:, None]
@@ -234,6 +214,10 @@ class InfoMerge(Attachable):
         plan, kind, anchors = self._merge(tokens, salient, replaced, static, budgets, bounds, evidence.foreseen)
 
         context = np.bincount(anchors.segment, weights=anchors.quota, minlength=len(lengths)).astype(np.int64)
+        segments = tuple(
+            Segment(start=int(a), frames=int(n), salient=int(n) * shares.salient, context=int(b))
+            for a, n, b in zip(bounds[:-1], lengths, context, strict=True)
+        )
         return Compression(
             method="infomerge",
             plan=plan,
@@ -241,10 +225,7 @@ class InfoMerge(Attachable):
             nominal=nominal,
             kind=on_device(kind, tokens.device),
             kinds=KINDS,
-            segments=tuple(
-                Segment(start=int(a), frames=int(n), salient=int(n) * shares.salient, context=int(b))
-                for a, n, b in zip(bounds[:-1], lengths, context, strict=True)
-            ),
+            segments=segments,
             positions=self.positions,
             sources={**sources, "richness": richness},
             diagnostics={
@@ -257,6 +238,20 @@ class InfoMerge(Attachable):
                 "w": w,
                 "salient_per_frame": float(shares.salient),
             },
+        )
+
+    def _question(self, shares: Shares, per_frame: int, richness: Richness) -> Question:
+        """Return what is to be measured of tokens of which a frame has so many."""
+        return Question(
+            c=self.c,
+            tau_seg=self.tau_seg,
+            tfd=self.tfd,
+            richness=richness,
+            rho=self.parameter("rho"),
+            lam=self.parameter("lam"),
+            salient=shares.salient,
+            neighbours=min(self.k_nn, per_frame - shares.salient) if shares.context else 0,
+            substitute=self.substitute and self.dtm_features == "substituted",
         )
 
     def _merge(
