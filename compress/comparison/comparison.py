@@ -138,19 +138,19 @@ def compare(
     found = find_metas(meta)
     done = 0
     for number, (name, source) in enumerate(found):
-        others = [other for _, other in (*found[number + 1 :], *found[:number])]
+        other = found[(number + 1) % len(found)][1] if len(found) > 1 else None
         try:
             record = load_record(source)
             view = _open(record, name, job)
+            marks = {"moving": mark_moving(record, view.place), "residual": mark_residual(record, view.place)}
+            pictures = Pictures.of(record, view.place)
         except Exception as error:
             yield VideoComparison(video=name, cells=(Cell(video=name, status="failed", message=describe(error)),))
             done += len(job.methods) * len(job.retentions)
             if progress is not None:
                 progress(done)
             continue
-        marks = {"moving": mark_moving(record, view.place), "residual": mark_residual(record, view.place)}
-        pictures = Pictures.of(record, view.place)
-        cells = list(_controls(view, name, others)) if isinstance(view, ModelView) else []
+        cells = list(_controls(view, name, other)) if isinstance(view, ModelView) else []
         for method in job.methods:
             for retention in job.retentions:
                 cell, plan = _measure(view, name, method, retention, marks, job)
@@ -200,7 +200,7 @@ def _interview(record: VideoMeta, name: str, asked: Asked, map: MapChoice) -> In
     return ClipInterview(Examinee(asked.model, asked.tokenizer), questions, record, map)
 
 
-def _controls(view: ModelView, name: str, others: Sequence[RecordSource]) -> Iterator[Cell]:
+def _controls(view: ModelView, name: str, another: RecordSource | None) -> Iterator[Cell]:
     """Measure all tokens through the hooks, whose divergence must be 0, and another video in place of this one."""
     count = len(view.tokens)
     whole = Cell(video=name, status="done", method=EVERYTHING, retention=1.0, tokens_in=count, tokens_out=count,
@@ -208,11 +208,11 @@ def _controls(view: ModelView, name: str, others: Sequence[RecordSource]) -> Ite
     plain = view.interview.plain
     yield replace(whole, **_compare_answers(plain, view.everything))
     other = Cell(video=name, status="done", method=ANOTHER, retention=1.0, tokens_in=count)
-    if not others:
+    if another is None:
         yield replace(other, status="omitted", message="this control needs a second video")
         return
     try:
-        yield replace(other, **_compare_answers(plain, view.interview.ask_about(load_record(others[0]))))
+        yield replace(other, **_compare_answers(plain, view.interview.ask_about(load_record(another))))
     except Exception as error:
         yield replace(other, status="failed", message=describe(error))
 
