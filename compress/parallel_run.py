@@ -13,6 +13,7 @@ from typing import Any, Protocol, cast
 
 import torch
 
+from codecmeta import UsageError
 from compress.errors import CompressError, ConfigError, OutputError
 from compress.records import RecordSource
 from compress.runner import Job, VideoReport, find_work, run_video
@@ -70,7 +71,8 @@ def run_parallel(
         A report per video, in the order in which they are done.
 
     Raises:
-        ConfigError: there is no .npz, the output folder is an address, or the options do not go together.
+        ConfigError: there is no .npz, the output folder is an address, the options do not go together, or what the
+            engine needs is missing.
         OutputError: the output folder cannot be made or written, or the disk is full.
     """
     pickled = pickle.dumps(job)
@@ -90,10 +92,13 @@ def run_parallel(
     # a generator, which ends its workers when it is closed
     results = cast("Generator[Any, None, None]", engine.run(run_task, tasks(), failure=_lost))
     with closing(results):
-        for result in results:
-            if isinstance(result, CompressError):
-                raise result
-            yield result
+        try:
+            for result in results:
+                if isinstance(result, CompressError):
+                    raise result
+                yield result
+        except UsageError as error:
+            raise ConfigError(str(error)) from error
 
 
 def run_task(task: VideoTask) -> VideoReport | CompressError:

@@ -219,10 +219,10 @@ def ask(
     Given videos, a worker process extracts what is missing of their records, with the defaults of `codecmeta extract`,
     while the model answers about those that are there.
 
-    Exit code: 0 all answered, 1 some videos failed, 2 wrong usage.
+    Exit code: 0 all answered, 1 some videos failed, 2 wrong usage, 3 their records cannot be written.
     """
     from codecmeta_cli.signals import end_like_interrupted
-    from compress.errors import ConfigError
+    from compress.errors import ConfigError, OutputError
     from compress.methods import build, retained_fraction
     from compress.records import find_metas
     from compress.settings import parse_assignments
@@ -255,6 +255,8 @@ def ask(
                     print(answer.to_json(), flush=True)  # noqa: T201
                 else:
                     _print_answer(answer, progress)
+    except OutputError as error:
+        refuse("compress", error, code=3)
     except ConfigError as error:
         refuse("compress", error)
     raise typer.Exit(int(failed))

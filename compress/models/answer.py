@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+import codecmeta
 from codecmeta import CodecMetaError, Outcome, UsageError, VideoMeta, extract_many
 from compress.density import MapChoice
-from compress.errors import CompressError, ConfigError
+from compress.errors import CompressError, ConfigError, OutputError
 from compress.models.inputs.prompt import Tokenizer, prepare
 from compress.models.lookahead import look_ahead
 from compress.profiling.timing import StageTimer
@@ -125,6 +126,7 @@ def answer_videos(
 
     Raises:
         ConfigError: no .npz is found, or the method does not suit the model or the question the tokenizer.
+        OutputError: records of videos cannot be written to ``meta``.
     """
     records = _extracted(sources, meta) if sources else _found(meta)
 
@@ -173,6 +175,8 @@ def _extracted(sources: Sequence[str | os.PathLike[str]], meta: str | os.PathLik
             extract_many(sources, meta, jobs=1, report=hand_over)
         except UsageError as error:
             raise ConfigError(str(error)) from error
+        except codecmeta.OutputError as error:
+            raise OutputError(error.strerror or str(error)) from error
 
     for outcome in look_ahead(extract_all, waiting=0):
         path = Path(outcome.meta)

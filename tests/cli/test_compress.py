@@ -135,6 +135,15 @@ def test_every_map_can_be_asked_for_and_is_named(name: str, records: dict[str, P
     assert read_tokens(report["out"]).sources["density"] == name
 
 
+def test_an_engine_that_is_not_installed_is_wrong_usage(
+    meta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = compress("run", "--meta", meta, "--out", tmp_path, "--engine", "ray")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("compress: --engine ray needs Ray: pip install 'codecmeta[ray]'\n")
+
+
 def test_set_changes_what_comes_out(meta: Path, tmp_path: Path) -> None:
     plain, literal = (
         lines(compress("run", "--meta", meta, "--out", tmp_path / name, "--json", *more))[0]

@@ -77,6 +77,10 @@ def test_videos_are_extracted_while_the_model_answers(tmp_path: Path, data: Path
     assert {line["video"]: line["answer"] for line in lines} == again[0]
     refused = invoke("ask", tmp_path / "*.mkv", *command[2:])
     assert refused.exit_code == 2 and "mkv" in refused.stderr
+    (tmp_path / "file").touch()
+    unwritten = invoke(*command[:3], tmp_path / "file" / "meta", *command[4:])
+    assert unwritten.exit_code == 3
+    assert unwritten.stderr.splitlines()[-1].startswith(f"compress: output folder {tmp_path}/file/meta: ")
 
 
 def test_answers_for_people(metas: Path) -> None:
