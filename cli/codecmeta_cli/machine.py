@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from typing import Annotated
 
 import typer
@@ -88,6 +89,6 @@ def warmup(
         text = f"not compiled: {warmed.problem}" if warmed.problem else f"{warmed.seconds:.1f} s"
         typer.echo(f"{warmed.name}: {text}", err=True)
     for name, value in environment.items():
-        typer.echo(f"export {name}='{value}'")
+        typer.echo(f"export {name}={shlex.quote(value)}")
     if problems:
         raise typer.Exit(1)
