@@ -36,8 +36,8 @@ class Family:
 
 
 _TEXT_AFTER: Final = (
-    "positions: text after a video that takes more positions in time than in rows and columns begins after all of "
-    "them, as in vLLM without compression; in transformers it begins before the last of them"
+    "positions: text after a video whose time takes more positions than its rows and columns lies after the video, as "
+    "in vLLM without compression; transformers lets it begin while the video lasts"
 )
 
 FAMILIES: Final[Mapping[str, Family]] = {

@@ -64,8 +64,6 @@ class CodecMetaVideoLoader(VideoLoader):
         Raises:
             ValueError: the video cannot be read, or an option is not allowed; vLLM answers such requests with 400.
         """
-        if type(pixels) is not int or pixels < 1:
-            raise ValueError(f"pixels is {pixels!r}; give the largest short side of the frames, from 1")
         if sampling not in SAMPLINGS:
             raise ValueError(f"sampling is {sampling!r}; choose from {', '.join(SAMPLINGS)}")
         allowed = (*_SAMPLING_OPTIONS, *_IGNORED)

@@ -1,4 +1,4 @@
-"""Registration of the architectures with vLLM, and corrections of vLLM that they need."""
+"""Registration of the architectures with vLLM, and what must be mended of it before a model runs."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def _let_cpu_runner_prune() -> None:
 def _hide_llvmlite() -> None:
     """Hide llvmlite, which numba loads, from vLLM's CPU worker while it starts.
 
-    The worker reads the ``__dict__`` of all attributes of all modules, and expects a dictionary. That of llvmlite's
-    library is a function.
+    It looks at all attributes of all modules, and takes for a dictionary whatever an object has as ``__dict__``. That
+    of llvmlite's library is a function.
     """
     from vllm.triton_utils import dispatcher
 
