@@ -40,8 +40,8 @@ MergePoint = Literal["attention", "block"]
 """Where a method merges inside an encoder block: between its attention and its MLP, or after it."""
 
 GopKind = Literal["mean", "total", "packet", "interval"]
-"""What stands for a frame's complexity: its GoP's mean packet, its GoP's bytes, its own packet, or the mean packet
-since the previous sampled frame."""
+"""Measure of a frame's complexity: its GoP's mean packet, its GoP's bytes, its own packet, or the mean packet since the
+previous sampled frame."""
 
 
 class VideoSignals(Protocol):

@@ -31,7 +31,7 @@ PACKET_SIZES: Mapping[GopKind, str] = {
     "packet": "the frame's own packet",
     "interval": "mean packet since the previous sampled frame",
 }
-"""What a method's ``gop`` makes of the packets, in words."""
+"""Measures of a frame's complexity in words, by a method's ``gop``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -237,7 +237,7 @@ class FrameBudgets(Baseline):
     Attributes:
         frame_budget: tokens of each frame by the method's ``own`` rule, or by ``packets``: a quarter of the mean
             budget for every frame, the rest by the square root of its complexity c_t (see `BTM`).
-        gop: what stands for c_t.
+        gop: measure of c_t, see `GopKind`.
     """
 
     frame_budget: FrameBudget = "own"

@@ -136,7 +136,7 @@ class BTM(Attachable):
         mu: weight of the core token for ``fold="core"``, in [0, 1].
         refill: give slots that pairs freed to the next densest tokens of the frames that lost one; where fewer tokens
             than pairs are left, only the most similar pairs merge.
-        gop: what stands for c_t in `plan_frames`.
+        gop: measure of c_t in `plan_frames`, see `GopKind`.
         positions: position ids of the tokens that leave.
 
     Raises:

@@ -120,7 +120,7 @@ def gather_signals(
         video: its tokens.
         meta: its metadata, if any.
         reads: names of the signals that the method reads.
-        gop: what stands for a frame's complexity.
+        gop: measure of a frame's complexity, see `GopKind`.
         saliency: (T, N), if measured.
         frame_features: (T, D), if measured.
         saliency_source: where the saliency comes from.

@@ -159,7 +159,7 @@ class CodecSignals:
             layout: of the model's tokens.
             grid: frames, rows and columns of its patches.
             reads: names of the signals that the method reads.
-            gop: how packet sizes become the complexity of frames, see `GopKind`.
+            gop: measure of a frame's complexity, see `GopKind`.
             choice: map of the density.
             pixels: uint8 (T, h, w, 3), frames as the model sees them, for maps of their texture; None without.
             merges: whether patches merge before the encoder.
