@@ -20,7 +20,7 @@ from bench.figure_style import BLUE, FAINT, GREY, INK, ORANGE, rule_axes
 
 PICTURES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "ours": (
-        "Cover (ours), two papers and their stages; baselines",
+        "Cover (ours), two papers, baselines",
         (
             *("cover", "infomerge", "metom", "btm", "rpm"),
             *("random", "stride", "frames", "pool-space", "pool-time", "smaller", "oracle"),
@@ -34,7 +34,7 @@ PICTURES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         ),
     ),
     "inside": (
-        "Inside the encoder (first two) and the language model",
+        "Inside encoder (first two) and model",
         (
             *("tome", "earlytom", "matm", "fastv", "pyramiddrop", "d2pruner"),
             *("holitom-inner", "flashvid-inner", "prunevid-inner"),
@@ -51,8 +51,8 @@ SHOWN: Final = 0.1
 TIMED_AS: Final = {"pool-space": "pool"}
 """Rows of bench/results/first_token.json of methods that have another name there."""
 COLUMNS: Final = 3
-WIDTH, ROW, HEAD, FOOT = 3.75, 1.1, 0.98, 0.3
-"""Inches: 360 pixels wide, what a page leaves at a width of 390."""
+WIDTH, ROW, HEAD, FOOT = 3.5, 1.1, 0.98, 0.3
+"""Inches: 336 pixels wide, so that two stand side by side on the site, and one fits a page 390 pixels wide."""
 LOWEST, HIGHEST = 25, 105
 COLOURS: Final = (BLUE, ORANGE)
 LINES: Final = ("-", (0, (3, 1.2)))
@@ -161,8 +161,8 @@ def _draw_panel(axes: Any, name: str, panels: Mapping[str, Panel]) -> None:
     axes.set_yticks([40, 60, 80, 100])
     rule_axes(axes)
     axes.tick_params(labelsize=6.5, pad=1.5)
-    axes.text(0, 1.19, name, transform=axes.transAxes, fontsize=7.5, color=INK, fontweight="bold")
-    axes.text(0, 1.04, describe(panel), transform=axes.transAxes, fontsize=6.5, color=FAINT)
+    axes.text(0, 1.19, name, transform=axes.transAxes, fontsize=7, color=INK, fontweight="bold")
+    axes.text(0, 1.04, describe(panel), transform=axes.transAxes, fontsize=6.2, color=FAINT)
 
 
 def describe(panel: Panel) -> str:
@@ -183,7 +183,7 @@ def _write_head(figure: Figure, title: str, clips: set[int]) -> None:
     figure.text(0.01, 1 - 0.15 / height, title, fontsize=8.5, color=INK, fontweight="bold")
     for inches, line in (
         (0.31, f"Accuracy over guessing, % of the model with all tokens ({asked} clips)."),
-        (0.45, "Below each name, at 10 %: by seed 0 / seed 1 · first token · tower, times faster."),
+        (0.45, "Below each name, at 10 %: seed 0 / seed 1 · first token · tower, times faster."),
     ):
         figure.text(0.01, 1 - inches / height, line, fontsize=6.5, color=FAINT)
     handles = [
