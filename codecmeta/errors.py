@@ -41,6 +41,7 @@ SourceCode = Literal[
     "read_only",
     "network",
     "conflict",
+    "usage",
     "internal",
 ]
 

@@ -17,7 +17,7 @@ from codecmeta.batch.output_folder import STOPS
 from codecmeta.batch.packed_output import Packing
 from codecmeta.batch.runs import failed_outcome, run_inputs
 from codecmeta.batch.shards import Shard
-from codecmeta.errors import CodecMetaError, ConflictError, MetaFormatError, OutputError, SourceError
+from codecmeta.errors import CodecMetaError, ConflictError, MetaFormatError, OutputError, SourceCode, SourceError
 from codecmeta.picture_folder import holds_pictures, identify
 from codecmeta.record import npz
 from codecmeta.record.limits import Limits
@@ -54,7 +54,7 @@ def extract_job(job: Job) -> Outcome:
 
     begin = time.perf_counter()
 
-    def failed(code: str, message: str) -> Outcome:
+    def failed(code: SourceCode, message: str) -> Outcome:
         return failed_outcome(job, code, " ".join(message.split()), time.perf_counter() - begin)
 
     try:
@@ -101,7 +101,7 @@ def extract_job(job: Job) -> Outcome:
         return failed(*_explain(error))
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def _explain(error: Exception) -> tuple[SourceCode, str]:
     """Return code and message of an unexpected error, with the place where it was raised."""
     if isinstance(error, MemoryError) or _is_memory_of_opencv(error):
         return "out_of_memory", f"not enough memory{_memory_limit()}"

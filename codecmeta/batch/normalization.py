@@ -23,7 +23,7 @@ from codecmeta.batch.output_folder import STOPS
 from codecmeta.batch.runs import failed_outcome, run_inputs
 from codecmeta.batch.shards import Shard
 from codecmeta.container.formats import DEMUXERS
-from codecmeta.errors import SourceError, UsageError
+from codecmeta.errors import SourceCode, SourceError, UsageError
 from codecmeta.record.atomic_file import replace_file
 from codecmeta.record.limits import Limits
 from codecmeta.storage.address import is_url
@@ -126,7 +126,7 @@ def convert(job: Conversion) -> Outcome:
     """Convert one video. All errors are in the outcome."""
     begin = time.perf_counter()
 
-    def failed(code: str, message: str) -> Outcome:
+    def failed(code: SourceCode, message: str) -> Outcome:
         return failed_outcome(job, code, " ".join(message.split()), time.perf_counter() - begin)
 
     if is_url(job.source):

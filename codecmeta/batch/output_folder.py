@@ -18,14 +18,14 @@ from codecmeta.batch.inputs import absolute_path
 from codecmeta.batch.manifest import Manifest
 from codecmeta.batch.outcome import Outcome, Stamp, outcome_of_line
 from codecmeta.batch.shards import Shard
-from codecmeta.errors import OutputError, SourceError, UsageError
+from codecmeta.errors import OutputError, SourceCode, SourceError, UsageError
 from codecmeta.record.atomic_file import TEMPORARY_FILES, replace_file
 from codecmeta.record.tar_shard import Location, ShardFolder
 from codecmeta.storage.address import check_output, is_url
 from codecmeta.storage.stores import open_store
 
 RUN_RECORD = "run.json"
-STOPS = {
+STOPS: dict[int, SourceCode] = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
     errno.EFBIG: "file_too_large",

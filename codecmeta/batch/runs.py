@@ -18,7 +18,7 @@ from codecmeta.batch.packed_output import Packing, open_packer
 from codecmeta.batch.remote_output import open_remote_output
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, encode_summary
-from codecmeta.errors import OutputError
+from codecmeta.errors import OutputError, SourceCode
 
 
 class Work(Protocol):
@@ -169,7 +169,7 @@ def _clash(job: Work) -> Outcome:
     return failed_outcome(job, "output", message, 0.0)
 
 
-def failed_outcome(job: Work, code: str, message: str, seconds: float) -> Outcome:
+def failed_outcome(job: Work, code: SourceCode, message: str, seconds: float) -> Outcome:
     """Return the outcome of an input that failed."""
     return Outcome(
         source=job.source, meta=job.meta, status="failed", code=code, message=message, seconds=round(seconds, 3)

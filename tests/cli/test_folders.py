@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from click.testing import Result
 from codecmeta_cli.codecmeta import app
 from typer.testing import CliRunner
+
+from codecmeta.errors import SourceCode
 
 LIGHT = ("--frames", "uniform:2", "--pixels", "none", "--residual", "none", "--jobs", "0")
 
@@ -97,3 +100,14 @@ def test_wrong_usage(videos: Path, tmp_path: Path) -> None:
         ("retry", videos),
     ):
         assert invoke(*words).exit_code == 2, words
+
+
+def test_options_that_do_not_fit_a_video_have_a_code(data: Path, tmp_path: Path) -> None:
+    """The code that `extract` writes is one of the listed ones, and `retry` takes it."""
+    meta = tmp_path / "meta"
+    ran = invoke("extract", data / "still_h264.mp4", "--out", meta, *LIGHT, "--track", "7", "--json")
+    assert ran.exit_code == 1
+    (line,) = map(json.loads, ran.stdout.splitlines())
+    assert line["code"] in get_args(SourceCode)
+    again = invoke("retry", meta, "--jobs", "0", "--code", line["code"])
+    assert (again.exit_code, "1 failed" in again.stderr) == (1, True)
