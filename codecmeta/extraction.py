@@ -57,8 +57,9 @@ def extract(
 
     Args:
         source: the file, its URL (`s3://`, `gs://`, `http://`, `https://` or `memory://`), or its bytes.
-        frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order. Or a
-            function that chooses the indices by the times of all frames, see `FrameChooser`.
+        frames: `uniform:N`, `fps:R`, `keyframes`, `all`, or indices in presentation order, of which each is taken
+            once, whatever their order. Or a function that chooses the indices by the times of all frames, see
+            `FrameChooser`.
         residual: source of the residual: `auto`, `bitstream`, `motion`, `proxy` or `none`. `auto` takes the best source
             that reads the stream's own residual; codecs without one have none unless `proxy` is requested.
         maps: energy maps to make, of `innovation` and `carried`, which decodes and follows all pictures in between.
@@ -252,6 +253,10 @@ def _list_warnings(request: Request, table: FrameTable, orientation: Orientation
     warnings = []
     if request.video.others and request.options.track is None:
         warnings.append(f"the file has other video tracks, which are not read: {'; '.join(request.video.others)}")
+    if (fps := request.options.fps) is not None:
+        warnings.append(
+            f"fps={fps:g} is for folders of pictures and was not used; frames='fps:{fps:g}' takes as many a second"
+        )
     if timeline.synthetic:
         warnings.append("no usable time stamps: frames are in decoder order and frame_pts count frames")
     if timeline.mended:

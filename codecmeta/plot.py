@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 INK, PALE, ACCENT, KEY, BAND = "#22303c", "#c9d3da", "#2a7fb8", "#d1495b", "#eef2f5"
 LISTS = {-1: ("#ffb000", "list 0 (mostly from before)"), 1: ("#ff5fa2", "list 1 (mostly from after)")}
 """Colour and meaning of arrows, by the direction of a vector."""
+FORMATS = (".png", ".pdf", ".svg")
 COLUMNS = 4
 _MAX_BARS = 20_000
 _MAX_BANDS = 700
@@ -42,6 +43,8 @@ def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | N
         UsageError: matplotlib is not installed, the map is absent, or the extension is no known format.
         OSError: the file cannot be written.
     """
+    if Path(path).suffix.lower() not in FORMATS:
+        raise UsageError(f"{os.fspath(path)!r}: the extension is the format; choose from {', '.join(FORMATS)}")
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -73,13 +76,8 @@ def plot_meta(meta: VideoMeta, path: str | os.PathLike[str], *, map: MapName | N
 
 def _save(figure: Figure, path: Path) -> None:
     """Write the picture completely or not at all."""
-    if not path.suffix:
-        raise UsageError(f"{str(path)!r} has no extension; choose from .png, .pdf, .svg")
     picture = io.BytesIO()
-    try:
-        figure.savefig(picture, format=path.suffix[1:], dpi=110, facecolor="white")
-    except ValueError as error:
-        raise UsageError(f"{str(path)!r}: {error}") from error
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=110, facecolor="white")
     with replace_file(path) as file:
         file.write(picture.getvalue())
 

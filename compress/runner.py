@@ -189,7 +189,8 @@ def find_work(
 
 def _check_place(place: str | os.PathLike[str]) -> None:
     """Make the output folder, and find out whether a file can be made in it."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(place)):
+    # pathlib.Path makes one slash of two
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(place)):
         raise ConfigError(f"{place} is an address; allowed is a folder: write there, and copy it afterwards")
     out = Path(place)
     try:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from codecmeta_cli import folders, machine, normalization
+from codecmeta_cli.command_group import CommandGroup
 from codecmeta_cli.console import refuse
 from codecmeta_cli.output import guard_output
 from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, ShardSize, Timeout
@@ -19,6 +20,7 @@ _SIDE = 384
 
 app = typer.Typer(
     name="codecmeta",
+    cls=CommandGroup,
     help="Read what a video codec already computed: packets, GoPs, motion vectors, quantisers, residuals.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -64,7 +66,7 @@ def extract(
         ),
     ],
     frames: Annotated[
-        str, typer.Option(help="uniform:N, fps:R, keyframes, all, or indices such as 0,40,80.")
+        str, typer.Option(help="uniform:N, fps:R, keyframes, all, or indices such as 0,40,80, each taken once.")
     ] = "uniform:32",
     residual: Annotated[
         Literal["auto", "bitstream", "motion", "proxy", "none"],
@@ -310,15 +312,15 @@ def _read_pixels(text: str) -> dict[str, int | None]:
     from codecmeta.errors import UsageError
     from codecmeta.record.jpeg import QUALITY
 
-    kind, _, side = text.partition(":")
+    kind, colon, side = text.partition(":")
     if kind == "jpeg":
-        kind = side or f"{_SIDE}"
+        kind = side if colon else f"{_SIDE}"
         jpeg: int | None = QUALITY
     else:
         jpeg = None
     if text == "none":
         return {"pixels": None}
-    if not kind.isdecimal() or (side and jpeg is None):
+    if not kind.isdecimal() or (colon and jpeg is None):
         raise UsageError(f"--pixels={text!r}; allowed are a whole number, jpeg, jpeg:224 or any other number, or none")
     return {"pixels": int(kind), "jpeg": jpeg}
 

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from codecmeta_cli import compress_accuracy, compress_bench, compress_compare, compress_run, compress_serve
+from codecmeta_cli.command_group import CommandGroup
 from codecmeta_cli.console import make_table, open_console, refuse
 from codecmeta_cli.output import guard_output
 
 app = typer.Typer(
+    cls=CommandGroup,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -182,4 +184,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "safetensors"):
             raise
-        sys.exit(f"compress: this needs {error.name}: pip install 'codecmeta[compress]'")
+        sys.stderr.write(f"compress: this needs {error.name}: pip install 'codecmeta[compress]'\n")
+        sys.exit(2)

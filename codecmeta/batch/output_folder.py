@@ -21,7 +21,7 @@ from codecmeta.batch.shards import Shard
 from codecmeta.errors import OutputError, SourceCode, SourceError, UsageError
 from codecmeta.record.atomic_file import TEMPORARY_FILES, replace_file
 from codecmeta.record.tar_shard import Location, ShardFolder
-from codecmeta.storage.address import check_output, is_url
+from codecmeta.storage.address import check_output, check_slashes, is_url
 from codecmeta.storage.stores import open_store
 
 RUN_RECORD = "run.json"
@@ -43,9 +43,13 @@ def check_place(out: str) -> Path | str:
     """Return the folder given by `--out`, or its URL.
 
     Raises:
-        UsageError: it is a URL that cannot be written, or the package that reaches it is not installed.
+        UsageError: it is empty, a URL that cannot be written or lacks a slash, or the package that reaches it is not
+            installed.
     """
+    if not out:
+        raise UsageError("the output folder is empty; for the current folder write .")
     if not is_url(out):
+        check_slashes(out)
         return Path(out)
     url = check_output(out)
     open_store(url)

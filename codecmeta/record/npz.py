@@ -162,7 +162,10 @@ def read_from(
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     # opening a pipe would block until a writer appears
-    if not stat.S_ISREG(Path(path).stat().st_mode):
+    mode = Path(path).stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise MetaFormatError(os.fspath(path), None, "a folder; give one .npz of it, or open_dataset all of them")
+    if not stat.S_ISREG(mode):
         raise MetaFormatError(os.fspath(path), None, "not a regular file")
     return Path(path).open("rb")
 

@@ -61,10 +61,12 @@ class Options:
         if isinstance(self.maps, str) or unknown:
             raise UsageError(f"maps={self.maps!r}; choose a sequence from {', '.join(MAPS)}")
         object.__setattr__(self, "maps", tuple(name for name in MAPS if name in self.maps))
+        if self.residual == "none" and "carried" in self.maps:
+            raise UsageError("residual='none' with the map carried, which is made of a residual; leave one of them out")
         if self.residual not in RESIDUALS:
             raise UsageError(f"unknown residual {self.residual!r}; choose from {', '.join(RESIDUALS)}")
         if self.pixels is not None and not 16 <= self.pixels <= MAX_SHORT_SIDE:
-            raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or None for no frames")
+            raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or none for no frames")
         if self.track is not None and self.track < 0:
             raise UsageError(f"track={self.track}; allowed are indices of streams from 0, or None for the best one")
         if self.jpeg is not None and not (1 <= self.jpeg <= MAX_QUALITY and self.pixels is not None):
@@ -100,10 +102,12 @@ def parse_maps(text: str) -> tuple[MapChoice, ...]:
     """Parse a list of maps such as `innovation,carried`.
 
     Raises:
-        UsageError: a name is not a map.
+        UsageError: a name is not a map, or there is none.
     """
     names = [part.strip() for part in text.split(",") if part.strip()]
     for name in names:
         if name not in MAPS:
             raise UsageError(f"unknown map {name!r}; choose from {', '.join(MAPS)}")
+    if not names:
+        raise UsageError(f"--maps={text!r} names no map; choose from {', '.join(MAPS)}, or --residual none for none")
     return tuple(name for name in MAPS if name in names)

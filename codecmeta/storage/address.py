@@ -17,6 +17,7 @@ READ = ("s3", "gs", "memory", "http", "https")
 WRITTEN = ("s3", "gs", "memory")
 """Schemes of URLs that can be written."""
 
+_SHORT_URL = re.compile(rf"({'|'.join(READ)}):/(?!/)", re.IGNORECASE)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 
 
@@ -37,6 +38,19 @@ class Address(NamedTuple):
 def is_url(place: Place) -> TypeGuard[str]:
     """Return whether a place is a URL; a local path that contains :// is written ./name."""
     return isinstance(place, str) and "://" in place and _URL.match(place) is not None
+
+
+def check_slashes(place: str) -> None:
+    """Refuse a local path that is a URL without one of its slashes, as pathlib.Path makes it.
+
+    Raises:
+        UsageError: it is.
+    """
+    if match := _SHORT_URL.match(place):
+        raise UsageError(
+            f"{place!r} has one slash of {match[1]}://; pathlib.Path drops the other: give a URL as a string, and a "
+            f"folder of this name as {f'./{place}'!r}"
+        )
 
 
 def parse_url(url: str) -> Address:

@@ -266,9 +266,10 @@ def test_an_output_folder_that_cannot_be_is_blamed_itself(
         assert f"{out} cannot be the output folder" in result.stderr
         assert "cut.mkv" not in result.stderr
 
-    result = compress("run", "--meta", meta, "--out", "s3://bucket/tokens", "--json")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "is an address; allowed is a folder" in result.stderr
+    for out in ("s3://bucket/tokens", Path("s3://bucket/tokens")):
+        result = compress("run", "--meta", meta, "--out", out, "--json")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "is an address; allowed is a folder" in result.stderr
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS])
@@ -338,6 +339,14 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(meta: Path, reco
     assert result.exit_code == 1
     assert "red.mp4 --out META --pixels 384" in result.stdout
     assert "\x1b" not in result.stdout + result.stderr
+
+
+def test_without_torch_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['torch'] = None; from codecmeta_cli.compress import main; main()"
+    root = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run([sys.executable, "-c", code, "methods"], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "compress: this needs torch: pip install 'codecmeta[compress]'\n"
 
 
 def test_help_imports_no_torch() -> None:

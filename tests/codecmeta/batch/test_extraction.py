@@ -38,11 +38,24 @@ def test_a_folder_becomes_a_folder(videos: Path, tmp_path: Path) -> None:
 def test_wrong_usage_is_refused(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(codecmeta.UsageError, match="cannot be written"):
         codecmeta.extract_many(videos, "http://host/meta", jobs=0)
+    with pytest.raises(codecmeta.UsageError, match="has one slash of s3://"):
+        codecmeta.extract_many(videos, Path("s3://bucket/meta"), jobs=0)
+    with pytest.raises(codecmeta.UsageError, match="is empty"):
+        codecmeta.extract_many(videos, "", jobs=0)
     with pytest.raises(codecmeta.UsageError, match="nothing matches"):
         codecmeta.extract_many([videos / "*.mkv"], tmp_path / "meta", jobs=0)
+    assert not Path("s3:").exists()
     codecmeta.extract_many(videos / "a.mp4", tmp_path / "meta", options=LIGHT, jobs=0)
     with pytest.raises(codecmeta.UsageError):
         codecmeta.extract_many(videos / "a.mp4", tmp_path / "meta", jobs=0)
+
+
+def test_a_rate_of_pictures_that_a_video_does_not_use_is_said(videos: Path, tmp_path: Path) -> None:
+    seen: list[codecmeta.Outcome] = []
+    options = codecmeta.Options(frames="uniform:2", pixels=None, residual="none", fps=10.0)
+    codecmeta.extract_many(videos / "a.mp4", tmp_path / "meta", options=options, jobs=0, report=seen.append)
+    (warning,) = seen[0].warnings
+    assert "frames='fps:10'" in warning
 
 
 def test_a_script_that_starts_workers(videos: Path, tmp_path: Path) -> None:

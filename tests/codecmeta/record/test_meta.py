@@ -298,6 +298,8 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npz")
     with pytest.raises(MetaFormatError, match="not a regular file"):
         load(tmp_path / "a.npz")
+    with pytest.raises(MetaFormatError, match=r"a folder; give one \.npz of it"):
+        load(tmp_path)
 
 
 def test_flipped_bytes_never_escape(tmp_path: Path) -> None:
