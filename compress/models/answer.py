@@ -32,7 +32,7 @@ class Answer:
     Attributes:
         video: path of the .npz below the input folder, without its suffix.
         status: done or failed.
-        message: why it failed, and what differs from what was requested.
+        message: why it failed, what differs from what was requested, and what `extract` warned of.
         method: name of the method.
         retention: nominal retained fraction.
         frames: frames of tokens that the model saw.
@@ -106,6 +106,7 @@ class _Reading:
     inputs: Mapping[str, Tensor] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def answer_videos(
@@ -161,6 +162,7 @@ class _Record:
     source: RecordSource
     seconds: Mapping[str, float] = field(default_factory=dict)
     failure: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def _found(meta: str | os.PathLike[str]) -> Iterator[_Record]:
@@ -185,6 +187,7 @@ def _extracted(sources: Sequence[str | os.PathLike[str]], meta: str | os.PathLik
             source=path,
             seconds={"extract": outcome.seconds},
             failure=outcome.message if outcome.status == "failed" else "",
+            warnings=outcome.warnings,
         )
 
 
@@ -214,7 +217,7 @@ def _prepare(record: _Record, question: Question) -> _Reading:
         raise
     except Exception as error:
         return _Reading(name=record.name, failure=_explain(error))
-    return _Reading(name=record.name, meta=meta, inputs=inputs, seconds=seconds)
+    return _Reading(name=record.name, meta=meta, inputs=inputs, seconds=seconds, warnings=record.warnings)
 
 
 @torch.inference_mode()
@@ -249,10 +252,11 @@ def _answer(reading: _Reading, question: Question) -> Answer:
     if layers:
         sources["attention"] = f"layers {', '.join(map(str, layers))} of {depth}"
     rpm = result.sources.get("rpm", "")
+    notes = (*reading.warnings, f"RPM {rpm}" if rpm.startswith("skipped") else "")
     return Answer(
         video=reading.name,
         status="done",
-        message=f"RPM {rpm}" if rpm.startswith("skipped") else "",
+        message="; ".join(note for note in notes if note),
         method=question.method,
         retention=question.retention,
         frames=result.frames,

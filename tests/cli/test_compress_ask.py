@@ -83,6 +83,19 @@ def test_videos_are_extracted_while_the_model_answers(tmp_path: Path, data: Path
     assert unwritten.stderr.splitlines()[-1].startswith(f"compress: output folder {tmp_path}/file/meta: ")
 
 
+def test_what_extract_warns_of_is_in_the_answer(data: Path, tmp_path: Path) -> None:
+    """Both when a record is made and when it is there; and nothing of a sound file."""
+    video = (data / "still_h264.mp4").read_bytes()
+    (tmp_path / "joined.mp4").write_bytes(video + video)
+    (tmp_path / "sound.mp4").write_bytes(video)
+    command = ("ask", tmp_path, "--meta", tmp_path / "meta", "--random-weights", TINY, "--prompt", "What?",
+               "--new-tokens", 1, "--json")  # fmt: skip
+    for _ in range(2):
+        messages = {line["video"]: line["message"] for line in map(json.loads, invoke(*command).stdout.splitlines())}
+        assert "the file is damaged" in messages["joined.mp4"]
+        assert messages["sound.mp4"] == ""
+
+
 def test_answers_for_people(metas: Path) -> None:
     result = invoke(
         "ask",
