@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from compress.encoder_merging import EncoderResult
 from compress.errors import ConfigError
+from compress.models.origin import Origin
 from compress.ops.saliency import PoolingHead
 from compress.plan import MergePlan
 from compress.stage import InsideEncoder
@@ -111,11 +112,13 @@ class Clip:
         frames: uint8 (T, h, w, 3).
         seconds: float64 (T,), when each is shown.
         duration: of the video, in seconds.
+        origin: file and times; None where they are not known.
     """
 
     frames: NDArray[np.uint8]
     seconds: NDArray[np.float64]
     duration: float
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

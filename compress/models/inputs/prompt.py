@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compress.errors import ConfigError, ShapeError, SignalError
 from compress.models.adapters.adapter import Adapter, Clip, adapt
 from compress.models.adapters.wrappers import input_device, pixel_dtype, unwrap
+from compress.models.origin import Origin, keep_origins, origins_of
 
 if TYPE_CHECKING:
     from codecmeta import VideoMeta
@@ -69,6 +70,7 @@ def take_clip(video: VideoMeta | NDArray[np.uint8] | str | os.PathLike[str], *, 
         frames=video.frames,
         seconds=seconds - seconds[0],
         duration=float(seconds[-1] - seconds[0] if duration is None else duration),
+        origin=Origin.of(video),
     )
 
 
@@ -112,7 +114,9 @@ def prepare(
         inputs["mm_token_type_ids"] = VIDEO_TYPE * (input_ids == adapter.config.video_token_id).int()
     device = input_device(model)
     inputs["pixel_values_videos"] = inputs["pixel_values_videos"].to(pixel_dtype(model))
-    return {name: tensor.to(device) for name, tensor in inputs.items()}
+    inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+    keep_origins(inputs["pixel_values_videos"], [clip.origin])
+    return inputs
 
 
 def encode_text(adapter: Adapter, tokenizer: Tokenizer, text: str) -> list[int]:
@@ -157,4 +161,6 @@ def pad_batch(inputs: Sequence[dict[str, Tensor]], *, pad_id: int = 0) -> dict[s
             shapes = [tuple(one.shape) for one in tensors]
             raise ShapeError(f"{name} of these prompts do not form a batch: {shapes}; give videos of equal length")
         batch[name] = torch.cat(tensors)
+    if (pixels := batch.get("pixel_values_videos")) is not None:
+        keep_origins(pixels, [one for given in inputs for one in origins_of(given["pixel_values_videos"], 1)])
     return batch

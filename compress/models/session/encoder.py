@@ -13,6 +13,7 @@ from torch import Tensor
 from compress.errors import SignalError
 from compress.models.adapters.adapter import Adapter, VideoGrid, VisionTap
 from compress.models.adapters.attached import Attached, Method, replace_method
+from compress.models.origin import origins_of
 from compress.models.session.assignment import assign_metas
 from compress.models.session.call import Calls
 from compress.models.session.encoding import EncodedVideo, tag
@@ -56,8 +57,10 @@ class SessionEncoder(Attached):
                 finally:
                     views = tap.end()
                 videos = [
-                    EncodedVideo(session=self._session, grid=grid, view=view, patches=one, entry=entry)
-                    for grid, view, one, entry in zip(grids, views, patches, entries, strict=True)
+                    EncodedVideo(session=self._session, grid=grid, view=view, patches=one, entry=entry, origin=origin)
+                    for grid, view, one, entry, origin in zip(
+                        grids, views, patches, entries, origins_of(pixels, len(grids)), strict=True
+                    )
                 ]
                 tag(output, videos)
                 calls = self._calls

@@ -10,6 +10,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from compress.models.adapters.adapter import VideoGrid, VisionView
+from compress.models.origin import Origin
 from compress.stage import Compression
 
 _VIDEOS: Final = "_compress_videos"
@@ -26,6 +27,7 @@ class EncodedVideo:
         view: what the encoder showed.
         patches: what was merged of its patches; None where nothing was.
         entry: index of the metadata that the merge used; None where no patches merge.
+        origin: of its pixels; None where it is not known.
     """
 
     session: weakref.ref[Any]
@@ -33,6 +35,7 @@ class EncodedVideo:
     view: VisionView
     patches: Compression | None
     entry: int | None
+    origin: Origin | None = None
 
 
 def tag(output: Any, videos: Sequence[EncodedVideo]) -> None:

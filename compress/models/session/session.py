@@ -16,6 +16,7 @@ from compress.methods import METHODS
 from compress.models.adapters.adapter import VisionRequest, adapt
 from compress.models.adapters.attention import chain, tapped
 from compress.models.adapters.wrappers import check_hooks, unwrap
+from compress.models.origin import Origin
 from compress.models.session.call import Calls
 from compress.models.session.decoder_merge import DecoderMerge
 from compress.models.session.decoding_reads import DecodingReads
@@ -111,6 +112,7 @@ class Session:
             reads=reads,
             reads_saliency=self._wants_saliency,
             pooling_head=pooling_head is not None,
+            origins=[Origin.of(one) for one in metas],
         )
         if self._videos.merges_patches and not metas:
             raise ConfigError(f"{type(compressor).__name__} merges patches by their density; give metadata: meta=...")

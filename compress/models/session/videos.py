@@ -12,6 +12,7 @@ from compress.density import name_density
 from compress.encoder_merging import EncoderResult
 from compress.errors import ConfigError, ShapeError, SignalError
 from compress.models.adapters.adapter import TokenLayout, VideoGrid, VideoTokens, VisionView
+from compress.models.origin import Origin, check_origin
 from compress.models.plans import join_plans
 from compress.models.session.encoding import EncodedVideo
 from compress.models.session.signals import GridSignals, gather_signals
@@ -65,6 +66,7 @@ class VideoCompressor:
         reads: Collection[str],
         reads_saliency: bool,
         pooling_head: bool,
+        origins: Sequence[Origin | None] = (),
     ) -> None:
         self.entries = len(metas)
         self._may_merge_patches = isinstance(compressor, BeforeEncoder)
@@ -78,6 +80,7 @@ class VideoCompressor:
         self._metas = metas
         self._reads = reads
         self._pooling_head = pooling_head
+        self._origins = origins
 
     def plan_patches(
         self, grids: Sequence[VideoGrid], entries: Sequence[int]
@@ -141,6 +144,8 @@ class VideoCompressor:
             if entry is not None and first is None and entry in shared:
                 _check_same(embeddings, videos[shared[entry]], video)
                 first = shared[entry]
+            if entry is not None and seen is not None and self._origins:
+                check_origin(seen.origin, entry, self._origins)
             if first is not None:
                 compressions.append(compressions[first])
                 results.append(results[first])
