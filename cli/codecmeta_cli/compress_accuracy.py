@@ -56,7 +56,7 @@ def accuracy(
     Clips are rendered, encoded and extracted into the cache on the first run. An interrupted run goes on where it
     stopped.
 
-    Exit code: 0 all measured, 1 a method failed, 2 wrong usage.
+    Exit code: 0 all measured, 1 a method failed, 2 wrong usage, 3 the figures cannot be written.
     """
     from compress.errors import CompressError
     from compress.picture import require_matplotlib
@@ -85,13 +85,16 @@ def accuracy(
         with ProgressBar("clips", total=clips) as progress:
             found = measure.measure(job, clips, workers=workers, progress=progress.reach)
         rows = results.tabulate(job, found, measure.describe(job, found))
-        _write(rows, out=out, plot=plot, markdown=markdown)
     except CompressError as error:
         refuse("compress", error)
     except OSError as error:
         refuse("compress", f"{error.filename or 'the cache'} cannot be used: {error.strerror or error}")
     except measure.MeasurementError as error:
         refuse("compress", error, code=1)
+    try:
+        _write(rows, out=out, plot=plot, markdown=markdown)
+    except OSError as error:
+        refuse("compress", f"the figures cannot be written: {error.strerror or error}", code=3)
     if as_json:
         for row in rows:
             print(row.to_json())  # noqa: T201
@@ -105,10 +108,12 @@ def _import(name: str) -> Any:
 
 
 def _write(rows: Sequence[Any], *, out: Path | None, plot: Path | None, markdown: Path | None) -> None:
+    from compress.token_file import write_whole
+
     if out is not None:
-        out.write_text("".join(f"{row.to_json()}\n" for row in rows), encoding="ascii")
+        write_whole(out, "".join(f"{row.to_json()}\n" for row in rows).encode("ascii"))
     if markdown is not None:
-        markdown.write_text(_import("table").write_markdown(rows), encoding="utf-8")
+        write_whole(markdown, _import("table").write_markdown(rows).encode("utf-8"))
     if plot is not None:
         _import("plot").draw(rows, plot)
 

@@ -65,6 +65,7 @@ def bench(
     from compress.profiling.measure import TTFT_CONTAINS, measure_cases
     from compress.settings import parse_assignments, parse_retentions
     from compress.target import PICTURES, check_target
+    from compress.token_file import write_whole
 
     try:
         if meta is not None and frames is not None:
@@ -99,7 +100,7 @@ def bench(
     record = describe(found, model=model or random_weights or "", device=device) | {"settings": settings}
     try:
         if out is not None:
-            out.write_text(json.dumps(record, indent=1) + "\n")
+            write_whole(out, (json.dumps(record, indent=1) + "\n").encode())
         if plot is not None:
             draw(found, plot)
     except OSError as error:

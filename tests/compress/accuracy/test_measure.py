@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import errno
 import json
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -243,6 +245,21 @@ def test_the_command_draws_and_tabulates(tmp_path: Path, monkeypatch: pytest.Mon
     assert (tmp_path / "a.md").read_text().startswith("Chance-corrected")
     assert "80 questions about 10 clips of the split test" in result.stdout
     assert "\n5 %" in result.stdout  # accuracy per family at the lowest retention, since 10 % was not measured
+
+
+def test_figures_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there before stays."""
+    monkeypatch.setattr(measuring, "measure", lambda job, count, **_: fabricate(job, clips=count))
+    (tmp_path / "a.jsonl").write_text("before")
+
+    def fill(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fill)
+    result = invoke("accuracy", "--cache", tmp_path, "--slice", 3, "--methods", "btm", "--out", tmp_path / "a.jsonl")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == "compress: the figures cannot be written: No space left on device\n"
+    assert (tmp_path / "a.jsonl").read_text() == "before"
 
 
 def test_a_failing_method_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
