@@ -193,7 +193,7 @@ def test_the_metadata_is_looked_for_before_the_model_is_loaded(tmp_path: Path, m
         (["--prompt", "What?", "--model", "./no-such-folder"], "no-such-folder"),
         (["--prompt", "What?", "--random-weights", TINY, "--set", "layers=9"], "4 decoder layers"),
         (["--prompt", "What?", "--random-weights", TINY, "--new-tokens", "0"], "'--new-tokens'"),
-        (["--prompt", "", "--random-weights", TINY], "the question is ''; write one"),
+        (["--prompt", " ", "--random-weights", TINY], "the question is ' '; write one"),
         (["--prompt", "What?", "--random-weights", TINY, "--out", "x"], "--out"),
     ],
 )
