@@ -9,7 +9,7 @@ from codecmeta.container.box import Box, child, children, parse_head
 from codecmeta.container.display_matrix import Matrix, read_track_matrix
 from codecmeta.container.edit_list import apply_edit, count_hidden_end, read_edit
 from codecmeta.container.sample_description import SampleDescription, read_descriptions
-from codecmeta.container.sample_table import SampleTable, read_samples
+from codecmeta.container.sample_table import MOST_SAMPLES, SampleTable, read_samples
 from codecmeta.storage.byte_source import ByteSource
 
 MAX_MOOV = 512 << 20
@@ -54,23 +54,25 @@ def top_level_boxes(source: ByteSource) -> list[Box]:
     return boxes
 
 
-def read_track(source: ByteSource, track_id: int) -> Track | None:
+def read_track(source: ByteSource, track_id: int, *, most_samples: int = MOST_SAMPLES) -> Track | None:
     """Find a track in the `moov` box; return None where it has no such track.
 
     Args:
         source: the file.
         track_id: identifier in the track's header, libav's `stream.id`.
+        most_samples: samples that its tables may list.
 
     Raises:
-        SourceError: its tables list more than the file can hold.
+        SourceError: its tables list more than the file can hold, or than is allowed.
     """
     for box in top_level_boxes(source):
         if box.type == b"moov" and box.end <= source.size and box.end - box.begin <= MAX_MOOV:
-            return _find_track(source.read_at(box.begin, box.end - box.begin), track_id, file_size=source.size)
+            moov = source.read_at(box.begin, box.end - box.begin)
+            return _find_track(moov, track_id, file_size=source.size, most=most_samples)
     return None
 
 
-def _find_track(moov: bytes, track_id: int, *, file_size: int) -> Track | None:
+def _find_track(moov: bytes, track_id: int, *, file_size: int, most: int) -> Track | None:
     movie = Box(b"moov", 0, len(moov))
     fragmented = child(moov, movie, b"mvex") is not None
     for trak in children(moov, 0, len(moov)):
@@ -81,7 +83,7 @@ def _find_track(moov: bytes, track_id: int, *, file_size: int) -> Track | None:
         movie_header = child(moov, movie, b"mvhd")
         samples, hidden = None, 0
         if not fragmented:
-            samples = read_samples(moov, trak, descriptions=len(descriptions), file_size=file_size)
+            samples = read_samples(moov, trak, descriptions=len(descriptions), file_size=file_size, most=most)
             edit = read_edit(moov, trak, movie_header)
             if samples is not None and edit is not None:
                 hidden = count_hidden_end(samples, edit)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from codecmeta.container.box import Box, child, children
 from codecmeta.errors import SourceError
 
+MOST_SAMPLES = 1 << 26
 _MOST_CHUNKS = 1 << 26
 _LONGEST = 1 << 31
 
@@ -45,7 +46,9 @@ class SampleTable:
         return SampleTable(**{name: column[rows] for name, column in vars(self).items()})
 
 
-def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int) -> SampleTable | None:
+def read_samples(
+    moov: bytes, trak: Box, *, descriptions: int, file_size: int, most: int = MOST_SAMPLES
+) -> SampleTable | None:
     """Read the sample tables of a track; its edit list is not applied.
 
     Args:
@@ -53,18 +56,19 @@ def read_samples(moov: bytes, trak: Box, *, descriptions: int, file_size: int) -
         trak: the track's box in it.
         descriptions: number of its sample descriptions.
         file_size: length of the file in bytes, which bounds the table.
+        most: samples that are allowed; checked before memory is taken for them.
 
     Returns:
         None where a table is absent, damaged, or needs a demuxer: negative durations.
 
     Raises:
-        SourceError: more samples or bytes are listed than the file can hold.
+        SourceError: more samples or bytes are listed than the file can hold, or than are allowed.
     """
     table = child(moov, trak, b"mdia", b"minf", b"stbl")
     scale = read_time_scale(moov, child(moov, trak, b"mdia", b"mdhd"))
     if table is None or not scale:
         return None
-    size = _sizes(moov, table, file_size)
+    size = _sizes(moov, table, file_size, most)
     if size is None or size.size == 0:
         return None
     places = _places(moov, table, size)
@@ -98,7 +102,7 @@ def _entries(moov: bytes, box: Box | None, fields: int, *, header: int = 4) -> N
     return np.frombuffer(moov, ">u4", fields * count, begin).astype(np.int64).reshape(count, fields)
 
 
-def _sizes(moov: bytes, table: Box, file_size: int) -> NDArray[np.int64] | None:
+def _sizes(moov: bytes, table: Box, file_size: int, most: int) -> NDArray[np.int64] | None:
     box = child(moov, table, b"stsz")
     compact = None if box else child(moov, table, b"stz2")
     box = box or compact
@@ -108,6 +112,8 @@ def _sizes(moov: bytes, table: Box, file_size: int) -> NDArray[np.int64] | None:
     # a sample has at least one byte: a few bytes of header may claim any number of them
     if count > file_size:
         raise SourceError("damaged", f"the index lists {count} packets; the file has {file_size} bytes")
+    if count > most:
+        raise SourceError("limit_exceeded", f"the index lists {count} packets; allowed are {most}")
     width = (common & 255) if compact else 32
     if common and not compact:
         sizes = np.full(count, common, np.int64)

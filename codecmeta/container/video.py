@@ -145,7 +145,7 @@ def _open_stream(source: ByteSource, limits: Limits, track: int | None) -> Video
     try:
         stream, others = _choose_stream(container, track)
         _check_size(stream, limits)
-        description = _read_track(source, stream)
+        description = _read_track(source, stream, limits)
         if description is None or description.samples is None:
             # no index says where the packets are
             source.fetch_all()
@@ -245,10 +245,10 @@ def _check_protection(video: Video) -> None:
         raise SourceError("encrypted", f"the video is encrypted ({scheme}); decrypt it first")
 
 
-def _read_track(source: ByteSource, stream: VideoStream) -> mp4_boxes.Track | None:
+def _read_track(source: ByteSource, stream: VideoStream, limits: Limits) -> mp4_boxes.Track | None:
     if "mp4" not in stream.container.format.name:
         return None
-    return mp4_boxes.read_track(source, stream.id)
+    return mp4_boxes.read_track(source, stream.id, most_samples=limits.frames)
 
 
 def demux(video: Video) -> Iterator[av.Packet[Any]]:

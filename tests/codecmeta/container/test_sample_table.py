@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +237,25 @@ def test_more_than_the_file_can_hold(tmp_path: Path, plain: bytes, claim: bytes)
     with pytest.raises(SourceError, match="the index lists") as caught:
         read_track(put(tmp_path, rewrite(plain, {b"stsz": bytes(4) + claim})))
     assert caught.value.code == "damaged"
+
+
+def test_more_than_is_allowed_is_refused_before_memory_is_taken(tmp_path: Path, plain: bytes) -> None:
+    """A constant size claims as many samples as the file has bytes in a header of twelve."""
+    content = rewrite(plain, {b"stsz": bytes(4) + struct.pack(">II", 1, 1 << 30)})
+    path = put(tmp_path, content)
+    with path.open("r+b") as file:
+        file.truncate(2 << 30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError, match=r"lists 1073741824 packets; allowed are 67108864$") as caught:
+            read_track(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "limit_exceeded"
+    small = put(tmp_path, plain)
+    with LocalFile(small) as source, pytest.raises(SourceError, match="lists 24 packets; allowed are 23"):
+        mp4_boxes.read_track(source, 1, most_samples=23)
 
 
 def test_damaged_headers_never_escape_the_error_tree(tmp_path: Path, plain: bytes) -> None:
