@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast, overload
+from typing import IO, cast, overload
 
 from codecmeta.errors import MetaFormatError, UsageError
 from codecmeta.record import npz
@@ -18,6 +19,7 @@ from codecmeta.record.tar_shard import SUFFIX, is_neighbour, scan_shard
 from codecmeta.storage.address import is_url, name_of
 from codecmeta.storage.objects import read_object
 from codecmeta.storage.opening import open_part
+from codecmeta.storage.source_view import SourceView
 from codecmeta.storage.stores import open_store
 
 INDEX = "index.parquet"
@@ -207,53 +209,28 @@ def _read_index(path: str) -> Iterator[Entry]:
         yield Entry(str(place), folder + shard, offset, size)
 
 
-def open_window(place: str, offset: int, size: int) -> AbstractContextManager[IO[bytes]]:
+@contextmanager
+def open_window(place: str, offset: int, size: int) -> Iterator[IO[bytes]]:
     """Open bytes of a file, or of an object by its URL, for reading as a file object.
+
+    Args:
+        place: the file or object.
+        offset: of the first byte.
+        size: number of bytes.
 
     Raises:
         OSError: the file cannot be opened.
         SourceError: the object cannot be read.
     """
     if is_url(place):
-        return open_part(place, offset, size)
-    return cast("IO[bytes]", io.BufferedReader(Window(place, offset, size)))
+        with open_part(place, offset, size) as part:
+            yield part
+        return
+    with Path(place).open("rb", buffering=0) as file:
 
+        def read(position: int, length: int) -> bytes:
+            begin = offset + position
+            # what an index claims may lie beyond any file
+            return os.pread(file.fileno(), length, begin) if begin <= sys.maxsize - length else b""
 
-class Window(io.RawIOBase):
-    """Part of a file, as a readable file."""
-
-    def __init__(self, path: str, offset: int, size: int) -> None:
-        self._file: Any = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed with this
-        self._offset = offset
-        self._size = size
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Return True: the part can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True: the part can be sought in."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a byte of the part."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OSError(f"seek to {base + offset}")
-        self._at = base + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        """Read the bytes that follow."""
-        view = memoryview(buffer).cast("B")
-        count = min(len(view), max(self._size - self._at, 0))
-        self._file.seek(self._offset + self._at)
-        done: int = self._file.readinto(view[:count]) if count else 0
-        self._at += done
-        return done
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()
+        yield cast("IO[bytes]", io.BufferedReader(SourceView(place, size, read)))

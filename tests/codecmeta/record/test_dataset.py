@@ -13,7 +13,8 @@ import pytest
 
 import codecmeta
 from codecmeta.errors import MetaFormatError, UsageError
-from codecmeta.record.dataset import Window
+from codecmeta.record.dataset import open_window
+from codecmeta.storage.source_view import SourceView
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +56,15 @@ def test_columns_are_read_alone(folder: Path, tmp_path: Path, monkeypatch: pytes
     """The bytes of the others are not touched."""
     pack_by_hand(folder, tmp_path / "one.tar")
     read = 0
-    plain = Window.readinto
+    plain = SourceView.readinto
 
-    def counting(window: Window, buffer: object) -> int:
+    def counting(window: SourceView, buffer: object) -> int:
         nonlocal read
         done = plain(window, buffer)
         read += done
         return done
 
-    monkeypatch.setattr(Window, "readinto", counting)
+    monkeypatch.setattr(SourceView, "readinto", counting)
     tables = codecmeta.open_dataset(tmp_path / "one.tar", columns=())
     assert [len(record.packet_size) for record in tables] == [60, 50, 75]
     assert all(record.frames is None for record in tables)
@@ -109,7 +110,7 @@ def test_a_tar_that_was_cut(folder: Path, tmp_path: Path) -> None:
 
 def test_window(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(range(100)))
-    with Window(str(tmp_path / "a"), 10, 20) as window:
+    with open_window(str(tmp_path / "a"), 10, 20) as window:
         assert window.read() == bytes(range(10, 30))
         assert window.seek(-5, io.SEEK_END) == 15
         assert window.read(100) == bytes(range(25, 30))
@@ -117,6 +118,10 @@ def test_window(tmp_path: Path) -> None:
         assert window.read(1) == b""
         with pytest.raises(OSError, match="seek"):
             window.seek(-1)
+    with open_window(str(tmp_path / "a"), (1 << 63) - 2, 20) as window:
+        assert window.read() == b""
+    with pytest.raises(FileNotFoundError), open_window(str(tmp_path / "b"), 0, 1):
+        pass
 
 
 def test_hidden_members_stay_hidden(folder: Path, tmp_path: Path) -> None:
