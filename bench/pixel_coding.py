@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 import codecmeta
+from codecmeta.record.options import JpegQuality
 
-WAYS: dict[str, tuple[int | None, bool]] = {
+WAYS: dict[str, tuple[JpegQuality | None, bool]] = {
     "pixels": (None, False),
     "pixels, deflate": (None, True),
-    "jpeg 80": (80, False),
-    "jpeg 90": (90, False),
-    "jpeg 90, deflate": (90, True),
-    "jpeg 95, deflate": (95, True),
+    "jpeg, no deflate": ("auto", False),
+    "jpeg": ("auto", True),
+    "jpeg 90": (90, True),
+    "jpeg 95": (95, True),
 }
 
 

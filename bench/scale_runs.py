@@ -69,8 +69,8 @@ def storage(folder: Path, count: int) -> dict[str, Any]:
     forms = {
         "folder": (),
         "tar": ("--pack", "tar"),
-        "tar, jpeg": ("--pack", "tar", "--pixels", "jpeg"),
-        "tar, jpeg, deflate": ("--pack", "tar", "--pixels", "jpeg", "--deflate"),
+        "tar, jpeg": ("--pack", "tar", "--pixels", "jpeg", "--no-deflate"),
+        "tar, jpeg, deflate": ("--pack", "tar", "--pixels", "jpeg"),
     }
     for name, options in forms.items():
         out = name.replace(", ", "-")

@@ -28,7 +28,7 @@ from codecmeta.frame_table import FrameTable
 from codecmeta.provenance import describe_extraction
 from codecmeta.record.limits import Limits
 from codecmeta.record.meta import VideoMeta
-from codecmeta.record.options import DEFAULT_MAPS, MapChoice, Options, ResidualChoice
+from codecmeta.record.options import DEFAULT_MAPS, JpegQuality, MapChoice, Options, ResidualChoice
 from codecmeta.record.orientation import UPRIGHT, Orientation, display_size, is_believable
 from codecmeta.record.sampling import FrameChooser, choose_frames
 from codecmeta.record.source_identity import describe_source, has_changed
@@ -47,7 +47,7 @@ def extract(
     maps: Sequence[MapChoice] = DEFAULT_MAPS,
     pixels: int | None = 384,
     square_pixels: bool = True,
-    jpeg: int | None = None,
+    jpeg: JpegQuality | None = None,
     motion: bool = False,
     qp: bool = False,
     track: int | None = None,
@@ -66,7 +66,8 @@ def extract(
         pixels: short side of the cached RGB frames; None caches none.
         square_pixels: scale the cached frames of anamorphic videos to their display aspect; otherwise a pixel is a
             sample.
-        jpeg: quality, 1 to 100, in which the frames are cached as JPEG; None caches their pixels.
+        jpeg: quality, 1 to 100, in which the frames are cached as JPEG, or `auto`, see `Options`; None caches their
+            pixels.
         motion: keep the motion vectors of the sampled frames.
         qp: keep their quantisers.
         track: index of the video stream among all streams of the file, as `info.stream.index` has it; None takes the

@@ -117,7 +117,14 @@ def extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Extract existing records again, also those with other options.")
     ] = False,
-    deflate: Annotated[bool, typer.Option("--deflate", help="Compress the .npz files: smaller, slower.")] = False,
+    deflate: Annotated[
+        bool | None,
+        typer.Option(
+            "--deflate/--no-deflate",
+            show_default="no, with --pixels jpeg yes",
+            help="Compress the .npz files: smaller, slower.",
+        ),
+    ] = None,
     pack: Annotated[
         Literal["tar"] | None,
         typer.Option(
@@ -307,15 +314,14 @@ def _load(path: str) -> Any:
         refuse("codecmeta", f"{path}: {error.strerror or error}", code=1)
 
 
-def _read_pixels(text: str) -> dict[str, int | None]:
+def _read_pixels(text: str) -> dict[str, Any]:
     """Read --pixels: a short side, jpeg, jpeg:SIDE or none."""
     from codecmeta.errors import UsageError
-    from codecmeta.record.jpeg import QUALITY
 
     kind, colon, side = text.partition(":")
     if kind == "jpeg":
         kind = side if colon else f"{_SIDE}"
-        jpeg: int | None = QUALITY
+        jpeg: str | None = "auto"
     else:
         jpeg = None
     if text == "none":

@@ -22,7 +22,7 @@ def run_extraction(
     folder: Path | str,
     *,
     options: Options,
-    deflate: bool,
+    deflate: bool | None,
     total: Callable[[], int | None],
     engine: Literal["local", "ray"],
     jobs: int | None,
@@ -41,7 +41,7 @@ def run_extraction(
         inputs: the videos.
         folder: the output folder.
         options: what to extract.
-        deflate: compress the records.
+        deflate: compress the records; None compresses those with JPEG frames.
         total: number of videos, None while that is unknown.
         engine: name of the engine.
         jobs: number of videos at a time.

@@ -30,7 +30,7 @@ def extract_many(
     engine: Literal["local", "ray"] = "local",
     limits: Limits | None = None,
     overwrite: bool = False,
-    deflate: bool = False,
+    deflate: bool | None = None,
     shard: str = "0/1",
     pack: Literal["tar"] | None = None,
     shard_bytes: int = 1 << 30,
@@ -53,7 +53,7 @@ def extract_many(
         engine: worker processes here, or tasks of a Ray cluster.
         limits: the largest demands that a video may make; None for the defaults of `Limits`.
         overwrite: extract existing records again, also those with other options.
-        deflate: compress the .npz files.
+        deflate: compress the .npz files; None compresses those with JPEG frames.
         shard: `i/n` does one of n parts of the videos, i from 0, with a manifest of its own: the same part wherever and
             however they are listed.
         pack: `tar` moves the records into tar shards with an index, as `codecmeta pack` writes them.

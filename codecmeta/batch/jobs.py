@@ -184,7 +184,7 @@ def extract_inputs(
     limits: Limits | None = None,
     shard: Shard | None = None,
     overwrite: bool = False,
-    deflate: bool = False,
+    deflate: bool | None = None,
     summary: bool = True,
     packing: Packing | None = None,
     report: Callable[[Outcome], None],
@@ -199,7 +199,7 @@ def extract_inputs(
         limits: the largest demands that a video may make, None for the defaults of `Limits`.
         shard: the part of the inputs to do, with a manifest and a summary of its own; None for all.
         overwrite: extract fresh records again, and take the folder over from a run with other options.
-        deflate: compress the .npz files.
+        deflate: compress the .npz files; None compresses those with JPEG frames.
         summary: write the summary; for a run over a few of the inputs it would be misleading.
         packing: move the records into tar shards with an index; None leaves each a file.
         report: called with every outcome.
@@ -211,6 +211,7 @@ def extract_inputs(
         UsageError: the folder holds records of other options, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
+    deflate = options.jpeg is not None if deflate is None else deflate
     plain = Job(source="", meta="", options=options, limits=limits or Limits(), deflate=deflate, overwrite=overwrite)
     return run_inputs(
         inputs,

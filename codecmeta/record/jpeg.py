@@ -1,8 +1,8 @@
 """JPEG pictures as the cached frames of a record: encoding, decoding, and the sizes in their headers.
 
-Coding follows Rec. ITU-T T.81 (libjpeg-turbo, as OpenCV brings it), without chroma subsampling. The bytes may come from
-anywhere: only pictures that begin as a JPEG and whose frame header states 8-bit samples of three components reach the
-decoder, and their size is known from that header before memory is taken.
+Coding follows Rec. ITU-T T.81 (libjpeg-turbo, as OpenCV brings it). The bytes may come from anywhere: only pictures
+that begin as a JPEG and whose frame header states 8-bit samples of three components reach the decoder, and their size
+is known from that header before memory is taken.
 """
 
 from __future__ import annotations
@@ -15,8 +15,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-QUALITY = 90
-"""Quality of `--pixels jpeg`: see docs/format.md for what it costs."""
+from codecmeta.record.options import JpegQuality
+
+RUNGS = (
+    (90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    (90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
+    (85, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
+    (80, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
+    (75, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
+)
+"""Qualities and chroma formats of `auto`, best first: see docs/format.md for what they cost. Only pictures full of
+noise or fine detail take so many bytes that they are coded in another than the first."""
+
+MOST_BYTES = 70_000
+"""Bytes of a picture of 683x384 or less that `auto` aims at; larger ones may take as many per pixel."""
+_AREA = 683 * 384
 
 _START = b"\xff\xd8\xff"
 # SOF0, SOF1, SOF2 (table B.1): sequential and progressive pictures with Huffman codes
@@ -26,23 +39,31 @@ _PREFIX = 0xFF
 _COMPONENTS = 3
 
 
-def encode_frames(frames: NDArray[np.uint8], *, quality: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def encode_frames(
+    frames: NDArray[np.uint8], *, quality: JpegQuality, most_bytes: int = MOST_BYTES
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Encode RGB frames.
 
     Args:
         frames: uint8 (T, h, w, 3).
-        quality: 1 to 100.
+        quality: 1 to 100, or `auto`.
+        most_bytes: see `MOST_BYTES`.
 
     Returns:
         Their bytes one after the other, uint8 (n,), and where each begins and the last ends, int64 (T + 1,).
     """
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
-    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    rungs = RUNGS if quality == "auto" else ((quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),)
+    height, width = frames.shape[1:3]
+    most = most_bytes * max(1.0, height * width / _AREA)
     coded: list[NDArray[Any]] = []
     for frame in frames:
-        done, data = cv2.imencode(".jpg", frame[..., ::-1], options)
-        if not done:
-            raise ValueError(f"a frame of {frame.shape} cannot be coded as a JPEG")
+        for one, sampling in rungs:
+            options = [cv2.IMWRITE_JPEG_QUALITY, one, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+            done, data = cv2.imencode(".jpg", frame[..., ::-1], options)
+            if not done:
+                raise ValueError(f"a frame of {frame.shape} cannot be coded as a JPEG")
+            if data.size <= most:
+                break
         coded.append(data.reshape(-1))
     offset = np.cumsum([0, *(data.size for data in coded)], dtype=np.int64)
     return np.concatenate(coded).astype(np.uint8, copy=False), offset

@@ -17,6 +17,7 @@ from codecmeta.record.density import Box
 from codecmeta.record.density_maps import TEXTURE_BLOCK, DensityMap, list_maps, measure_density
 from codecmeta.record.fields import FIELDS, OPTIONAL
 from codecmeta.record.jpeg import decode_frames, encode_frames
+from codecmeta.record.options import JpegQuality
 from codecmeta.record.orientation import Orientation, display_size
 from codecmeta.storage.address import is_url
 from codecmeta.storage.objects import set_object
@@ -143,11 +144,11 @@ class VideoMeta:
         """Whether frames are cached, in whatever form."""
         return self.stored("frames") is not None or self.frames_jpeg is not None
 
-    def with_jpeg(self, quality: int) -> VideoMeta:
+    def with_jpeg(self, quality: JpegQuality = "auto") -> VideoMeta:
         """Return this record with its frames as JPEG.
 
         Args:
-            quality: 1 to 100.
+            quality: 1 to 100, or `auto`, see `Options.jpeg`.
         """
         if self.frames is None:
             return self
@@ -277,12 +278,12 @@ class VideoMeta:
         lengths = [values * scale for values, scale in zip(corners, scales, strict=True)]
         return np.stack([*lengths, direction], axis=1).astype(np.float32)
 
-    def save(self, path: str | os.PathLike[str], *, deflate: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, deflate: bool | None = None) -> None:
         """Write the .npz completely or not at all.
 
         Args:
             path: the file, whose folder must exist, or its URL.
-            deflate: compress the arrays.
+            deflate: compress the arrays; None compresses those of a record whose frames are JPEG.
 
         Raises:
             OSError: the file cannot be written.
@@ -291,15 +292,15 @@ class VideoMeta:
         if is_url(path):
             set_object(path, self.encode(path, deflate=deflate))
         else:
-            npz.write(path, self.info, self._arrays(), deflate=deflate)
+            npz.write(path, self.info, self._arrays(), deflate=self._deflates(deflate))
 
-    def encode(self, name: str, *, deflate: bool = False) -> bytes:
-        """Return the bytes of the .npz, which messages call `name`.
+    def encode(self, name: str, *, deflate: bool | None = None) -> bytes:
+        """Return the bytes of the .npz, which messages call `name`; `deflate` as in `save`.
 
         Raises:
             MetaFormatError: the record violates the format.
         """
-        return npz.encode(name, self.info, self._arrays(), deflate=deflate)
+        return npz.encode(name, self.info, self._arrays(), deflate=self._deflates(deflate))
 
     @staticmethod
     def decode(name: str, data: bytes, *, max_bytes: int = npz.MAX_BYTES) -> VideoMeta:
@@ -315,6 +316,9 @@ class VideoMeta:
         """
         info, arrays = npz.read_from(io.BytesIO(data), name, size=len(data), max_bytes=max_bytes)
         return VideoMeta(info=info, **arrays)
+
+    def _deflates(self, asked: bool | None) -> bool:
+        return self.frames_jpeg is not None if asked is None else asked
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {name: self.stored(name) for name in FIELDS}

@@ -86,7 +86,8 @@ def _write_archive(file: BinaryIO, members: Mapping[str, Array], *, deflate: boo
     method = zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED
     with zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
         for name, array in members.items():
-            _write_member(archive, name, array, method)
+            # JPEG is compressed already
+            _write_member(archive, name, array, zipfile.ZIP_STORED if name == "frames_jpeg" else method)
         total = sum(entry.file_size for entry in archive.infolist())
         short = -(-total // MAX_RATIO) - file.tell()
         if total > FREE_BYTES and short > 0:

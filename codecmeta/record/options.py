@@ -13,6 +13,7 @@ from codecmeta.record.sampling import parse_frames
 
 ResidualChoice = Literal["auto", "bitstream", "motion", "proxy", "none"]
 MapChoice = Literal["innovation", "carried"]
+JpegQuality = int | Literal["auto"]
 
 RESIDUALS: tuple[ResidualChoice, ...] = get_args(ResidualChoice)
 MAPS: tuple[MapChoice, ...] = get_args(MapChoice)
@@ -38,7 +39,8 @@ class Options:
         qp: keep the quantisers of the sampled frames.
         track: index of the video stream among all streams of the file; None takes the one that libavformat ranks best.
         fps: frames per second of a folder of pictures; None is 25.
-        jpeg: quality, 1 to 100, in which the frames are cached as JPEG; None caches their pixels.
+        jpeg: quality, 1 to 100, in which the frames are cached as JPEG; `auto` is 90, and less for pictures that take
+            too many bytes (see docs/format.md); None caches their pixels.
 
     Raises:
         UsageError: an option is not allowed.
@@ -53,7 +55,7 @@ class Options:
     qp: bool = False
     track: int | None = None
     fps: float | None = None
-    jpeg: int | None = None
+    jpeg: JpegQuality | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frames", parse_frames(self.frames))
@@ -69,8 +71,11 @@ class Options:
             raise UsageError(f"pixels={self.pixels}; allowed are 16..{MAX_SHORT_SIDE}, or none for no frames")
         if self.track is not None and self.track < 0:
             raise UsageError(f"track={self.track}; allowed are indices of streams from 0, or None for the best one")
-        if self.jpeg is not None and not (1 <= self.jpeg <= MAX_QUALITY and self.pixels is not None):
-            raise UsageError(f"jpeg={self.jpeg}; allowed are 1..{MAX_QUALITY} where pixels are cached, or None")
+        known = self.jpeg in (None, "auto") or (isinstance(self.jpeg, int) and 1 <= self.jpeg <= MAX_QUALITY)
+        if not known or (self.jpeg is not None and self.pixels is None):
+            raise UsageError(
+                f"jpeg={self.jpeg}; allowed are auto, or 1..{MAX_QUALITY}, where pixels are cached, or None"
+            )
         if self.fps is not None and not 0 < self.fps < float("inf"):
             raise UsageError(f"fps={self.fps}; allowed are numbers greater than 0")
 

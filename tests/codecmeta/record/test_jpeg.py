@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 import codecmeta
 from codecmeta import MetaFormatError, VideoMeta
+from codecmeta.batch.output_folder import read_run
 from codecmeta.batch.verification import Check, verify_record
 from codecmeta.errors import UsageError
 from codecmeta.record import jpeg, npz
@@ -28,7 +30,7 @@ def pair(data: Path) -> tuple[VideoMeta, VideoMeta]:
     """Extract the same frames as pixels and as JPEG."""
     raw, coded = (
         codecmeta.extract(data / "event_h264.mp4", frames="uniform:4", residual="none", pixels=96, jpeg=quality)
-        for quality in (None, jpeg.QUALITY)
+        for quality in (None, "auto")
     )
     return raw, coded
 
@@ -108,6 +110,47 @@ def test_copies_with_other_pixels(pair: tuple[VideoMeta, VideoMeta], tmp_path: P
     assert none.frames is None and not none.has_frames and none.with_jpeg(50) is none
 
 
+def mean_quantiser(picture: Any) -> float:
+    """Mean step of the first table (luma) of a JPEG: B.2.4.1."""
+    content = picture.tobytes()
+    at = content.index(b"\xff\xdb") + 5
+    return float(np.mean(list(content[at : at + 64])))
+
+
+def test_noise_is_coded_in_fewer_bytes() -> None:
+    """Pictures that quality 90 leaves large are coded coarser, down to 75; all others as with 90."""
+    random = np.random.default_rng(0)
+    smooth = np.repeat(np.arange(96, dtype=np.uint8), 96 * 3).reshape(96, 96, 3)
+    noise = random.integers(0, 256, (96, 96, 3), np.uint8)
+    frames = np.stack([smooth, noise])
+    data, offset = jpeg.encode_frames(frames, quality="auto", most_bytes=8000)
+    fine, fine_offset = jpeg.encode_frames(frames, quality=90)
+    least, least_offset = jpeg.encode_frames(frames, quality="auto", most_bytes=0)
+    assert np.array_equal(data[: offset[1]], fine[: fine_offset[1]])
+    assert offset[2] - offset[1] <= 8000 < fine_offset[2] - fine_offset[1]
+    # that of quality 75 is half of the tables in annex K
+    steps = [mean_quantiser(one) for one in (fine[fine_offset[1] :], data[offset[1] :], least[least_offset[1] :])]
+    assert steps[0] < steps[1] <= steps[2]
+    assert steps[2] == pytest.approx(57.625 / 2, rel=0.02)
+    # larger pictures may take as many bytes per pixel
+    large = np.tile(noise, (1, 8, 8, 1))[:, :768, :683]
+    _, ends = jpeg.encode_frames(large, quality="auto", most_bytes=8000)
+    assert ends[1] > 16_000
+
+
+def test_records_with_jpeg_are_compressed(pair: tuple[VideoMeta, VideoMeta], tmp_path: Path) -> None:
+    """By default, so that their maps do not take most of the file; and others are not."""
+    kinds = {}
+    for name, record, deflate in (("raw", pair[0], None), ("coded", pair[1], None), ("plain", pair[1], False)):
+        record.save(tmp_path / name, deflate=deflate)
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            kinds[name] = {entry.filename: entry.compress_type for entry in archive.infolist()}
+    assert set(kinds["raw"].values()) == set(kinds["plain"].values()) == {zipfile.ZIP_STORED}
+    # the pictures would not become smaller
+    assert kinds["coded"].pop("frames_jpeg.npy") == zipfile.ZIP_STORED
+    assert set(kinds["coded"].values()) == {zipfile.ZIP_DEFLATED}
+
+
 def forge(meta: VideoMeta, **arrays: Any) -> VideoMeta:
     """Copy a record with arrays that no check has seen."""
     copy = replace(meta, frames=None)
@@ -163,13 +206,14 @@ def test_what_follows_the_header_is_garbage(pair: tuple[VideoMeta, VideoMeta]) -
             assert frames is not None and frames.shape == good.frames.shape
 
 
-@pytest.mark.parametrize("quality", [0, 101])
-def test_options(quality: int) -> None:
+@pytest.mark.parametrize("quality", [0, 101, "best"])
+def test_options(quality: Any) -> None:
     with pytest.raises(UsageError, match="jpeg="):
         Options(jpeg=quality)
     with pytest.raises(UsageError, match="where pixels are cached"):
         Options(jpeg=90, pixels=None)
-    assert Options(jpeg=90).digest() != Options(jpeg=91).digest() != Options().digest()
+    digests = {Options(jpeg=quality).digest() for quality in (90, 91, "auto", None)}
+    assert len(digests) == 4
     assert "jpeg" not in Options().describe()
 
 
@@ -189,6 +233,11 @@ def test_the_command_and_a_verification(data: Path, tmp_path: Path) -> None:
         limits=Limits(),
     )
     assert verify_record(check).code == ""
+    run = read_run(tmp_path)
+    assert run is not None and run["options"]["deflate"] is True
+    assert CliRunner().invoke(app, [*command, "--pixels", "jpeg:48", "--residual", "none"]).exit_code == 0
+    result = CliRunner().invoke(app, [*command, "--pixels", "jpeg:48", "--residual", "none", "--no-deflate"])
+    assert result.exit_code == 2 and "deflate True, now False" in result.output
     forge(record, frames_jpeg=None, frames_jpeg_offset=None, frames=255 - record.frames).with_jpeg(90).save(meta)
     assert verify_record(check).code == "differs"
     assert CliRunner().invoke(app, ["show", str(meta)]).exit_code == 0
