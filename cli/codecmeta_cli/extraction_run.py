@@ -59,7 +59,6 @@ def run_extraction(
     """
     from codecmeta.batch.engines import choose_engine
     from codecmeta.batch.jobs import extract_inputs
-    from codecmeta.batch.packed_output import check_packing
     from codecmeta.batch.warmup import prepare_machine
     from codecmeta.errors import OutputError, UsageError
     from codecmeta.record.limits import Limits
@@ -69,7 +68,6 @@ def run_extraction(
     end_like_interrupted()
     pixels, frames, size = limits
     try:
-        check_packing(packing, folder, engine)
         with Reporter(json=json, total=total) as reporter:
             counts = extract_inputs(
                 inputs,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 from codecmeta.batch.scheduling import COMPILE_REMARK, Failure, Remark, run_shard
 from codecmeta.batch.worker_pool import WorkerPool
@@ -27,6 +27,11 @@ def _ignore_remark(text: str) -> None:
 class Engine(Protocol):
     """Runner of a function over jobs, several at a time, which yields results as they come."""
 
+    @property
+    def workers_here(self) -> bool:
+        """Whether all workers are processes of this machine."""
+        ...
+
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
         """Yield one result per job; `failure(job, code, message, seconds)` makes that of a job that died."""
         ...
@@ -40,6 +45,7 @@ class SerialEngine:
         remark: called with messages for the user during the run.
     """
 
+    workers_here: ClassVar[bool] = True
     remark: Remark = field(default=_ignore_remark, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
@@ -73,6 +79,7 @@ class LocalEngine:
         remark: called with messages for the user during the run.
     """
 
+    workers_here: ClassVar[bool] = True
     workers: int
     timeout: float | None
     memory: int | None = None

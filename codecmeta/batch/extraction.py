@@ -11,7 +11,7 @@ from codecmeta.batch.inputs import find_inputs
 from codecmeta.batch.jobs import extract_inputs
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import check_place
-from codecmeta.batch.packed_output import Packing, check_packing
+from codecmeta.batch.packed_output import Packing
 from codecmeta.batch.shards import parse_shard
 from codecmeta.batch.warmup import prepare_machine
 from codecmeta.errors import UsageError
@@ -72,7 +72,6 @@ def extract_many(
     _check_memory([*named, os.fspath(out)], jobs=jobs)
     folder = check_place(os.fspath(out))
     packing = None if pack is None else Packing(shard_bytes=shard_bytes)
-    check_packing(packing, folder, engine)
     options = options or Options()
     return extract_inputs(
         find_inputs(named, out=folder, stdin=None),

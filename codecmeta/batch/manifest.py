@@ -170,7 +170,12 @@ def choose_lines(manifest: Manifest) -> Iterator[dict[str, Any]]:
 
 def _choose(lines: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the line of several manifests that is valid."""
-    return max(reversed(lines), key=lambda line: line.get("status") in ("done", "kept"), default=None)
+    return max(reversed(lines), key=_rank, default=None)
+
+
+def _rank(line: dict[str, Any]) -> tuple[bool, bool]:
+    # where two runs packed a record, one found that the other had moved it
+    return line.get("status") in ("done", "kept"), "shard" in line
 
 
 def _key(line: bytes) -> int:
@@ -214,7 +219,7 @@ def read_manifest(folder: Path) -> Iterator[dict[str, Any]]:
     """Read the valid line of every place of a folder's manifests; none without a manifest.
 
     Where several manifests have a place, a line about a written record takes precedence over one about a failure, then
-    the later by name; `manifest.jsonl` is the last.
+    one about a record in a shard, then the later by name; `manifest.jsonl` is the last.
 
     Raises:
         OSError: they cannot be read.

@@ -3,17 +3,13 @@
 A worker writes its record as a file, as without packing. As soon as the files of a shard are there, the shard is
 written from them, the manifest lists the location of each record, the shard gets its name, and the files are removed.
 A run that is killed anywhere in between leaves each record as a file, in a shard, or both, and the next run goes on.
-
-Below a URL, the files wait in a temporary folder of this machine, and the manifest lists a record when its shard is
-there: what a killed run has not written is extracted again.
 """
 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +17,10 @@ from typing import IO
 
 from codecmeta.batch.outcome import Outcome
 from codecmeta.batch.output_folder import OutputFolder, as_output_error
-from codecmeta.batch.record_index import require_pyarrow
-from codecmeta.batch.remote_output import RemoteOutput, copy_folder
-from codecmeta.batch.shard_output import RemoteShardOutput, ShardOutput, index_manifests, write_new_shard
-from codecmeta.errors import OutputError, SourceError, UsageError
+from codecmeta.batch.shard_jobs import ShardJob, WrittenShard
+from codecmeta.batch.shard_output import ShardOutput, index_manifests
 from codecmeta.record.dataset import INDEX
 from codecmeta.record.tar_shard import Record, ShardFolder
-from codecmeta.storage.address import is_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +32,6 @@ class Packing:
     """
 
     shard_bytes: int = 1 << 30
-
-
-def check_packing(packing: Packing | None, out: Path | str, engine: str) -> None:
-    """Refuse what cannot be packed.
-
-    Raises:
-        UsageError: workers of other machines cannot write into the temporary folder of a remote output.
-    """
-    if packing is not None and engine == "ray" and is_url(out):
-        raise UsageError(
-            "--engine ray with --pack tar needs a local --out, which all machines share; for an object store use "
-            "--engine local, on each machine with a --shard of its own, or pack afterwards with codecmeta pack"
-        )
 
 
 class Plain:
@@ -66,6 +46,14 @@ class Plain:
     def add(self, place: str, outcome: Outcome) -> None:
         """Take the outcome of a video: leave its record where it is."""
 
+    def take_shards(self) -> Iterator[ShardJob]:
+        """Yield the shards that workers have to write now: none."""
+        return iter(())
+
+    def settle(self, written: WrittenShard) -> None:
+        """Take the result of such a shard."""
+        raise NotImplementedError
+
 
 class Packer(Plain):
     """Records of a run that wait for their shard to be full."""
@@ -75,7 +63,7 @@ class Packer(Plain):
         self._output = ShardOutput(folder.path)
         self._most = packing.shard_bytes
         self._name = folder.part.file_name("shard", "-{:06d}.tar")
-        self._next = _next_number(self._name, self._output)
+        self._next = next_number(self._name, self._output)
         self._last = self._name.format(self._next - 1)
         self._waiting: dict[str, Outcome] = {}
         self._bytes = 0
@@ -146,7 +134,7 @@ def _is_current(folder: Path) -> bool:
         return False
 
 
-def _next_number(pattern: str, output: ShardOutput) -> int:
+def next_number(pattern: str, output: ShardOutput) -> int:
     """Return the number after the last one of the shards that are there."""
     numbered = re.compile(re.escape(pattern).replace(r"\{:06d\}", r"(\d{6,})"))
     matches = (numbered.fullmatch(name) for name in output.list_shards())
@@ -155,98 +143,3 @@ def _next_number(pattern: str, output: ShardOutput) -> int:
 
 def _open(path: Path) -> IO[bytes]:
     return path.open("rb")
-
-
-class RemotePacker(Plain):
-    """Records of a run that wait, in a temporary folder, for their shard below a URL to be full."""
-
-    def __init__(self, folder: RemoteOutput, packing: Packing, staging: str) -> None:
-        self._folder = folder
-        self._most = packing.shard_bytes
-        self._output = RemoteShardOutput(folder.url)
-        self._name = folder.part.file_name("shard", "-{:06d}.tar")
-        self._next = _next_number(self._name, self._output)
-        self._waiting: dict[str, Outcome] = {}
-        self._bytes = 0
-        self._packed = False
-        self.staging = staging
-
-    def add(self, place: str, outcome: Outcome) -> None:
-        """Take the outcome of a video, see `Packer`.
-
-        Raises:
-            OutputError: a shard cannot be written.
-        """
-        if outcome.status != "failed" and outcome.location is None:
-            self._waiting[place] = outcome
-            self._bytes += 0 if outcome.stamp is None else outcome.stamp.meta_bytes
-            if self._bytes >= self._most:
-                self.write_waiting()
-
-    def write_waiting(self) -> None:
-        """Write a shard of the records that wait, if there are any, and list them in the manifest.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
-        if not self._waiting:
-            return
-        paths = [Path(self.staging or "", place) for place in self._waiting]
-        records: list[Record] = [
-            (place, path.stat().st_size, partial(_open, path)) for place, path in zip(self._waiting, paths, strict=True)
-        ]
-        number, locations = write_new_shard(self._output, self._name, self._next, records)
-        for (place, outcome), location in zip(self._waiting.items(), locations, strict=True):
-            self._folder.append(place, replace(outcome, location=location))
-        self._folder.flush()
-        for path in paths:
-            path.unlink()
-        self._next = number + 1
-        self._waiting.clear()
-        self._bytes, self._packed = 0, True
-
-    def finish(self) -> None:
-        """Write the last shard, and the index of the folder.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
-        self.write_waiting()
-        url = self._folder.url
-        if self._packed or not self._folder.has(INDEX):
-            # parts of the manifest that other runs wrote count, too
-            with copy_folder(url) as copy:
-                index_manifests(copy.path, ShardFolder(url), self._output)
-
-
-@contextmanager
-def open_packer(folder: OutputFolder, packing: Packing | None) -> Iterator[Plain]:
-    """Yield what takes the outcomes of a run, by the places of their records; at the end, write the rest.
-
-    Raises:
-        UsageError: pyarrow is not installed, or another run packs the same part.
-        OutputError: a shard or the index cannot be written.
-    """
-    if packing is None:
-        yield Plain()
-        return
-    require_pyarrow()
-    if isinstance(folder, RemoteOutput):
-        with tempfile.TemporaryDirectory(prefix="codecmeta-") as staging:
-            try:
-                remote = RemotePacker(folder, packing, f"{staging}/")
-                try:
-                    yield remote
-                except BaseException:
-                    # what waits would be lost with the temporary folder
-                    with suppress(OSError, SourceError):
-                        remote.write_waiting()
-                    raise
-                remote.finish()
-            except SourceError as error:
-                raise OutputError(None, f"output folder {folder.url}: {error}") from error
-        return
-    with folder.claim_packing():
-        local = Packer(folder, packing)
-        yield local
-        local.finish()

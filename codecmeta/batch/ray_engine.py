@@ -6,7 +6,7 @@ import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from codecmeta.batch.scheduling import POLL_SECONDS, Failure, JobLostError, NodeLostError, Remark, run_shard
 from codecmeta.errors import UsageError
@@ -33,6 +33,7 @@ class RayEngine:
         remark: called with messages for the user during the run.
     """
 
+    workers_here: ClassVar[bool] = False
     workers: int | None
     timeout: float | None
     modules: tuple[str, ...] = ("codecmeta.extraction",)

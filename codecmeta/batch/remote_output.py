@@ -32,7 +32,9 @@ from codecmeta.storage.objects import read_object, set_object, stat_object, writ
 from codecmeta.storage.stores import open_store
 
 _PART_LINES, _PART_SECONDS = 2000, 60.0
-_MOST_PART, _TRIES, _CONNECTIONS = 1 << 30, 10, 8
+_MOST_PART, _TRIES = 1 << 30, 10
+CONNECTIONS = 8
+"""Objects that are read, or removed, at a time."""
 
 
 class RemoteOutput(OutputFolder):
@@ -120,7 +122,7 @@ class RemoteCopy:
             (path / name).write_bytes(read_object(f"{url}/{name}", most_bytes=_MOST_PART))
 
         # parts of manifests may be thousands
-        with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
             for _ in pool.map(copy, copied):
                 pass
 

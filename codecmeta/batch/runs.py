@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -14,8 +15,10 @@ from codecmeta.batch.engines import Engine
 from codecmeta.batch.inputs import AbsolutePaths, Input
 from codecmeta.batch.outcome import Outcome, Status
 from codecmeta.batch.output_folder import STOPS, OutputFolder, open_output
-from codecmeta.batch.packed_output import Packing, open_packer
+from codecmeta.batch.packed_output import Packing
+from codecmeta.batch.packers import open_packer
 from codecmeta.batch.remote_output import open_remote_output
+from codecmeta.batch.shard_jobs import ShardJob, WrittenShard, lost_shard, work_or_pack
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, encode_summary
 from codecmeta.errors import OutputError, SourceCode
@@ -80,7 +83,10 @@ def run_inputs(
     shard, tally = shard or Shard(), Tally()
     listing = _Listing(inputs, shard)
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
-    with _open(out, run, plain, shard) as folder, open_packer(folder, packing) as packer:
+    with (
+        _open(out, run, plain, shard) as folder,
+        open_packer(folder, packing, workers_here=engine.workers_here) as packer,
+    ):
         # where workers write
         written = packer.staging or prefix
 
@@ -95,8 +101,9 @@ def run_inputs(
                 raise OutputError(None, outcome.message)
             packer.add(place or "", outcome)
 
-        def jobs() -> Iterator[W]:
+        def jobs() -> Iterator[W | ShardJob]:
             for (source, place, state), path, clashes in listing:
+                yield from packer.take_shards()
                 meta = prefix + place
                 if clashes:
                     settle(_clash(_job(plain, source, meta)), None)
@@ -111,8 +118,11 @@ def run_inputs(
 
         begin, ended = time.monotonic(), "interrupted"
         try:
-            for outcome in engine.run(task, jobs(), failure=failed_outcome):
-                settle(outcome, outcome.meta.removeprefix(written))
+            for result in engine.run(partial(work_or_pack, task), jobs(), failure=_lose):
+                if isinstance(result, WrittenShard):
+                    packer.settle(result)
+                else:
+                    settle(result, result.meta.removeprefix(written))
             ended = "complete"
         finally:
             if summary:
@@ -167,6 +177,12 @@ def _job(plain: W, source: str, meta: str) -> W:
 def _clash(job: Work) -> Outcome:
     message = f"{job.meta!r} is also the place of another input; use another --out for one of them"
     return failed_outcome(job, "output", message, 0.0)
+
+
+def _lose(job: Work | ShardJob, code: SourceCode, message: str, seconds: float) -> Outcome | WrittenShard:
+    if isinstance(job, ShardJob):
+        return lost_shard(job, message)
+    return failed_outcome(job, code, message, seconds)
 
 
 def failed_outcome(job: Work, code: SourceCode, message: str, seconds: float) -> Outcome:

@@ -69,6 +69,15 @@ class GoogleStore:
         """Replace an object, see `ObjectStore`."""
         return self._put(key, data, version, "was replaced since it was read")
 
+    def delete_if(self, key: str, version: str) -> None:
+        """Remove an object, see `ObjectStore`."""
+        try:
+            self._call("DELETE", "b/{}/o/{}", self._bucket, key, key=key, ifGenerationMatch=version)
+        except SourceError as error:
+            if error.code in ("changed_while_reading", "not_a_file"):
+                raise ConflictError(None, f"gs://{self._bucket}/{key} was replaced since it was read") from error
+            raise
+
     def _put(self, key: str, data: bytes, generation: str, conflict: str) -> ObjectState:
         path = f"{self._files._location}/upload/storage/v1/b/{quote(self._bucket)}/o"
         url = f"gs://{self._bucket}/{key}"

@@ -53,6 +53,13 @@ class MemoryStore:
             self._files.pipe_file(f"/{key}", data)
             return self.stat(key)
 
+    def delete_if(self, key: str, version: str) -> None:
+        """Remove an object, see `ObjectStore`."""
+        with _WRITING:
+            if f"/{key}" not in self._files.store or self.stat(key).version != version:
+                raise ConflictError(None, f"memory://{key} was replaced since it was read")
+            self._files.rm_file(f"/{key}")
+
     def replace_if(self, key: str, data: bytes, version: str) -> ObjectState:
         """Replace an object, see `ObjectStore`."""
         with _WRITING:

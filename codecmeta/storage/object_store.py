@@ -81,3 +81,11 @@ class ObjectStore(Protocol):
             OutputError: it cannot be written.
         """
         ...
+
+    def delete_if(self, key: str, version: str) -> None:
+        """Remove an object, if it is still of the version that was read.
+
+        Raises:
+            ConflictError: it is not, or there is none.
+        """
+        ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from codecmeta.errors import ConflictError, SourceError
 from codecmeta.storage.object_store import ObjectState
 from codecmeta.storage.stores import open_store
@@ -67,6 +69,25 @@ def write_object(url: str, data: bytes, before: ObjectState | None) -> ObjectSta
     """
     store, key = open_store(url)
     return store.put_new(key, data) if before is None else store.replace_if(key, data, before.version)
+
+
+def remove_object(url: str, version: str | None = None) -> None:
+    """Remove an object, unless it is gone, or no longer of the version given.
+
+    Args:
+        url: of the object.
+        version: that may be removed; None for the one that is there.
+
+    Raises:
+        SourceError: it cannot be removed.
+        UsageError: there is no store for the URL.
+    """
+    store, key = open_store(url)
+    with suppress(ConflictError):
+        state = stat_object(url) if version is None else None
+        version = state.version if state is not None else version
+        if version is not None:
+            store.delete_if(key, version)
 
 
 def set_object(url: str, data: bytes) -> ObjectState:

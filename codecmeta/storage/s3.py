@@ -73,6 +73,21 @@ class S3Store:
         """Replace an object, see `ObjectStore`."""
         return self._put(key, data, "was replaced since it was read", IfMatch=version)
 
+    def delete_if(self, key: str, version: str) -> None:
+        """Remove an object, see `ObjectStore`.
+
+        Not every store knows conditions of a removal: a writer between the comparison and the removal loses its object.
+        """
+        try:
+            there = self.stat(key)
+        except SourceError as error:
+            if error.code == "not_a_file":
+                raise ConflictError(None, f"{self._url(key)} is gone") from error
+            raise
+        if there.version != version:
+            raise ConflictError(None, f"{self._url(key)} was replaced since it was read")
+        self._call("delete_object", key, Key=key)
+
     def _put(self, key: str, data: bytes, conflict: str, **condition: str) -> ObjectState:
         try:
             written = self._call("put_object", key, len(data), Key=key, Body=data, **condition)

@@ -119,6 +119,10 @@ class WebStore:
         """Refuse: web servers are only read."""
         raise OutputError(None, f"{self._origin}/{key} cannot be written")
 
+    def delete_if(self, key: str, version: str) -> None:
+        """Refuse: web servers are only read."""
+        raise OutputError(None, f"{self._origin}/{key} cannot be removed")
+
     @contextmanager
     def _get(self, key: str, headers: dict[str, str], *, allowed: tuple[int, ...]) -> Iterator[Any]:
         """Request an object, following redirects within the web, and close the connection if the body is not read."""

@@ -44,7 +44,7 @@ class Bucket:
 
     def call(self, method: str, path: str, *parts: str, **options: Any) -> Any:
         self.calls.append((method, path, *parts, options))
-        if path == "b/{}/o/{}":
+        if path == "b/{}/o/{}" and method == "GET":
             if parts[1] not in self.objects:
                 raise FileNotFoundError(parts[1])
             return self.facts(parts[1])
@@ -60,6 +60,8 @@ class Bucket:
                 raise FileNotFoundError(key)
             first, last = options["headers"]["Range"].removeprefix("bytes=").split("-")
             return {}, data[int(first) : int(last) + 1]
+        if method == "DELETE":
+            return self.delete(*parts, options["ifGenerationMatch"])
         assert method == "POST"
         key = options["name"]
         there = self.objects[key][1] if key in self.objects else 0
@@ -68,6 +70,13 @@ class Bucket:
         self.generation += 1
         self.objects[key] = options["data"], self.generation
         return self.facts(key)
+
+    def delete(self, bucket: str, key: str, generation: str) -> None:
+        if key not in self.objects:
+            raise FileNotFoundError(key)
+        if str(self.objects[key][1]) != generation:
+            raise HttpError(412)
+        del self.objects[key]
 
 
 @pytest.fixture
@@ -93,6 +102,17 @@ def test_objects_and_their_generations(store: Any) -> None:
         store.read("a/b.npz", 1, 4, state)
     assert caught.value.code == "changed_while_reading"
     assert b"".join(store.stream("a/b.npz", later)) == b"later"
+
+
+def test_only_the_generation_that_was_read_is_removed(store: Any) -> None:
+    state = store.put_new("a", b"first")
+    later = store.replace_if("a", b"later", state.version)
+    with pytest.raises(ConflictError, match="was replaced"):
+        store.delete_if("a", state.version)
+    assert store.stat("a") == later
+    store.delete_if("a", later.version)
+    with pytest.raises(ConflictError):
+        store.delete_if("a", later.version)
 
 
 def test_pages_of_a_list(store: Any) -> None:

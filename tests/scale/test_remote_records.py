@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ from typer.testing import CliRunner, Result
 
 import codecmeta
 from bench.web_server import serve
+from codecmeta.batch.engines import SerialEngine
+from codecmeta.batch.inputs import find_inputs
+from codecmeta.batch.jobs import extract_inputs
+from codecmeta.batch.packed_output import Packing
 from codecmeta.batch.packing import pack
+from codecmeta.batch.shard_jobs import ShardJob
 from codecmeta.batch.verification import find_checks, verify_record
 from codecmeta.errors import ConflictError, MetaFormatError, SourceError, UsageError
 from codecmeta.record.limits import Limits
 from codecmeta.storage.objects import read_object, set_object, stat_object, write_object
 from codecmeta.storage.stores import open_store
-from tests.scale.conftest import require
+from tests.scale.conftest import one_machine, require
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 OPTIONS = codecmeta.Options(frames="uniform:2", residual="none", pixels=32)
@@ -161,9 +167,9 @@ def test_a_run_that_is_interrupted_writes_what_waits(folder: str, videos: Path, 
 
 def test_two_writers_of_one_shard(folder: str, videos: Path, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that comes second takes the next number, and replaces nothing."""
-    from codecmeta.batch import packed_output
+    from codecmeta.batch import remote_packing
 
-    monkeypatch.setattr(packed_output, "_next_number", lambda pattern, output: 0)
+    monkeypatch.setattr(remote_packing, "next_number", lambda pattern, output: 0)
     other = f"{folder}/shard-000000.tar"
     set_object(other, b"of another run")
     extract(videos, folder)
@@ -311,9 +317,94 @@ def test_workers_of_a_data_loader(s3: str, plain: Path) -> None:
     assert sorted(read) == [f"{number}.b.mp4" for number in range(7)]
 
 
-def test_ray_and_a_remote_pack(videos: Path) -> None:
-    with pytest.raises(UsageError, match="--engine local"):
-        codecmeta.extract_many(videos, "s3://bucket/meta", pack="tar", engine="ray")
+class Elsewhere(SerialEngine):
+    """Engine whose workers do not see the files of this machine, and which loses the first shards that they write."""
+
+    workers_here = False
+    lost = 0
+
+    def run(self, task: Any, jobs: Any, *, failure: Any) -> Any:
+        left = self.lost
+        for job in jobs:
+            if isinstance(job, ShardJob) and left:
+                left -= 1
+                yield failure(job, "crashed", "the worker was killed", 0.0)
+            else:
+                yield from super().run(task, [job], failure=failure)
+
+
+class Lossy(Elsewhere):
+    lost = 2
+
+
+def extract_elsewhere(videos: Path, out: str, **options: Any) -> list[codecmeta.Outcome]:
+    seen: list[codecmeta.Outcome] = []
+    named: dict[str, Any] = {"engine": Elsewhere(), "options": OPTIONS, "report": seen.append} | options
+    found = find_inputs([str(videos)], out=out, stdin=None)
+    extract_inputs(found, out, packing=Packing(shard_bytes=SHARD), **named)
+    return seen
+
+
+@pytest.mark.parametrize("engine", [Elsewhere, Lossy])
+def test_workers_of_other_machines_pack(folder: str, videos: Path, plain: Path, engine: type[Elsewhere]) -> None:
+    """They write objects first, which are gone afterwards; a shard that is lost with its worker is written again."""
+    seen = extract_elsewhere(videos, folder, engine=engine())
+    assert sorted(one.status for one in seen) == ["done"] * 7 + ["failed"]
+    there = [name for name in names(folder) if name.endswith((".npz", ".tar"))]
+    assert there == [f"shard-00000{number}.tar" for number in ((0, 1, 2) if engine is Elsewhere else (2,))]
+    assert same_records(codecmeta.open_dataset(folder), plain)
+    status = json.loads(command("status", folder, "--json").stdout)
+    assert [status[name] for name in ("done", "failed", "missing", "gone")] == [7, 1, 0, 0]
+    again = extract_elsewhere(videos, folder)
+    assert sorted(one.status for one in again) == ["failed"] + ["kept"] * 7
+    assert there == [name for name in names(folder) if name.endswith((".npz", ".tar"))]
+
+
+@pytest.mark.parametrize("then", [extract_elsewhere, extract])
+def test_a_run_that_packs_elsewhere_is_killed(
+    folder: str, videos: Path, plain: Path, then: Callable[..., list[codecmeta.Outcome]]
+) -> None:
+    """Records stay objects until the next run, on any engine, packs them; nothing is extracted again."""
+    seen: list[codecmeta.Outcome] = []
+
+    def report(outcome: codecmeta.Outcome) -> None:
+        seen.append(outcome)
+        if sum(one.status == "done" for one in seen) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_elsewhere(videos, folder, report=report)
+    assert sum(name.endswith(".npz") for name in names(folder)) == 2
+    assert json.loads(command("status", folder, "--json").stdout)["done"] == 5
+    assert [one.status for one in then(videos, folder)].count("kept") == 5
+    assert not [name for name in names(folder) if name.endswith(".npz")]
+    assert same_records(codecmeta.open_dataset(folder), plain)
+
+
+def test_two_runs_that_pack_elsewhere_at_once(folder: str, videos: Path, plain: Path) -> None:
+    """A record that the other has moved into a shard already is where that one says."""
+    seen: list[codecmeta.Outcome] = []
+
+    def report(outcome: codecmeta.Outcome) -> None:
+        seen.append(outcome)
+        if len(seen) == 4:
+            extract_elsewhere(videos, folder)
+
+    extract_elsewhere(videos, folder, report=report)
+    status = json.loads(command("status", folder, "--json").stdout)
+    assert [status[name] for name in ("done", "failed", "missing", "gone")] == [7, 1, 0, 0]
+    assert same_records(codecmeta.open_dataset(folder), plain)
+
+
+def test_ray_packs_below_a_url(s3: str, ray_environment: Any, videos: Path, plain: Path) -> None:
+    with one_machine(ray_environment):
+        seen = extract(videos, f"{s3}/ray", engine="ray", jobs=None)
+        again = extract(videos, f"{s3}/ray", engine="ray", jobs=None)
+    assert sorted(one.status for one in seen) == ["done"] * 7 + ["failed"]
+    assert sorted(one.status for one in again) == ["failed"] + ["kept"] * 7
+    there = [name for name in names(f"{s3}/ray") if name.endswith((".npz", ".tar"))]
+    assert len(there) >= 2 and all(name.endswith(".tar") for name in there)
+    assert same_records(codecmeta.open_dataset(f"{s3}/ray"), plain)
 
 
 def test_records_by_url_are_verified_against_videos_by_url(folder: str, data: Path) -> None:

@@ -22,7 +22,7 @@ from codecmeta.errors import ConflictError
 from codecmeta.record.fields import FIELDS
 from codecmeta.storage import remote_file
 from codecmeta.storage.object_store import ObjectStore
-from codecmeta.storage.objects import read_object, stat_object
+from codecmeta.storage.objects import read_object, remove_object, stat_object
 from codecmeta.storage.opening import open_source
 from codecmeta.storage.stores import open_store
 from tests.codecmeta.make_video import write_video
@@ -105,6 +105,22 @@ def test_one_of_many_writers_wins(folder: str, before: bool) -> None:
         thread.join()
     assert (len(won), len(lost)) == (1, 5)
     assert read_object(url, most_bytes=100) == f"writer {won[0]}".encode()
+
+
+def test_only_the_version_that_was_read_is_removed(folder: str) -> None:
+    url = f"{folder}/object"
+    store, key = open_store(url)
+    state = store.put_new(key, b"first")
+    store.replace_if(key, b"another", state.version)
+    with pytest.raises(ConflictError):
+        store.delete_if(key, state.version)
+    remove_object(url, state.version)
+    assert read_object(url, most_bytes=100) == b"another"
+    remove_object(url)
+    assert stat_object(url) is None
+    remove_object(url)
+    with pytest.raises(ConflictError):
+        store.delete_if(key, state.version)
 
 
 WRITER = """

@@ -64,6 +64,22 @@ def test_lines_that_are_none(tmp_path: Path) -> None:
     assert list(read_manifest(tmp_path)) == []
 
 
+def test_which_line_of_several_manifests_is_valid(tmp_path: Path) -> None:
+    """A run whose record another run has moved into a shard still lists it as an object."""
+    lines = [
+        {"status": "failed", "shard": None, "n": 0},
+        {"status": "done", "n": 1, "shard": "shard-000000.tar"},
+        {"status": "done", "n": 2, "shard": "shard-000001.tar"},
+        {"status": "kept", "n": 3},
+        {"status": "failed", "n": 4},
+    ]
+    valid = []
+    for number, line in enumerate(lines):
+        (tmp_path / f"manifest-{number}.jsonl").write_bytes(encode_line("a.npz", line))
+        valid += [found["n"] for found in read_manifest(tmp_path)]
+    assert valid == [0, 1, 2, 2, 2]
+
+
 def test_a_line_that_is_cut_short_does_not_hide_the_one_before(tmp_path: Path) -> None:
     write(tmp_path, MANIFEST, ("a", 1), ("b", 2))
     with (tmp_path / MANIFEST).open("ab") as file:
