@@ -96,9 +96,8 @@ class OutputFolder:
                     stamp = Stamp.join(state or Stamp.of_file(source), (line["meta_bytes"], line["meta_mtime_ns"]))
                 else:
                     continue
-                if stamp is None:
-                    return None
-                if line["path"] != path or not stamp.agrees_with(line):
+                # a line of another manifest may know where the record has gone
+                if stamp is None or line["path"] != path or not stamp.agrees_with(line):
                     continue
                 return outcome_of_line(line, source=source, meta=meta, stamp=stamp)
             except (OSError, SourceError, KeyError, TypeError, ValueError):

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from codecmeta.batch.engines import Engine
 from codecmeta.batch.output_folder import OutputFolder
 from codecmeta.batch.packed_output import Packer, Packing, Plain
 from codecmeta.batch.record_index import require_pyarrow
@@ -15,13 +16,13 @@ from codecmeta.errors import OutputError, SourceError
 
 
 @contextmanager
-def open_packer(folder: OutputFolder, packing: Packing | None, *, workers_here: bool) -> Iterator[Plain]:
+def open_packer(folder: OutputFolder, packing: Packing | None, engine: Engine) -> Iterator[Plain]:
     """Yield what takes the outcomes of a run, by the places of their records; at the end, write the rest.
 
     Args:
         folder: the output folder.
         packing: size of the shards; None leaves each record a file.
-        workers_here: whether all workers are processes of this machine.
+        engine: of the workers that write records.
 
     Raises:
         UsageError: pyarrow is not installed, or another run packs the same part.
@@ -34,7 +35,7 @@ def open_packer(folder: OutputFolder, packing: Packing | None, *, workers_here: 
     if isinstance(folder, RemoteOutput):
         with ExitStack() as stack:
             staging = None
-            if workers_here:
+            if engine.workers_here:
                 staging = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='codecmeta-'))}/"
             try:
                 remote = RemotePacker(folder, packing, staging)

@@ -83,16 +83,11 @@ def run_inputs(
     shard, tally = shard or Shard(), Tally()
     listing = _Listing(inputs, shard)
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
-    with (
-        _open(out, run, plain, shard) as folder,
-        open_packer(folder, packing, workers_here=engine.workers_here) as packer,
-    ):
-        # where workers write
-        written = packer.staging or prefix
+    with _open(out, run, plain, shard) as folder, open_packer(folder, packing, engine) as packer:
+        written = packer.staging or prefix  # where workers write
 
         def settle(outcome: Outcome, place: str | None) -> None:
-            if written != prefix:
-                outcome = replace(outcome, meta=outcome.meta.replace(written, prefix, 1))
+            outcome = replace(outcome, meta=outcome.meta.replace(written, prefix, 1))
             tally.add_outcome(outcome)
             if packer.staging is None or outcome.status == "failed":
                 folder.append(place, outcome)
@@ -125,10 +120,10 @@ def run_inputs(
                     settle(result, result.meta.removeprefix(written))
             ended = "complete"
         finally:
-            if summary:
+            # where the output cannot be written, the run has reported that already
+            with suppress(OSError):
                 facts = {"ended": ended, "listed": listing.count, "seconds": round(time.monotonic() - begin, 3), **run}
-                # where the output cannot be written, the run has reported that already
-                with suppress(OSError):
+                if summary:
                     folder.write_summary(*encode_summary(shard, tally, facts))
     return tally.counts
 

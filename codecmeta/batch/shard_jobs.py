@@ -67,7 +67,8 @@ def write_shard(job: ShardJob) -> WrittenShard:
     for place in job.places:
         staged, url = Path(job.staging or "", place), f"{job.url}/{place}"
         if job.staging is not None and staged.exists():
-            records.append((place, staged.stat().st_size, partial(staged.open, "rb")))
+            size = staged.stat().st_size
+            records.append((place, size, partial(open_window, str(staged), 0, size)))
         elif (state := stat_object(url)) is not None:
             records.append((place, state.size, partial(open_window, url, 0, state.size)))
             versions[place] = state.version
