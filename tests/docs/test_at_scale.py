@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from codecmeta import Options, extract_many, open_dataset
 from codecmeta.batch.folder_status import read_status
+from tests.scale.conftest import require
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "at-scale.md").read_text(encoding="utf-8")
@@ -49,16 +48,6 @@ def block(heading: str, *, kind: str = "bash", number: int = 0) -> str:
     after = PAGE[PAGE.index(heading) :]
     blocks: list[str] = re.findall(rf"```{kind}\n(.*?)```", after, re.DOTALL)
     return blocks[number]
-
-
-def optional(module: str) -> Any:
-    """Import a module; where it is missing, skip loudly, and fail where `scripts/test --scale` installed it."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        if os.environ.get("CODECMETA_SCALE"):
-            pytest.fail(f"{module} is not installed; scripts/test --scale needs the extra dev-scale")
-        pytest.skip(f"{module} is not installed: these commands were NOT run")
 
 
 def run(script: str, place: Path, **variables: str) -> None:
@@ -98,7 +87,7 @@ def test_tokens_on_several_workers(place: Path, data: Path) -> None:
 
 
 def test_packed_records(place: Path) -> None:
-    optional("pyarrow")
+    require("pyarrow")
     script = block("## Packed records").replace("pip install 'codecmeta[parquet]'\n", "")
     run(script, place, PACKED=str(place / "packed"))
     run(block("## Packed records", number=1), place, META=str(place / "packed"), PACKED=str(place / "again"))
@@ -107,9 +96,9 @@ def test_packed_records(place: Path) -> None:
 
 def test_object_stores(place: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands as they are, with a server of S3 on loopback."""
-    server_module = optional("moto.server")
-    client = optional("boto3").client
-    optional("s3fs")
+    server_module = require("moto.server")
+    client = require("boto3").client
+    require("s3fs")
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
@@ -126,7 +115,7 @@ def test_object_stores(place: Path, data: Path, monkeypatch: pytest.MonkeyPatch)
         run(block("## Object stores").replace("pip install 'codecmeta[cloud]'\n", ""), place, BUCKET="clips")
         listed = client("s3").list_objects_v2(Bucket="clips", Prefix="meta/")
         assert "meta/a.mp4.npz" in {one["Key"] for one in listed["Contents"]}
-        optional("pyarrow")
+        require("pyarrow")
         run(block("## Object stores", number=1), place, BUCKET="clips")
         script = block("## Object stores", kind="python").replace("s3://bucket/", "s3://clips/")
         read = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
