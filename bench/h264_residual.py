@@ -250,8 +250,8 @@ def main() -> None:
     for name, (cabac, crf) in RENDERED.items():
         paths[name] = CACHE / f"{name}.mp4"
         if not paths[name].exists():
-            options = {"preset": "fast", "crf": crf, "x264-params": f"cabac={cabac}:keyint=50:open-gop=0"}
-            render(paths[name], frames=150, codec="libx264", options=options)
+            encoding = {"preset": "fast", "crf": crf, "x264-params": f"cabac={cabac}:keyint=50:open-gop=0"}
+            render(paths[name], frames=150, codec="libx264", options=encoding)
     long = CACHE / "five_minutes_720p.mp4"
     if not long.exists():
         loop(paths["rendered_720p_cabac_medium"], long, times=50)
