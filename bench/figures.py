@@ -32,6 +32,7 @@ READING = {
     "packets and GoPs": "packets and GoPs",
     "uniform:32, innovation, no pixels": "32 frames: exact residual, no pixels",
     "uniform:32, pixels": "32 frames: pixels",
+    "uniform:32, all defaults (pixels, innovation)": "32 frames: pixels, exact residual (default)",
     "32 frames by plain PyAV seeks": "PyAV: seek to 32 frames",
     "decode every frame (1 thread)": "PyAV: decode all 1500 frames",
     "all frames, vectors, residual bitstream": "all frames: vectors, exact residual",

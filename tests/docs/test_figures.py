@@ -134,6 +134,23 @@ def test_prefill_on_a_processor() -> None:
     assert f"at most {100 * largest:.1f} % of the time" in page("README.md")
 
 
+def test_what_reading_costs() -> None:
+    extract, text = results("extract"), page("docs/residuals.md")
+    eight, sixty = ([extract["defaults"]["clips"][f"{codec}_720p_{seconds}s.{ending}"]["ratio"] for codec, ending in
+                     (("h264", "mp4"), ("hevc", "mp4"), ("vp9", "webm"))] for seconds in (8, 60))  # fmt: skip
+    assert "eight seconds of H.264 {:.2f} times,\nof HEVC {:.2f}, of VP9 {:.2f};".format(*eight) in text
+    assert "one minute {:.2f}, {:.2f} and {:.2f} times".format(*sixty) in text
+    record = results("h264_residual")
+    shares = [row["measure_ms"] / row["ffmpeg_ms"] for row in record["all_frames"].values()]
+    span = f"{min(shares):.2f} to {max(shares):.2f} of the time of FFmpeg's decoder on one thread, over {len(shares)} "
+    assert span in text
+    long = record["long_clip"]
+    assert f"{long['share_percent']:.2f} % of it\n({1000 * long['measure_s']:.0f} ms;" in text
+    assert round(long["times_faster_than_peer"], -1) == 250
+    alone = extract["clips"]["rendered_720p_1min.mp4"]["uniform:32, innovation, no pixels"]
+    assert f"without pixels takes {1000 * alone:.0f} ms" in page("docs/reliability.md")
+
+
 def test_a_figure_that_differs_is_found() -> None:
     first = "\n| a | b |\n|---|---|\n| `x` | 93.5 ±2.9 / 92.1 ±2.7 |\n| `y` | +3.0 (-0.5 to 6.0) |\n"
     text = f"{first}\n| a | b |\n|---|\n| z | 1 |\n"
