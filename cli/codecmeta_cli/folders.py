@@ -129,6 +129,7 @@ def pack(
         typer.echo(json.dumps(asdict(packed)))
     else:
         left = f"; {packed.left} are gone, see codecmeta retry" if packed.left else ""
-        typer.echo(f"{packed.records} records in {packed.shards} shards, {packed.bytes / 1e9:.3f} GB{left}", err=True)
+        shards = f"{packed.shards} shard{'s' * (packed.shards != 1)}"
+        typer.echo(f"{packed.records} records in {shards}, {packed.bytes / 1e9:.3f} GB{left}", err=True)
     if packed.left:
         raise typer.Exit(1)

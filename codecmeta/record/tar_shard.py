@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from codecmeta.errors import MetaFormatError, SourceError
 from codecmeta.record.atomic_file import replace_file
@@ -157,31 +157,32 @@ class ShardFolder:
 
     def __init__(self, place: Place) -> None:
         self._place = os.fspath(place)
-        self._digests: dict[str, str | None] = {}
+        self._found: dict[str, tuple[str | None, int]] = {}
 
     def holds(self, location: Location) -> bool:
-        """Return whether a record is at its location."""
-        if location.shard not in self._digests:
-            self._digests[location.shard] = _read_digest(self.place_of(location.shard))
-        return self._digests[location.shard] == location.digest
+        """Return whether a record is at its location, in a shard that is long enough."""
+        if location.shard not in self._found:
+            self._found[location.shard] = _identify(self.place_of(location.shard))
+        digest, size = self._found[location.shard]
+        return digest == location.digest and location.offset + location.bytes <= size
 
     def place_of(self, shard: str) -> str:
         """Return path or URL of a shard."""
         return f"{self._place.rstrip('/')}/{shard}"
 
 
-def _read_digest(place: Place) -> str | None:
-    """Read the digest of a shard; None where it is gone, or is none.
+def _identify(place: Place) -> tuple[str | None, int]:
+    """Read the digest and the length of a shard; None where it is gone, or is none.
 
     Raises:
         SourceError: its store cannot be reached.
     """
     try:
         with _open_tar(place) as archive:
-            return archive.pax_headers.get(_DIGEST)
+            return archive.pax_headers.get(_DIGEST), cast("IO[bytes]", archive.fileobj).seek(0, os.SEEK_END)
     except (OSError, tarfile.TarError):
-        return None
+        return None, 0
     except SourceError as error:
         if error.code in ("not_a_file", "unreadable"):
-            return None
+            return None, 0
         raise

@@ -95,8 +95,10 @@ def prepare(
         Tensors on the device that the model takes inputs on, pixels in its dtype.
 
     Raises:
-        ConfigError: the tokenizer turns text into a placeholder.
+        ConfigError: the question is no text, or the tokenizer turns text into a placeholder.
     """
+    if not isinstance(question, str):
+        raise ConfigError(f"the question is {question!r}; give a text")
     model = unwrap(model)
     adapter = adapt(model)
     clip = take_clip(video, frames=frames)

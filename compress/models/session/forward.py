@@ -66,6 +66,7 @@ class Forward(Attached):
 
     Attributes:
         account: of the last prompt, in whichever thread it was read.
+        has_run: whether the model has been called.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Forward(Attached):
         stage: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self.account = Account()
+        self.has_run = False
         self._model = model
         self._adapter = adapter
         self._videos = videos
@@ -143,6 +145,7 @@ class Forward(Attached):
     def _before_core(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = {**kwargs, "input_ids": args[0]} if args else kwargs
         calls = self._calls
+        self.has_run = True
         calls.current = Call(wanted=calls.wanted, inputs=dict(named), generation=calls.generation)
         calls.wanted = None
 

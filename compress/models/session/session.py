@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -135,6 +136,14 @@ class Session:
             self.stage,
         )
         self._hooks: ExitStack | None = None
+        self._entered = False
+
+    def __del__(self) -> None:
+        # absent where the constructor raised
+        if not getattr(self, "_entered", True):
+            warnings.warn(
+                "attach() shortens nothing outside a `with` block: with method.attach(model, meta): ...", stacklevel=2
+            )
 
     @property
     def results(self) -> list[VideoResult]:
@@ -212,6 +221,7 @@ class Session:
             self._calls.ends_at_the_language_model = False
 
     def __enter__(self) -> Session:
+        self._entered = True
         core = self.adapter.core
         if getattr(core, _ATTACHED, None) is not None:
             raise ConfigError(
@@ -239,10 +249,16 @@ class Session:
             self._hooks = hooks.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object = None, *_: object) -> None:
         hooks, self._hooks = self._hooks, None
         if hooks is not None:
             hooks.close()
+        if error is None and not self._forward.has_run:
+            warnings.warn(
+                f"this {type(self.model).__name__} was not called inside the `with` block, so that nothing was "
+                "shortened; call the model that was attached to",
+                stacklevel=2,
+            )
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Return the context that times a stage."""

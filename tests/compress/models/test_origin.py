@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 import codecmeta
 from codecmeta import VideoMeta
-from compress import InfoMerge, MeToM, SignalError, pad_batch, prepare
+from compress import ConfigError, InfoMerge, MeToM, SignalError, pad_batch, prepare
 from compress.models.inputs.random_weights import ByteTokenizer
 from tests.compress.models.material import BACKBONES, sharp_model
 
@@ -53,6 +53,11 @@ def test_metadata_of_another_video_warns(backbone: str, method: Any, data: Path)
         ask(model, [still], [read(data, "event_h264.mp4")], method)
     with pytest.warns(UserWarning, match=r"is of other frames of 'still_h264\.mp4'"):
         ask(model, [still], [read(data, "still_h264.mp4", frames=[0, 1, 2, 3])], method)
+
+
+def test_a_question_that_is_no_text_is_refused(data: Path) -> None:
+    with pytest.raises(ConfigError, match="the question is None"):
+        prepare(sharp_model(BACKBONES[0]), data / "still_h264.mp4", None, tokenizer=ByteTokenizer())  # type: ignore[arg-type]
 
 
 def test_what_is_not_known_is_not_compared(data: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -104,6 +104,20 @@ def test_a_second_compressor_on_the_same_model_is_refused() -> None:
         generate(model, inputs_of(model, meta), steps=1)
 
 
+def test_a_model_that_was_not_attached_to_is_noticed() -> None:
+    """A session that is not entered, and a block in which another model runs, shorten nothing."""
+    model, meta = sharp_model(BACKBONES[0]), video_meta()
+    with pytest.warns(UserWarning, match="nothing outside a `with` block"):
+        InfoMerge().attach(model, meta)
+        gc.collect()
+    other = sharp_model(BACKBONES[1])
+    with pytest.warns(UserWarning, match="LlavaOnevisionForConditionalGeneration was not called"):  # noqa: SIM117
+        with InfoMerge().attach(model, meta):
+            generate(other, inputs_of(other, meta), steps=1)
+    with pytest.raises(KeyError), InfoMerge().attach(model, meta):
+        raise KeyError
+
+
 def test_unknown_models_are_named() -> None:
     class HomemadeModel(nn.Module):
         pass
