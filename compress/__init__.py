@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from compress.models import Session
     from compress.models.inputs.prompt import pad_batch, prepare
     from compress.models.opening import open_model
+    from compress.patch_reuse import PatchReuse
     from compress.plan import MergePlan
     from compress.stage import Compression, Signals
     from compress.token_file import read_tokens
@@ -40,6 +41,7 @@ _HOME = {
     "MergePlan": "compress.plan",
     "MetaStream": "compress.dataset",
     "OutputError": "compress.errors",
+    "PatchReuse": "compress.patch_reuse",
     "Pipeline": "compress.compressor",
     "RPM": "compress.metom",
     "ShapeError": "compress.errors",
@@ -67,6 +69,7 @@ __all__ = [
     "MergePlan",
     "MetaStream",
     "OutputError",
+    "PatchReuse",
     "Pipeline",
     "Session",
     "ShapeError",

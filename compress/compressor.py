@@ -10,6 +10,7 @@ from compress.errors import ConfigError
 from compress.methods import STAGES
 
 _COMPANIONS = {
+    "before_encoder": ("reuses_patches",),
     "inside_encoder": ("merge_point", "merge_blocks", "scored_block", "weighs_by_size"),
     "inside_llm": ("layers", "merge_layer", "cuts", "query"),
     "at_decoding": ("decode_layer",),

@@ -21,6 +21,7 @@ from compress.ops.pairwise import Pairwise
 from compress.ops.quadtree import Quadtree
 from compress.ops.similarity import unit
 from compress.ops.transfer import on_device, on_host
+from compress.patch_reuse import PatchReuse
 from compress.plan import MergePlan
 from compress.stage import GopKind, Signals
 
@@ -63,6 +64,8 @@ class Cover(FrameBudgets):
         frame_budget: ``own`` ranks the tokens of all frames together, ``packets`` gives every frame what its packet
             size grants (see `FrameBudgets`), known before anything is encoded; then all tokens are candidates.
         gop: what stands for a frame's complexity; here the mean packet since the sampled frame before.
+        reuse: inside the vision encoder, patches that differ from an earlier frame by at most so much are not computed
+            again (see `PatchReuse.tau`); None computes all.
     """
 
     candidates: float = 0.15
@@ -71,6 +74,7 @@ class Cover(FrameBudgets):
     reach_time: float = 1.0
     reach_space: float = 2 / 7
     gop: GopKind = "interval"
+    reuse: float | None = None
     name: ClassVar[str] = "cover"
 
     def __post_init__(self) -> None:
@@ -81,6 +85,10 @@ class Cover(FrameBudgets):
         for name in ("reach_content", "reach_time", "reach_space"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0 (infinity for no limit)")
+        if self.reuse is not None:
+            stage = PatchReuse(tau=self.reuse)
+            for name in ("before_encoder", "reuses_patches"):  # a stage that it has only then
+                object.__setattr__(self, name, getattr(stage, name))
 
     def own_budgets(self, frames: int, per_frame: int) -> NDArray[np.int64]:
         """Raise ConfigError: the method's own budgets depend on the tokens."""

@@ -89,14 +89,19 @@ class VisionTower:
     width: int = 1152
     mlp_width: int = 4304
 
-    def frame(self, tokens: int) -> int:
-        """Count operations for one frame of ``tokens`` patches: ``layers (n (4 D² + 2 D F) + 2 n² D)``."""
-        return self.layers * self.layer(tokens)
+    def frame(self, tokens: int, keys: int | None = None) -> int:
+        """Count operations for one frame of n = ``tokens`` patches: ``layers (n (4 D² + 2 D F) + 2 n m D)``.
 
-    def layer(self, tokens: int) -> int:
+        Args:
+            tokens: patches that are computed.
+            keys: m, patches that each of them attends to; None for the same.
+        """
+        return self.layers * self.layer(tokens, keys)
+
+    def layer(self, tokens: int, keys: int | None = None) -> int:
         """Count those of one layer."""
         d = self.width
-        return tokens * (4 * d * d + 2 * d * self.mlp_width) + 2 * tokens * tokens * d
+        return tokens * (4 * d * d + 2 * d * self.mlp_width) + 2 * tokens * (tokens if keys is None else keys) * d
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,8 @@ def _summary(video: CompressedVideo) -> str:
     if video.patches is not None:
         patches = video.patches.plan
         share = f"({100 * patches.retention:.1f} %)"
-        parts.append(f"rpm on {video.sources['rpm']}: {patches.count_in} → {patches.count_out} patches {share}")
+        how = f"rpm on {rpm}" if (rpm := video.sources.get("rpm")) else "computed by change"
+        parts.append(f"{how}: {patches.count_in} → {patches.count_out} patches {share}")
     return "   ·   ".join([*parts, *video.notes])
 
 

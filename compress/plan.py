@@ -150,6 +150,16 @@ class MergePlan:
         return plan
 
     @staticmethod
+    def from_anchors(anchor: NDArray[np.int64]) -> MergePlan:
+        """Return the plan, on the host, that averages the tokens of each anchor at its place.
+
+        Args:
+            anchor: int64 (V,), the token that each one joins; an anchor joins itself.
+        """
+        stays = anchor == np.arange(anchor.size)
+        return MergePlan.from_groups((np.cumsum(stays) - 1)[anchor], keep=np.flatnonzero(stays))
+
+    @staticmethod
     def from_entries(
         row: Tensor, col: Tensor, weight: Tensor, *, keep: Tensor, count_in: int, stochastic: bool = True
     ) -> MergePlan:

@@ -223,7 +223,12 @@ class PlansFrames(Protocol):
 
 @runtime_checkable
 class BeforeEncoder(Protocol):
-    """A method that merges patches before the vision encoder."""
+    """A method that merges patches before the vision encoder.
+
+    One that sets ``reuses_patches`` gets the pixels of the patches in place of their density, (T, rows, cols, P) in
+    levels of 255. The encoder then averages nothing: patches leave for their anchor, and every frame sees all of its
+    patches, those that left by what their anchors are.
+    """
 
     def before_encoder(self, density: Tensor | NDArray[np.float32]) -> Compression:
         """Plan over all T * rows * cols patches of density (T, rows, cols)."""

@@ -259,7 +259,9 @@ class EncodedVideo:
         patches: Compression | None = None
         features = self.features
         with stopwatch.stage("encode", place):
-            if isinstance(method, BeforeEncoder):
+            if getattr(method, "reuses_patches", False):
+                sources["reuse"] = "skipped: the embedded encoder has no blocks"
+            elif isinstance(method, BeforeEncoder):
                 if maps.patches is None:
                     sources["rpm"] = "skipped"
                     notes.append(f"RPM skipped: {maps.skipped}; tokens are ranked by {maps.tokens}")

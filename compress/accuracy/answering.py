@@ -266,13 +266,14 @@ class Examinee:
         before, inside = result.before_encoder, result.inside_encoder
         whole = (vision.image_size // vision.patch_size) ** 2
         seen = [whole] * frames if before is None else before.frame_counts.tolist()
+        keys = whole if getattr(session.compressor, "reuses_patches", False) else None
         return Account(
             tokens_in=result.tokens_in,
             tokens_out=result.tokens_out,
             tokens_inner=float(np.mean(inner)),
             patches=inside.retention if inside is not None else 1.0 if before is None else before.plan.retention,
             macs=float(size.prefill_layers(session.layer_tokens)),
-            tower_macs=float(sum(tower.frame(count) for count in seen))
+            tower_macs=float(sum(tower.frame(count, keys) for count in seen))
             if inside is None
             else float(sum(count * tower.layer(size) for count, size in inside.entering_blocks(tower.layers))),
             seconds=seconds.get("compress", 0.0) + seconds.get("rpm", 0.0),

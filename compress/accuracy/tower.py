@@ -49,27 +49,32 @@ class TowerMemory:
     def __init__(self, adapter: Adapter, pixels: Tensor) -> None:
         self.pixels = pixels
         self._adapter = adapter
-        self._outputs: dict[tuple[bytes, ...] | None, TowerOutput] = {}
+        self._outputs: dict[tuple[tuple[bytes, ...] | None, bool], TowerOutput] = {}
 
     @property
     def frames(self) -> int:
         """T."""
         return self.pixels.shape[1]
 
-    def recall(self, plan: MergePlan | None = None) -> TowerOutput:
-        """Return the output with patches merged by a plan; the tower runs on the first request."""
+    def recall(self, plan: MergePlan | None = None, *, reuses: bool = False) -> TowerOutput:
+        """Return the output with patches merged by a plan; the tower runs on the first request.
+
+        Args:
+            plan: over all patches; None merges nothing.
+            reuses: see `VisionRequest`.
+        """
         key = None if plan is None else tuple(one.cpu().numpy().tobytes() for one in (plan.keep, plan.crow, plan.col))
-        if key not in self._outputs:
-            self._outputs[key] = self._run(plan)
-        return self._outputs[key]
+        if (key, reuses) not in self._outputs:
+            self._outputs[key, reuses] = self._run(plan, reuses=reuses)
+        return self._outputs[key, reuses]
 
     def merge(self, inside: InsideEncoder) -> TowerOutput:
         """Return the output of a tower in which a method merges; nothing is kept of it."""
         return self._run(None, inside)
 
     @torch.inference_mode()
-    def _run(self, plan: MergePlan | None, inside: InsideEncoder | None = None) -> TowerOutput:
-        request = VisionRequest(merges=plan is not None, saliency=True, head=None, inside=inside)
+    def _run(self, plan: MergePlan | None, inside: InsideEncoder | None = None, *, reuses: bool = False) -> TowerOutput:
+        request = VisionRequest(merges=plan is not None, saliency=True, head=None, inside=inside, reuses=reuses)
         core: Any = self._adapter.core
         with ExitStack() as hooks:
             tap = self._adapter.install(hooks, request)
@@ -115,7 +120,10 @@ class RecordedAdapter:
         tap = _RecordedTap()
 
         def recall(pixel_values_videos: Tensor, **options: Any) -> BaseModelOutputWithPooling:
-            output = memory.recall(tap.plan) if request.inside is None else memory.merge(request.inside)
+            if request.inside is None:
+                output = memory.recall(tap.plan, reuses=request.reuses)
+            else:
+                output = memory.merge(request.inside)
             output = output if self._alter is None else self._alter(output)
             tap.view = output.view if request.saliency else replace(output.view, saliency=None)
             rows = pixel_values_videos.shape[0]

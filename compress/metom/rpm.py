@@ -144,7 +144,4 @@ def _plan_regions(labels: NDArray[np.int32], regions: int) -> MergePlan:
     patch = np.arange(labels.size)
     first = np.empty(regions + 1, np.int64)
     first[labels[::-1]] = patch[::-1]  # of several values for one place the last one stays
-    anchor = np.where(labels > 0, first[labels], patch)
-    stays = anchor == patch
-    groups = (np.cumsum(stays) - 1)[anchor]
-    return MergePlan.from_groups(groups, keep=np.flatnonzero(stays))
+    return MergePlan.from_anchors(np.where(labels > 0, first[labels], patch))

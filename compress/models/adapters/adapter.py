@@ -79,12 +79,14 @@ class VisionRequest:
         saliency: whether to measure the saliency of each token.
         head: SigLIP's attention pooling, which measures it; None for attention received.
         inside: what merges between its blocks; None for nothing.
+        reuses: whether patches that merge are left out for their anchor, in which frames still see them, not averaged.
     """
 
     merges: bool
     saliency: bool
     head: PoolingHead | None
     inside: InsideEncoder | None = None
+    reuses: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,6 +209,18 @@ class Adapter(TokenLayout, Protocol):
 
     def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
         """Return the patch grids of the videos that ``core.get_video_features(pixels, **inputs)`` encodes."""
+        ...
+
+    def cut_patches(self, pixels: Tensor, grids: Sequence[VideoGrid]) -> list[Tensor]:
+        """Cut what the encoder is given to units of patches that can merge: (T, rows, cols, P) for each video.
+
+        Args:
+            pixels: of all videos.
+            grids: of their patches.
+
+        Returns:
+            Their pixels in levels of 255, from any zero.
+        """
         ...
 
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:

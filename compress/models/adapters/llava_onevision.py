@@ -103,9 +103,12 @@ class LlavaOnevision:
 
     def encode_pixels(self, clip: Clip) -> VisualInputs:
         """Resize frames to squares."""
-        settings = PixelSettings().from_checkpoint(self.config._name_or_path)
-        pixels = square_pixels(clip.frames, self.config.vision_config.image_size, settings)
+        pixels = square_pixels(clip.frames, self.config.vision_config.image_size, self._settings)
         return VisualInputs(tensors={"pixel_values_videos": pixels[None]}, runs=[self.placeholders(len(clip.frames))])
+
+    @property
+    def _settings(self) -> PixelSettings:
+        return PixelSettings().from_checkpoint(self.config._name_or_path)
 
     def placeholders(self, frames: int) -> int:
         """Count the placeholders of a video."""
@@ -122,6 +125,13 @@ class LlavaOnevision:
     def video_grids(self, pixels: Tensor, inputs: Mapping[str, Any]) -> list[VideoGrid]:
         """Read the grids from pixels of shape (B, T, 3, height, width)."""
         return [(pixels.shape[1], *self.patch_grid)] * pixels.shape[0]
+
+    def cut_patches(self, pixels: Tensor, grids: Sequence[VideoGrid]) -> list[Tensor]:
+        """Cut pixels of shape (B, T, 3, height, width)."""
+        size, (rows, cols) = self.config.vision_config.patch_size, self.patch_grid
+        whole = pixels[..., : rows * size, : cols * size].unflatten(4, (cols, size)).unflatten(3, (rows, size))
+        scale = self._settings.scale(pixels)[:, None, None, None, None]
+        return list((whole * scale).permute(0, 1, 3, 5, 2, 4, 6).flatten(4))
 
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
         """Find one run of placeholders per video: T times N tokens and a newline."""

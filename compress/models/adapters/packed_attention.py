@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from compress.models.adapters.attention import Kernel
+from compress.ops.saliency import attention_received
 from compress.ops.transfer import moved
 
 _varlen_attn: Callable[..., Any] | None
@@ -94,6 +95,82 @@ class Packing:
         return batch.view(len(self.lengths), -1, *batch.shape[1:]).transpose(1, 2)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reuse:
+    """Segments that see more than the packed sequence holds of them: what each lacks stands in another.
+
+    Attributes:
+        packed: the segments of the packed sequence, of the tokens that are computed; they may be empty.
+        whole: the same segments with all of their tokens, at least 1.
+        origin: int64 (whole,), place in the packed sequence that each token of all segments has its key and value from.
+        own: int64 (packed,), where each token that is computed stands among all.
+    """
+
+    packed: Packing
+    whole: Packing
+    origin: Tensor
+    own: Tensor
+
+    def spread(self, packed: Tensor, part: slice = slice(None)) -> Tensor:
+        """Give every token of the segments, or of part of them, its value: (1, heads, S, d) -> (1, heads, n, d)."""
+        # Rows of a token lie together before heads come first, as the projection leaves them.
+        return packed[0].transpose(0, 1).index_select(0, self.origin[part]).transpose(0, 1)[None]
+
+    def received(self, query: Tensor, key: Tensor) -> Tensor:
+        """Measure the attention that each computed token receives in its segment, float32 (S,).
+
+        Tokens that are not computed ask as the ones that they are reused from, as they would if they were.
+
+        Args:
+            query: (1, heads, S, d), packed.
+            key: likewise.
+        """
+        whole = self.whole
+        found = attention_received(whole.pad(self.spread(query)), whole.pad(self.spread(key)), real=whole.real)
+        return found.flatten().index_select(0, whole.back.index_select(0, self.own))
+
+
+def attend_reused(
+    kernel: Kernel,
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    reuse: Reuse,
+    *,
+    scaling: float,
+    **options: Any,
+) -> Tensor:
+    """Attend from the tokens that are computed to all of their segment, by the path that suits the device.
+
+    Args:
+        kernel: the configured attention function.
+        module: the attention module.
+        query: (1, heads, S, d), packed; likewise key and value.
+        key: see query.
+        value: see query.
+        reuse: the segments.
+        scaling: factor of the logits.
+        options: further ones of the kernel.
+
+    Returns:
+        (1, S, heads, d).
+    """
+    packed, whole = reuse.packed, reuse.whole
+    if query.device.type == "cpu":
+        attended, start = [], 0
+        for queries, length in zip(torch.split(query, list(packed.lengths), dim=2), whole.lengths, strict=True):
+            if queries.shape[2]:
+                seen = (reuse.spread(one, slice(start, start + length)) for one in (key, value))
+                attended.append(kernel(module, queries, *seen, None, scaling=scaling, **options)[0])
+            start += length
+        return torch.cat(attended, dim=1)
+    k, v = reuse.spread(key), reuse.spread(value)
+    if _varlen_attn is not None and _flash_takes(query, scaling, _varlen_attn):
+        return attend_fused(_varlen_attn, query, k, v, packed, keys=whole, scaling=scaling)
+    return attend_padded(query, k, v, packed, keys=whole, scaling=scaling)
+
+
 def attend_packed(
     kernel: Kernel,
     module: nn.Module,
@@ -136,21 +213,31 @@ def attend_by_segment(
 
 
 def attend_fused(
-    varlen_attn: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, scaling: float
+    varlen_attn: Callable[..., Any],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packing: Packing,
+    *,
+    keys: Packing | None = None,
+    scaling: float,
 ) -> Tensor:
-    """Compute `attend_packed` in one kernel, without padding, mask or copies."""
+    """Compute `attend_packed` in one kernel, without padding, mask or copies; ``keys`` if not as many as queries."""
+    keys = keys or packing
     q, k, v = (one.squeeze(0).transpose(0, 1) for one in (query, key, value))
     scale = {"scale": scaling} if _takes_scale(varlen_attn) else {}
-    bounds, longest = packing.bounds, packing.longest
-    attended: Tensor = varlen_attn(q, k, v, bounds, bounds, longest, longest, **scale)
+    attended: Tensor = varlen_attn(q, k, v, packing.bounds, keys.bounds, packing.longest, keys.longest, **scale)
     return attended.unsqueeze(0)
 
 
-def attend_padded(query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, scaling: float) -> Tensor:
-    """Compute `attend_packed` on a batch that is padded to the longest segment."""
-    q, k, v = (packing.pad(one) for one in (query, key, value))
-    mask = packing.mask.to(q.dtype)
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+def attend_padded(
+    query: Tensor, key: Tensor, value: Tensor, packing: Packing, *, keys: Packing | None = None, scaling: float
+) -> Tensor:
+    """Compute `attend_packed` on a batch that is padded to the longest segment; ``keys`` as in `attend_fused`."""
+    keys = keys or packing
+    k, v = (keys.pad(one) for one in (key, value))
+    mask = keys.mask.to(k.dtype)
+    attended = F.scaled_dot_product_attention(packing.pad(query), k, v, attn_mask=mask, scale=scaling)
     return attended.transpose(1, 2).flatten(0, 1).index_select(0, packing.back)[None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -95,17 +96,34 @@ class Qwen2VL:
         """Convert frames in their aspect to rows of pixels."""
         vision = self.config.vision_config
         area = (vision.patch_size * self.merge_size) ** 2
-        settings = replace(self.pixels, min_pixels=MIN_TOKENS * area, max_pixels=MAX_TOKENS * area)
+        settings = replace(self._settings, min_pixels=MIN_TOKENS * area, max_pixels=MAX_TOKENS * area)
         rows, grid = patch_pixels(
             clip.frames,
             patch=vision.patch_size,
             temporal=self.temporal,
             merge=self.merge_size,
-            settings=settings.from_checkpoint(self.config._name_or_path),
+            settings=settings,
         )
         frames, tokens = int(grid[0, 0]), int(grid[0, 1:].prod()) // self.merge_size**2
         runs = [tokens] * frames if self.runs_per_frame else [tokens * frames]
         return VisualInputs(tensors={"pixel_values_videos": rows, "video_grid_thw": grid}, runs=runs)
+
+    @property
+    def _settings(self) -> PixelSettings:
+        return self.pixels.from_checkpoint(self.config._name_or_path)
+
+    def cut_patches(self, pixels: Tensor, grids: Sequence[VideoGrid]) -> list[Tensor]:
+        """Cut rows of pixels, one per patch, those of a token together."""
+        size = self.merge_size
+        scale = self._settings.scale(pixels)[:, None]
+        levels = (pixels.view(len(pixels), len(scale), -1) * scale).flatten(1)
+        found = []
+        for video, (frames, rows, cols) in zip(levels.split([math.prod(grid) for grid in grids]), grids, strict=True):
+            tokens = video.view(frames, rows // size, cols // size, size, size, -1)
+            if self.patch_unit == 1:
+                tokens = tokens.transpose(2, 3).reshape(frames, rows, cols, 1, 1, -1)
+            found.append(tokens.flatten(3))
+        return found
 
     def write_prompt(self, question: str, clip: Clip) -> list[str | None]:
         """Write the published chat template."""

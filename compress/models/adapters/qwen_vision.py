@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from compress.models.adapters.encoder_merge import (
     install_merging,
     merging_in,
 )
+from compress.models.adapters.packed_attention import Packing, Reuse, attend_reused
 from compress.models.plans import expand_plan, reorder_plan
 from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
@@ -46,6 +48,8 @@ class _Pass:
         origin: the merged place of each patch, likewise.
         replaced: positions and segments of the merged sequence.
         windows: segments of its windows.
+        reuse: what frames see of the others' patches, where they are reused.
+        window_reuse: likewise their windows, for an encoder that has them.
         received: attention that the places of each segment received.
         merging: of patches between the blocks; None where nothing merges there.
         places: float32 (S, 2), positions of the tokens of that merging.
@@ -59,10 +63,20 @@ class _Pass:
     origin: Tensor | None = None
     replaced: dict[str, Any] = field(default_factory=dict)
     windows: dict[str, Any] = field(default_factory=dict)
+    reuse: Reuse | None = None
+    window_reuse: Reuse | None = None
     received: list[Tensor] = field(default_factory=list)
     merging: EncoderMerging | None = None
     places: Tensor | None = None
     window: Tensor | None = None
+
+    def reused(self, packed: Tensor, whole: Tensor) -> Reuse:
+        """Return what segments see, given their tokens that are computed and all of their tokens."""
+        assert self.plan is not None
+        assert self.origin is not None
+        device = self.origin.device
+        lengths = (Packing(lengths=one.tolist(), device=device) for one in (packed, whole))
+        return Reuse(packed=next(lengths), whole=next(lengths), origin=self.origin, own=self.plan.keep)
 
 
 class QwenVisionTap(Attached):
@@ -147,6 +161,12 @@ class QwenVisionTap(Attached):
                 hooks.callback(merger.register_forward_pre_hook(self._before_merger).remove)
         if request.saliency:
             taps[visual.blocks[last].attn] = self._attend_scored
+        if request.reuses:
+            taps = {
+                block.attn: partial(self._attend_reused, windowed=windowed, scored=request.saliency and number == last)
+                for number, block in enumerate(visual.blocks)
+                for windowed in (self._windowed and number not in self._full_blocks,)
+            }
         if taps:
             hooks.enter_context(tapped(visual, taps))
 
@@ -236,17 +256,26 @@ class QwenVisionTap(Attached):
             window_index, bounds = self._window_index(grid_thw)
             plan = expand_plan(reorder_plan(raster, window_index), size * size)
             positions = positions.view(-1, size * size, 2)[window_index].flatten(0, 1)
-            window = torch.repeat_interleave(torch.arange(len(bounds) - 1, device="cpu"), bounds.diff().long())
-            running.windows = self._segments(torch.bincount(window[plan.keep]), device)
+            window_lengths = bounds.diff().long()
+            window = torch.repeat_interleave(torch.arange(len(window_lengths), device="cpu"), window_lengths)
+            in_window = torch.bincount(window[plan.keep], minlength=len(window_lengths))
+            running.windows = self._segments(in_window, device)
         else:
             plan = reorder_plan(raster, running.order)
         per_frame = (grid_thw[:, 1] * grid_thw[:, 2]).repeat_interleave(grid_thw[:, 0])
         frame = torch.repeat_interleave(torch.arange(len(per_frame), device="cpu"), per_frame)
-        running.replaced = self._segments(torch.bincount(frame[plan.keep], minlength=len(per_frame)), device)
+        in_frame = torch.bincount(frame[plan.keep], minlength=len(per_frame))
+        running.replaced = self._segments(in_frame, device)
+        running.origin, running.plan = moved(plan.origin, device), plan.to(device)
+        if self._request.reuses:
+            # Blocks see one segment, and pass all of it to the taps on their attention.
+            running.replaced, running.windows = self._segments(in_frame.sum()[None], device), {}
+            running.reuse = running.reused(in_frame, per_frame)
+            if self._windowed:
+                running.window_reuse = running.reused(in_window, window_lengths)
         rotary = self._visual.rotary_pos_emb
         merged = moved(plan.apply(positions.double()).float(), device)
         running.replaced["position_embeddings"] = rotary(torch.zeros(1, dtype=torch.float32, device=device), merged)
-        running.origin, running.plan = moved(plan.origin, device), plan.to(device)
 
     def _segments(self, lengths: Tensor, device: torch.device) -> dict[str, Any]:
         lengths = lengths[lengths > 0]
@@ -266,7 +295,7 @@ class QwenVisionTap(Attached):
                 if running.plan.keep.device != hidden.device:  # a model that is spread over devices
                     running.plan, running.origin = running.plan.to(hidden.device), None
                     running.origin = running.plan.origin
-                hidden = running.plan.apply(hidden)
+                hidden = (running.plan.take if self._request.reuses else running.plan.apply)(hidden)
             kwargs = {**kwargs, **running.replaced}
             if self._windowed and number not in self._full_blocks:
                 kwargs |= running.windows
@@ -289,6 +318,28 @@ class QwenVisionTap(Attached):
             return kernel(module, query, key, value, *rest, **options)
         mask = rest[0] if rest else options.pop("attention_mask", None)
         return attend_merged(merging, kernel, module, query, key, value, mask, **options)
+
+    def _attend_reused(
+        self,
+        kernel: Kernel,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *rest: Any,
+        windowed: bool,
+        scored: bool,
+        **options: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        running = self._running
+        reuse = None if running is None else running.window_reuse if windowed else running.reuse
+        if running is None or reuse is None:
+            return kernel(module, query, key, value, *rest, **options)
+        if scored:
+            with full_precision():
+                running.received.append(reuse.received(query, key))
+        options.pop("attention_mask", None)
+        return attend_reused(kernel, module, query, key, value, reuse, **options), None
 
     def _attend_scored(
         self, kernel: Kernel, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *rest: Any, **options: Any

@@ -24,7 +24,7 @@ from compress.models.adapters.encoder_merge import (
     install_merging,
     merging_in,
 )
-from compress.models.adapters.packed_attention import Packing, attend_packed
+from compress.models.adapters.packed_attention import Packing, Reuse, attend_packed, attend_reused
 from compress.ops.saliency import attend_and_score, attention_received
 from compress.ops.transfer import moved
 from compress.plan import MergePlan
@@ -39,6 +39,7 @@ class _Pass:
         grids: of the videos.
         plan: over their patches; None merges nothing.
         packing: the frames of the packed sequence, where patches merged.
+        reuse: what each frame sees of the others' patches, where they are reused.
         merging: of patches between the blocks; None where nothing merges there.
         received: attention that each place of the sequence received.
         saliency: (frames, N), of all videos.
@@ -48,6 +49,7 @@ class _Pass:
     grids: Sequence[VideoGrid]
     plan: MergePlan | None
     packing: Packing | None = None
+    reuse: Reuse | None = None
     origin: Tensor | None = None
     merging: EncoderMerging | None = None
     received: Tensor | None = None
@@ -158,6 +160,12 @@ class SiglipTap(Attached):
         lengths = torch.bincount(frame, minlength=embeddings.shape[0]).tolist()
         running.packing = Packing(lengths=lengths, device=device)
         running.origin = moved(plan.origin, device)
+        if self._request.reuses:
+            whole = Packing(lengths=[embeddings.shape[1]] * len(embeddings), device=device)
+            running.reuse = Reuse(
+                packed=running.packing, whole=whole, origin=running.origin, own=moved(plan.keep, device)
+            )
+            return embeddings.flatten(0, 1).index_select(0, running.reuse.own)[None]
         return plan.to(device).apply(embeddings.flatten(0, 1))[None]
 
     def _attend(
@@ -166,6 +174,8 @@ class SiglipTap(Attached):
         running = self._running
         if running is None or running.packing is None:
             return kernel(module, query, key, value, mask, **options)
+        if running.reuse is not None:
+            return attend_reused(kernel, module, query, key, value, running.reuse, **options), None
         return attend_packed(kernel, module, query, key, value, running.packing, **options), None
 
     def _attend_merged(
@@ -187,6 +197,10 @@ class SiglipTap(Attached):
             with full_precision():
                 running.merging.received = [attention_received(query, key).flatten()]
             return self._attend_merged(kernel, module, query, key, value, mask, **options)
+        if running.reuse is not None:
+            with full_precision():
+                running.received = running.reuse.received(query, key)
+            return self._attend(kernel, module, query, key, value, mask, **options)
         with full_precision():
             if query.device.type == "cpu" and not query.requires_grad:
                 frames = [(query, key, value)]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from compress.errors import ConfigError, ShapeError
+from compress.ops.transfer import on_device
 
 HALF = (0.5, 0.5, 0.5)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -42,6 +43,10 @@ class PixelSettings:
     std: tuple[float, ...] = HALF
     min_pixels: int = 0
     max_pixels: int = 0
+
+    def scale(self, pixels: Tensor) -> Tensor:
+        """Return levels of 255 per unit of normalised pixels, (3,), in their dtype on their device."""
+        return on_device(255 * np.array(self.std), pixels.device).to(pixels.dtype)
 
     def from_checkpoint(self, path: str) -> PixelSettings:
         """Return these settings with the mean and deviation of a checkpoint, where it gives them.

@@ -49,7 +49,7 @@ class SessionEncoder(Attached):
                 given = parameters.bind(*args, **kwargs).arguments
                 pixels, *_ = given.values()
                 grids = self._adapter.video_grids(pixels, given)
-                patches, entries, plan = self._plan(grids)
+                patches, entries, plan = self._plan(grids, pixels)
                 tap.begin(grids, plan)
                 views = []
                 try:
@@ -74,11 +74,17 @@ class SessionEncoder(Attached):
 
         replace_method(hooks, self._adapter.core, "get_video_features", make)
 
-    def _plan(self, grids: Sequence[VideoGrid]) -> tuple[Sequence[Compression | None], Sequence[int | None], Any]:
+    def _plan(
+        self, grids: Sequence[VideoGrid], pixels: Tensor
+    ) -> tuple[Sequence[Compression | None], Sequence[int | None], Any]:
         """Plan what to merge of each video's patches, by whose metadata, and as one plan."""
         nothing: list[None] = [None] * len(grids)
         if not self._videos.merges_patches:
             return nothing, nothing, None
+        if self._videos.reuses_patches:
+            with self._stage("rpm"):
+                patches, plan = self._videos.plan_reuse(self._adapter.cut_patches(pixels, grids))
+            return patches, nothing, plan
         with self._stage("rpm"):
             entries = self._entries(grids)
             patches, plan = self._videos.plan_patches(grids, entries)

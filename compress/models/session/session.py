@@ -115,7 +115,7 @@ class Session:
             pooling_head=pooling_head is not None,
             origins=[Origin.of(one) for one in metas],
         )
-        if self._videos.merges_patches and not metas:
+        if self._videos.merges_patches and not self._videos.reuses_patches and not metas:
             raise ConfigError(f"{type(compressor).__name__} merges patches by their density; give metadata: meta=...")
         self._calls = Calls()
         self._inside = (
@@ -238,6 +238,7 @@ class Session:
                     saliency=self._wants_saliency,
                     head=self._head,
                     inside=self.compressor if isinstance(self.compressor, InsideEncoder) else None,
+                    reuses=self._videos.reuses_patches,
                 )
                 encoder = SessionEncoder(self.adapter, self._videos, self._calls, weakref.ref(self), self.stage)
                 encoder.install(hooks, self.adapter.install(hooks, request))

@@ -53,7 +53,8 @@ class VideoCompressor:
 
     Attributes:
         entries: metadata that was given.
-        merges_patches: whether the method merges before the encoder, and has a map to merge by.
+        merges_patches: whether the method merges before the encoder, and has what it merges by.
+        reuses_patches: whether it does so by their pixels, for the encoder to reuse what it computed.
         needs: what the method needs that only the encoder shows, "merged patches" or "saliency"; empty for nothing.
     """
 
@@ -69,9 +70,11 @@ class VideoCompressor:
         origins: Sequence[Origin | None] = (),
     ) -> None:
         self.entries = len(metas)
-        self._may_merge_patches = isinstance(compressor, BeforeEncoder)
-        self.merges_patches = self._may_merge_patches and (
-            not metas or any(one.maps.patches is not None for one in metas)
+        merges = isinstance(compressor, BeforeEncoder)
+        self.reuses_patches = merges and getattr(compressor, "reuses_patches", False)
+        self._reads_density = merges and not self.reuses_patches
+        self.merges_patches = self.reuses_patches or (
+            merges and (not metas or any(one.maps.patches is not None for one in metas))
         )
         merges = self.merges_patches or isinstance(compressor, InsideEncoder)
         self.needs = "merged patches" if merges else "saliency" if reads_saliency else ""
@@ -109,6 +112,16 @@ class VideoCompressor:
             found.append(compression)
             plans.append(compression.plan)
         return found, join_plans(plans)
+
+    def plan_reuse(self, patches: Sequence[Tensor]) -> tuple[list[Compression], MergePlan]:
+        """Plan which patches of each video are reused, and join the plans as `plan_patches` does.
+
+        Args:
+            patches: (T, rows, cols, P) of each video, see `Adapter.cut_patches`.
+        """
+        with planning():
+            found = [self._compressor.before_encoder(one) for one in patches]
+        return found, join_plans([one.plan for one in found])
 
     def compress(
         self,
@@ -173,7 +186,9 @@ class VideoCompressor:
         if (inside := view.merged) is not None:
             left = f"{len(inside.keep)} of {len(inside.origin)} patches left"
             sources["inside_encoder"] = f"{left}, {inside.frames} of {inside.frames_in} frames"
-        if self._may_merge_patches and meta is not None:
+        if self.reuses_patches and before is not None:
+            sources["reuse"] = f"{before.achieved} of {before.plan.count_in} patches computed, by their pixels"
+        if self._reads_density and meta is not None:
             merged = before is not None and meta.maps.patches
             sources["rpm"] = merged or f"skipped: {meta.maps.skipped}"
         return compression, VideoResult(

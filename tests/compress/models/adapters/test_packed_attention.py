@@ -14,10 +14,12 @@ pytest.importorskip("transformers")
 from compress.models.adapters import packed_attention
 from compress.models.adapters.packed_attention import (
     Packing,
+    Reuse,
     attend_by_segment,
     attend_fused,
     attend_packed,
     attend_padded,
+    attend_reused,
 )
 
 LENGTHS = [5, 1, 6]
@@ -37,10 +39,14 @@ def kernel(module: Any, q: Tensor, k: Tensor, v: Tensor, mask: Any, scaling: flo
     return ((q @ k.mT * scaling).softmax(-1) @ v).transpose(1, 2), None
 
 
-def varlen(q: Tensor, k: Tensor, v: Tensor, begin: Tensor, _: Tensor, longest: int, __: int, *, scale: float) -> Tensor:
+def varlen(
+    q: Tensor, k: Tensor, v: Tensor, begin: Tensor, of_keys: Tensor, longest: int, of_key: int, *, scale: float
+) -> Tensor:
     """Compute what PyTorch's kernel for packed sequences computes."""
-    assert begin.dtype == torch.int32 and longest == int(begin.diff().max())
-    parts = list(zip(*(torch.tensor_split(one, begin[1:-1].tolist()) for one in (q, k, v)), strict=True))
+    for bounds, most in ((begin, longest), (of_keys, of_key)):
+        assert bounds.dtype == torch.int32 and most == int(bounds.diff().max())
+    cuts = (bounds[1:-1].tolist() for bounds in (begin, of_keys, of_keys))
+    parts = list(zip(*(torch.tensor_split(one, cut) for one, cut in zip((q, k, v), cuts, strict=True)), strict=True))
     weights = [(torch.einsum("qhd,khd->hqk", a, b) * scale).softmax(-1) for a, b, _ in parts]
     return torch.cat([torch.einsum("hqk,khd->qhd", w, c) for w, (_, _, c) in zip(weights, parts, strict=True)])
 
@@ -56,6 +62,28 @@ def test_every_way_equals_a_loop() -> None:
         attend_fused(varlen, *heads, pack(LENGTHS), scaling=0.5),
     ):
         assert (wrong - loop).abs().max() > 0.1
+
+
+def test_every_way_of_reuse_equals_a_loop_over_tokens() -> None:
+    """The second segment computes nothing, the third one of its three tokens."""
+    query, key, value = draw()
+    frames = [[0, 1, 2, 3], [0, 1, 2], [0, 4, 2], [5, 6, 7, 8, 9, 10, 11]]
+    packed, whole = pack([4, 0, 1, 7]), pack([len(frame) for frame in frames])
+    origin = torch.tensor([token for frame in frames for token in frame])
+    own = torch.tensor([0, 1, 2, 3, 8, *range(10, 17)])
+    reuse = Reuse(packed=packed, whole=whole, origin=origin, own=own)
+    loop = torch.empty(1, 12, *query.shape[1:2], query.shape[3])
+    for token in range(12):
+        frame = next(frame for frame in (frames[0], *frames[2:]) if token in frame)
+        q, k, v = query[:, :, token : token + 1], key[:, :, frame], value[:, :, frame]
+        loop[:, token] = kernel(torch.nn.Identity(), q, k, v, None, SCALING)[0][:, 0]
+    found = attend_reused(kernel, torch.nn.Identity(), query, key, value, reuse, scaling=SCALING)
+    torch.testing.assert_close(found, loop)
+    k, v = reuse.spread(key), reuse.spread(value)
+    torch.testing.assert_close(attend_padded(query, k, v, packed, keys=whole, scaling=SCALING), loop)
+    torch.testing.assert_close(attend_fused(varlen, query, k, v, packed, keys=whole, scaling=SCALING), loop)
+    own_only = attend_padded(query, key, value, packed, scaling=SCALING)
+    assert (own_only - loop).abs().max() > 0.1
 
 
 def test_layers_share_what_padding_needs() -> None:
