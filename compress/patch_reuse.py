@@ -38,7 +38,7 @@ class PatchReuse(Attachable):
         ConfigError: a field is outside its range.
     """
 
-    tau: float = 6.0
+    tau: float = 4.0
     reuses_patches: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -101,6 +101,13 @@ _MEASURED: Final = (
     ),
     Measured(name="infomerge", base="infomerge", group="method", summary="InfoMerge", settings=INFOMERGE),
     Measured(name="cover", base="cover", group="method", summary="Cover, the method of this project"),
+    Measured(
+        name="cover-reuse",
+        base="cover",
+        group="ablation",
+        summary="Cover over a tower that computes patches again where they change",
+        settings={"reuse": "4"},
+    ),
     *(
         Measured(
             name=f"rpm-{name}",

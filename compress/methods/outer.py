@@ -70,6 +70,7 @@ OUTER: Final[tuple[Method, ...]] = (
         source="this project",
         summary="of first and last views, the tokens that those kept stand in for least",
         licence=_OWN,
+        neutral={"reuse": "none"},
     ),
     Method(
         name="random",

@@ -169,6 +169,7 @@ def test_a_missing_grid_is_named() -> None:
         ({"candidates": 0}, "candidates is 0; it must be above 0 and at most 1"),
         ({"candidates": math.nan}, "candidates is nan"),
         ({"last_views": 1.5}, r"last_views is 1.5; allowed is \[0, 1\]"),
+        ({"reuse": -1.0}, "tau is -1.0"),
         ({"frame_budget": "even"}, "frame_budget is 'even'; choose from own, packets"),
     ],
 )

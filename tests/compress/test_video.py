@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 import codecmeta
 from codecmeta import VideoMeta
@@ -47,6 +48,17 @@ def test_what_the_embedded_encoder_lacks_is_named(
     video = compress_video(meta, build(name, retention=0.2, settings=settings), encoder=SpectralEncoder())
     assert len(video.tokens) == round(0.2 * 8 * 196)
     assert signals.items() <= video.sources.items()
+
+
+def test_the_embedded_encoder_computes_every_patch(meta: VideoMeta) -> None:
+    plain, reused = (
+        compress_video(meta, build("cover", retention=0.2, settings=settings), encoder=SpectralEncoder())
+        for settings in ({}, {"reuse": "6"})
+    )
+    assert reused.sources["reuse"] == "skipped: the embedded encoder has no blocks"
+    assert "reuse" not in plain.sources
+    assert reused.patches is None
+    assert torch.equal(reused.tokens, plain.tokens)
 
 
 def test_packets_share_the_budget_of_any_method_with_frame_budgets(meta: VideoMeta) -> None:

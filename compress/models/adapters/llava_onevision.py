@@ -129,9 +129,9 @@ class LlavaOnevision:
     def cut_patches(self, pixels: Tensor, grids: Sequence[VideoGrid]) -> list[Tensor]:
         """Cut pixels of shape (B, T, 3, height, width)."""
         size, (rows, cols) = self.config.vision_config.patch_size, self.patch_grid
-        whole = pixels[..., : rows * size, : cols * size].unflatten(4, (cols, size)).unflatten(3, (rows, size))
-        scale = self._settings.scale(pixels)[:, None, None, None, None]
-        return list((whole * scale).permute(0, 1, 3, 5, 2, 4, 6).flatten(4))
+        levels = pixels[..., : rows * size, : cols * size] * self._settings.scale(pixels)[:, None, None]
+        cells = levels.reshape(*levels.shape[:3], rows, size, cols, size)
+        return list(cells.permute(0, 1, 3, 5, 2, 4, 6).flatten(4))
 
     def locate(self, input_ids: Tensor, grids: Sequence[VideoGrid], inputs: Mapping[str, Any]) -> list[VideoTokens]:
         """Find one run of placeholders per video: T times N tokens and a newline."""

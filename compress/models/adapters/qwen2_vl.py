@@ -117,8 +117,8 @@ class Qwen2VL:
         size = self.merge_size
         scale = self._settings.scale(pixels)[:, None]
         levels = (pixels.view(len(pixels), len(scale), -1) * scale).flatten(1)
-        found = []
-        for video, (frames, rows, cols) in zip(levels.split([math.prod(grid) for grid in grids]), grids, strict=True):
+        found, counts = [], [math.prod(grid) for grid in grids]
+        for video, (frames, rows, cols) in zip(torch.split(levels, counts), grids, strict=True):
             tokens = video.view(frames, rows // size, cols // size, size, size, -1)
             if self.patch_unit == 1:
                 tokens = tokens.transpose(2, 3).reshape(frames, rows, cols, 1, 1, -1)

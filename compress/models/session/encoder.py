@@ -83,8 +83,8 @@ class SessionEncoder(Attached):
             return nothing, nothing, None
         if self._videos.reuses_patches:
             with self._stage("rpm"):
-                patches, plan = self._videos.plan_reuse(self._adapter.cut_patches(pixels, grids))
-            return patches, nothing, plan
+                runs, plan = self._videos.plan_reuse(self._adapter.cut_patches(pixels, grids))
+            return runs, nothing, plan
         with self._stage("rpm"):
             entries = self._entries(grids)
             patches, plan = self._videos.plan_patches(grids, entries)

@@ -113,7 +113,7 @@ class VideoCompressor:
             plans.append(compression.plan)
         return found, join_plans(plans)
 
-    def plan_reuse(self, patches: Sequence[Tensor]) -> tuple[list[Compression], MergePlan]:
+    def plan_reuse(self, patches: Sequence[Tensor]) -> tuple[Sequence[Compression], MergePlan]:
         """Plan which patches of each video are reused, and join the plans as `plan_patches` does.
 
         Args:
