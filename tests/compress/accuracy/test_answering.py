@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from compress import BTM, MATM, RPM, InfoMerge, MeToM, Pipeline
+from compress import BTM, MATM, RPM, Cover, InfoMerge, MeToM, PatchReuse, Pipeline
 from compress.accuracy.answering import Examinee, Sheet, mark
 from compress.accuracy.clips import Clip
 from compress.accuracy.extremes import Everything
@@ -33,6 +33,7 @@ COMPRESSORS = {
     "metom": MeToM(retention=0.15, target_keep=0.6, layers=(1, 2)),
     "pipeline": Pipeline(RPM(target_keep=0.5), InfoMerge(retention=0.2)),
     "pooling": AveragePooling(retention=0.3),
+    "reuse": Cover(retention=0.15, reuse=4),
 }
 
 
@@ -91,6 +92,9 @@ def test_accounts_say_what_is_kept(examinee: Examinee, clip: Clip, sheet: Sheet,
     assert merged.patches == pytest.approx(0.5, abs=0.05)
     assert merged.tokens_out == 784
     assert merged.tower_macs < 0.6 * account.tower_macs
+    _, reused = examinee.answer_compressed(sheet, memory, clip.meta, PatchReuse(tau=20))
+    assert reused.tokens_out == 784 and reused.patches < 0.9
+    assert reused.tower_macs == pytest.approx(reused.patches * account.tower_macs)  # all patches are attended to
     assert half.tower_macs == account.tower_macs == 16 * 6 * (196 * (4 * 128**2 + 2 * 128 * 384) + 2 * 196**2 * 128)
 
 
