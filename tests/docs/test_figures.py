@@ -151,6 +151,22 @@ def test_what_reading_costs() -> None:
     assert f"without pixels takes {1000 * alone:.0f} ms" in page("docs/reliability.md")
 
 
+def test_how_close_cheaper_signals_are() -> None:
+    record = results("residual_fidelity")
+    whole, clips = record["all"], [found["types"] for found in record["clips"].values()]
+    head = "| signal | " + " | ".join(f"{kind}, {row['pictures']} pictures" for kind, row in whole.items()) + " |"
+    wanted = {
+        name: [
+            one
+            for kind, row in whole.items()
+            for one in (*row[name], min(types[kind][name][0] for types in clips if kind in types))
+        ]
+        for name in whole["I"]
+        if name != "pictures"
+    }
+    assert differing(table(page("docs/residuals.md"), head), wanted, 0.005) == {}
+
+
 def test_a_figure_that_differs_is_found() -> None:
     first = "\n| a | b |\n|---|---|\n| `x` | 93.5 ±2.9 / 92.1 ±2.7 |\n| `y` | +3.0 (-0.5 to 6.0) |\n"
     text = f"{first}\n| a | b |\n|---|\n| z | 1 |\n"
