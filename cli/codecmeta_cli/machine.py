@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -78,6 +80,8 @@ def warmup(
         environment |= choose_cpu(cpu)
     except UsageError as error:
         refuse("codecmeta", error)
+    if cache is not None:
+        _check_writable(cache)
     # numba reads it when it is imported, here and in the workers
     os.environ.update(environment)
     from codecmeta.batch.engines import usable_cores
@@ -92,3 +96,13 @@ def warmup(
         typer.echo(f"export {name}={shlex.quote(value)}")
     if problems:
         raise typer.Exit(1)
+
+
+def _check_writable(folder: str) -> None:
+    """Refuse a folder into which nothing can be compiled, before minutes go into it."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        refuse("codecmeta", f"--cache {folder}: {error.strerror or error}; give a folder that can be written")

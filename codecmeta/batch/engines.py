@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, TypeVar
 
-from codecmeta.batch.scheduling import COMPILE_REMARK, Failure, Remark, run_shard
+from codecmeta.batch.scheduling import COMPILE_REMARK, Failure, Reach, Remark, run_shard
 from codecmeta.batch.worker_pool import WorkerPool
 from codecmeta.errors import UsageError
 
@@ -28,8 +28,8 @@ class Engine(Protocol):
     """Runner of a function over jobs, several at a time, which yields results as they come."""
 
     @property
-    def workers_here(self) -> bool:
-        """Whether all workers are processes of this machine."""
+    def reach(self) -> Reach:
+        """Where the workers are."""
         ...
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
@@ -45,7 +45,7 @@ class SerialEngine:
         remark: called with messages for the user during the run.
     """
 
-    workers_here: ClassVar[bool] = True
+    reach: ClassVar[Reach] = "process"
     remark: Remark = field(default=_ignore_remark, repr=False)
 
     def run(self, task: Callable[[J], R], jobs: Iterable[J], *, failure: Failure[J, R]) -> Iterator[R]:
@@ -79,7 +79,7 @@ class LocalEngine:
         remark: called with messages for the user during the run.
     """
 
-    workers_here: ClassVar[bool] = True
+    reach: ClassVar[Reach] = "machine"
     workers: int
     timeout: float | None
     memory: int | None = None

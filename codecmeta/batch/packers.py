@@ -35,7 +35,7 @@ def open_packer(folder: OutputFolder, packing: Packing | None, engine: Engine) -
     if isinstance(folder, RemoteOutput):
         with ExitStack() as stack:
             staging = None
-            if engine.workers_here:
+            if engine.reach != "cluster":
                 staging = f"{stack.enter_context(tempfile.TemporaryDirectory(prefix='codecmeta-'))}/"
             try:
                 remote = RemotePacker(folder, packing, staging)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
-from codecmeta.batch.scheduling import POLL_SECONDS, Failure, JobLostError, NodeLostError, Remark, run_shard
+from codecmeta.batch.scheduling import POLL_SECONDS, Failure, JobLostError, NodeLostError, Reach, Remark, run_shard
 from codecmeta.errors import UsageError
 
 J = TypeVar("J")
@@ -33,7 +33,7 @@ class RayEngine:
         remark: called with messages for the user during the run.
     """
 
-    workers_here: ClassVar[bool] = False
+    reach: ClassVar[Reach] = "cluster"
     workers: int | None
     timeout: float | None
     modules: tuple[str, ...] = ("codecmeta.extraction",)

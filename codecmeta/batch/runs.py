@@ -21,7 +21,7 @@ from codecmeta.batch.remote_output import open_remote_output
 from codecmeta.batch.shard_jobs import ShardJob, WrittenShard, lost_shard, work_or_pack
 from codecmeta.batch.shards import Shard
 from codecmeta.batch.summary import Tally, encode_summary
-from codecmeta.errors import OutputError, SourceCode
+from codecmeta.errors import OutputError, SourceCode, UsageError
 
 
 class Work(Protocol):
@@ -77,13 +77,13 @@ def run_inputs(
         Numbers of videos that were done, kept and failed.
 
     Raises:
-        UsageError: the folder holds results of other options, or packing needs pyarrow.
+        UsageError: the folder holds results of other options, is out of the workers' reach, or packing needs pyarrow.
         OutputError: the output folder cannot be created or written, or the disk is full.
     """
     shard, tally = shard or Shard(), Tally()
     listing = _Listing(inputs, shard)
     prefix = os.path.join(out, "").removeprefix("./")  # noqa: PTH118 - of a million files
-    with _open(out, run, plain, shard) as folder, open_packer(folder, packing, engine) as packer:
+    with _open(out, run, plain, shard, engine) as folder, open_packer(folder, packing, engine) as packer:
         written = packer.staging or prefix  # where workers write
 
         def settle(outcome: Outcome, place: str | None) -> None:
@@ -157,7 +157,11 @@ class _Listing:
                     yield item, path, True
 
 
-def _open(out: Path | str, run: Mapping[str, Any], plain: Work, shard: Shard) -> AbstractContextManager[OutputFolder]:
+def _open(
+    out: Path | str, run: Mapping[str, Any], plain: Work, shard: Shard, engine: Engine
+) -> AbstractContextManager[OutputFolder]:
+    if isinstance(out, str) and out.startswith("memory://") and engine.reach != "process":
+        raise UsageError("memory:// is in this process only: what workers write there is lost; use --jobs 0")
     if isinstance(out, str):
         return open_remote_output(out, run=run, overwrite=plain.overwrite, shard=shard)
     return open_output(out, run=run, overwrite=plain.overwrite, shard=shard)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from codecmeta.errors import SourceCode
 
@@ -19,6 +19,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 Failure = Callable[[J, SourceCode, str, float], R]
 Remark = Callable[[str], None]
+Reach = Literal["process", "machine", "cluster"]
+"""Where workers are: in this process, on this machine, or on any machine."""
 
 POLL_SECONDS = 0.2
 _MOST_LOSSES = 3

@@ -320,7 +320,7 @@ def test_workers_of_a_data_loader(s3: str, plain: Path) -> None:
 class Elsewhere(SerialEngine):
     """Engine whose workers do not see the files of this machine, and which loses the first shards that they write."""
 
-    workers_here = False
+    reach = "cluster"
     lost = 0
 
     def run(self, task: Any, jobs: Any, *, failure: Any) -> Any:

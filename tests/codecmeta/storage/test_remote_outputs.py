@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from codecmeta_cli.codecmeta import app
 
 pytest.importorskip("fsspec", reason="fsspec is not installed: URLs were NOT tested")
 pytest.importorskip("urllib3", reason="urllib3 is not installed: URLs were NOT tested")
 
 from fsspec.implementations.memory import MemoryFileSystem
+from typer.testing import CliRunner
 
 import codecmeta
 from codecmeta import Options, Outcome, UsageError
@@ -229,3 +231,13 @@ def test_lists_name_urls(videos: str, tmp_path: Path, data: Path) -> None:
     assert {one.meta for one in seen["done"]} == {
         f"{META}/{name}.npz" for name in ("a/event_h264.mp4", "b/event_h264.mp4", "still_h264.mp4")
     }
+
+
+@pytest.mark.parametrize("options", [("--jobs", "1"), ("--jobs", "0")])
+def test_memory_is_out_of_the_reach_of_workers(videos: str, data: Path, options: tuple[str, str]) -> None:
+    """Records that workers write into their own memory are lost: the command does not call them done."""
+    what = ("--residual", "none", "--pixels", "none")
+    result = CliRunner().invoke(app, ["extract", str(data / "still_h264.mp4"), "--out", META, *what, *options])
+    there = stat_object(f"{META}/still_h264.mp4.npz") is not None
+    assert (result.exit_code, there) == ((0, True) if options[1] == "0" else (2, False))
+    assert there or "use --jobs 0" in result.stderr
