@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from compress.errors import ConfigError
+from compress.errors import ConfigError, OutputError
 
 PICTURES: Final = (".png", ".pdf", ".svg")
 """Endings of pictures; each is its format."""
@@ -22,7 +22,8 @@ def check_target(option: str, path: Path, *, endings: Sequence[str] = ()) -> Non
         endings: allowed endings; none for any.
 
     Raises:
-        ConfigError: it has another ending, is a folder or a device, or its folder cannot be made or written.
+        ConfigError: it has another ending, or is a folder or a device.
+        OutputError: its folder cannot be made or written.
     """
     given = f"{option} is {str(path)!r}"
     if path.is_dir():
@@ -36,6 +37,6 @@ def check_target(option: str, path: Path, *, endings: Sequence[str] = ()) -> Non
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise ConfigError(
+        raise OutputError(
             f"{given}; the folder {str(path.parent)!r} cannot be written: {error.strerror or error}"
         ) from error

@@ -58,7 +58,7 @@ def accuracy(
 
     Exit code: 0 all measured, 1 a method failed, 2 wrong usage, 3 the figures cannot be written.
     """
-    from compress.errors import CompressError
+    from compress.errors import CompressError, OutputError
     from compress.picture import require_matplotlib
     from compress.settings import parse_retentions
     from compress.target import PICTURES, check_target
@@ -85,6 +85,8 @@ def accuracy(
         with ProgressBar("clips", total=clips) as progress:
             found = measure.measure(job, clips, workers=workers, progress=progress.reach)
         rows = results.tabulate(job, found, measure.describe(job, found))
+    except OutputError as error:
+        refuse("compress", error, code=3)
     except CompressError as error:
         refuse("compress", error)
     except OSError as error:

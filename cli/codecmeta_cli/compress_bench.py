@@ -58,7 +58,7 @@ def bench(
     from codecmeta import CodecMetaError, load
 
     answers, opening = import_hf("compress.models.answer"), import_hf("compress.models.opening")
-    from compress.errors import CompressError
+    from compress.errors import CompressError, OutputError
     from compress.models.inputs.prompt import prepare
     from compress.picture import require_matplotlib
     from compress.profiling.bench import describe, draw, plan_cases, synthetic_meta
@@ -93,6 +93,8 @@ def bench(
             new_tokens=new_tokens,
             progress=lambda line, _: typer.echo(line, err=True),
         )
+    except OutputError as error:
+        refuse("compress", error, code=3)
     except (CompressError, CodecMetaError) as error:
         refuse("compress", error)
     except OSError as error:

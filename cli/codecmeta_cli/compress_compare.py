@@ -60,7 +60,7 @@ def compare(
     from codecmeta_cli.signals import end_like_interrupted
     from compress.comparison import Job, choose_methods
     from compress.comparison import compare as compare_videos
-    from compress.errors import ConfigError
+    from compress.errors import ConfigError, OutputError
     from compress.records import find_metas
     from compress.settings import parse_retentions
     from compress.target import check_target
@@ -84,6 +84,8 @@ def compare(
                     _print_lines(video.cells)
                 elif not progress.is_shown:
                     progress.say_plain(f"{video.video}: {_count(video)}")
+    except OutputError as error:
+        refuse("compress", error, code=3)
     except ConfigError as error:
         refuse("compress", error)
     if html is not None:

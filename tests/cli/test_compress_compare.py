@@ -81,3 +81,10 @@ def test_wrong_usage_is_2_and_leaves_standard_output_empty(arguments: tuple[str,
     result = compare("--meta", record, "--json", *arguments)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
+
+
+def test_a_page_that_cannot_be_written_is_3(record: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused = compare("--meta", record, *FEW, "--html", tmp_path / "file" / "page.html")
+    assert (refused.exit_code, refused.stdout) == (3, "")
+    assert refused.stderr.startswith("compress: --html is ")
