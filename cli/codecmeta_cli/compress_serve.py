@@ -62,13 +62,14 @@ def serve_args(
 ) -> None:
     """Print the command line by which vLLM serves a model with shortened videos.
 
-    On standard error it says how results differ from those of `attach` in transformers. Methods whose number of tokens
-    is not known beforehand, or that work inside the language model, are refused.
+    On standard error it says how results differ from those of `attach` in transformers, and what is not supported for
+    the model's family. Methods whose number of tokens is not known beforehand, or that work inside the language model,
+    are refused.
 
     Exit code: 0 printed, 2 wrong usage.
     """
     command = _write(model, more, method, retention, assignments, rpm, density, fps, max_frames)
-    _say_differences(command)
+    _say_limits(command)
     print(command)  # noqa: T201
 
 
@@ -97,7 +98,7 @@ def serve(
     from compress.serving.vllm.version import check_version
 
     command = _write(model, more, method, retention, assignments, rpm, density, fps, max_frames)
-    _say_differences(command)
+    _say_limits(command)
     try:
         check_version()
         _say(f"starting: {command}")
@@ -136,9 +137,11 @@ def _write(
     return written
 
 
-def _say_differences(command: ServeCommand) -> None:
+def _say_limits(command: ServeCommand) -> None:
     for difference in command.differences:
         _say(f"differs from attach: {difference}")
+    for limit in command.family.limits:
+        _say(f"not supported: {limit}")
 
 
 def _say(text: str) -> None:

@@ -25,6 +25,7 @@ def test_the_line_is_all_of_standard_output(checkpoint: str) -> None:
     assert words[-2:] == ["--port", "8001"]
     assert found.stdout.count("\n") == 1
     assert "differs from attach: frames" in found.stderr
+    assert "not supported: rpm: no patches merge before the encoder of this family" in found.stderr
 
 
 def test_retention_is_the_method_s_own_unless_given(checkpoint: str) -> None:

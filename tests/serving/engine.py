@@ -1,11 +1,12 @@
 """Answers to the same questions by `attach` in transformers and by an engine of vLLM, each in a process of its own.
 
-Jobs are written to a file, `python engine.py FILE` writes the answers next to it. An answer is, per generated token,
-its id and the log-probabilities of the whole vocabulary.
+`python engine.py` reads jobs from its standard input and writes an outcome for each, until there are no more. An answer
+is, per generated token, its id and the log-probabilities of the whole vocabulary.
 """
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import pickle
@@ -14,13 +15,15 @@ import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 VOCABULARY = 400
 NEW_TOKENS = 4
+FORK_SERVER = "CODECMETA_FORK_SERVER"
+"""Setting of a process whose engines, in processes of their own, need not import vLLM each."""
 SETTINGS = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_CPU_CI_ENV": "1",
@@ -54,7 +57,7 @@ class Job:
 
     Attributes:
         checkpoint: folder.
-        questions: asked together, in every round.
+        questions: what is asked.
         method: None for the model as it is.
         retention: of the method.
         settings: of the method.
@@ -63,7 +66,7 @@ class Job:
         overrides: further entries of the key ``compress``.
         options: of the engine; None for transformers.
         stock: let vLLM's own architecture run, with its own pruning at this rate.
-        rounds: how often the questions are asked.
+        rounds: numbers of the questions that are asked together, round by round; all of them once if empty.
         environment: of the engine's process.
     """
 
@@ -77,7 +80,7 @@ class Job:
     overrides: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] | None = None
     stock: float | None = None
-    rounds: int = 1
+    rounds: tuple[tuple[int, ...], ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -99,50 +102,89 @@ class Outcome:
     failure: str = ""
 
 
+class Worker:
+    """Process that runs jobs one after the other, which saves all but the first the imports."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            env={**os.environ, **SETTINGS, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+
+    def run(self, job: Job) -> Outcome:
+        """Run a job; a process that ends is a failure of it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        begin = os.fstat(self._log.fileno()).st_size
+        try:
+            pickle.dump(job, self._process.stdin)
+            self._process.stdin.flush()
+            outcome: Outcome = pickle.load(self._process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            outcome = Outcome(answers=[], log="", failure=f"the process ended with {self.close()}: {error}")
+        size = os.fstat(self._log.fileno()).st_size - begin
+        # the place in the file is shared with the process
+        output = os.pread(self._log.fileno(), size, begin).decode(errors="replace")
+        # what engines in processes of their own log is in the output only
+        return replace(outcome, log=outcome.log or output, failure=outcome.failure and output + outcome.failure)
+
+    def close(self) -> int:
+        """End the process and return its exit code."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            return self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+_WORKERS: dict[Any, Worker] = {}
+
+
+def attempt(job: Job) -> Outcome:
+    """Run a job in the process of its kind, which ends if the job fails."""
+    kind = (job.options is None, tuple(job.environment.items()))
+    if kind not in _WORKERS:
+        if not _WORKERS:
+            atexit.register(_close_all)
+        _WORKERS[kind] = Worker(job.environment)
+    outcome = _WORKERS[kind].run(job)
+    if outcome.failure:
+        _WORKERS.pop(kind).close()
+    return outcome
+
+
+def _close_all() -> None:
+    while _WORKERS:
+        _WORKERS.popitem()[1].close()
+
+
 def run(*jobs: Job) -> list[Outcome]:
-    """Run jobs, all of one kind in one process.
+    """Run jobs.
 
     Raises:
-        RuntimeError: a job or its process failed.
+        RuntimeError: one failed, or its process.
     """
-    outcomes: dict[int, Outcome] = {}
-    kinds: dict[Any, list[int]] = {}
-    for number, job in enumerate(jobs):
-        kinds.setdefault((job.options is None, tuple(job.environment.items())), []).append(number)
-    for numbers in kinds.values():
-        found = _run_together([jobs[number] for number in numbers])
-        outcomes |= dict(zip(numbers, found, strict=True))
-    for number, outcome in outcomes.items():
-        if outcome.failure:
-            raise RuntimeError(f"{jobs[number].method} on {jobs[number].checkpoint} failed:\n{outcome.failure[-6000:]}")
-    return [outcomes[number] for number in range(len(jobs))]
+    outcomes = []
+    for job in jobs:
+        outcomes.append(attempt(job))
+        if failure := outcomes[-1].failure:
+            raise RuntimeError(f"{job.method} on {job.checkpoint} failed:\n{failure[-6000:]}")
+    return outcomes
 
 
 def fail(job: Job) -> str:
     """Run a job that fails and return what it failed with."""
-    (outcome,) = _run_together([job])
+    outcome = attempt(job)
     if not outcome.failure:
         raise RuntimeError(f"{job.method} on {job.checkpoint} did not fail")
     return outcome.failure
-
-
-def _run_together(jobs: list[Job]) -> list[Outcome]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "jobs"
-        path.write_bytes(pickle.dumps(jobs))
-        done = subprocess.run(
-            [sys.executable, __file__, str(path)],
-            env={**os.environ, **SETTINGS, **jobs[0].environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        output, answers = done.stdout + done.stderr, path.with_suffix(".answers")
-        if not answers.is_file():
-            return [Outcome(answers=[], log=output, failure=output or f"ended with {done.returncode}")] * len(jobs)
-        outcomes: list[Outcome] = pickle.loads(answers.read_bytes())
-        # what engines in processes of their own log is in the output only
-        return [replace(one, log=one.log or output, failure=one.failure and output + one.failure) for one in outcomes]
 
 
 def difference(one: Answer, other: Answer) -> float:
@@ -235,6 +277,17 @@ def _request(question: Question, model_type: str, *, codec_known: bool) -> dict[
     return {"prompt_token_ids": ids, "multi_modal_data": {"video": videos}}
 
 
+def _fork_engines() -> None:
+    """Fork engines from a process that has imported vLLM and done nothing else, instead of spawning them."""
+    import multiprocessing
+
+    from vllm.v1.engine import utils
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker"])
+    utils.get_mp_context = lambda: context
+
+
 def _by_vllm(job: Job) -> list[list[Answer]]:
     import json
 
@@ -243,6 +296,8 @@ def _by_vllm(job: Job) -> list[list[Answer]]:
     from compress.serving.vllm.families import find
     from compress.serving.vllm.settings import ServedMethod
 
+    if FORK_SERVER in os.environ:
+        _fork_engines()
     config = json.loads((Path(job.checkpoint) / "config.json").read_text())
     options = dict(job.options or {})
     if job.method is not None:
@@ -269,11 +324,11 @@ def _by_vllm(job: Job) -> list[list[Answer]]:
     )
     sampling = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, logprobs=VOCABULARY, ignore_eos=True)
     rounds = []
-    for _ in range(job.rounds):
+    for numbers in job.rounds or (range(len(job.questions)),):
         made = engine.generate(
             [
-                _request(question, config["model_type"], codec_known=job.method is not None)
-                for question in job.questions
+                _request(job.questions[number], config["model_type"], codec_known=job.method is not None)
+                for number in numbers
             ],
             sampling,
             use_tqdm=False,
@@ -316,14 +371,25 @@ def work(job: Job) -> Outcome:
     return Outcome(answers=answers, log=lines.getvalue())
 
 
+def work_on(jobs: BinaryIO, outcomes: BinaryIO) -> None:
+    """Run jobs as they are read."""
+    while True:
+        try:
+            job = pickle.load(jobs)
+        except EOFError:
+            return
+        pickle.dump(work(job), outcomes)
+        outcomes.flush()
+
+
 if __name__ == "__main__":
     # the classes of pickled jobs belong to the module of this name, not to __main__
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from tests.serving import engine
 
-    place = Path(sys.argv[1])
-    found = [engine.work(job) for job in pickle.loads(place.read_bytes())]
-    place.with_suffix(".answers").write_bytes(pickle.dumps(found))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    # whatever prints must not meet the outcomes
+    with os.fdopen(os.dup(0), "rb") as given, os.fdopen(os.dup(1), "wb") as found:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+        engine.work_on(given, found)
     os._exit(0)

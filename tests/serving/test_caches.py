@@ -20,7 +20,7 @@ def test_other_packet_sizes_are_another_video(checkpoint: Callable[[str], str], 
     """The same frames twice, in one engine with all caches on."""
     questions = tuple(Question(records=(records[name],)) for name in ("digits", "resized"))
     job = Job(checkpoint=checkpoint("qwen2.5-vl"), questions=questions, method="btm")
-    served_job = Job(**{**vars(job), "options": {"enable_prefix_caching": True}, "rounds": 2})
+    served_job = Job(**{**vars(job), "options": {"enable_prefix_caching": True}, "rounds": ((0, 1),) * 2})
     (expected,), (served,) = run(job), run(served_job)
     for answers in served.answers:
         for one, other in zip(expected.answers[0], answers, strict=True):

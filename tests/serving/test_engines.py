@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -57,16 +58,55 @@ def test_what_was_not_tried_is_refused(changes: dict[str, Any], reason: str) -> 
         check_engine(engine(**changes))
 
 
-def test_the_model_runner_is_chosen_for_our_architectures_only(monkeypatch: pytest.MonkeyPatch) -> None:
+QWEN3 = "Qwen3VLForConditionalGeneration"
+
+
+def configured(video: dict[str, Any] | None) -> dict[str, Any]:
+    """Let vLLM configure a served architecture with options of its loader, and return what it made of them."""
     register()
+    multimodal = SimpleNamespace(media_io_kwargs={} if video is None else {"video": video})
+    chosen = MODELS_CONFIG_MAP[FAMILIES[QWEN3].served]
+    chosen.verify_and_update_model_config(SimpleNamespace(multimodal_config=multimodal))
+    found: dict[str, Any] = multimodal.media_io_kwargs["video"]
+    return found
+
+
+def test_the_model_runner_is_chosen_for_our_architectures_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(V2_RUNNER, "1")
-    chosen = MODELS_CONFIG_MAP[FAMILIES["Qwen3VLForConditionalGeneration"].served]
-    chosen.verify_and_update_model_config(None)
+    configured(None)
     assert os.environ[V2_RUNNER] == "1", "what the user chose stays"
     monkeypatch.delenv(V2_RUNNER)
-    chosen.verify_and_update_model_config(None)
+    configured(None)
     assert os.environ.pop(V2_RUNNER) == "0"
-    assert "Qwen3VLForConditionalGeneration" not in MODELS_CONFIG_MAP
+    assert QWEN3 not in MODELS_CONFIG_MAP
+
+
+@pytest.mark.parametrize("given", [None, {}, {"video_backend": "codecmeta"}])
+def test_frames_are_chosen_as_the_family_does_unless_a_rule_is_named(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any] | None
+) -> None:
+    monkeypatch.setenv(V2_RUNNER, "0")
+    assert configured(given) == {"video_backend": "codecmeta", "sampling": "qwen3_vl"}
+    assert configured({**(given or {}), "sampling": "opencv", "num_frames": 8})["sampling"] == "opencv"
+
+
+def test_an_option_that_the_rule_does_not_read_is_refused_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(V2_RUNNER, "0")
+    with pytest.raises(ConfigError, match=r"with sampling qwen3_vl reads no 'num_frames'; allowed are .*max_frames"):
+        configured({"num_frames": 16})
+
+
+def test_another_loader_stays_and_the_log_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(V2_RUNNER, "0")
+    monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
+    with caplog.at_level(logging.INFO, "vllm.compress"):
+        assert configured({"video_backend": "opencv", "num_frames": 16}) == {
+            "video_backend": "opencv",
+            "num_frames": 16,
+        }
+    assert "videos are read by the loader opencv, without codec metadata" in caplog.text
 
 
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

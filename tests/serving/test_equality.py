@@ -1,16 +1,9 @@
-"""A served model answers as `attach` does: the same tokens, the same log-probabilities.
-
-Where CODECMETA_SERVING_ALL is set (`scripts/test-serving --all`), every method on every model, and the table is
-written to bench/results/serving_equality.json.
-"""
+"""A served model answers as `attach` does: the same tokens, the same log-probabilities."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -22,8 +15,6 @@ from compress.serving.vllm.settings import ServedMethod
 from tests.serving.checkpoints import MODELS
 from tests.serving.engine import Job, Outcome, Question, difference, run
 
-TABLE = Path(__file__).resolve().parents[2] / "bench" / "results" / "serving_equality.json"
-ALL = bool(os.environ.get("CODECMETA_SERVING_ALL"))
 EQUAL = 1e-5
 """Difference of log-probabilities in float32 that counts as none."""
 OTHER = 0.1
@@ -53,7 +44,7 @@ def compare(plain: Outcome, served: Outcome) -> float:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_methods(model: str, checkpoint: Callable[[str], str], question: Question) -> None:
-    names = served_methods() if ALL or model == FIRST else ["infomerge", "btm"]
+    names = served_methods() if model == FIRST else ["infomerge", "btm"]
     jobs = [Job(checkpoint=checkpoint(model), questions=(question,), method=name) for name in (None, *names)]
     expected = run(*jobs)
     served = run(*(replace(job, options={}) for job in jobs))
@@ -66,21 +57,10 @@ def test_methods(model: str, checkpoint: Callable[[str], str], question: Questio
         job.method: float(abs(one.answers[0][0].logprobs[0] - plain.logprobs[0]).max())
         for job, one in zip(jobs[1:], served[1:], strict=True)
     }
-    if ALL:
-        _note(model, found, apart)
     assert {name: value for name, value in found.items() if not value < EQUAL} == {}
     assert {name: value for name, value in apart.items() if not value > OTHER} == {}, "compression changes answers"
     for job, one in zip(jobs[1:], served[1:], strict=True):
         assert f"compress: {job.method} keeps" in one.log
-
-
-def _note(model: str, found: dict[str, float], apart: dict[str | None, float]) -> None:
-    """Write the results of a model to the table."""
-    table = json.loads(TABLE.read_text()) if TABLE.is_file() else {}
-    table[model] = {
-        name: {"difference": value, "moved_by_compression": apart.get(name)} for name, value in found.items()
-    }
-    TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n")
 
 
 @pytest.mark.parametrize("model", ["qwen2.5-vl", "qwen3-vl"])
@@ -100,7 +80,7 @@ def test_ways_of_running(
         "cached": {"enable_prefix_caching": True, "block_size": 32},
         "not cached": {"enable_prefix_caching": False, "mm_processor_cache_gb": 0},
     }
-    jobs = [replace(job, options=options, rounds=2) for options in ways.values()]
+    jobs = [replace(job, options=options, rounds=((0, 1, 2),) * 2) for options in ways.values()]
     jobs.append(replace(job, options={}, environment={"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}))
     found = {way: compare(expected, outcome) for way, outcome in zip((*ways, "own process"), run(*jobs), strict=True)}
     assert {way: value for way, value in found.items() if not value < EQUAL} == {}
@@ -110,7 +90,9 @@ def test_several_videos_in_a_prompt(checkpoint: Callable[[str], str], records: d
     """No reference by `attach` here: each order gives its own answer, and chunks give the same."""
     pair = Question(records=(records["digits"], records["others"]))
     swapped = Question(records=(records["others"], records["digits"]))
-    job = Job(checkpoint=checkpoint("qwen2.5-vl"), questions=(pair, swapped), method="btm", options={}, rounds=2)
+    job = Job(
+        checkpoint=checkpoint("qwen2.5-vl"), questions=(pair, swapped), method="btm", options={}, rounds=((0, 1),) * 2
+    )
     whole, chunks = run(job, replace(job, options={"max_num_batched_tokens": 40, "enable_chunked_prefill": True}))
     first, second = whole.answers[0]
     assert abs(first.logprobs[0] - second.logprobs[0]).max() > 100 * EQUAL

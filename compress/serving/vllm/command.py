@@ -12,9 +12,7 @@ from typing import Any, Final
 from compress.errors import ConfigError, on_one_line
 from compress.serving.vllm.families import Family, check_patch_merging, find
 from compress.serving.vllm.settings import KEY, ServedMethod
-
-LOADER: Final = "codecmeta"
-"""Name under which vLLM knows the loader of `compress.serving.vllm.loader`."""
+from compress.serving.vllm.video_options import LOADER, SAMPLINGS, check_options
 
 _WRITTEN: Final = ("--video-pruning-rate", "--video-pruning-method", "--hf-overrides", "--media-io-kwargs")
 """Options of vLLM that the command line holds already."""
@@ -77,7 +75,8 @@ def write_command(
     if fps is not None:
         loader["fps"] = fps
     if max_frames is not None:
-        loader["num_frames" if family.sampling == "opencv" else "max_frames"] = max_frames
+        loader["max_frames" if "max_frames" in SAMPLINGS[family.sampling].options else "num_frames"] = max_frames
+    check_options({name: value for name, value in loader.items() if name != "video_backend"})
     overrides = {"architectures": [family.served], KEY: served.overrides()}
     return ServeCommand(
         arguments=(
@@ -93,7 +92,7 @@ def write_command(
         ),
         family=family,
         served=served,
-        differences=_differences(family, served),
+        differences=_differences(family, served, limited=fps is not None or max_frames is not None),
     )
 
 
@@ -102,10 +101,11 @@ def option_name(word: str) -> str:
     return word.partition("=")[0].partition(".")[0].replace("_", "-")
 
 
-def _differences(family: Family, served: ServedMethod) -> tuple[str, ...]:
+def _differences(family: Family, served: ServedMethod, *, limited: bool) -> tuple[str, ...]:
+    rule = "by --fps and --max-frames" if limited else SAMPLINGS[family.sampling].frames
     found = [
-        "frames: those that the model's own processor takes, in their own size; attach takes those of a record, by "
-        "default 32 of the whole video with a short side of 384"
+        f"frames: those that the model's own processor takes ({rule}), in their own size; attach takes those of a "
+        "record, by default 32 of the whole video with a short side of 384"
     ]
     if served.saliency == "none":
         found.append("saliency: distance to the frame's mean token (saliency none), not attention in the encoder")

@@ -18,22 +18,39 @@ class Family:
     Attributes:
         architecture: of the checkpoint, as its config.json names it.
         target: ``module:class`` of ours.
-        sampling: loader of vLLM that chooses frames as the family's processor does.
+        sampling: rule that chooses frames as the family's processor does, see `video_options.SAMPLINGS`.
         differences: how results of this family differ from `attach`, one sentence each.
+        own_limits: what is not supported of this family, one sentence each.
         merges_patches: whether RPM merges patches inside the engine's encoder.
+        positions_on_one_axis: whether the language model's positions are those of text, which vLLM counts by itself.
     """
 
     architecture: str
     target: str
     sampling: str
     differences: tuple[str, ...] = ()
+    own_limits: tuple[str, ...] = ()
     merges_patches: bool = False
+    positions_on_one_axis: bool = False
 
     @property
     def served(self) -> str:
         """Name of the architecture that vLLM is to be given."""
         return PREFIX + self.architecture
 
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What is not supported when this family is served, one sentence each."""
+        patches = () if self.merges_patches else (_NO_PATCH_MERGING,)
+        return (*self.own_limits, *patches, *_LIMITS)
+
+
+_LIMITS: Final = (
+    "images: not shortened",
+    "engines: tensor and pipeline parallelism, LoRA, speculative decoding, a compiled vision encoder and the V2 model "
+    "runner are refused at start",
+)
+_NO_PATCH_MERGING: Final = "rpm: no patches merge before the encoder of this family"
 
 _TEXT_AFTER: Final = (
     "positions: text after a video whose time takes more positions than its rows and columns lies after the video, as "
@@ -65,13 +82,11 @@ FAMILIES: Final[Mapping[str, Family]] = {
             architecture="LlavaOnevisionForConditionalGeneration",
             target="compress.serving.vllm.llava_onevision:CompressLlavaOnevisionForConditionalGeneration",
             sampling="opencv",
+            positions_on_one_axis=True,
         ),
     )
 }
 """Families by the architecture of their checkpoints."""
-
-SAMPLINGS: Final = tuple(dict.fromkeys(family.sampling for family in FAMILIES.values()))
-"""Loaders of vLLM whose choice of frames ``codecmeta`` can follow; ``opencv`` takes them at equal distances."""
 
 
 def check_patch_merging(family: Family) -> None:

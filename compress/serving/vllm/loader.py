@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,10 @@ from vllm.multimodal.video_decoders import VideoSourceMetadata, VideoTargetMetad
 
 from codecmeta import CodecMetaError, Limits
 from compress.serving.vllm.codec import describe_video
-from compress.serving.vllm.families import SAMPLINGS
 from compress.serving.vllm.request_video import NATIVE_PIXELS, describe_reading, list_shortfalls, read_video
+from compress.serving.vllm.video_options import LOADER, check_options
 
 LOG = logging.getLogger("vllm.compress")
-
-NAME: Final = "codecmeta"
-
-_SAMPLING_OPTIONS: Final = ("min_frames", "max_frames", "temporal_patch_size")
-_IGNORED: Final = ("frame_recovery",)
-"""Option of vLLM's decoders: `codecmeta` reads damaged videos by rules of its own."""
 
 
 class CodecMetaVideoLoader(VideoLoader):
@@ -40,10 +34,8 @@ class CodecMetaVideoLoader(VideoLoader):
         cls,
         data: bytes,
         num_frames: int = -1,
-        fps: float | None = None,
-        max_duration: int = 300,
         *,
-        sampling: str = "opencv",
+        sampling: str | None = None,
         pixels: int = NATIVE_PIXELS,
         **options: Any,
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
@@ -52,11 +44,10 @@ class CodecMetaVideoLoader(VideoLoader):
         Args:
             data: all bytes of the file.
             num_frames: frames to take, where the rule reads it; -1 for all.
-            fps: frames to take per second, where the rule reads it; None for its default.
-            max_duration: seconds from which the rule takes fewer, where it reads it.
-            sampling: loader of vLLM whose rule chooses the frames.
+            sampling: loader of vLLM whose rule chooses the frames, see `video_options.SAMPLINGS`; the architectures of
+                `families` set that of the model.
             pixels: largest short side of the frames.
-            options: further options of the rule: min_frames, max_frames, temporal_patch_size.
+            options: further options that the rule reads.
 
         Returns:
             Frames, uint8 (T, h, w, 3), and the metadata that vLLM keeps with them.
@@ -64,23 +55,16 @@ class CodecMetaVideoLoader(VideoLoader):
         Raises:
             ValueError: the video cannot be read, or an option is not allowed; vLLM answers such requests with 400.
         """
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling is {sampling!r}; choose from {', '.join(SAMPLINGS)}")
-        allowed = (*_SAMPLING_OPTIONS, *_IGNORED)
-        if unknown := [repr(name) for name in options if name not in allowed]:
-            raise ValueError(
-                f"the loader {NAME} has no option {', '.join(unknown)}; allowed are num_frames, fps, max_duration, "
-                f"sampling, pixels, {', '.join(allowed)}"
-            )
-        family = VIDEO_LOADER_REGISTRY.load(sampling)
+        check_options({"sampling": sampling, "pixels": pixels, "num_frames": num_frames, **options})
+        family = VIDEO_LOADER_REGISTRY.load(cast("str", sampling))
+        fps = options.pop("fps", None)
         target = VideoTargetMetadata(
-            num_frames=num_frames, fps=_default_fps(family) if fps is None else fps, max_duration=max_duration
+            num_frames=num_frames, fps=_default_fps(family) if fps is None else fps, max_duration=0
         )
-        rule = {name: value for name, value in options.items() if name not in _IGNORED}
 
         def sample(count: int, rate: float, duration: float) -> Sequence[int]:
             source = family._prepare_source(VideoSourceMetadata(count, rate, duration))
-            indices: list[int] = family.compute_frames_index_to_sample(source=source, target=target, **rule)
+            indices: list[int] = family.compute_frames_index_to_sample(source=source, target=target, **options)
             return indices
 
         try:
@@ -106,4 +90,4 @@ def _limits() -> Limits:
 
 def register_loader() -> None:
     """Register the loader with vLLM."""
-    VIDEO_LOADER_REGISTRY.register(NAME)(CodecMetaVideoLoader)
+    VIDEO_LOADER_REGISTRY.register(LOADER)(CodecMetaVideoLoader)

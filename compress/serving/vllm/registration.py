@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from vllm import ModelRegistry
 
-from compress.serving.vllm.families import FAMILIES, find
+from compress.serving.vllm.families import FAMILIES, Family
 from compress.serving.vllm.loader import register_loader
 from compress.serving.vllm.version import SUPPORTED, installed_version
+from compress.serving.vllm.video_options import complete_options
 
 LOG = logging.getLogger("vllm.compress")
 """Below vLLM's own logger, whose handlers show it."""
@@ -84,31 +85,42 @@ def _hide_llvmlite() -> None:
 
 def _configure() -> None:
     """Let vLLM configure the architectures when one of them is chosen."""
-    from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
-
-    class Served(VerifyAndUpdateConfig):
-        """Configuration of every architecture."""
-
-        @staticmethod
-        def verify_and_update_model_config(model_config: Any) -> None:
-            """Choose the model runner that keeps the positions which a model gave it, unless one is chosen."""
-            if V2_RUNNER not in os.environ:
-                LOG.info("compress: %s=0, the model runner in which shortened videos were tried", V2_RUNNER)
-                os.environ[V2_RUNNER] = "0"
-
-    class ServedOnOneAxis(Served):
-        """Configuration of LLaVA-OneVision, which vLLM asks for positions if it has a section of M-RoPE."""
-
-        @staticmethod
-        def verify_and_update_model_config(model_config: Any) -> None:
-            """Give the rotary embedding a section for each of three axes."""
-            Served.verify_and_update_model_config(model_config)
-            text = model_config.hf_config.text_config
-            size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-            section = size // 2 // 3
-            sections = [size // 2 - 2 * section, section, section]
-            text.rope_parameters = {**text.rope_parameters, "mrope_section": sections}
+    from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 
     for family in FAMILIES.values():
-        MODELS_CONFIG_MAP[family.served] = Served
-    MODELS_CONFIG_MAP[find("LlavaOnevisionForConditionalGeneration").served] = ServedOnOneAxis
+        MODELS_CONFIG_MAP[family.served] = _configuration(family)
+
+
+def _configuration(family: Family) -> Any:
+    """Return the class by which vLLM configures a family."""
+    from vllm.model_executor.models.config import VerifyAndUpdateConfig
+
+    class Served(VerifyAndUpdateConfig):
+        """Configuration of a family."""
+
+        @staticmethod
+        def verify_and_update_model_config(model_config: Any) -> None:
+            """Choose the model runner, how videos of requests are read, and positions that are the model's matter."""
+            _choose_runner()
+            if (multimodal := model_config.multimodal_config) is not None:
+                options = multimodal.media_io_kwargs.setdefault("video", {})
+                LOG.info("compress: %s", complete_options(options, family.sampling))
+            if family.positions_on_one_axis:
+                _ask_for_positions(model_config.hf_config.text_config)
+
+    return Served
+
+
+def _choose_runner() -> None:
+    """Choose the model runner that keeps the positions which a model gave it, unless one is chosen."""
+    if V2_RUNNER not in os.environ:
+        LOG.info("compress: %s=0, the model runner in which shortened videos were tried", V2_RUNNER)
+        os.environ[V2_RUNNER] = "0"
+
+
+def _ask_for_positions(text: Any) -> None:
+    """Give the rotary embedding a section for each of three axes, without which vLLM asks no model for positions."""
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    section = size // 2 // 3
+    sections = [size // 2 - 2 * section, section, section]
+    text.rope_parameters = {**text.rope_parameters, "mrope_section": sections}

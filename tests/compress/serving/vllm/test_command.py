@@ -10,8 +10,9 @@ import pytest
 
 from compress.errors import ConfigError
 from compress.serving.vllm.command import ServeCommand, write_command
-from compress.serving.vllm.families import FAMILIES, SAMPLINGS
+from compress.serving.vllm.families import FAMILIES
 from compress.serving.vllm.settings import ServedMethod
+from compress.serving.vllm.video_options import SAMPLINGS
 
 
 def checkpoint(folder: Path, architecture: object) -> str:
@@ -60,6 +61,26 @@ def test_differences_are_stated(tmp_path: Path) -> None:
     assert [one.partition(":")[0] for one in qwen] == ["frames", "positions"]
 
 
+@pytest.mark.parametrize(
+    ("architecture", "frames", "patches"),
+    [
+        ("Qwen2_5_VLForConditionalGeneration", "2 per second, from 4 to 768, an even number", False),
+        ("Qwen3VLForConditionalGeneration", "2 per second, from 4 to 768", False),
+        ("Qwen2VLForConditionalGeneration", "2 per second, from 4 to 768, an even number", True),
+        ("LlavaOnevisionForConditionalGeneration", "32 at equal distances", False),
+    ],
+)
+def test_the_limits_of_each_family_are_stated(tmp_path: Path, architecture: str, frames: str, patches: bool) -> None:
+    model = checkpoint(tmp_path, [architecture])
+    command = write_command(model, ServedMethod(method="infomerge", retention=0.1))
+    assert f"takes ({frames}), in their own size" in command.differences[0]
+    assert any(limit.startswith("rpm: no patches merge") for limit in command.family.limits) != patches
+    for word in ("images", "tensor and pipeline parallelism", "LoRA", "speculative decoding", "V2 model runner"):
+        assert word in " ".join(command.family.limits)
+    chosen = write_command(model, command.served, fps=1, max_frames=8)
+    assert "takes (by --fps and --max-frames)" in chosen.differences[0]
+
+
 @pytest.mark.parametrize("more", [["--hf-overrides", "{}"], ["--hf_overrides.x=1"], ["--video_pruning_rate=0.5"]])
 def test_what_compress_writes_cannot_be_given_again(tmp_path: Path, more: list[str]) -> None:
     model = checkpoint(tmp_path, ["Qwen3VLForConditionalGeneration"])
@@ -85,10 +106,10 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         write_command(str(tmp_path), ServedMethod(method="infomerge", retention=0.1))
 
 
-@pytest.mark.parametrize("options", [{"fps": 0}, {"max_frames": -1}])
+@pytest.mark.parametrize("options", [{"fps": 0}, {"max_frames": -1}, {"fps": 31}, {"max_frames": 769}])
 def test_impossible_frames_are_refused(tmp_path: Path, options: dict[str, int]) -> None:
     model = checkpoint(tmp_path, ["Qwen3VLForConditionalGeneration"])
-    with pytest.raises(ConfigError, match="allowed are numbers above 0"):
+    with pytest.raises(ConfigError, match=r"allowed are numbers above 0"):
         write_command(model, ServedMethod(method="infomerge", retention=0.1), **options)
 
 
