@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import signal
@@ -31,6 +32,8 @@ from tests.serving.engine import NEW_TOKENS, SETTINGS, VOCABULARY, Answer, Job, 
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 CLIP = DATA / "sprites" / "sprites_07.mp4"
+MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
+"""What the page serves."""
 RETENTION = 0.25
 SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
 EQUAL = 1e-4
@@ -72,6 +75,7 @@ def server(checkpoint: Callable[[str], str], folder: Path) -> Iterator[Server]:
     words = ["serve", checkpoint("qwen2.5-vl"), "--method", "btm", "--retention", str(RETENTION), "--wait", "900", "--"]
     words += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--max-model-len", "2048"]
     words += ["--max-num-seqs", "8", "--enforce-eager", "--skip-mm-profiling", "--max-logprobs", str(VOCABULARY)]
+    words += ["--trust-request-mm-kwargs"]
     log = folder / "log"
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -177,6 +181,34 @@ def test_same_frames_with_other_packet_sizes_are_another_video(
 def test_a_codec_without_residual_is_served_and_the_log_says_so(server: Server) -> None:
     assert server.ask((DATA / "objects_vp9.webm").read_bytes(), kind="video/webm").ids
     assert "video: no residual: " in server.log.read_text(errors="replace")
+
+
+def test_the_request_of_the_page_is_answered(server: Server, checkpoint: Callable[[str], str], folder: Path) -> None:
+    page = (DATA.parent / "docs" / "serving.md").read_text()
+    (command,) = re.findall(r"^```text\n(curl .*?)^```$", page, re.M | re.S)
+    for written, here in (("127.0.0.1:8000", f"127.0.0.1:{server.endpoint.port}"), (MODEL, checkpoint("qwen2.5-vl"))):
+        assert written in command
+        command = command.replace(written, here)
+    (folder / "clip.mp4").write_bytes(CLIP.read_bytes())
+    before = server.tokens()
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True)
+    answer = json.loads(done.stdout)
+    assert answer["choices"][0]["message"]["content"]
+    kept = server.tokens()["kept"] - before["kept"]
+    assert 0 < kept < answer["usage"]["prompt_tokens"]
+
+
+def test_a_request_chooses_its_frames_by_options_that_the_rule_reads(server: Server) -> None:
+    def encoded(**video: object) -> float:
+        before = server.tokens()
+        assert server.ask(CLIP.read_bytes(), media_io_kwargs={"video": video}).ids
+        return server.tokens()["encoded"] - before["encoded"]
+
+    assert 0 < encoded(max_frames=4) < encoded(fps=4)
+    with pytest.raises(RequestError, match=r"400.*sampling qwen2_vl reads no 'num_frames'; allowed are .*max_frames"):
+        encoded(num_frames=4)
+    with pytest.raises(RequestError, match=r"400.*fps is 'all'; allowed are numbers"):
+        encoded(fps="all")
 
 
 @pytest.mark.parametrize(
