@@ -284,7 +284,7 @@ def _fork_engines() -> None:
     from vllm.v1.engine import utils
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker"])
+    context.set_forkserver_preload(["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "tests.serving.forked_workers"])
     utils.get_mp_context = lambda: context
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from compress.methods import build
+from compress.models.session.session import signals_read
 from tests.serving.checkpoints import MODELS
 from tests.serving.engine import FORK_SERVER, Answer, Job, Question, difference, run
 from tests.serving.test_equality import EQUAL, OTHER, served_methods
@@ -34,11 +36,17 @@ TOGETHER = (0, 1, 2)
 pytestmark = pytest.mark.skipif(KEPT is None, reason="the whole product: scripts/test-serving --all")
 
 
-@pytest.fixture(scope="module")
-def questions(question: Question, records: dict[str, str]) -> tuple[Question, ...]:
-    """Return unlike questions: about another video, in another prompt, about a video without metadata."""
-    others = Question(records=(records["others"],), text="and here, what is it that can be seen?", opening="so. ")
-    return question, others, replace(question, codec=False, text="why?")
+def list_questions(question: Question, others: str, method: str) -> tuple[Question, ...]:
+    """List unlike questions: about another video, in another prompt, and without metadata where `attach` can do so.
+
+    Args:
+        question: the first one.
+        others: record of another video.
+        method: its name.
+    """
+    needs = method != UNCOMPRESSED and "density" in signals_read(build(method, retention=0.25))
+    another = Question(records=(others,), text="and here, what is it that can be seen?", opening="so. ")
+    return question, another, replace(question, codec=needs, text="why?")
 
 
 def list_ways(job: Job) -> dict[str, tuple[Job, int]]:
@@ -89,11 +97,15 @@ def read_kept() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", MODELS)
-def test_case(model: str, method: str, checkpoint: Callable[[str], str], questions: tuple[Question, ...]) -> None:
+def test_case(
+    model: str, method: str, checkpoint: Callable[[str], str], question: Question, records: dict[str, str]
+) -> None:
     kept = read_kept()
     found = kept.setdefault(model, {}).get(method)
     if found is None:
-        found = kept[model][method] = measure(checkpoint(model), method, questions)
+        found = kept[model][method] = measure(
+            checkpoint(model), method, list_questions(question, records["others"], method)
+        )
         write(Path(KEPT or ""), kept)
     apart = found.pop(APART, None)
     assert {way: value for way, value in found.items() if isinstance(value, str) or not value < EQUAL} == {}

@@ -1,0 +1,9 @@
+"""Workers fork from their engine instead of importing vLLM again, in processes that import this."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+from vllm.v1.executor import multiproc_executor
+
+multiproc_executor.get_mp_context = lambda: multiprocessing.get_context("fork")
