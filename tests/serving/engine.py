@@ -107,9 +107,10 @@ class Worker:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (as long as the process)
+        settings = {name: value for name, value in SETTINGS.items() if name != "VLLM_CPU_KVCACHE_SPACE"}
         self._process = subprocess.Popen(
             [sys.executable, __file__],
-            env={**os.environ, **SETTINGS, **environment},
+            env={**os.environ, **settings, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -317,6 +318,11 @@ def _by_vllm(job: Job) -> list[list[Answer]]:
             "max_num_seqs": 4,
             "enforce_eager": True,
             "skip_mm_profiling": True,
+            "kv_cache_memory_bytes": 2**26,
+            "limit_mm_per_prompt": {
+                "image": {"count": 1, "width": 64, "height": 64},
+                "video": {"count": 2, "num_frames": 4, "width": 64, "height": 64},
+            },
             "max_logprobs": VOCABULARY,
             "disable_log_stats": True,
             **options,
@@ -349,11 +355,14 @@ def _answer(made: Any) -> Answer:
 
 def work(job: Job) -> Outcome:
     """Run a job in this process."""
+    import gc
     import logging
     import traceback
 
     if job.options is not None:
         import vllm  # noqa: F401  (it sets up logging, and takes handlers away)
+    # vLLM collects garbage whenever an engine starts or ends; among all that it imported that takes as long as the rest
+    gc.freeze()
 
     lines = io.StringIO()
     handler = logging.StreamHandler(lines)

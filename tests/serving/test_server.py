@@ -35,7 +35,7 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 CLIP = DATA / "sprites" / "sprites_07.mp4"
 MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
 """What the page serves."""
-RETENTION = 0.25
+RETENTION = 0.1
 SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
 
 
