@@ -13,7 +13,18 @@ from codecmeta_cli import folders, machine, normalization
 from codecmeta_cli.command_group import CommandGroup
 from codecmeta_cli.console import refuse
 from codecmeta_cli.output import guard_output
-from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, ShardSize, Timeout
+from codecmeta_cli.run_options import (
+    EngineName,
+    Jobs,
+    Json,
+    MaxBytes,
+    MaxFrames,
+    MaxPixels,
+    Memory,
+    Part,
+    ShardSize,
+    Timeout,
+)
 
 _SIDE = 384
 """Short side of the cached frames by default."""
@@ -135,13 +146,7 @@ def extract(
     ] = None,
     shard_size: ShardSize = 1.0,
     engine: EngineName = "local",
-    shard: Annotated[
-        str,
-        typer.Option(
-            metavar="I/N",
-            help="Do one of N parts of the videos, I from 0: the same ones wherever and however they are listed.",
-        ),
-    ] = "0/1",
+    shard: Part = "0/1",
     null: Annotated[
         bool, typer.Option("-0", "--null", help="The paths of lists end with NUL, as find -print0 writes them.")
     ] = False,

@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from codecmeta_cli.console import refuse
-from codecmeta_cli.run_options import EngineName, Jobs, Json, MaxBytes, MaxFrames, MaxPixels, Memory, ShardSize, Timeout
+from codecmeta_cli.run_options import (
+    EngineName,
+    Jobs,
+    Json,
+    MaxBytes,
+    MaxFrames,
+    MaxPixels,
+    Memory,
+    Part,
+    ShardSize,
+    Timeout,
+)
 
 
 def status(
@@ -58,6 +69,7 @@ def retry(
     max_frames: MaxFrames = 1 << 26,
     max_bytes: MaxBytes = 8 << 30,
     engine: EngineName = "local",
+    shard: Part = "0/1",
     shard_size: ShardSize = 1.0,
     json: Json = False,
 ) -> None:
@@ -68,15 +80,17 @@ def retry(
     from codecmeta.batch.folder_status import find_unfinished, open_folder, options_of_run
     from codecmeta.batch.output_folder import check_place
     from codecmeta.batch.packed_output import Packing
+    from codecmeta.batch.shards import parse_shard
     from codecmeta.errors import UsageError
     from codecmeta_cli.extraction_run import run_extraction
 
     try:
+        part = parse_shard(shard)
         wanted = frozenset(code.strip() for code in codes.split(",") if code.strip())
         with open_folder(meta) as folder:
             options, deflate, packed = options_of_run(folder)
             # the list before this run writes to the manifests
-            inputs = list(find_unfinished(folder, codes=wanted))
+            inputs = [one for one in find_unfinished(folder, codes=wanted) if part.has(one.place)]
         place = check_place(meta)
     except UsageError as error:
         refuse("codecmeta", error)
@@ -94,6 +108,7 @@ def retry(
         memory=memory,
         limits=(max_pixels, max_frames, max_bytes),
         json=json,
+        shard=part,
         summary=False,
         packing=Packing(shard_bytes=int(shard_size * 1e9)) if packed else None,
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from codecmeta_cli.console import refuse
-from codecmeta_cli.run_options import Jobs, Json, Timeout
+from codecmeta_cli.run_options import Jobs, Json, Part, Timeout
 
 
 def normalize(
@@ -20,7 +20,7 @@ def normalize(
     encoder: Annotated[Literal["libx264", "h264_nvenc"], typer.Option(help="Encoder of ffmpeg.")] = "libx264",
     jobs: Jobs = None,
     timeout: Timeout = 3600.0,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Do one of N parts of the videos, I from 0.")] = "0/1",
+    shard: Part = "0/1",
     null: Annotated[bool, typer.Option("-0", "--null", help="The paths of lists end with NUL.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Convert existing files again.")] = False,
     json: Json = False,

@@ -28,4 +28,12 @@ MaxFrames = Annotated[int, typer.Option(min=1, help="Longest video, in frames.")
 MaxBytes = Annotated[int, typer.Option(min=1, help="Largest record, in bytes of its arrays.")]
 EngineName = Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or tasks of a Ray cluster.")]
 ShardSize = Annotated[float, typer.Option(min=0, metavar="GB", help="Least size of a tar, except the last of a run.")]
+Part = Annotated[
+    str,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Do one of N parts of the videos, I from 0: the same ones wherever and however they are listed.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per video on standard output.")]

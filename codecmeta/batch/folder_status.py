@@ -213,9 +213,9 @@ def options_of_run(folder: Path | Folder) -> tuple[Options, bool, bool]:
     """
     folder = as_folder(folder)
     run = read_run(folder.path)
-    options = dict(run.get("options") or {}) if run is not None else {}
-    deflate, pack = options.pop("deflate", False), options.pop("pack", None)
     try:
+        options = dict(run.get("options") or {}) if run is not None else {}
+        deflate, pack = options.pop("deflate", False), options.pop("pack", None)
         if options:
             return Options(**options), bool(deflate), pack is not None
     except (TypeError, ValueError) as error:

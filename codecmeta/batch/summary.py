@@ -92,12 +92,12 @@ def encode_summary(shard: Shard, tally: Tally, facts: Mapping[str, Any]) -> tupl
 
 
 def read_summaries(folder: Path) -> list[dict[str, Any]]:
-    """Read all summaries of a folder that can be read."""
+    """Read all summaries of a folder that can be read and say how their run ended."""
     found = []
     for path in sorted(folder.glob(SUMMARIES)):
         with suppress(OSError, ValueError, RecursionError):
             with path.open("rb") as file:
                 summary = json.loads(file.read(_MAX_BYTES))
-            if isinstance(summary, dict):
+            if isinstance(summary, dict) and isinstance(summary.get("ended"), str):
                 found.append(summary)
     return found

@@ -54,6 +54,36 @@ def test_two_shards_and_a_retry(videos: Path, tmp_path: Path, data: Path) -> Non
     assert invoke("status", meta).exit_code == 0
 
 
+def test_parts_of_a_retry(videos: Path, tmp_path: Path) -> None:
+    """Each task of an array does again what belongs to its part, and writes a manifest of its own."""
+    meta = tmp_path / "meta"
+    assert invoke("extract", videos, "--out", meta, *LIGHT).exit_code == 1
+    for record in meta.glob("*.npz"):
+        record.unlink()
+    done = []
+    for index in range(3):
+        again = invoke("retry", meta, "--jobs", "0", "--json", "--shard", f"{index}/3")
+        lines = [json.loads(line) for line in again.stdout.splitlines()]
+        done.append({Path(line["source"]).name for line in lines if line["status"] == "done"})
+        assert (meta / f"manifest-{index}-of-3.jsonl").exists() == bool(lines)
+    assert sorted(name for part in done for name in part) == [f"{number}.mp4" for number in range(4)]
+    assert sum(map(bool, done)) > 1
+    assert json.loads(invoke("status", meta, "--json").stdout)["gone"] == 0
+    assert invoke("retry", meta, "--jobs", "0", "--shard", "3/3").exit_code == 2
+
+
+@pytest.mark.parametrize("run", ['{"options": 3}', '{"options": [["frames"]]}', '{"options": {"frames": 5}}', "[]"])
+def test_a_run_record_that_is_none(videos: Path, tmp_path: Path, run: str) -> None:
+    meta = tmp_path / "meta"
+    invoke("extract", videos, "--out", meta, *LIGHT)
+    (meta / "run.json").write_text(run)
+    (meta / "summary-1-of-2.json").write_text('{"listed": "many", "shard": 7}')
+    refused = invoke("retry", meta, "--jobs", "0")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert str(meta) in refused.stderr
+    assert json.loads(invoke("status", meta, "--json").stdout)["runs"] == {"0/1": "complete"}
+
+
 def test_verdicts_and_advice(videos: Path, tmp_path: Path, data: Path) -> None:
     """A file that goes on after its end is damaged; a record that was deleted is missing."""
     with (videos / "0.mp4").open("ab") as file:
