@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -337,6 +338,12 @@ class Lossy(Elsewhere):
     lost = 2
 
 
+@pytest.fixture
+def bucket(s3: str) -> str:
+    """Return the URL of an empty folder that workers of other machines reach."""
+    return f"{s3}/{secrets.token_hex(4)}"
+
+
 def extract_elsewhere(videos: Path, out: str, **options: Any) -> list[codecmeta.Outcome]:
     seen: list[codecmeta.Outcome] = []
     named: dict[str, Any] = {"engine": Elsewhere(), "options": OPTIONS, "report": seen.append} | options
@@ -347,26 +354,26 @@ def extract_elsewhere(videos: Path, out: str, **options: Any) -> list[codecmeta.
 
 @pytest.mark.parametrize("engine", [Elsewhere, Lossy])
 def test_workers_of_other_machines_pack(
-    folder: str, videos: Path, plain: Path, engine: type[Elsewhere], monkeypatch: pytest.MonkeyPatch
+    bucket: str, videos: Path, plain: Path, engine: type[Elsewhere], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They write objects first, which are gone afterwards; a shard that is lost with its worker is written again."""
     # each line is a manifest of its own, as in a run of many minutes
     monkeypatch.setattr("codecmeta.batch.remote_output._PART_LINES", 1)
-    seen = extract_elsewhere(videos, folder, engine=engine())
+    seen = extract_elsewhere(videos, bucket, engine=engine())
     assert sorted(one.status for one in seen) == ["done"] * 7 + ["failed"]
-    there = [name for name in names(folder) if name.endswith((".npz", ".tar"))]
+    there = [name for name in names(bucket) if name.endswith((".npz", ".tar"))]
     assert there == [f"shard-00000{number}.tar" for number in ((0, 1, 2) if engine is Elsewhere else (2,))]
-    assert same_records(codecmeta.open_dataset(folder), plain)
-    status = json.loads(command("status", folder, "--json").stdout)
+    assert same_records(codecmeta.open_dataset(bucket), plain)
+    status = json.loads(command("status", bucket, "--json").stdout)
     assert [status[name] for name in ("done", "failed", "missing", "gone")] == [7, 1, 0, 0]
-    again = extract_elsewhere(videos, folder)
+    again = extract_elsewhere(videos, bucket)
     assert sorted(one.status for one in again) == ["failed"] + ["kept"] * 7
-    assert there == [name for name in names(folder) if name.endswith((".npz", ".tar"))]
+    assert there == [name for name in names(bucket) if name.endswith((".npz", ".tar"))]
 
 
 @pytest.mark.parametrize("then", [extract_elsewhere, extract])
 def test_a_run_that_packs_elsewhere_is_killed(
-    folder: str, videos: Path, plain: Path, then: Callable[..., list[codecmeta.Outcome]]
+    bucket: str, videos: Path, plain: Path, then: Callable[..., list[codecmeta.Outcome]]
 ) -> None:
     """Records stay objects until the next run, on any engine, packs them; nothing is extracted again."""
     seen: list[codecmeta.Outcome] = []
@@ -377,27 +384,27 @@ def test_a_run_that_packs_elsewhere_is_killed(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract_elsewhere(videos, folder, report=report)
-    assert sum(name.endswith(".npz") for name in names(folder)) == 2
-    assert json.loads(command("status", folder, "--json").stdout)["done"] == 5
-    assert [one.status for one in then(videos, folder)].count("kept") == 5
-    assert not [name for name in names(folder) if name.endswith(".npz")]
-    assert same_records(codecmeta.open_dataset(folder), plain)
+        extract_elsewhere(videos, bucket, report=report)
+    assert sum(name.endswith(".npz") for name in names(bucket)) == 2
+    assert json.loads(command("status", bucket, "--json").stdout)["done"] == 5
+    assert [one.status for one in then(videos, bucket)].count("kept") == 5
+    assert not [name for name in names(bucket) if name.endswith(".npz")]
+    assert same_records(codecmeta.open_dataset(bucket), plain)
 
 
-def test_two_runs_that_pack_elsewhere_at_once(folder: str, videos: Path, plain: Path) -> None:
+def test_two_runs_that_pack_elsewhere_at_once(bucket: str, videos: Path, plain: Path) -> None:
     """A record that the other has moved into a shard already is where that one says."""
     seen: list[codecmeta.Outcome] = []
 
     def report(outcome: codecmeta.Outcome) -> None:
         seen.append(outcome)
         if len(seen) == 4:
-            extract_elsewhere(videos, folder)
+            extract_elsewhere(videos, bucket)
 
-    extract_elsewhere(videos, folder, report=report)
-    status = json.loads(command("status", folder, "--json").stdout)
+    extract_elsewhere(videos, bucket, report=report)
+    status = json.loads(command("status", bucket, "--json").stdout)
     assert [status[name] for name in ("done", "failed", "missing", "gone")] == [7, 1, 0, 0]
-    assert same_records(codecmeta.open_dataset(folder), plain)
+    assert same_records(codecmeta.open_dataset(bucket), plain)
 
 
 def test_ray_packs_below_a_url(s3: str, ray_environment: Any, videos: Path, plain: Path) -> None:
