@@ -147,6 +147,12 @@ def as_folder(folder: Path | Folder) -> Folder:
     return folder if isinstance(folder, Folder) else Folder(folder, os.fspath(folder), None)
 
 
+def holds_conversions(folder: Folder) -> bool:
+    """Return whether the run of a folder is one of `codecmeta normalize`."""
+    options = (read_run(folder.path) or {}).get("options")
+    return isinstance(options, dict) and "crf" in options
+
+
 def read_status(folder: Path | Folder, *, failures: list[Outcome] | None = None) -> FolderStatus:
     """Read what was done in a folder.
 
@@ -212,6 +218,8 @@ def options_of_run(folder: Path | Folder) -> tuple[Options, bool, bool]:
         UsageError: there is none, or its options are unknown to this version.
     """
     folder = as_folder(folder)
+    if holds_conversions(folder):
+        raise UsageError(f"{folder.place} holds videos of normalize; run the same normalize command again")
     run = read_run(folder.path)
     try:
         options = dict(run.get("options") or {}) if run is not None else {}

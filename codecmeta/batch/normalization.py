@@ -131,6 +131,8 @@ def convert(job: Conversion) -> Outcome:
 
     if is_url(job.source):
         return failed("format_refused", "videos by URL are not converted; copy it first")
+    if _is_next_to(job.source, job.meta):
+        return failed("usage", "its conversion would replace it, or another video next to it; choose another --out")
     try:
         audio = _read_audio(job.source)
         target = Path(job.meta)
@@ -155,6 +157,15 @@ def convert(job: Conversion) -> Outcome:
         duration_s=duration,
         stamp=Stamp.of(job.source, job.meta),
     )
+
+
+def _is_next_to(source: str, target: str) -> bool:
+    """Return whether a conversion would be written into the folder of its video."""
+    try:
+        # also by links, and where the file system ignores case
+        return Path(target).parent.samefile(Path(source).resolve().parent)
+    except OSError:
+        return False
 
 
 def _check_ffmpeg(encoder: Encoder) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from codecmeta.batch.folder_status import Folder, as_folder
+from codecmeta.batch.folder_status import Folder, as_folder, holds_conversions
 from codecmeta.batch.inputs import SUFFIX
 from codecmeta.batch.manifest import read_manifest
 from codecmeta.batch.record_index import packed_location
@@ -102,6 +102,8 @@ def find_checks(meta: Path | Folder, *, videos: Place | None, deep: bool, limits
         SourceError: the store of a folder cannot be reached.
     """
     folder = as_folder(meta)
+    if holds_conversions(folder):
+        raise UsageError(f"{folder.place} holds videos, which normalize converted, and no record; extract them first")
     shards, base = ShardFolder(folder.place), folder.place.rstrip("/")
     # hashes, not names: there may be millions
     listed: set[int] = set()

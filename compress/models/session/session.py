@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -287,7 +288,7 @@ def _listed(meta: VideoMeta | Sequence[VideoMeta] | None) -> tuple[VideoMeta, ..
     for one in metas:
         if not isinstance(one, VideoMeta):
             raise ConfigError(
-                f"meta holds {one!r}, which is not metadata; give codecmeta.load(path), or several in a list"
+                f"meta holds {reprlib.repr(one)}, which is no metadata; give codecmeta.load(path), or several in a list"
             )
     return metas
 

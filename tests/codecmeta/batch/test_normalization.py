@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import codecmeta
 from codecmeta.batch.engines import LocalEngine, SerialEngine
 from codecmeta.batch.inputs import find_inputs
-from codecmeta.batch.normalization import Target, normalize_inputs, target_place
+from codecmeta.batch.normalization import Conversion, Target, convert, normalize_inputs, target_place
 from codecmeta.batch.outcome import Outcome
 from codecmeta.errors import UsageError
 from tests.codecmeta.make_video import write_audio, write_video
@@ -37,6 +37,34 @@ def test_options() -> None:
             Target(**wrong)
     assert target_place("a/b.avi.npz") == "a/b.avi.mp4"
     assert target_place("a/b.MP4.npz") == "a/b.MP4"
+
+
+@pytest.mark.parametrize("out", ["videos", "link", "videos/../videos"])
+def test_a_video_is_never_replaced(out: str, data: Path, tmp_path: Path) -> None:
+    """Neither the video itself nor one next to it whose name is that of the conversion, by whatever path."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    for name in ("a.mp4", "b.avi", "b.avi.mp4"):
+        shutil.copy(data / "still_h264.mp4", folder / name)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in ("a.mp4", "b.avi"):
+        place = target_place(f"{name}.npz")
+        outcome = convert(
+            Conversion(source=str(folder / name), meta=str(tmp_path / out / place), target=Target(), overwrite=True)
+        )
+        assert (outcome.status, outcome.code) == ("failed", "usage")
+        assert "choose another --out" in outcome.message
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_folders_of_conversions_hold_no_records(data: Path, tmp_path: Path) -> None:
+    shutil.copy(data / "still_h264.mp4", tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"options": {"gop": 32, "crf": 20, "encoder": "libx264"}}))
+    for command, says in (("retry", "run the same normalize command again"), ("verify", "extract them first")):
+        ran = CliRunner().invoke(app, [command, str(tmp_path)])
+        assert ran.exit_code == 2
+        assert says in ran.stderr
 
 
 @pytest.fixture
