@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message=".*was not called inside the `with` block")  # only its encoder is
     drawn = [open_clip(options.cache, "val", seed).meta for seed in range(options.clips)]
     scenes: dict[str, Sequence[VideoMeta]] = {f"{options.clips} clips of val": drawn}
     for video in filter(None, options.videos.split(",")):
