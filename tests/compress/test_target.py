@@ -40,3 +40,13 @@ def test_what_cannot_be_written_is_refused(path: str, says: str, tmp_path: Path)
 def test_a_device_is_refused() -> None:
     with pytest.raises(ConfigError, match="not a regular file"):
         check_target("--out", Path("/dev/null"))
+
+
+@pytest.mark.parametrize("name", ["a.npz", "shard-000000.tar", "index.parquet"])
+def test_a_record_is_never_replaced(name: str, tmp_path: Path) -> None:
+    """`--meta a.npz --html a.npz` is a slip that would cost the record."""
+    (tmp_path / name).write_bytes(b"record")
+    for option in ("--html", "--out", "--markdown"):
+        with pytest.raises(ConfigError, match="would be replaced"):
+            check_target(option, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"record"
