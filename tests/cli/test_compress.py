@@ -344,7 +344,9 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(meta: Path, reco
 def test_without_torch_the_extra_is_named() -> None:
     code = "import sys; sys.modules['torch'] = None; from codecmeta_cli.compress import main; main()"
     root = Path(__file__).resolve().parent.parent.parent
-    done = subprocess.run([sys.executable, "-c", code, "methods"], capture_output=True, text=True, cwd=root)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "--meta", "data"], capture_output=True, text=True, cwd=root
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "compress: this needs torch: pip install 'codecmeta[compress]'\n"
 
