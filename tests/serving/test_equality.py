@@ -63,7 +63,7 @@ def test_methods(model: str, checkpoint: Callable[[str], str], question: Questio
         assert f"compress: {job.method} keeps" in one.log
 
 
-@pytest.mark.parametrize("model", ["qwen2.5-vl", "qwen3-vl"])
+@pytest.mark.parametrize("model", ["qwen2.5-vl", "qwen3-vl", "llava-onevision"])
 def test_ways_of_running(
     model: str, checkpoint: Callable[[str], str], question: Question, records: dict[str, str]
 ) -> None:

@@ -20,6 +20,7 @@ from vllm.model_executor.models.llava_onevision import (
     LlavaOnevisionProcessingInfo,
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.parse import MultiModalDataParser
 
 from compress.models.adapters.adapter import VideoGrid
@@ -30,6 +31,9 @@ from compress.serving.vllm.prompt_positions import AXES, PlacedItem, append_posi
 from compress.serving.vllm.version import check_version
 
 check_version()
+
+FRAMES = "video_frames"
+"""Field of a video: how many frames it has."""
 
 
 def layout_of(config: Any) -> PooledLayout:
@@ -68,6 +72,18 @@ class CompressLlavaOnevisionProcessor(CompressingProcessor, PlainVideos, LlavaOn
     def item_grid(self, item: Mapping[str, Any]) -> VideoGrid:
         """See `CompressingProcessor.item_grid`."""
         return len(item["pixel_values_videos"].data), self.layout.side, self.layout.side
+
+    def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, object]) -> Any:
+        """Add the number of frames of each video to the processed fields."""
+        fields = super()._apply_hf_processor_main(mm_items, hf_kwargs)
+        if "pixel_values_videos" in fields:
+            fields[FRAMES] = [torch.tensor([len(one)]) for one in fields["pixel_values_videos"]]
+        return fields
+
+    def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, object]) -> dict[str, Any]:
+        """Let the number of frames stay with a video whose pixels the engine leaves out, because they are cached."""
+        configured = super()._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs)
+        return configured | {FRAMES: MultiModalFieldConfig.batched("video", keep_on_cpu=True)}
 
     def placeholders(self, item: Mapping[str, Any]) -> Any:
         """See `CompressingProcessor.placeholders`; a newline ends a video."""
@@ -146,6 +162,6 @@ class CompressLlavaOnevisionForConditionalGeneration(
                 positions = torch.arange(place.length).expand(AXES, -1)
             elif not self._contiguous:
                 rows, cols = self.token_grid
-                extent = len(feature.data["pixel_values_videos"].data) * rows * cols + 1
+                extent = int(feature.data[FRAMES].data) * rows * cols + 1
             items.append(PlacedItem(offset=place.offset, length=place.length, extent=extent, positions=positions))
         return items
