@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 
 from compress.accuracy.measure import FULL, Examined, Job, cell_name
-from compress.accuracy.methods import IDENTITY
 from compress.accuracy.questions import CHANCE, FAMILIES
 from compress.accuracy.statistics import (
     Figure,
@@ -158,11 +157,6 @@ def resample(
     """Compute accuracies per family of a cell for each weighting of the clips, (draws, F)."""
     marks = [one.cells[cell].exact if exact else one.cells[cell].right for one in results]
     return Tally.of([one.families for one in results], marks, asked).accuracies(weights)
-
-
-def identity_row(rows: Sequence[Row]) -> Row:
-    """Return the row of the model with all its tokens."""
-    return next(row for row in rows if row.method == IDENTITY.name)
 
 
 def _score(accuracy: Floats, chance: Floats, full: Floats, questions: int) -> Score:

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from compress.accuracy.measure import FULL
+from compress.accuracy.methods import IDENTITY
 from compress.accuracy.plot import draw, lower_end, spread_apart
 from compress.accuracy.questions import CHANCE, FAMILIES
-from compress.accuracy.results import Row, group_rows, identity_row, tabulate
+from compress.accuracy.results import Row, group_rows, tabulate
 from compress.accuracy.table import families, overview, write_markdown
 from compress.errors import ConfigError
 from tests.compress.accuracy.fabricated import ABOUT, fabricate, make_job
@@ -54,6 +55,10 @@ def test_rows_by_hand(rows: list[Row]) -> None:
         assert (score.chance, score.questions) == (CHANCE[name], 40)
     assert row.macro.accuracy.low < row.macro.accuracy.value < row.macro.accuracy.high
     assert row.kept == pytest.approx(0.1)
+
+
+def identity_row(rows: list[Row]) -> Row:
+    return next(row for row in rows if row.method == IDENTITY.name)
 
 
 def test_the_identity_is_the_full_model_without_an_interval(rows: list[Row]) -> None:
