@@ -238,15 +238,3 @@ def sample_at(typingctx: Any, kind: Any, address: Any) -> Any:
         return builder.zext(builder.load(place), I64)
 
     return _PLACE(kind, _PLACE), codegen
-
-
-@intrinsic
-def put_sample(typingctx: Any, kind: Any, address: Any, value: Any) -> Any:
-    """Write an int64 as a sample of the kind."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element = ir.IntType(signature.args[0].bitwidth)
-        builder.store(builder.trunc(args[2], element), builder.inttoptr(args[1], element.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(kind, _PLACE, _PLACE), codegen
