@@ -84,6 +84,12 @@ def test_pictures_beyond_the_limit_of_vllm_are_refused(loader: VideoLoader, monk
         loader.load_bytes((DATA / "event_h264.mp4").read_bytes(), sampling="opencv")
 
 
+def test_more_frames_than_a_request_may_have_are_refused(loader: VideoLoader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compress.serving.vllm.loader._MOST_FRAMES", 10)
+    with pytest.raises(ValueError, match="frames"):
+        loader.load_bytes((DATA / "event_h264.mp4").read_bytes(), sampling="opencv")
+
+
 def test_the_log_says_what_a_codec_lacks(loader: VideoLoader, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("vllm").propagate = True
     with caplog.at_level(logging.INFO, "vllm.compress"):

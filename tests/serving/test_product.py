@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("vllm", reason="needs vLLM: scripts/test-serving")
+
 from compress.methods import build
 from compress.models.session.session import signals_read
 from tests.serving.checkpoints import MODELS

@@ -109,6 +109,7 @@ class Forward(Attached):
 
     def _watch_generate(self, original: Method) -> Method:
         def generate(*args: Any, **kwargs: Any) -> Any:
+            self.has_run = True  # it may end in an error before the model's own forward
             ids = kwargs.get("input_ids", kwargs.get("inputs", args[0] if args else None))
             cache = given_cache(kwargs)
             prefix = None if cache is None else prefix_of(cache, self._session())

@@ -77,15 +77,19 @@ class CodecMetaVideoLoader(VideoLoader):
         return cast("NDArray[np.uint8]", meta.frames), describe_video(meta)
 
 
+_MOST_FRAMES = 1 << 22
+"""Frames of a day at 48 frames per second: an index of more, in a request of megabytes, would take gigabytes."""
+
+
 def _default_fps(family: VideoLoader) -> float:
     """Return the frames per second that a loader takes unless it is asked for others."""
     return float(inspect.signature(family.load_bytes).parameters["fps"].default)
 
 
 def _limits() -> Limits:
-    """Return the limits of codecmeta, with pictures no larger than vLLM allows."""
+    """Return the limits for the video of a request: pictures no larger than vLLM allows, frames of a day at most."""
     pixels = int(envs.VLLM_MAX_IMAGE_PIXELS)
-    return Limits() if pixels <= 0 else Limits(pixels=min(pixels, Limits().pixels))
+    return Limits(frames=_MOST_FRAMES, pixels=min(pixels, Limits().pixels) if pixels > 0 else Limits().pixels)
 
 
 def register_loader() -> None:

@@ -214,8 +214,8 @@ def test_the_command() -> None:
         (["--retention", "7"], "retention"),
         (["--frames", "0"], "'--frames'"),
         (["--limit", "0"], "'--limit'"),
-        (["--tasks", ""], "unknown benchmarks ''"),
-        (["--model", ""], "--model is ''"),
+        (["--tasks", ""], "the argument after"),
+        (["--model", ""], "the argument after"),
         (["--model", "a,b"], "without a comma"),
     ],
 )

@@ -55,7 +55,7 @@ def test_what_a_method_returns_is_checked(returned: Any, says: str) -> None:
 
 @pytest.mark.parametrize("meta", ["clip.npz", ["clip.npz"], {"frames": 1}])
 def test_metadata_is_no_path(meta: Any) -> None:
-    with pytest.raises(ConfigError, match=r"not metadata; give codecmeta\.load\(path\)"):
+    with pytest.raises(ConfigError, match=r"is no metadata; give codecmeta\.load\(path\)"):
         BTM().attach(sharp_model("llava-onevision-tiny"), meta)
 
 
