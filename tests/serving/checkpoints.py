@@ -28,11 +28,21 @@ MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.2757
 HALF = [0.5, 0.5, 0.5]
 
 
-def write_checkpoint(name: str, folder: Path) -> Path:
-    """Write a checkpoint and return its folder."""
+def write_checkpoint(name: str, folder: Path, *, heads: int = 4, layers: int | None = None) -> Path:
+    """Write a checkpoint and return its folder.
+
+    Args:
+        name: family.
+        folder: created.
+        heads: of the language model, which is 32 times as wide.
+        layers: of the language model, None for those of the tiny configuration.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = configure(f"{name}-tiny")
-    _widen(config)
+    _widen(config, heads)
+    if layers is not None:
+        config.text_config.num_hidden_layers = layers
+        config.text_config.layer_types = ["full_attention"] * layers
     (folder / "config.json").write_text(config.to_json_string(use_diff=False))
     model = build_random(str(folder))
     _sharpen(model)
@@ -51,10 +61,10 @@ def write_checkpoint(name: str, folder: Path) -> Path:
     return folder
 
 
-def _widen(config: Any) -> None:
+def _widen(config: Any, heads: int) -> None:
     """Give heads the size that vLLM's kernels take."""
     text, vision = config.text_config, config.vision_config
-    text.hidden_size, text.intermediate_size, text.num_attention_heads = 4 * HEAD, 192, 4
+    text.hidden_size, text.intermediate_size, text.num_attention_heads = heads * HEAD, 48 * heads, heads
     if hasattr(text, "head_dim"):
         text.head_dim = HEAD
     rope = text.rope_parameters
