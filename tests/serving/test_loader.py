@@ -86,7 +86,7 @@ def test_pictures_beyond_the_limit_of_vllm_are_refused(loader: VideoLoader, monk
 
 def test_more_frames_than_a_request_may_have_are_refused(loader: VideoLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compress.serving.vllm.loader._MOST_FRAMES", 10)
-    with pytest.raises(ValueError, match="frames"):
+    with pytest.raises(ValueError, match="300 packets; allowed are 10"):
         loader.load_bytes((DATA / "event_h264.mp4").read_bytes(), sampling="opencv")
 
 
